@@ -1,0 +1,71 @@
+# make            the CPU trainer, with nothing but a C++ compiler
+# make help       every target
+
+CXX      ?= g++
+OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 2>/dev/null && echo -fopenmp)
+NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
+WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas)
+# no -ffast-math: NaN must stay NaN, and a sum must stay in its order
+CXXFLAGS ?= -O3 $(NATIVE)
+FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -pthread $(OPENMP) $(WARNINGS)
+HOST     := $(wildcard llmc/*.h)
+CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
+
+# B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
+B        := build
+SANITIZE :=
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
+
+all: train_gpt2
+
+train_gpt2: train_gpt2.cu $(CPU)
+	$(CXX) $(FLAGS) $(CXXFLAGS) -x c++ $< -o $@
+
+# --- tests -----------------------------------------------------------------------------------------------------------
+test: train_gpt2 $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
+	$(B)/tests
+
+test-asan:                                ## the same tests under AddressSanitizer and UBSan
+	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1" \
+	    build/asan/stories build/asan/train_gpt2 build/asan/tests
+	build/asan/tests
+
+$(B)/tests: $(TESTS)
+	$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
+
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h) $(CPU) train_gpt2.cu
+	@mkdir -p $(@D) build/tmp
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DBUILD='"$(B)"' -c $< -o $@
+
+build/asan/train_gpt2: train_gpt2.cu $(CPU)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -x c++ $< -o $@
+
+$(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
+
+# --- the house ---------------------------------------------------------------------------------------------------------
+single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file that compiles anywhere
+build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
+	@mkdir -p $(@D)
+	dev/single.sh train_gpt2.cu > $@
+	@echo "$@: c++ -std=c++20 -O3 -march=native -fopenmp -pthread $@ -o train_gpt2"
+
+floors:                                   ## check who includes whom
+	dev/floors.sh
+
+quickstart: train_gpt2 build/stories build/plot  ## sample data, two minutes of training, a text, a plot
+	scripts/quickstart.sh
+
+build/plot: dev/plot.cpp $(HOST)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) -O1 $< -o $@
+
+help:                                     ## this list
+	@grep -hE '^[a-z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):.*## */\1\t/' | expand -t 16
+
+clean:                                    ## remove what was built
+	rm -rf build train_gpt2
+
+.PHONY: all test test-asan single floors quickstart help clean

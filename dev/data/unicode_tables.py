@@ -1,0 +1,52 @@
+"""Writes llmc/unicode_table.h, the Unicode classes that tokenizers' split patterns name, from Python's unicodedata.
+
+    pip install unicodedata2==16.0.0      # not needed with Python 3.14, whose own unicodedata is Unicode 16
+    python dev/data/unicode_tables.py
+
+The version matters: tiktoken and tokenizers both use 16, and a letter that one of them does not know yet is split
+differently.
+"""
+import os
+try:
+    import unicodedata2 as unicodedata
+except ImportError:
+    import unicodedata
+
+VERSION = "16.0.0"
+CLASSES = ["OTHER", "SPACE", "NUMBER", "UPPER", "LOWER", "LETTER", "MARK"]
+
+
+def class_of(c):
+    category = unicodedata.category(chr(c))
+    if category in ("Zs", "Zl", "Zp") or 9 <= c <= 13 or c == 0x85: return "SPACE"  # the property White_Space
+    if category in ("Lu", "Lt"): return "UPPER"
+    if category == "Ll": return "LOWER"
+    if category in ("Lm", "Lo"): return "LETTER"
+    return {"N": "NUMBER", "M": "MARK"}.get(category[0], "OTHER")
+
+
+def main():
+    assert unicodedata.unidata_version == VERSION, f"this is Unicode {unicodedata.unidata_version}: pip install unicodedata2=={VERSION}"
+    runs, last = [], None
+    for c in range(0x110000):
+        k = CLASSES.index(class_of(c))
+        if k != last: runs.append(c << 3 | k)
+        last = k
+    lines, line = [], "   "
+    for run in runs:
+        word = f" {run:x},".replace(" ", " 0x")
+        if len(line) + len(word) > 120: lines, line = lines + [line], "   "
+        line += word
+    path = os.path.join(os.path.dirname(__file__), "../../llmc/unicode_table.h")
+    with open(path, "w") as f:
+        f.write(f"// unicode_table.h: written by dev/data/unicode_tables.py from Unicode {VERSION}. Do not edit.\n"
+                "#pragma once\n#include <cstdint>\n\n"
+                "// OTHER is everything else: punctuation, symbols, controls, unassigned. UPPER is Lu and Lt, LOWER is Ll, LETTER is\n"
+                "// Lm and Lo, MARK is all of M, SPACE is the property White_Space.\n"
+                f"enum UnicodeClass : uint8_t {{ {', '.join('U_' + c for c in CLASSES)} }};\n\n"
+                "// Runs of code points of one class: first code point * 8 + class, up to the next run.\n"
+                f"constexpr uint32_t UNICODE_RUNS[{len(runs)}] = {{\n" + "\n".join(lines + [line]) + "\n};\n")
+    print(f"{len(runs)} runs, {os.path.getsize(path)} bytes")
+
+
+main()

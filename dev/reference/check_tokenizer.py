@@ -1,0 +1,177 @@
+"""Compares our tokenizer's ids with tiktoken's and Hugging Face tokenizers' on text that tries to tell them apart.
+
+    python dev/reference/check_tokenizer.py --gpt2 DIR [--text FILE] [--strings 1000000] [--mixed-mb 100]
+    python dev/reference/check_tokenizer.py --gpt2 DIR --golden test/golden/tokenizer.txt
+
+needs numpy, tiktoken and tokenizers, and a C++ compiler; DIR holds vocab.bpe and encoder.json. No network. The patterns of
+cl100k, o200k and Llama 3 are tried with vocabularies learnt here from FILE, whose merges are then given to both libraries.
+Ends with the number of differences; each is shown.
+"""
+import argparse, base64, json, os, random, subprocess, sys, tempfile, time
+import numpy as np
+import tiktoken
+from tiktoken.load import data_gym_to_mergeable_bpe_ranks
+from tiktoken_ext import openai_public
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+# cl100k and o200k by the patterns that the installed tiktoken has, so that a change there shows
+source = open(openai_public.__file__).read()
+CL100K = source.split('"name": "cl100k_base"')[1].split('r"""')[1].split('"""')[0]
+O200K = "|".join(x.split('"""')[0] for x in source.split("def o200k_base")[1].split("def ")[0].split('r"""')[1:])
+REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3, "o200k": O200K}
+
+
+def ours(pipe, tokenizer, texts, *flags):
+    records = b"".join(len(t).to_bytes(4, "little") + t for t in (x.encode() for x in texts))
+    out = subprocess.run([pipe, "encode", tokenizer, *flags], input=records, stdout=subprocess.PIPE, check=True).stdout
+    words, at, result = np.frombuffer(out, np.int32), 0, []
+    for _ in texts:
+        result.append(words[at + 1:at + 1 + words[at]].tolist())
+        at += 1 + words[at]
+    return result
+
+
+# ---- texts that try to tell tokenizers apart
+WORDS = "the and I'm don't we'll You've THEY'RE o'clock 'tis X'S it'ſ he'D Hello WORLD camelCase HTTPServer snake_case e\u0301 \u0130stanbul".split()
+SPACES = [" ", " ", " ", "  ", "   ", "\n", "\n\n", "\r\n", "\t", " \n ", "\u00a0", "\u2003", "\u3000", "\u0085", "\x0b", "\x1c", "\u200b"]
+MARKS = list("!?.,;:-_/\\'\"()[]{}<>|@#$%^&*+=~`") + ["...", "//", "/\n", "!\n\n", "'", "''", "->", "\u2019s", "\u2014"]
+OTHERS = ["你好世界", "日本語テキスト", "한국어", "مرحبا بالعالم", "שלום", "Привет Мир", "ΑΒΓδε", "नमस्ते", "ไทย", "😀", "👩‍👩‍👧‍👦", "🇩🇪", "e\u0301\u0327",
+          "ǅ", "ʰ", "ª", "Ⅷ", "½", "²", "١٢٣٤", "１２３４５", "𝟘𝟙𝟚𝟛", "\u0300", "\u20e3", "\x00", "\x1f\x7f", "\ufeff", "\ufffd", "\U00010ffff"[:1], "\U000e0001"]
+BLOCKS = [(0x20, 0x7f), (0, 0x20), (0x80, 0x250), (0x250, 0x1000), (0x1000, 0x3000), (0x3000, 0xd800), (0xe000, 0x10000), (0x10000, 0x20000),
+          (0x1d400, 0x1d800), (0x1f300, 0x1fb00), (0x20000, 0x33000), (0xe0000, 0x110000)]
+
+
+def random_string(r):
+    parts = []
+    for _ in range(r.randrange(1, 12)):
+        kind = r.random()
+        if kind < .3: parts.append(r.choice(WORDS))
+        elif kind < .55: parts.append(r.choice(SPACES) * r.choice((1, 1, 1, 2, 3)))
+        elif kind < .68: parts.append(r.choice(MARKS) * r.choice((1, 1, 2)))
+        elif kind < .76: parts.append(str(r.randrange(10 ** r.randrange(1, 12))))
+        elif kind < .86: parts.append(r.choice(OTHERS))
+        else:
+            low, high = r.choice(BLOCKS)
+            parts.append("".join(chr(r.randrange(low, high)) for _ in range(r.randrange(1, 5))))
+    return "".join(parts)
+
+
+def mixed_text(r, text, megabytes):
+    """Documents of about 100 KB: real text, code, other scripts, noise."""
+    code = open(__file__).read() + open(os.path.join(HERE, "tokenizer_pipe.cpp")).read()
+    documents, size = [], 0
+    while size < megabytes * 1e6:
+        parts, length = [], 0
+        while length < 100000:
+            kind = r.random()
+            if kind < .5: a = r.randrange(len(text)); part = text[a:a + 4000]
+            elif kind < .7: a = r.randrange(len(code)); part = code[a:a + 4000]
+            elif kind < .85: part = "".join(r.choice(OTHERS) + r.choice(("", " ", "\n")) for _ in range(300))
+            else: part = "".join(random_string(r) for _ in range(50))
+            parts.append(part)
+            length += len(part.encode())
+        documents.append("".join(parts))
+        size += length
+    return documents
+
+
+LONG = ["a" * 1000000, "A" * 100000, "ab" * 100000, "9" * 100000, "!" * 100000, "你" * 50000, "\n" * 3000, " " * 3000, "\u0301" * 10000, "x " * 100000,
+        "aA" * 50000, "'s" * 50000, "😀" * 20000, "/" * 10000, "\r\n" * 1500, " a" * 100000]
+
+
+def compare(name, texts, want, got):
+    wrong = [i for i in range(len(texts)) if want[i] != got[i]]
+    print(f"  {name}: {len(texts)} texts, {sum(map(len, got))} ids, {len(wrong)} differ", flush=True)
+    for i in wrong[:3]:
+        at = next((k for k in range(min(len(want[i]), len(got[i]))) if want[i][k] != got[i][k]), -1)
+        print(f"    {texts[i][:200]!a} ...\n      at id {at}: {want[i][max(at - 2, 0):at + 6]} against ours {got[i][max(at - 2, 0):at + 6]}")
+    return len(wrong)
+
+
+def tiktoken_twin(name, ranks): return tiktoken.Encoding(name, pat_str=REGEX[name], mergeable_ranks=ranks, special_tokens={})
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpt2", required=True)
+    parser.add_argument("--text")
+    parser.add_argument("--strings", type=int, default=100000)
+    parser.add_argument("--mixed-mb", type=float, default=10)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--golden", help="write the golden file and stop")
+    a = parser.parse_args()
+    r = random.Random(a.seed)
+    work = tempfile.mkdtemp()
+    pipe = work + "/tokenizer_pipe"
+    subprocess.run(["c++", "-std=c++20", "-O3", "-fopenmp", os.path.join(HERE, "tokenizer_pipe.cpp"), "-o", pipe], check=True)
+    gpt2 = tiktoken_twin("gpt2", data_gym_to_mergeable_bpe_ranks(a.gpt2 + "/vocab.bpe", a.gpt2 + "/encoder.json"))
+    if a.golden: return write_golden(a.golden, gpt2, r)
+
+    text = open(a.text or os.path.join(HERE, "../LOG.md"), newline="").read()
+    strings = [random_string(r) for _ in range(a.strings)]
+    mixed = mixed_text(r, text, a.mixed_mb)
+    corpus = work + "/corpus.jsonl"
+    documents = mixed[:100] + [text[i:i + 50000] for i in range(0, len(text), 50000)]
+    open(corpus, "w").writelines(json.dumps({"text": x}) + "\n" for x in documents)
+    differ = 0
+    for name in ("gpt2", "llama3", "cl100k", "o200k"):
+        if name == "gpt2":
+            path, twin = a.gpt2, gpt2
+            subprocess.run([pipe, "json", path, work + "/gpt2.json"], check=True)
+        else:
+            subprocess.run([pipe, "train", corpus, "3000", name, f"{work}/{name}"], check=True, stdout=subprocess.DEVNULL)
+            path = f"{work}/{name}.tiktoken"
+            lines = [line.split() for line in open(path)]
+            twin = tiktoken_twin(name, {base64.b64decode(x): int(y) for x, y in lines})
+        twins = [("tiktoken", path, lambda t: twin.encode_ordinary_batch(t, num_threads=2))]
+        hf = Tokenizer.from_file(f"{work}/{name}.json")
+        hf.encode_special_tokens = True  # special tokens in the text are text
+        twins.append(("tokenizers", f"{work}/{name}.json", lambda t: [e.ids for e in hf.encode_batch(t)]))
+        for library, ours_from, encode in twins:
+            print(name, "against", library)
+            for kind, texts in (("random strings", strings), ("mixed text", mixed), ("long runs", LONG)):
+                for begin in range(0, len(texts), 100000):
+                    part = texts[begin:begin + 100000]
+                    try: want = encode(part)
+                    except Exception as e: print(f"  {kind}: {library} gives up: {str(e)[:80]}"); continue
+                    differ += compare(kind, part, want, ours(pipe, ours_from, part))
+    print("training, GPT-2's pattern")
+    twin = Tokenizer(models.BPE())
+    twin.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    start = time.time()
+    twin.train_from_iterator(documents, trainers.BpeTrainer(vocab_size=7999, min_frequency=2, initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), show_progress=False))
+    theirs = time.time() - start
+    seconds = subprocess.run([pipe, "train", corpus, "8000", "gpt2", work + "/trained"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    want, got = (json.loads(x)["model"]["merges"] for x in (twin.to_str(), open(work + "/trained.json").read()))
+    wrong = sum(list(x) != list(y) for x, y in zip(want, got)) + abs(len(want) - len(got))
+    print(f"  {len(got)} merges, {wrong} differ; {sum(len(x.encode()) for x in documents) / 1e6:.1f} MB in {seconds} s, tokenizers {theirs:.3f} s")
+    differ += wrong
+
+    big = work + "/big.txt"
+    open(big, "w", newline="").write(text * (1 + 10000000 // len(text)))
+    data = open(big, newline="").read()
+    start = time.time(); gpt2.encode_ordinary(data); theirs = time.time() - start
+    seconds = float(subprocess.run([pipe, "time", a.gpt2, big], check=True, stdout=subprocess.PIPE, text=True).stdout)
+    print(f"encode, one thread: {len(data.encode()) / seconds / 1e6:.1f} MB/s, tiktoken {len(data.encode()) / theirs / 1e6:.1f} MB/s")
+    print(f"{differ} differences")
+    sys.exit(differ > 0)
+
+
+def write_golden(path, gpt2, r):
+    """One case a line: pattern, text as hexadecimal UTF-8, ids (gpt2) or lengths of the pieces in bytes."""
+    byte_ranks = {bytes([b]): b for b in range(256)}
+    cases = [random_string(r) for _ in range(190)] + WORDS + OTHERS + [s + x for s in SPACES for x in ("", "a", "1", "!", " a")]
+    with open(path, "w") as f:
+        f.write("# written by dev/reference/check_tokenizer.py --golden\n")
+        for text in cases:
+            f.write(f"gpt2 {text.encode().hex()} {' '.join(map(str, gpt2.encode_ordinary(text)))}\n")
+        for name in ("llama3", "cl100k", "o200k"):
+            splitter = pre_tokenizers.Split(Regex(REGEX[name].replace("{1,3}+", "{1,3}")), "isolated")  # see split.h
+            for text in cases:
+                f.write(f"{name} {text.encode().hex()} {' '.join(str(len(p.encode())) for p, _ in splitter.pre_tokenize_str(text))}\n")
+    print(f"{path}: {os.path.getsize(path)} bytes")
+
+
+main()

@@ -1,0 +1,231 @@
+#!/usr/bin/env python3
+"""How fast PyTorch trains GPT-2 on this machine, and how this trainer compares.
+
+    python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32
+    python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32 \\
+        --vs "./train_gpt2 -i data.bin -e d12 -b 4 -t 64 -d 256 --precision fp32"
+
+PyTorch gets what a good user gives it: scaled_dot_product_attention, fused AdamW, a padded vocabulary, torch.compile,
+one thread a core, and on CUDA bf16 autocast. In bf16 on a CPU both ways are tried, autocast over fp32 weights and bf16
+weights with fp32 masters. Every combination of --compile and --bf16 runs in a process of its own and the fastest counts.
+--vs runs the fastest one and the given command in turn, A B A B, and reports the median of the pairs' ratios.
+The last line of output is one JSON object.
+"""
+import time
+T0 = time.time()   # before torch is imported: "first step" counts the import too
+
+import argparse
+import itertools
+import json
+import os
+import resource
+import shlex
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+
+SKIP = 3   # first steps left out of every figure: compilation, page faults, caches
+
+
+def main():
+    args = options()
+    if args.child:
+        return print(json.dumps(measure(args)), flush=True)
+    variants = [{"compile": c, "bf16": b} for c, b in itertools.product(
+        args.compile.split(","), args.bf16.split(",") if args.precision == "bf16" else ["-"])]
+    runs = [torch_run(args, v) for v in variants]
+    best = max(runs, key=lambda r: r["tokens_per_s"])
+    out = {"best": best, "torch": runs}
+    if args.vs:
+        out["vs"] = versus(args, {k: best[k] for k in ("compile", "bf16")})
+    print(json.dumps(out))
+
+
+def options():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--model", default="d12", help="dN or gpt2:dN, as the trainer names them")
+    p.add_argument("--batch", type=int, default=4)
+    p.add_argument("--seq", type=int, default=64)
+    p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    p.add_argument("--tf32", type=int, choices=[0, 1], default=0, help="TF32 matrix multiplication on CUDA in fp32")
+    p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    p.add_argument("--compile", default="0,default", help="of 0, default, max-autotune, reduce-overhead; comma separated")
+    p.add_argument("--bf16", default=None, help="of autocast, weights; comma separated (default: both on a CPU)")
+    p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    p.add_argument("--seconds", type=float, default=15, help="time to measure each variant for, at least 10 steps")
+    p.add_argument("--steps", type=int, default=0, help="measure this many steps instead")
+    p.add_argument("--vs", metavar="COMMAND", help="this trainer's command; -o, and -x from --steps, are set here")
+    p.add_argument("--rounds", type=int, default=5, help="pairs of runs with --vs")
+    p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    args = p.parse_args()
+    args.bf16 = args.bf16 or ("autocast,weights" if args.device == "cpu" else "autocast")
+    return args
+
+
+# ----------------------------------------------------------------------------------------- running one and the other
+
+def spawn(command):
+    """Runs a command to its end; returns its standard output and the peak resident memory in MB."""
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    text = child.stdout.read()
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        sys.exit(f"{shlex.join(command)}\nended with {child.returncode}; it printed:\n{text}")
+    return text, usage.ru_maxrss / 1024
+
+
+def torch_run(args, variant):
+    command = [sys.executable, os.path.abspath(__file__), "--child"]
+    for name in ("model", "batch", "seq", "precision", "tf32", "device", "threads", "seconds", "steps"):
+        command += [f"--{name}", str(getattr(args, name))]
+    for name, value in variant.items():
+        command += [f"--{name}", value]
+    text, _ = spawn(command)
+    result = json.loads(text.splitlines()[-1])
+    print(f"torch {args.precision} compile {variant['compile']:>12} bf16 {variant['bf16']:>8}: "
+          f"{result['tokens_per_s']:9.1f} tokens/s, {result['ms']:8.1f} ms a step "
+          f"(fastest {result['ms_best']:.1f}), {result['peak_mb']:7.0f} MB, "
+          f"first step after {result['first_step_s']:5.1f} s", flush=True)
+    return result
+
+
+def our_run(args):
+    """Runs the trainer into a folder of its own and reads its metrics."""
+    words, folder = shlex.split(args.vs), tempfile.mkdtemp(prefix="torch_speed_")
+    for name in ("-o", "--out") + (("-x", "--steps") if args.steps else ()):
+        while name in words:
+            del words[words.index(name):words.index(name) + 2]
+    words += ["-o", folder] + (["-x", str(args.steps + SKIP)] if args.steps else [])
+    _, peak_mb = spawn(words)
+    with open(os.path.join(folder, "metrics.jsonl")) as f:
+        rates = [row["tokens_per_s"] for row in map(json.loads, f) if "tokens_per_s" in row][SKIP:]
+    shutil.rmtree(folder)
+    if len(rates) < 5:
+        sys.exit(f"--vs: the trainer logged {len(rates)} steps after the first {SKIP}, at least 5 are needed: set -x")
+    return {"tokens_per_s": statistics.median(rates), "peak_mb": peak_mb, "steps": len(rates)}
+
+
+def versus(args, variant):
+    pairs = []
+    for i in range(args.rounds):
+        theirs, ours = torch_run(args, variant), our_run(args)
+        pairs.append((theirs["tokens_per_s"], ours["tokens_per_s"], ours["peak_mb"]))
+        print(f"ours {args.precision}: {ours['tokens_per_s']:.1f} tokens/s, {ours['peak_mb']:.0f} MB, "
+              f"ratio {pairs[-1][1] / pairs[-1][0]:.3f}", flush=True)
+    ratio = statistics.median(b / a for a, b, _ in pairs)
+    print(f"median of {len(pairs)} pairs: ours / torch = {ratio:.3f}")
+    return {"ratio": ratio, "torch_tokens_per_s": [a for a, _, _ in pairs],
+            "our_tokens_per_s": [b for _, b, _ in pairs], "our_peak_mb": max(c for _, _, c in pairs)}
+
+
+# ------------------------------------------------------------------------------------------------- GPT-2 in PyTorch
+
+def model_size(name):
+    """dN -> layers, width, heads, by the trainer's table of names."""
+    depth = int(name.split(":")[-1].lstrip("d"))
+    width, heads = {24: (1024, 16), 36: (1280, 20), 48: (1600, 25), 60: (1920, 30), 72: (2880, 30),
+                    84: (3456, 36)}.get(depth, (64 * depth, depth))
+    return depth, width, heads
+
+
+def gpt2(name, positions=1024, vocab=50304):
+    import torch
+    from torch import nn
+    import torch.nn.functional as F
+    L, C, NH = model_size(name)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.ln_1, self.ln_2 = nn.LayerNorm(C), nn.LayerNorm(C)
+            self.c_attn, self.c_proj = nn.Linear(C, 3 * C), nn.Linear(C, C)
+            self.c_fc, self.mlp_proj = nn.Linear(C, 4 * C), nn.Linear(4 * C, C)
+
+        def forward(self, x):
+            B, T, _ = x.shape
+            q, k, v = (h.view(B, T, NH, C // NH).transpose(1, 2) for h in self.c_attn(self.ln_1(x)).split(C, 2))
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
+            x = x + self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+            return x + self.mlp_proj(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+    class GPT2(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.wpe = nn.Embedding(vocab, C), nn.Embedding(positions, C)
+            self.blocks, self.ln_f = nn.ModuleList(Block() for _ in range(L)), nn.LayerNorm(C)
+            for w in self.parameters():
+                if w.dim() == 2:
+                    nn.init.normal_(w, std=0.02)
+
+        def forward(self, tokens, targets):
+            x = self.wte(tokens) + self.wpe.weight[:tokens.shape[1]]
+            for block in self.blocks:
+                x = block(x)
+            logits = F.linear(self.ln_f(x), self.wte.weight)   # the head is the embedding
+            return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    return GPT2()
+
+
+def measure(args):
+    import torch
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    device, cuda = torch.device(args.device), args.device == "cuda"
+    if cuda:
+        torch.backends.cuda.matmul.allow_tf32 = bool(args.tf32)
+    model = gpt2(args.model, max(1024, args.seq)).to(device)
+    count = sum(w.numel() for w in model.parameters())
+
+    # bf16 weights: the optimizer sees fp32 masters, the model gets a rounded copy after each step
+    masters = None
+    if args.bf16 == "weights":
+        masters = [torch.nn.Parameter(w.detach().clone()) for w in model.parameters()]
+        model.bfloat16()
+    weights = masters or list(model.parameters())
+    optimizer = torch.optim.AdamW([{"params": [w for w in weights if w.dim() == 2], "weight_decay": 0.1},
+                                   {"params": [w for w in weights if w.dim() != 2], "weight_decay": 0.0}],
+                                  lr=3e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
+    run = model if args.compile == "0" else torch.compile(model, mode=args.compile)
+    autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.bf16 == "autocast")
+    tokens = torch.randint(0, 50257, (64, args.batch, args.seq + 1), device=device)
+
+    def step(i):
+        batch = tokens[i % len(tokens)]
+        with autocast:
+            loss = run(batch[:, :-1], batch[:, 1:])
+        loss.backward()
+        if masters:
+            for w, x in zip(masters, model.parameters()):
+                w.grad, x.grad = x.grad.float(), None
+        torch.nn.utils.clip_grad_norm_(weights, 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if masters:
+            with torch.no_grad():
+                torch._foreach_copy_(list(model.parameters()), masters)
+        return loss.item()               # as a log line would; also waits for the GPU
+
+    first_loss = step(0)
+    first_step_s = time.time() - T0
+    for i in range(1, SKIP):
+        step(i)
+    times, began = [], time.time()
+    while len(times) < (args.steps or 10) or (not args.steps and time.time() - began < args.seconds):
+        t = time.perf_counter()
+        loss = step(SKIP + len(times))
+        times.append(time.perf_counter() - t)
+    ms = 1e3 * statistics.median(times)
+    return {"model": args.model, "parameters": count, "batch": args.batch, "seq": args.seq, "precision": args.precision,
+            "compile": args.compile, "bf16": args.bf16, "device": args.device, "threads": args.threads,
+            "tokens_per_s": args.batch * args.seq / ms * 1e3, "ms": ms, "ms_best": 1e3 * min(times), "steps": len(times),
+            "peak_mb": (torch.cuda.max_memory_allocated() / 2**20 if cuda else
+                        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+            "first_step_s": first_step_s, "first_loss": first_loss, "last_loss": loss, "torch": torch.__version__}
+
+
+if __name__ == "__main__":
+    main()

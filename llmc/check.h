@@ -1,0 +1,39 @@
+// check.h: one way to stop. Every error a user can cause ends here, in one line.
+#pragma once
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+inline int g_rank = 0, g_world = 1;  // set by comm.h; here so that an error can say who speaks
+
+constexpr int EXIT_FAILED = 1;  // the work failed: a file, a disk, a device
+constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was allocated or written
+
+// Prints one line on stderr, with the rank in front when there are several, and ends the process at once: no
+// destructors, so it is safe from any thread.
+[[noreturn, gnu::format(printf, 2, 3)]] inline void die_with(int code, const char* format, ...) {
+    fflush(stdout);
+    char line[4096];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    if (g_world > 1) fprintf(stderr, "error: rank %d: %s\n", g_rank, line);
+    else             fprintf(stderr, "error: %s\n", line);
+    fflush(nullptr);
+    _Exit(code);
+}
+#define die(...) die_with(EXIT_FAILED, __VA_ARGS__)
+
+// An assumption, checked where it is used: CHECK(C % 8 == 0, "C = %d: 16-byte loads need a multiple of 8", C);
+#define CHECK(condition, ...) do { if (!(condition)) die(__VA_ARGS__); } while (0)
+
+[[gnu::format(printf, 1, 2)]] inline std::string format(const char* pattern, ...) {
+    char text[4096];
+    va_list args;
+    va_start(args, pattern);
+    vsnprintf(text, sizeof text, pattern, args);
+    va_end(args);
+    return text;
+}

@@ -1,0 +1,128 @@
+// adamw.h: AdamW (Loshchilov and Hutter 2019) for all tensors in one call over flat buffers.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <type_traits>
+#include "../check.h"
+#include "../rng.h"
+#include "device.h"
+#include "vec.h"
+
+// Elements offset .. offset + count of the flat buffers; a segment may begin and end anywhere.
+struct Segment {
+    size_t offset, count;
+    float decay;  // times weight_decay: 1 for matrices and embeddings, 0 for the rest
+};
+
+struct AdamW {
+    float lr, beta1, beta2, eps, weight_decay;
+    float scale = 1;     // of the gradient: clipping
+    int t;               // step, from 1
+    uint64_t seed;       // of the rounding
+    uint64_t first = 0;  // number in the whole model of element 0 here: a shard rounds as the whole does
+};
+
+// The 16 random bits that round element i at step t. Eight elements share one call of the generator, two a word.
+inline uint32_t rounding_bits(uint64_t seed, int t, uint64_t i) {
+    uint32_t word = philox(seed, RNG_ROUNDING, (uint32_t)t, i / 8).x[i % 8 / 2];
+    return i % 2 ? word >> 16 : word & 0xffff;
+}
+
+namespace adamw_detail {
+// Philox on W / 2 counters at once, each word in the lower half of a 64-bit lane. What gathers in the upper halves does
+// no harm: the multiplication looks at the lower ones only.
+constexpr int LANES = W / 2, GROUP = 8 * W;  // counters a vector; elements a call of rounding_group
+typedef uint64_t vwide __attribute__((vector_size(W * 4)));
+
+#if defined(__AVX512F__) && !defined(__clang__)  // g++ does not see that half of a 64-bit product is asked for
+typedef long long vlong __attribute__((vector_size(W * 4)));
+inline vwide multiply_low(vwide a, uint32_t b) {
+    return (vwide)__builtin_ia32_pmuludq512_mask((vint)a, (vint)(vwide{} + b), vlong{}, (uint8_t)-1);
+}
+#else
+inline vwide multiply_low(vwide a, uint32_t b) { return (a & 0xffffffff) * (uint64_t)b; }
+#endif
+
+// out = the two words of low's lane 0, of high's lane 0, of low's lane 1, ...
+template <int... j> inline void store_words(uint16_t* out, vint low, vint high, std::integer_sequence<int, j...>) {
+    vint first = VEC_SHUFFLE(low, high, (j / 4 * 2 + j % 2 + j % 4 / 2 * W)...);
+    vint second = VEC_SHUFFLE(low, high, (W / 2 + j / 4 * 2 + j % 2 + j % 4 / 2 * W)...);
+    memcpy(out, &first, sizeof first);
+    memcpy(out + 2 * W, &second, sizeof second);
+}
+
+// bits[e] = rounding_bits(seed, t, first + e), e < GROUP; first is a multiple of 8
+inline void rounding_group(uint16_t* bits, uint64_t seed, int t, uint64_t first) {
+    vwide index = {};
+    for (int lane = 0; lane < LANES; lane++) index[lane] = (uint64_t)lane;
+    index += first / 8;
+    for (int half = 0; half < 2; half++, index += LANES) {
+        vwide c0 = index, c1 = index >> 32, c2 = vwide{} + (uint32_t)t, c3 = vwide{} + (uint64_t)RNG_ROUNDING;
+        uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+        for (int round = 0; round < 10; round++) {
+            vwide p0 = multiply_low(c0, 0xD2511F53), p1 = multiply_low(c2, 0xCD9E8D57);
+            c0 = (p1 >> 32) ^ c1 ^ (uint64_t)k0, c1 = p1;
+            c2 = (p0 >> 32) ^ c3 ^ (uint64_t)k1, c3 = p0;
+            k0 += 0x9E3779B9, k1 += 0xBB67AE85;
+        }
+        vwide low = (c0 & 0xffffffff) | c1 << 32, high = (c2 & 0xffffffff) | c3 << 32;
+        store_words(bits + half * 4 * W, (vint)low, (vint)high, std::make_integer_sequence<int, W>());
+    }
+}
+
+inline void store_random(float* p, vfloat v, const uint16_t*, int k) { store_first(p, v, k); }
+inline void store_random(bf16* p, vfloat v, const uint16_t* bits, int k) {
+    vhalf random;
+    memcpy(&random, bits, sizeof random);
+    vhalf rounded = round_stochastic(v, random);
+    if (k == W) memcpy((void*)p, &rounded, sizeof rounded);
+    else memcpy((void*)p, &rounded, (size_t)k * 2);
+}
+}  // namespace adamw_detail
+
+//   m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2,   g = scale * grad
+//   p -= lr * (mhat / (sqrt(vhat) + eps) + decay * weight_decay * p),   mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
+// p is the master weight where there is one, else the parameter; bf16 parameters are p rounded stochastically.
+template <class F>
+void adamw_update(F* params,          // (n)
+                  float* master,      // (n) or null: the parameters are the masters
+                  const float* grads, // (n)
+                  float* m,           // (n)
+                  float* v,           // (n)
+                  const Segment* segments, int n_segments, AdamW h, stream_t) {
+    using namespace adamw_detail;
+    constexpr size_t BLOCK = 8192;  // elements a thread takes at a time
+    static_assert(BLOCK % GROUP == 0);
+    const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
+    const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
+
+    #pragma omp parallel
+    for (int s = 0; s < n_segments; s++) {
+        const Segment segment = segments[s];
+        const float decay = segment.decay * h.weight_decay;
+        // Blocks begin where a group of random numbers does, counted over the whole model.
+        const size_t skew = (size_t)((h.first + segment.offset) % GROUP);
+        #pragma omp for schedule(static) nowait
+        for (size_t block = 0; block < skew + segment.count; block += BLOCK) {
+            for (size_t group = block; group < block + BLOCK && group < skew + segment.count; group += GROUP) {
+                const size_t begin = group < skew ? skew : group;
+                const size_t end = group + GROUP < skew + segment.count ? group + GROUP : skew + segment.count;
+                const size_t i = segment.offset + (begin - skew);
+                alignas(64) uint16_t bits[GROUP + W];  // W more: the last vector of a group that begins late reads on
+                if constexpr (!std::is_same_v<F, float>)
+                    rounding_group(bits, h.seed, h.t, h.first + segment.offset - skew + group);
+                each_vector((int)(end - begin), [&](int j, int k) {
+                    vfloat g = load_first(grads + i + j, k) * h.scale;
+                    vfloat mi = h.beta1 * load_first(m + i + j, k) + (1 - h.beta1) * g;
+                    vfloat vi = h.beta2 * load_first(v + i + j, k) + (1 - h.beta2) * (g * g);
+                    vfloat p = master ? load_first(master + i + j, k) : load_first(params + i + j, k);
+                    p -= h.lr * (mi * mhat / (vsqrt(vi * vhat) + h.eps) + decay * p);
+                    store_first(m + i + j, mi, k);
+                    store_first(v + i + j, vi, k);
+                    if (master) store_first(master + i + j, p, k);
+                    store_random(params + i + j, p, bits + (begin - group) + j, k);
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+// device.h: what a backend must offer besides layers: memory, copies, an order of work. On a CPU the device is the host,
+// work is done when the call returns, and a stream is only a word in the argument list.
+#pragma once
+#include <sys/mman.h>
+#include <unistd.h>
+#include <cstddef>
+#include <cstring>
+#include "../check.h"
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+struct CpuStream {};
+using stream_t = CpuStream;
+constexpr const char* BACKEND = "cpu";
+
+inline int  max_threads() {
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+inline int  thread_number() {
+#ifdef _OPENMP
+    return omp_get_thread_num();
+#else
+    return 0;
+#endif
+}
+inline void set_threads([[maybe_unused]] int n) {
+#ifdef _OPENMP
+    if (n > 0) omp_set_num_threads(n);
+#endif
+}
+
+// Memory of the one arena: zeroed, never returned before the run ends. Large pages where the system has them: a
+// gigabyte is then touched in a fifth of the time.
+inline void* device_alloc(size_t bytes) {
+    constexpr size_t HUGE = 2 << 20;
+    size_t reserve = bytes + HUGE;
+    char* p = (char*)mmap(nullptr, reserve, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(p != MAP_FAILED, "out of memory: %.1f MiB for the arena; a smaller --batch or a higher --recompute takes less",
+          (double)bytes / (1 << 20));
+    p += HUGE - (size_t)p % HUGE;
+#ifdef MADV_HUGEPAGE
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    return p;
+}
+inline void* pinned_alloc(size_t bytes) { return device_alloc(bytes); }
+
+inline void copy_to_device(void* device, const void* host, size_t bytes, stream_t) { memcpy(device, host, bytes); }
+inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
+inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes); }
+inline void synchronize(stream_t) {}
+
+// Bytes that the machine has in all.
+inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }

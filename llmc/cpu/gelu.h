@@ -1,0 +1,35 @@
+// gelu.h: the activation of the MLP, when it is not fused into the matmul before or after it.
+#pragma once
+#include "device.h"
+#include "gelu_math.h"
+
+namespace gelu_detail {
+constexpr size_t BLOCK = 16384;  // elements a thread takes at a time: 64 KB, one fork and join for a small tensor
+
+template <class F, class Each> void over_vectors(size_t n, Each each) {
+    #pragma omp parallel for schedule(static) if (n > BLOCK)
+    for (size_t begin = 0; begin < n; begin += BLOCK) {
+        size_t end = begin + BLOCK < n ? begin + BLOCK : n;
+        for (size_t i = begin; i < end; i += W) each(i, end - i < W ? (int)(end - i) : W);
+    }
+}
+template <class F> inline vfloat load_n(const F* p, int n) { return n == W ? load(p) : load_part(p, n); }
+template <class F> inline void store_n(F* p, vfloat v, int n) { if (n == W) store(p, v); else store_part(p, v, n); }
+}  // namespace gelu_detail
+
+// out = gelu(inp)
+template <class F>
+void gelu_forward(F* out, const F* inp, size_t n, stream_t) {
+    gelu_detail::over_vectors<F>(n, [=](size_t i, int k) {
+        gelu_detail::store_n(out + i, gelu(gelu_detail::load_n(inp + i, k)), k);
+    });
+}
+
+// dinp = dout * gelu'(inp);  dinp may be dout
+template <class F>
+void gelu_backward(F* dinp, const F* dout, const F* inp, size_t n, stream_t) {
+    gelu_detail::over_vectors<F>(n, [=](size_t i, int k) {
+        using namespace gelu_detail;
+        store_n(dinp + i, load_n(dout + i, k) * gelu_grad(load_n(inp + i, k)), k);
+    });
+}

@@ -1,0 +1,27 @@
+// gelu_math.h: the tanh GELU of GPT-2 and its derivative on one vector. Apart from gelu.h because the epilogues of
+// matmul.h use it too, and both must give the same bits.
+#pragma once
+#include "vec.h"
+
+//   gelu(x) = x/2 * (1 + tanh(u)),  u = sqrt(2/pi) * (x + 0.044715 x^3)
+// and (1 + tanh(u)) / 2 = 1 / (1 + e^-2u) = s, the logistic function of 2u: one exponential, and nothing cancels, neither
+// near 0 nor in the tail.
+constexpr float GELU_A = 1.5957691216f;              // 2 sqrt(2/pi)
+constexpr float GELU_B = 1.5957691216f * 0.044715f;  // so that 2u = x (A + B x^2)
+
+// gelu(x) = x s.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.
+inline vfloat gelu(vfloat x) {
+    vfloat c = vmax(splat(-100.0f), x);  // in this order, so that a NaN stays one
+    vfloat minus_2u = -c * (GELU_A + GELU_B * (c * c));
+    return c / (1.0f + vexp(minus_2u));
+}
+
+// gelu'(x) = s + x s (1 - s) (2u)',  (2u)' = A + 3 B x^2,  1 - s = e s  with e = e^-2u.
+// Beyond |x| = 10 the derivative is 0 or 1 to the last bit that a float can hold beside 1; the clamp keeps e finite.
+inline vfloat gelu_grad(vfloat x) {
+    vfloat c = vmin(splat(10.0f), vmax(splat(-10.0f), x));
+    vfloat square = c * c;
+    vfloat e = vexp(-c * (GELU_A + GELU_B * square));
+    vfloat s = 1.0f / (1.0f + e);
+    return s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square);
+}

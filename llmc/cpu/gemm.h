@@ -1,0 +1,299 @@
+// gemm.h: C = A B^T at (nearly) the speed of the multipliers.
+//
+// A product of n x n matrices does n^3 multiply-adds on n^2 numbers, so it need not wait for memory: each number must
+// only be used many times wherever it has been brought, and so the loops are blocked once for every level:
+// - registers: a tile of ROWS x COLUMNS sums stays in registers while k runs. One step of k loads ROWS + COLUMNS numbers
+//   and does ROWS * COLUMNS multiply-adds: a vector of B's columns times one number of A's row, broadcast.
+// - L1: the ROWS rows of A under work, copied together ("packed": consecutive, zero-padded, no gaps of a whole matrix
+//   row that would fall on the same few cache sets). They meet all columns of the block of B before the next rows come.
+// - L2: a block of B, at most WIDTH columns by DEPTH steps of k, packed in panels of COLUMNS so that the kernel reads it
+//   front to back. All rows of the task meet it before it is replaced. And the task's sums, in fp32.
+// - a task is a rectangle of C. Threads take tasks; nobody ever shares a sum.
+// Every sum runs over k from first to last in one chain, whatever the blocks, the edges or the threads: the bits of an
+// element of C depend on its row of A and its row of B and on nothing else.
+#pragma once
+#include <sys/mman.h>
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include "device.h"
+#include "vec.h"
+
+// A matrix as the product sees it: element (i, k) is data[i * stride + k], or data[k * stride + i] if !k_inner.
+template <class F> struct Operand {
+    const F* data;
+    size_t stride;
+    bool k_inner;
+    Operand at(size_t i, size_t k) const { return {data + (k_inner ? i * stride + k : k * stride + i), stride, k_inner}; }
+};
+
+// What becomes of a finished block of C: rows i0..i0+ni, columns j0..j0+nj at c[i * ldc + j], i and j from 0. Rows and
+// columns of c up to the next multiple of W exist and hold nothing of value.
+struct Finish {
+    const void* self;
+    void (*call)(const void* self, const float* c, size_t ldc, size_t i0, int ni, size_t j0, int nj);
+    template <class Body> static Finish with(const Body& body) {
+        return {&body, [](const void* self, const float* c, size_t ldc, size_t i0, int ni, size_t j0, int nj) {
+                    (*(const Body*)self)(c, ldc, i0, ni, j0, nj);
+                }};
+    }
+};
+
+namespace gemm_detail {
+
+constexpr int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
+
+// A unit is the 4 bytes that a lane of the multiplier takes in one step of k: a float, or a pair of bf16.
+struct Float {};
+struct Pair {};
+template <class Unit> constexpr int K_PER_UNIT = std::is_same_v<Unit, Pair> ? 2 : 1;
+
+// W consecutive units of k, which lie side by side; and one unit of k for W rows, where k runs with a stride.
+template <class F> inline vfloat load_along_k(Float, const F* p) { return load(p); }
+template <class F> inline vfloat load_across_k(Float, const F* p, size_t) { return load(p); }
+inline vfloat load_along_k(Pair, const bf16* p) {
+    vfloat v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+inline vfloat load_across_k(Pair, const bf16* p, size_t stride) {
+    return (vfloat)((vuint)load(p) >> 16 | (vuint)load(p + stride));  // a bf16 is the upper half of the float that load makes
+}
+
+// Packs W x W units: to[row * ld + unit] if ALONG_K, to[unit * ld + row] otherwise.
+template <class Unit, bool ALONG_K, class F> inline void pack_square(float* to, size_t ld, Operand<F> a) {
+    vfloat x[W];
+    if (a.k_inner) {
+        #pragma GCC unroll 16
+        for (int r = 0; r < W; r++) x[r] = load_along_k(Unit{}, a.data + r * a.stride);
+        if (!ALONG_K) transpose(x);
+    } else {
+        #pragma GCC unroll 16
+        for (int u = 0; u < W; u++) x[u] = load_across_k(Unit{}, a.data + u * K_PER_UNIT<Unit> * a.stride, a.stride);
+        if (ALONG_K) transpose(x);
+    }
+    #pragma GCC unroll 16
+    for (int q = 0; q < W; q++) store(to + q * ld, x[q]);
+}
+// Packs `rows` by `units`, both multiples of W, of which ni rows and nk elements along k exist: the rest becomes 0. A
+// square at the edge is copied into a matrix of its own first.
+template <class Unit, bool ALONG_K, class F>
+void pack(float* to, size_t ld, int rows, int units, Operand<F> a, size_t ni, size_t nk) {
+    constexpr size_t SIDE = W * K_PER_UNIT<Unit>;  // of a square along k, in elements
+    size_t step_i = a.k_inner ? a.stride : 1, step_k = a.k_inner ? 1 : a.stride;
+    for (size_t r = 0; r < (size_t)rows; r += W)
+        for (size_t u = 0, k = 0; u < (size_t)units; u += W, k += SIDE) {
+            float* target = to + (ALONG_K ? r * ld + u : u * ld + r);
+            const F* corner = a.data + r * step_i + k * step_k;
+            if (r + W <= ni && k + SIDE <= nk) {
+                pack_square<Unit, ALONG_K>(target, ld, Operand<F>{corner, a.stride, a.k_inner});
+                continue;
+            }
+            F edge[W * SIDE] = {};
+            for (size_t i = 0; i < W && r + i < ni; i++)
+                for (size_t q = 0; q < SIDE && k + q < nk; q++) edge[i * SIDE + q] = corner[i * step_i + q * step_k];
+            pack_square<Unit, ALONG_K>(target, ld, Operand<F>{edge, SIDE, true});
+        }
+}
+
+// fp32: fused multiply-adds on vectors. 6 rows x 4 vectors of sums, 4 vectors of B and one broadcast number of A fit in 32
+// registers, 6 x 2 in 16; 12 or more sums hide the latency of the multiplier (4 cycles, 2 a cycle), and a step of k takes 10
+// loads for 24 multiply-adds.
+struct Fma {
+    using Unit = Float;
+    static constexpr const char* NAME = W == 16 ? "AVX-512 fp32" : W == 8 ? "AVX2 fp32" : "128-bit fp32";
+    static constexpr int ROWS = 6, VECTORS = W == 8 ? 2 : 4, COLUMNS = VECTORS * W;
+    static constexpr int DEPTH = 256, WIDTH = 256, RUN = 384, BLOCK = 48;
+    static constexpr int LD = DEPTH + 16;  // rows of A 1088 bytes apart: not a power of two, all cache sets take part
+    static bool usable() { return true; }
+    static void begin() {}
+    static void end() {}
+    template <int V> static void tile_of(float* c, size_t ldc, const float* a, size_t lda, const float* b, int units, bool first) {
+        const float* a3 = a + 3 * lda;
+        vfloat sum[ROWS][V] = {};
+        for (int k = 0; k < units; k++) {
+            vfloat y[V];
+            #pragma GCC unroll 4
+            for (int v = 0; v < V; v++) y[v] = load(b + k * COLUMNS + v * W);
+            #pragma GCC unroll 6
+            for (int r = 0; r < ROWS; r++) {
+                vfloat x = splat((r < 3 ? a : a3)[r % 3 * lda + k]);
+                #pragma GCC unroll 4
+                for (int v = 0; v < V; v++) sum[r][v] += x * y[v];
+            }
+        }
+        #pragma GCC unroll 6
+        for (int r = 0; r < ROWS; r++)
+            #pragma GCC unroll 4
+            for (int v = 0; v < V; v++) {
+                float* to = c + r * ldc + v * W;
+                store(to, first ? sum[r][v] : sum[r][v] + load(to));
+            }
+    }
+    // All of a panel, or a vector at a time of the last.
+    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int columns, int units, bool first) {
+        if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, ldc, a, lda, b, units, first);
+        for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, ldc, a, lda, b, units, first);
+    }
+};
+
+// Each thread's packed operands and sums, one allocation for all, kept: 0.8 MB a thread (0.9 with AMX), in L2.
+struct Workspace {
+    static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (512 + 32) * 256;
+    static constexpr size_t FLOATS = B_SIZE + A_SIZE + C_SIZE;
+    float *b, *a, *c;
+    static float* all(int threads) {  // called outside of parallel regions only
+        static float* memory = nullptr;
+        static int has = 0;
+        if (threads > has) {
+            if (has) munmap(memory, has * FLOATS * sizeof(float));
+            size_t bytes = threads * FLOATS * sizeof(float);
+            void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+            CHECK(p != MAP_FAILED, "no memory for the workspace of the matrix product: %zu bytes", bytes);
+            madvise(p, bytes, MADV_HUGEPAGE);
+            memory = (float*)p, has = threads;
+        }
+        return memory;
+    }
+    static Workspace of_thread(float* all) {
+#ifdef _OPENMP
+        all += omp_get_thread_num() * FLOATS;
+#endif
+        return {all, all + B_SIZE, all + B_SIZE + A_SIZE};
+    }
+};
+
+// Where C is cut: tasks of at most `rows` x `columns`, numbered down the columns, so that neighbours share their part of B.
+struct Cut {
+    size_t ni, nj, rows, columns, down, tasks;
+    size_t i(size_t t) const { return t % down * rows; }
+    size_t j(size_t t) const { return t / down * columns; }
+    int height(size_t t) const { return (int)std::min(rows, ni - i(t)); }
+    int width(size_t t) const { return (int)std::min(columns, nj - j(t)); }
+};
+// Packing costs as much as some 8 columns for each row of A and 8 rows for each row of B, and a thread that finishes last
+// may be late by a fifth of a task; of all cuts, take the one with the least of that.
+template <class Engine> Cut cut(size_t ni, size_t nj, int threads) {
+    size_t groups = (ni + Engine::ROWS - 1) / Engine::ROWS, panels = (nj + Engine::COLUMNS - 1) / Engine::COLUMNS;
+    Cut best = {};
+    double least = 1e300;
+    for (size_t c = std::min<size_t>(panels, Engine::WIDTH / Engine::COLUMNS); c > 0; c--)
+        for (size_t r = std::min<size_t>(groups, Engine::RUN / Engine::ROWS); r > 0; r--) {
+            size_t down = (groups + r - 1) / r, tasks = down * ((panels + c - 1) / c), turns = (tasks + threads - 1) / threads;
+            double rows = (double)r * Engine::ROWS, columns = (double)c * Engine::COLUMNS;
+            double cost = ((double)turns + 0.2) * (rows * columns + 8 * rows + 8 * columns);
+            if (cost < least) least = cost, best = {ni, nj, r * Engine::ROWS, c * Engine::COLUMNS, down, tasks};
+        }
+    return best;
+}
+
+// A block of an operand that will be needed, brought to L2 a little at a time while others are multiplied.
+template <class F> struct Prefetch {
+    const F* data = nullptr;
+    size_t stride = 0, pieces = 0, bytes = 0, done = 0;
+    Prefetch(Operand<F> a, size_t ni, size_t nk)
+        : data(a.data), stride(a.stride), pieces(a.k_inner ? ni : nk), bytes((a.k_inner ? nk : ni) * sizeof(F)) {}
+    void until(size_t step, size_t steps) {
+        for (; done * steps < pieces * step; done++)
+            for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char*)(data + done * stride) + at, 0, 2);
+    }
+};
+
+template <class Engine, class F> struct Worker {
+    using Unit = typename Engine::Unit;
+    static constexpr int ROWS = Engine::ROWS, COLUMNS = Engine::COLUMNS, BLOCK = Engine::BLOCK;
+    static constexpr size_t DEPTH = (size_t)Engine::DEPTH * K_PER_UNIT<Unit>;
+    Workspace ws;
+    Operand<F> a, b;
+    size_t K;
+    const Cut& by;
+    const Finish& finish;
+    size_t packed_j = ~(size_t)0;
+
+    void task(size_t t, size_t next) {
+        size_t i0 = by.i(t), j0 = by.j(t);
+        int ni = by.height(t), nj = by.width(t), panels = (nj + COLUMNS - 1) / COLUMNS;
+        size_t ldc = (size_t)panels * COLUMNS;
+        for (size_t k = 0; k < K; k += DEPTH) {
+            size_t nk = std::min(DEPTH, K - k);
+            bool last = k + nk == K;
+            int units = round_up((int)((nk + K_PER_UNIT<Unit> - 1) / K_PER_UNIT<Unit>), W);
+            if (K > DEPTH || j0 != packed_j)
+                for (int j = 0; j < nj; j += COLUMNS)
+                    pack<Unit, false>(ws.b + j * units, COLUMNS, COLUMNS, units, b.at(j0 + j, k), nj - j, nk);
+            packed_j = j0;
+            size_t next_t = last ? (next < by.tasks ? next : t) : t, next_k = last ? 0 : k + nk, next_nk = std::min(DEPTH, K - next_k);
+            bool new_b = K > DEPTH || by.j(next_t) != j0;
+            Prefetch<F> soon_a(a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
+            Prefetch<F> soon_b(b.at(by.j(next_t), next_k), new_b ? by.width(next_t) : 0, new_b ? next_nk : 0);
+            size_t step = 0, steps = (ni + ROWS - 1) / ROWS * panels;
+            for (int i = 0; i < ni; i += BLOCK) {
+                int rows = std::min(BLOCK, ni - i);
+                float* c = ws.c + (K > DEPTH ? i * ldc : 0);
+                Operand<F> block = a.at(i0 + i, k);
+                const float* pa = ws.a;
+                size_t lda = Engine::LD;
+                bool direct = false;
+                if constexpr (std::is_same_v<F, float>) if (a.k_inner && i0 + i + BLOCK <= by.ni && nk % W == 0) direct = true, pa = block.data, lda = block.stride;
+                if (!direct) pack<Unit, true>(ws.a, Engine::LD, round_up(rows, W), units, block, by.ni - i0 - i, nk);
+                for (int r = 0; r < rows; r += ROWS)
+                    for (int j = 0; j < nj; j += COLUMNS) {
+                        soon_b.until(++step, steps), soon_a.until(step, steps);
+                        Engine::tile(c + r * ldc + j, ldc, pa + r * lda, lda, ws.b + j * units, nj - j, units, k == 0);
+                    }
+                if (last) finish.call(finish.self, c, ldc, i0 + i, rows, j0, nj);
+            }
+        }
+    }
+};
+
+// finish(A B^T), A of ni rows, B of nj rows, both K long. How C is cut into tasks and who takes them does not change a bit.
+template <class Engine, class F>
+void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
+    int threads = max_threads();
+    Cut by = cut<Engine>(ni, nj, threads);
+    float* memory = Workspace::all(threads);
+    std::atomic<size_t> taken = 0;
+    #pragma omp parallel if (by.tasks > 1)
+    {
+        Worker<Engine, F> worker = {Workspace::of_thread(memory), a, b, K, by, finish};
+        Engine::begin();
+        for (size_t t = taken++, next; t < by.tasks; t = next) {
+            next = taken++;  // in advance: its operands are fetched while the task before is worked on
+            worker.task(t, next);
+        }
+        Engine::end();
+    }
+}
+
+template <class Engine> double measure_peak(double seconds) {
+    using clock = std::chrono::steady_clock;
+    constexpr int UNITS = 128;  // rows and one panel together: at most 32 KB
+    constexpr double FLOPS = 2.0 * Engine::ROWS * Engine::COLUMNS * UNITS * K_PER_UNIT<typename Engine::Unit>;
+    int threads = max_threads();
+    float* memory = Workspace::all(threads);
+    double total = 0;
+    #pragma omp parallel reduction(+ : total)
+    {
+        Workspace ws = Workspace::of_thread(memory);
+        std::fill_n(ws.a, Engine::LD * Engine::BLOCK, 0.0f);
+        std::fill_n(ws.b, UNITS * Engine::COLUMNS, 0.0f);
+        Engine::begin();
+        double best = 0;
+        for (int slice = 0; slice < 20; slice++) {
+            auto start = clock::now();
+            double elapsed = 0, flops = 0;
+            while (elapsed < seconds / 20) {
+                for (int i = 0; i < 64; i++, flops += FLOPS)
+                    Engine::tile(ws.c, Engine::COLUMNS, ws.a, Engine::LD, ws.b, Engine::COLUMNS, UNITS, i == 0);
+                elapsed = std::chrono::duration<double>(clock::now() - start).count();
+            }
+            best = std::max(best, flops / elapsed);
+        }
+        Engine::end();
+        total += best;
+    }
+    return total;
+}
+
+}  // namespace gemm_detail

@@ -1,0 +1,100 @@
+// gemm_bf16.h: the multipliers for bf16 operands, which add products of bf16 pairs to fp32 sums. Products of two bf16 are
+// exact in fp32; the sums are fp32 over the whole of K. Both instructions treat denormals as 0 and round only to nearest.
+#pragma once
+#include <sys/syscall.h>
+#include <unistd.h>
+#include <atomic>
+#include "gemm.h"
+#if defined(__AVX512BF16__) || defined(__AMX_BF16__)
+#include <immintrin.h>
+#endif
+
+namespace gemm_detail {
+
+#if defined(__AMX_BF16__) && defined(__AMX_TILE__)
+
+// AMX: tile registers of 16 rows of 64 bytes. One instruction adds a 16 x 32 by 32 x 16 product to 16 x 16 sums: 2 x 2
+// tiles of sums reuse each loaded tile twice.
+struct Amx {
+    using Unit = Pair;
+    static constexpr const char* NAME = "AMX bf16";
+    static constexpr int ROWS = 32, COLUMNS = 32;
+    static constexpr int DEPTH = 384, WIDTH = 256, RUN = 512, BLOCK = 32;
+    static constexpr int LD = DEPTH + 16;
+    static bool usable() {  // Linux grants the tile registers on request, once a process
+        static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
+        return granted;
+    }
+    static void begin() {
+        struct alignas(64) Config { uint8_t palette, start, reserved[14]; uint16_t row_bytes[16]; uint8_t rows[16]; };
+        static const Config config = {1, 0, {}, {64, 64, 64, 64, 64, 64, 64, 64}, {16, 16, 16, 16, 16, 16, 16, 16}};
+        _tile_loadconfig(&config);
+    }
+    static void end() { _tile_release(); }
+    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int, int units, bool first) {
+        float* c2 = c + 16 * ldc;
+        // The tile loads of some compilers do not say that they read memory: what was packed must be there.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+        if (first) {
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+        } else {
+            _tile_loadd(0, c, ldc * 4);
+            _tile_loadd(1, c + 16, ldc * 4);
+            _tile_loadd(2, c2, ldc * 4);
+            _tile_loadd(3, c2 + 16, ldc * 4);
+        }
+        for (int k = 0; k < units; k += 16) {
+            _tile_loadd(4, a + k, lda * 4);
+            _tile_loadd(5, a + 16 * lda + k, lda * 4);
+            _tile_loadd(6, b + k * COLUMNS, COLUMNS * 4);
+            _tile_loadd(7, b + k * COLUMNS + 16, COLUMNS * 4);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+        _tile_stored(0, c, ldc * 4);
+        _tile_stored(1, c + 16, ldc * 4);
+        _tile_stored(2, c2, ldc * 4);
+        _tile_stored(3, c2 + 16, ldc * 4);
+        std::atomic_signal_fence(std::memory_order_seq_cst);
+    }
+};
+using Bf16Engine = Amx;
+
+#elif defined(__AVX512BF16__)
+
+// AVX-512: a lane of vdpbf16ps adds the products of a pair to its sum. Otherwise as Fma.
+struct Dot : Fma {
+    using Unit = Pair;
+    static constexpr const char* NAME = "AVX-512 bf16";
+    static bool usable() { return true; }
+    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int, int units, bool first) {
+        __m512 sum[ROWS][2];
+        for (int r = 0; r < ROWS; r++)
+            for (int j = 0; j < 2; j++) sum[r][j] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * ldc + j * W);
+        for (int k = 0; k < units; k++) {
+            __m512bh b0 = (__m512bh)load(b + k * COLUMNS), b1 = (__m512bh)load(b + k * COLUMNS + W);
+            #pragma GCC unroll 16
+            for (int r = 0; r < ROWS; r++) {
+                __m512bh x = (__m512bh)splat(a[r * LD + k]);
+                sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, b0);
+                sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, b1);
+            }
+        }
+        for (int r = 0; r < ROWS; r++)
+            for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + r * ldc + j * W, sum[r][j]);
+    }
+};
+using Bf16Engine = Dot;
+
+#else
+
+using Bf16Engine = Fma;  // widened to fp32 while packing
+
+#endif
+
+}  // namespace gemm_detail

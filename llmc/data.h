@@ -1,0 +1,196 @@
+// data.h: token shards -> batches. Rows of T+1 tokens in an order that is computed, not stored: the position in the data
+// is one integer, the number of rows that all ranks together have taken.
+#pragma once
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include "permute.h"
+#include "shards.h"
+
+struct DataOptions {
+    int B, T;                 // rows a batch of one rank, tokens a row
+    int rank = 0, world = 1;
+    uint64_t seed = 0;
+    bool shuffle = false;     // a new permutation of all rows each epoch; otherwise in file order
+    uint64_t only_first = 0;  // over and over the first so many rows (-a 1: those of one step); 0: all
+    bool bos_align = false;   // a row starts where a document starts (eot stands in front of each document)
+    bool repeats = true;      // with bos_align: false marks targets that an earlier or later row has too with -1
+    int eot = -1;
+    int vocab_size = 0;       // a token at or above it ends the run; 0: not checked
+};
+
+// What the model sees: targets[b][t] follows inputs[b][t]. A target of -1 is not counted in the loss.
+struct Batch {
+    const int* inputs;   // (B, T)
+    const int* targets;  // (B, T)
+    uint64_t position;   // of this rank's first row
+};
+
+// Rows lie within a shard and share one token with the next: row i of a shard is tokens [iT, iT + T], and the last
+// tokens of a shard that do not fill a row are dropped.
+// With bos_align the first row of a shard starts at its first document. The row after one that starts at s starts at
+// the last document start in (s, s + T], so that a document cut by the end of a row is read again from its start; with
+// none there (a document longer than a row) it starts at s + T, inside the document. So every target is in some row,
+// and what comes twice is the head of a cut document: with repeats = false those targets are -1 in the earlier row,
+// and every target counts once.
+class RowIndex {
+    std::vector<Shard> shards_;
+    std::vector<uint64_t> first_;    // first row of each shard, then the number of rows
+    std::vector<uint64_t> starts_;   // bos_align: first token of each row
+    std::vector<int> counted_;       // bos_align: targets of each row before the next row's start
+    uint64_t T_;
+
+    void add_aligned_rows(const Shard& shard, int eot) {
+        ShardReader reader;
+        constexpr size_t BLOCK = 1 << 18;
+        std::vector<int> block(BLOCK);
+        bool started = false;
+        uint64_t row = 0, last = 0;  // start of the open row; last document start seen, in it
+        auto close_row = [&](uint64_t next) {
+            starts_.push_back(row), counted_.push_back((int)(next - row));
+            row = next;
+        };
+        for (uint64_t begin = shard.begin; begin < shard.end; begin += BLOCK) {
+            size_t n = std::min<uint64_t>(BLOCK, shard.end - begin);
+            reader.read(shard, begin, n, block.data());
+            for (size_t i = 0; i < n; i++) {
+                if (block[i] != eot) continue;
+                uint64_t at = begin + i;
+                if (!started) started = true, row = last = at;
+                while (at > row + T_) close_row(last > row ? last : row + T_);
+                last = at;
+            }
+        }
+        // the rest of the shard: rows that it still fills; the last one has no successor to repeat its end
+        while (started && row + T_ < shard.end) close_row(last > row ? last : row + T_);
+        if (starts_.size() > first_.back()) counted_.back() = (int)T_;
+    }
+
+  public:
+    RowIndex(const Shards& shards, const DataOptions& o) : shards_(shards), T_((uint64_t)o.T) {
+        CHECK(!shards.empty(), "no data");
+        CHECK(!o.bos_align || o.eot >= 0, "--bos-align needs a tokenizer with an end-of-text token");
+        uint64_t rows = 0;
+        for (const Shard& shard : shards_) {
+            first_.push_back(rows);
+            if (o.bos_align) add_aligned_rows(shard, o.eot), rows = starts_.size();
+            else if (shard.size() > T_) rows += (shard.size() - 1) / T_;
+        }
+        first_.push_back(rows);
+        if (rows == 0)
+            die("%s: %llu tokens%s, one row takes %d: use more data or a smaller --seq", shards[0].path.c_str(),
+                (unsigned long long)count_tokens(shards), o.bos_align ? " (from the first document start on)" : "", o.T + 1);
+    }
+    uint64_t rows() const { return first_.back(); }
+
+    struct Row { const Shard* shard; uint64_t begin; int counted; };
+    Row operator[](uint64_t row) const {
+        size_t s = (size_t)(std::upper_bound(first_.begin(), first_.end(), row) - first_.begin()) - 1;
+        if (starts_.empty()) return {&shards_[s], shards_[s].begin + (row - first_[s]) * T_, (int)T_};
+        return {&shards_[s], starts_[row], counted_[row]};
+    }
+};
+
+// Fills batches ahead of their use in a thread of its own, into a ring of slots that the caller owns (pinned memory on a
+// GPU). At position p rank r takes rows p + r*B ... p + r*B + B - 1 of the global order and the position moves on by
+// B * world: which rows a step sees depends on its total number of rows alone.
+class DataLoader {
+    DataOptions o_;
+    RowIndex index_;
+    ShardReader reader_;
+    std::vector<int> row_;       // the thread's scratch: T+1 tokens
+    int* slots_;                 // (nslots, 2, B, T)
+    uint64_t nslots_;
+    uint64_t position_ = 0;      // of the next batch that next() returns
+
+    std::mutex mutex_;
+    std::condition_variable changed_;
+    std::thread thread_;
+    uint64_t filled_ = 0, taken_ = 0;  // batches since the thread started
+    bool stop_ = false;
+
+    size_t slot_ints() const { return 2 * (size_t)o_.B * (size_t)o_.T; }
+
+    void fill_row(uint64_t position, int* inputs, int* targets) {
+        uint64_t n = index_.rows();
+        if (o_.only_first) position %= std::min(o_.only_first, n);
+        uint64_t i = position % n;
+        if (o_.shuffle) i = permute(i, n, o_.seed, (uint32_t)(position / n));
+        RowIndex::Row row = index_[i];
+        size_t T = (size_t)o_.T;
+        reader_.read(*row.shard, row.begin, T + 1, row_.data());
+        if (o_.vocab_size)
+            for (size_t t = 0; t <= T; t++)
+                if ((unsigned)row_[t] >= (unsigned)o_.vocab_size)
+                    die("%s: token %llu is %u, the model's vocabulary has %d: made with another tokenizer?", row.shard->path.c_str(),
+                        (unsigned long long)(row.begin + t), (unsigned)row_[t], o_.vocab_size);
+        memcpy(inputs, row_.data(), T * sizeof(int));
+        memcpy(targets, row_.data() + 1, T * sizeof(int));
+        if (!o_.repeats) std::fill(targets + row.counted, targets + T, -1);
+    }
+
+    void run(uint64_t position) {
+        for (uint64_t batch = 0;; batch++, position += (uint64_t)o_.B * (uint64_t)o_.world) {
+            {
+                // the slot of the batch that the caller holds, taken_ - 1, is not free yet
+                std::unique_lock<std::mutex> lock(mutex_);
+                changed_.wait(lock, [&] { return stop_ || batch < nslots_ + (taken_ ? taken_ - 1 : 0); });
+                if (stop_) return;
+            }
+            int* inputs = slots_ + (size_t)(batch % nslots_) * slot_ints();
+            int* targets = inputs + slot_ints() / 2;
+            uint64_t first = position + (uint64_t)o_.rank * (uint64_t)o_.B;
+            for (size_t b = 0; b < (size_t)o_.B; b++)
+                fill_row(first + b, inputs + b * (size_t)o_.T, targets + b * (size_t)o_.T);
+            std::lock_guard<std::mutex> lock(mutex_);
+            filled_ = batch + 1;
+            changed_.notify_all();
+        }
+    }
+
+    void stop() {
+        if (!thread_.joinable()) return;
+        {
+            std::lock_guard<std::mutex> lock(mutex_);
+            stop_ = true;
+            changed_.notify_all();
+        }
+        thread_.join();
+        stop_ = false, filled_ = taken_ = 0;
+    }
+
+  public:
+    // slots: nslots * 2 * B * T ints; 2 slots are enough to read ahead while the caller works on a batch
+    DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots)
+        : o_(options), index_(shards, options), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots) {
+        CHECK(nslots >= 1 && o_.B >= 1 && o_.T >= 1 && o_.rank >= 0 && o_.rank < o_.world, "data loader: bad sizes");
+    }
+    ~DataLoader() { stop(); }
+    DataLoader(const DataLoader&) = delete;
+    DataLoader& operator=(const DataLoader&) = delete;
+
+    uint64_t rows() const { return index_.rows(); }          // an epoch
+    uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved
+    void seek(uint64_t position) { stop(), position_ = position; }
+
+    // The next batch; valid until the call after. The thread starts at the first call.
+    Batch next() {
+        if (!thread_.joinable()) thread_ = std::thread([this, from = position_] { run(from); });
+        std::unique_lock<std::mutex> lock(mutex_);
+        uint64_t batch = taken_++;
+        changed_.notify_all();
+        changed_.wait(lock, [&] { return filled_ > batch; });
+        int* inputs = slots_ + (size_t)(batch % nslots_) * slot_ints();
+        Batch result = {inputs, inputs + slot_ints() / 2, position_ + (uint64_t)o_.rank * (uint64_t)o_.B};
+        position_ += (uint64_t)o_.B * (uint64_t)o_.world;
+        return result;
+    }
+};
+
+// Bytes of text that the targets stand for, for bits per byte; lengths[id]: bytes of a token, 0 for a special one.
+inline uint64_t count_target_bytes(const Batch& batch, size_t n, const std::vector<int>& lengths) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        if (batch.targets[i] >= 0 && (size_t)batch.targets[i] < lengths.size()) bytes += (uint64_t)lengths[(size_t)batch.targets[i]];
+    return bytes;
+}

@@ -1,0 +1,268 @@
+// files.h: files that are whole or absent. Reading, buffered writing with a checksum, folders, and XXH64.
+#pragma once
+#include <dirent.h>
+#include <fcntl.h>
+#include <ftw.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+#include "check.h"
+
+// Checksums, safetensors and token shards are little-endian, and are read without swapping.
+static_assert(std::endian::native == std::endian::little, "the file formats are read as they lie on disk");
+
+// ---- XXH64 (xxHash specification 0.1.1): not against forgery, but it finds every damaged byte at memory speed --------
+
+class Xxh64 {
+    static constexpr uint64_t P1 = 0x9E3779B185EBCA87, P2 = 0xC2B2AE3D27D4EB4F, P3 = 0x165667B19E3779F9,
+                              P4 = 0x85EBCA77C2B2AE63, P5 = 0x27D4EB2F165667C5;
+    uint64_t seed, lanes[4], length = 0;
+    unsigned char tail[32];  // the last length % 32 bytes: less than a stripe
+
+    static uint64_t load8(const unsigned char* p) { uint64_t x; memcpy(&x, p, 8); return x; }
+    static uint32_t load4(const unsigned char* p) { uint32_t x; memcpy(&x, p, 4); return x; }
+    static uint64_t round(uint64_t lane, uint64_t input) { return std::rotl(lane + input * P2, 31) * P1; }
+
+    void stripes(const unsigned char* p, size_t count) {
+        uint64_t a = lanes[0], b = lanes[1], c = lanes[2], d = lanes[3];  // in registers: four independent chains
+        for (; count > 0; count--, p += 32)
+            a = round(a, load8(p)), b = round(b, load8(p + 8)), c = round(c, load8(p + 16)), d = round(d, load8(p + 24));
+        lanes[0] = a, lanes[1] = b, lanes[2] = c, lanes[3] = d;
+    }
+
+public:
+    explicit Xxh64(uint64_t seed_ = 0) : seed(seed_), lanes{seed + P1 + P2, seed + P2, seed, seed - P1} {}
+
+    void update(const void* data, size_t bytes) {
+        const unsigned char* p = (const unsigned char*)data;
+        size_t held = length % 32;
+        length += bytes;
+        if (held > 0) {
+            size_t n = std::min(bytes, 32 - held);
+            if (n > 0) memcpy(tail + held, p, n);
+            if (held + n < 32) return;
+            stripes(tail, 1), p += n, bytes -= n;
+        }
+        stripes(p, bytes / 32);
+        if (bytes % 32 > 0) memcpy(tail, p + bytes / 32 * 32, bytes % 32);
+    }
+
+    uint64_t digest() const {
+        uint64_t h = seed + P5;
+        if (length >= 32) {
+            h = std::rotl(lanes[0], 1) + std::rotl(lanes[1], 7) + std::rotl(lanes[2], 12) + std::rotl(lanes[3], 18);
+            for (uint64_t lane : lanes) h = (h ^ round(0, lane)) * P1 + P4;
+        }
+        h += length;
+        const unsigned char *p = tail, *end = tail + length % 32;
+        for (; end - p >= 8; p += 8) h = std::rotl(h ^ round(0, load8(p)), 27) * P1 + P4;
+        if (end - p >= 4) h = std::rotl(h ^ load4(p) * P1, 23) * P2 + P3, p += 4;
+        for (; p < end; p++) h = std::rotl(h ^ *p * P5, 11) * P1;
+        h = (h ^ h >> 33) * P2;
+        h = (h ^ h >> 29) * P3;
+        return h ^ h >> 32;
+    }
+};
+
+inline uint64_t xxh64(const void* data, size_t bytes, uint64_t seed = 0) {
+    Xxh64 hash(seed);
+    hash.update(data, bytes);
+    return hash.digest();
+}
+
+struct FileSum { uint64_t bytes = 0, checksum = 0; };
+
+// ---- reading -------------------------------------------------------------------------------------------------------
+
+constexpr size_t FILE_BLOCK = 1 << 20;  // 1 MB: large enough that a system call costs nothing, and still in the L2 cache
+
+inline std::string errno_text(const std::string& path) { return format("%s: %s", path.c_str(), strerror(errno)); }
+
+// Calls use(bytes, count) on block after block of the file. Returns the error, or "".
+inline std::string for_each_block(const std::string& path, const std::function<void(const char*, size_t)>& use) {
+    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return errno_text(path);
+    std::vector<char> block(FILE_BLOCK);
+    std::string error;
+    for (;;) {
+        ssize_t n = read(fd, block.data(), block.size());
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) error = errno_text(path);
+        if (n <= 0) break;
+        use(block.data(), (size_t)n);
+    }
+    close(fd);
+    return error;
+}
+
+inline std::string try_read_file(const std::string& path, std::string& text) {
+    text.clear();
+    return for_each_block(path, [&](const char* p, size_t n) { text.append(p, n); });
+}
+inline std::string read_file(const std::string& path) {
+    std::string text, error = try_read_file(path, text);
+    CHECK(error.empty(), "%s", error.c_str());
+    return text;
+}
+
+inline std::string sum_file(const std::string& path, FileSum& sum) {
+    Xxh64 hash;
+    sum = {};
+    std::string error = for_each_block(path, [&](const char* p, size_t n) { hash.update(p, n), sum.bytes += n; });
+    sum.checksum = hash.digest();
+    return error;
+}
+
+// ---- folders -------------------------------------------------------------------------------------------------------
+
+// A name that cannot lead out of its folder, nor break a line of a manifest.
+inline bool is_plain_name(std::string_view name) {
+    if (name.empty() || name.size() > 200 || name[0] == '.') return false;
+    return std::all_of(name.begin(), name.end(), [](char c) {
+        return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '.' || c == '_' || c == '-';
+    });
+}
+
+// The names in a folder, sorted; none if there is no such folder.
+inline std::vector<std::string> list_folder(const std::string& path) {
+    std::vector<std::string> names;
+    DIR* folder = opendir(path.c_str());
+    CHECK(folder || errno == ENOENT, "%s", errno_text(path).c_str());
+    if (!folder) return names;
+    while (dirent* entry = readdir(folder))
+        if (std::string_view name = entry->d_name; name != "." && name != "..") names.emplace_back(name);
+    closedir(folder);
+    std::sort(names.begin(), names.end());
+    return names;
+}
+
+// Names live in their folder, not in their file: only this makes a creation, a rename or a removal survive a power loss.
+inline void fsync_dir(const std::string& path) {
+    int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(fd >= 0, "%s", errno_text(path).c_str());
+    // Some network file systems cannot sync a folder, and say EINVAL: they are as safe as they can be.
+    CHECK(fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP, "%s", errno_text(path).c_str());
+    close(fd);
+}
+
+inline std::string parent_folder(const std::string& path) {
+    size_t end = path.find_last_not_of('/');
+    size_t slash = end == path.npos ? end : path.rfind('/', end);
+    if (slash == path.npos) return path[0] == '/' ? "/" : ".";
+    size_t last = path.find_last_not_of('/', slash);
+    return last == path.npos ? "/" : path.substr(0, last + 1);
+}
+
+// mkdir -p
+inline void make_folders(const std::string& path) {
+    if (mkdir(path.c_str(), 0777) == 0) return fsync_dir(parent_folder(path));
+    struct stat s;
+    if (errno == EEXIST && stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) return;
+    CHECK(errno == ENOENT && parent_folder(path) != path, "%s", errno_text(path).c_str());
+    make_folders(parent_folder(path));
+    CHECK(mkdir(path.c_str(), 0777) == 0 || errno == EEXIST, "%s", errno_text(path).c_str());
+    fsync_dir(parent_folder(path));
+}
+
+// rm -rf: never follows a link; what is gone already is fine. Returns the error, or "".
+inline std::string try_remove_tree(const std::string& path) {
+    auto remove_one = [](const char* p, const struct stat*, int, struct FTW*) {
+        return remove(p) == 0 || errno == ENOENT ? 0 : -1;
+    };
+    bool gone = nftw(path.c_str(), remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
+    return gone ? "" : errno_text(path);
+}
+inline void remove_tree(const std::string& path) {
+    std::string error = try_remove_tree(path);
+    CHECK(error.empty(), "%s", error.c_str());
+}
+
+inline void rename_file(const std::string& from, const std::string& to) {
+    CHECK(rename(from.c_str(), to.c_str()) == 0, "%s -> %s", from.c_str(), errno_text(to).c_str());
+}
+
+// ---- writing -------------------------------------------------------------------------------------------------------
+
+// Writes one file from start to end through a 4 MB buffer and knows its length and checksum when it is done. A write that
+// fails (a full disk) removes the file, and the folder `scrap` if one is named, and dies: nothing half-written stays.
+class FileWriter {
+    std::string path, scrap;
+    int fd = -1;
+    std::vector<char> buffer;
+    size_t filled = 0;
+    FileSum sum;
+    Xxh64 hash;
+    static constexpr size_t BUFFER = 4 << 20;  // large enough for every disk, small enough to be forgotten in a plan
+
+    [[noreturn]] void fail() {
+        std::string error = errno_text(path);
+        struct stat s;
+        if (fd >= 0 && fstat(fd, &s) == 0 && S_ISREG(s.st_mode)) unlink(path.c_str());  // not a device, nor a pipe
+        if (!scrap.empty()) try_remove_tree(scrap);
+        die("%s", error.c_str());
+    }
+    void put(const char* p, size_t n) {
+        hash.update(p, n), sum.bytes += n;
+        while (n > 0) {
+            ssize_t done = ::write(fd, p, n);
+            if (done < 0 && errno != EINTR) fail();
+            if (done > 0) p += done, n -= (size_t)done;
+        }
+    }
+
+public:
+    explicit FileWriter(const std::string& path_, const std::string& scrap_ = "") : path(path_), scrap(scrap_) {
+        fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        if (fd < 0) fail();
+        buffer.resize(BUFFER);
+    }
+    FileWriter(FileWriter&& o) noexcept
+        : path(std::move(o.path)), scrap(std::move(o.scrap)), fd(std::exchange(o.fd, -1)), buffer(std::move(o.buffer)),
+          filled(o.filled), sum(o.sum), hash(o.hash) {}
+    ~FileWriter() { if (fd >= 0) ::close(fd); }
+
+    uint64_t bytes() const { return sum.bytes + filled; }
+
+    void write(const void* data, size_t n) {
+        const char* p = (const char*)data;
+        while (n > 0) {
+            if (filled == 0 && n >= BUFFER) {  // large arrays go from their place to the disk, without a copy
+                put(p, BUFFER), p += BUFFER, n -= BUFFER;
+                continue;
+            }
+            size_t take = std::min(n, BUFFER - filled);
+            memcpy(&buffer[filled], p, take);
+            p += take, n -= take, filled += take;
+            if (filled == BUFFER) put(buffer.data(), BUFFER), filled = 0;
+        }
+    }
+
+    // The bytes are on the disk when this returns; the name is not, until its folder is synced.
+    FileSum close() {
+        put(buffer.data(), filled), filled = 0;
+        sum.checksum = hash.digest();
+        if (fsync(fd) != 0 && errno != EINVAL) fail();  // EINVAL: a pipe or a device has nothing to sync
+        if (::close(std::exchange(fd, -1)) != 0) fail();
+        return sum;
+    }
+};
+
+// A reader sees the old file or the new one, never a part, whenever the power goes: the new bytes reach the disk before the
+// rename gives them the name, and the folder is synced last, so that the rename itself stays.
+inline void write_file_atomically(const std::string& path, std::string_view text) {
+    std::string temporary = path + format(".tmp-%d", (int)getpid());
+    FileWriter file(temporary);
+    file.write(text.data(), text.size());
+    file.close();
+    rename_file(temporary, path);
+    fsync_dir(parent_folder(path));
+}

@@ -1,0 +1,121 @@
+// generate.h: the model writes. A cache of keys and values makes each new token cost one token's work.
+#pragma once
+#include <cstdio>
+#include <functional>
+#include <string>
+#include <vector>
+#include "json.h"
+#include "files.h"
+#include "rng.h"
+#include "sampler.h"
+#include "tokenizer.h"
+
+// Appends n tokens at position pos to the caches; returns the logits (V) that follow the last of them.
+template <class F> std::vector<float> feed(Model<F>& model, const int* tokens, int n, int pos) {
+    const Block<F>& b = model.block(0);
+    const int C = model.config.C, NH = model.config.NH, V = model.config.V, Vp = model.config.Vp();
+    copy_to_device(model.tokens, tokens, (size_t)n * sizeof(int), model.stream);
+    forward_trunk(model, model.tokens, 1, n, pos, [&](const Block<F>& layer) {
+        attention_cached(layer.atty, layer.kcache, layer.vcache, layer.qkv, n, pos, C, NH, model.stream);
+    });
+    matmul_forward(b.logits, b.lnf + (size_t)(n - 1) * C, b.wte, (const F*)nullptr, 1, C, Vp, {}, model.stream);
+    std::vector<F> logits((size_t)V);
+    copy_to_host(logits.data(), b.logits, logits.size() * sizeof(F), model.stream);
+    synchronize(model.stream);
+    return std::vector<float>(logits.begin(), logits.end());
+}
+
+// Continues `prompt` by up to n tokens; on_token gets each and says whether to go on. When the context is full, its
+// second half is kept and read again. The random numbers depend on (seed, step, token) alone.
+template <class F>
+void generate(Model<F>& model, const std::vector<int>& prompt, int n, const SamplerOptions& sampler, uint64_t seed, int step,
+              const std::function<bool(int)>& on_token) {
+    const int T = model.options.T;
+    std::vector<int> text = prompt;
+    int cached = 0;  // tokens of `text`'s window that are in the cache
+    size_t window = text.size() > (size_t)T ? text.size() - (size_t)T : 0;
+    for (int i = 0; i < n; i++) {
+        if (text.size() - window > (size_t)T) window = text.size() - (size_t)(T + 1) / 2, cached = 0;
+        int fresh = (int)(text.size() - window) - cached;
+        std::vector<float> logits = feed(model, text.data() + window + cached, fresh, cached);
+        cached += fresh;
+        float coin = uniform(philox(seed, RNG_SAMPLING, (uint32_t)step, (uint64_t)i).x[0]);
+        int token = sample(logits.data(), model.config.V, sampler, coin);
+        text.push_back(token);
+        if (!on_token(token)) return;
+    }
+}
+
+// Writes prompt and continuation to stdout as they come, up to an end of text.
+template <class F>
+void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, int n, const SamplerOptions& sampler,
+                  uint64_t seed, int step) {
+    std::vector<int> tokens;
+    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+    tokenizer.encode(prompt, tokens);
+    CHECK(!tokens.empty(), "--prompt: the tokenizer has no end-of-text token to begin with; give a prompt");
+    printf("---\n%s", prompt.c_str());
+    generate(model, tokens, n, sampler, seed, step, [&](int token) {
+        if (token == tokenizer.eot()) return false;
+        std::string_view bytes = tokenizer.token_bytes(token);
+        fwrite(bytes.data(), 1, bytes.size(), stdout);
+        fflush(stdout);
+        return true;
+    });
+    printf("\n---\n");
+    fflush(stdout);
+}
+
+// Questions with one right completion. A line of the file: {"context": ..., "answer": ..., "choices": [...]}; an answer
+// is right if greedy completion of the context begins with it; chance is 1 / choices.
+struct Question { std::string context, answer; double chance; };
+struct Score { int right = 0, total = 0; double chance = 0; };
+
+inline std::vector<Question> load_questions(const std::string& path) {
+    std::vector<Question> questions;
+    std::string text = read_file(path);
+    int number = 0;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size());
+        number++;
+        std::string_view line(text.data() + at, end - at);
+        if (line.find_first_not_of(" \t\r") == line.npos) continue;
+        Json json = json_parse(line, path, number);
+        size_t choices = json.at("choices", path).as_array(path).size();
+        CHECK(choices > 0, "%s: line %d: \"choices\" is empty, must name at least the answer", path.c_str(), number);
+        questions.push_back({json.at("context", path).as_string(path), json.at("answer", path).as_string(path), 1.0 / (double)choices});
+        CHECK(!questions.back().answer.empty(), "%s: line %d: \"answer\" is empty", path.c_str(), number);
+    }
+    CHECK(!questions.empty(), "%s: no questions in it", path.c_str());
+    return questions;
+}
+
+// --eval NAME=FILE
+struct Evaluation { std::string name; std::vector<Question> questions; };
+inline Evaluation open_evaluation(const std::string& option) {
+    if (option.empty()) return {};
+    size_t equals = option.find('=');
+    if (equals == 0 || equals == option.npos || equals + 1 == option.size())
+        die_with(EXIT_USAGE, "--eval: '%s' given, must be NAME=FILE.jsonl", option.c_str());
+    return {option.substr(0, equals), load_questions(option.substr(equals + 1))};
+}
+
+inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }
+
+template <class F> Score answer_questions(Model<F>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions) {
+    Score score;
+    for (const Question& q : questions) {
+        std::vector<int> tokens;
+        if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+        tokenizer.encode(q.context, tokens);
+        std::string said;
+        generate(model, tokens, (int)q.answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
+            if (token == tokenizer.eot()) return false;
+            said += tokenizer.token_bytes(token);
+            return said.size() < q.answer.size() && q.answer.starts_with(said);
+        });
+        score.right += said.starts_with(q.answer), score.total++;
+        score.chance += q.chance / (double)questions.size();
+    }
+    return score;
+}

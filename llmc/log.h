@@ -1,0 +1,97 @@
+// log.h: what a run says: a line a step on the terminal, OUT/main.log for old plotting scripts, and OUT/metrics.jsonl with
+// one object a step, a validation and an evaluation.
+#pragma once
+#include <sys/stat.h>
+#include <unistd.h>
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <string>
+#include "check.h"
+#include "flops.h"
+
+using Clock = std::chrono::steady_clock;
+inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+class Log {
+public:
+    // Where the two files end: a checkpoint keeps it, and resuming cuts them back to it, so that the log of a resumed run
+    // is the log of the undisturbed one.
+    struct Position { int64_t main_log = 0, metrics = 0; };
+
+    // No folder, no files. An undisturbed run starts them afresh (position zero).
+    Log(const std::string& folder, bool speaks_, Position from) : speaks(speaks_) {
+        if (folder.empty() || !speaks) return;
+        main_log = open(folder + "/main.log", from.main_log);
+        metrics = open(folder + "/metrics.jsonl", from.metrics);
+    }
+    ~Log() {
+        if (main_log) fclose(main_log);
+        if (metrics) fclose(metrics);
+    }
+    Log(const Log&) = delete;
+    Log& operator=(const Log&) = delete;
+
+    Position position() const { return {main_log ? ftell(main_log) : 0, metrics ? ftell(metrics) : 0}; }
+
+    // One JSON object as a line of metrics.jsonl.
+    void record(const std::string& object) { write(metrics, object + "\n"); }
+
+    struct Step { int step, steps; double loss, norm, lr, seconds, tokens, flops, peak, seconds_left; };
+    void step(const Step& s) {
+        double rate = s.flops / s.seconds;
+        write(main_log, format("s:%d trl:%.6f lr:%.6g norm:%.4f\n", s.step, s.loss, s.lr, s.norm));
+        record(format("{\"step\": %d, \"loss\": %s, \"lr\": %s, \"grad_norm\": %s, \"ms\": %.3f, \"tokens_per_s\": %.1f, "
+                      "\"flops_per_s\": %.5g, \"mfu\": %.4f}", s.step, number(s.loss).c_str(), number(s.lr).c_str(),
+                      number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak));
+        if (!speaks) return;
+        int width = (int)std::to_string(s.steps).size();
+        printf("step %*d/%d  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", width,
+               s.step, s.steps, s.loss, s.norm, s.lr, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
+               human(rate).c_str(), 100 * rate / s.peak, clock_text(s.seconds_left).c_str());
+        fflush(stdout);
+    }
+
+    // bits_per_byte and floor: NaN where unknown.
+    void val(int step, double loss, double bits_per_byte, double floor) {
+        write(main_log, format("s:%d tel:%.6f\n", step, loss));
+        record(format("{\"step\": %d, \"val_loss\": %s, \"val_bits_per_byte\": %s%s}", step, number(loss).c_str(),
+                      number(bits_per_byte).c_str(),
+                      floor > 0 ? format(", \"floor_bits_per_byte\": %s", number(floor).c_str()).c_str() : ""));
+        std::string line = format("val loss %.4f", loss);
+        if (bits_per_byte > 0) line = format("val %.3f bits/byte", bits_per_byte) + (floor > 0
+            ? format(", floor %.3f (%.2fx)", floor, bits_per_byte / floor) : format(", loss %.4f", loss));
+        say(line);
+    }
+
+    void eval(int step, const std::string& name, int right, int total, double chance) {
+        double accuracy = total ? (double)right / total : 0;
+        write(main_log, format("s:%d eval:%.6f\n", step, accuracy));
+        record(format("{\"step\": %d, \"eval\": \"%s\", \"accuracy\": %.6f, \"right\": %d, \"total\": %d, \"chance\": %.6f}", step,
+                      name.c_str(), accuracy, right, total, chance));
+        say(format("%s: %d of %d right (%.1f%%), by chance %.1f%%", name.c_str(), right, total, 100 * accuracy, 100 * chance));
+    }
+
+    void say(const std::string& line) {
+        if (speaks) printf("%s\n", line.c_str()), fflush(stdout);
+    }
+
+private:
+    // NaN and infinity do not exist in JSON
+    static std::string number(double x) { return std::isfinite(x) ? format("%.9g", x) : "null"; }
+    static FILE* open(const std::string& path, int64_t keep) {
+        FILE* file = fopen(path.c_str(), keep > 0 ? "r+" : "w");
+        CHECK(file, "%s: cannot write: %s", path.c_str(), strerror(errno));
+        struct stat info;
+        CHECK(!fstat(fileno(file), &info) && info.st_size >= keep, "%s: %lld bytes, but the checkpoint was written at byte "
+              "%lld of it: the log of another run?", path.c_str(), (long long)info.st_size, (long long)keep);
+        CHECK(!ftruncate(fileno(file), keep) && !fseek(file, 0, SEEK_END), "%s: cannot cut: %s", path.c_str(), strerror(errno));
+        return file;
+    }
+    void write(FILE* file, const std::string& text) {
+        if (!file) return;
+        CHECK(fputs(text.c_str(), file) >= 0 && !fflush(file), "the log cannot be written: %s", strerror(errno));
+    }
+    bool speaks;
+    FILE *main_log = nullptr, *metrics = nullptr;
+};

@@ -1,0 +1,141 @@
+// model_files.h: the model's tensors in and out: initial values, Hugging Face folders, the optimizer's state. Everything
+// passes through model.staging in pieces, so that saving takes no memory that the plan does not show.
+#pragma once
+#include <algorithm>
+#include <memory>
+#include <string>
+#include <vector>
+#include "bf16.h"
+#include "checkpoint.h"
+#include "rng.h"
+#include "safetensors.h"
+
+template <class F> constexpr Dtype dtype_of() { return std::is_same_v<F, float> ? Dtype::F32 : Dtype::BF16; }
+
+// Calls body(first_row, rows) for pieces of a parameter that fit the staging buffer: all of it if it is transposed in
+// files, else an even number of rows.
+template <class M, class Body> void for_each_piece(const M& model, const Parameter& p, Body body) {
+    size_t rows = p.layout == TRANSPOSED ? p.rows : std::max<size_t>(model.staging_floats() / p.cols / 2 * 2, 1);
+    for (size_t row = 0; row < p.rows; row += rows) body(row, std::min(rows, p.rows - row));
+}
+
+// The parameters [offset, offset + n) = staging: fp32 into the masters, rounded to F into the weights.
+template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
+    if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
+    F* narrow = (F*)model.staging;  // front to back: a narrow element never lies past the wide one it came from
+    synchronize(model.stream);
+    if (!std::is_same_v<F, float>) for (size_t i = 0; i < n; i++) {
+        float x;
+        memcpy(&x, model.staging + i, sizeof x);
+        F y(x);
+        memcpy(narrow + i, &y, sizeof y);
+    }
+    copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);
+    synchronize(model.stream);
+}
+
+// Initial values: N(0, 0.02), and divided by sqrt(2L) where 2L layers add to the residual stream (Radford et al. 2019,
+// section 2.3); a function of seed and tensor alone.
+template <class F> void initialize(Model<F>& model, uint64_t seed) {
+    uint32_t number = 0;
+    for (const Parameter& p : model.parameters.all) {
+        double stddev = p.init == RESIDUAL ? 0.02 / std::sqrt(2.0 * model.config.L) : 0.02;
+        for_each_piece(model, p, [&](size_t row, size_t rows) {
+            size_t first = row * p.cols, n = rows * p.cols;
+            if (p.init == ONE || p.init == ZERO) std::fill_n(model.staging, n, p.init == ONE ? 1.0f : 0.0f);
+            else normal_fill(model.staging, n, (float)stddev, seed, number, first);
+            store_staged(model, p.offset + first, n);
+        });
+        number++;
+    }
+}
+
+// ---- Hugging Face's GPT-2 folder -------------------------------------------------------------------------------------
+
+// A parameter's shape in files: vectors have one dimension, transposed matrices are (in, out).
+inline std::vector<size_t> file_shape(const Parameter& p) {
+    if (p.rows == 1 && !p.decays) return {p.cols};
+    return p.layout == TRANSPOSED ? std::vector<size_t>{p.cols, p.rows} : std::vector<size_t>{p.rows, p.cols};
+}
+
+// Weights = those of a Hugging Face file, with or without the "transformer." prefix; tensors that the model does not have
+// (the causal masks of old files) are ignored.
+template <class F> void load_weights(Model<F>& model, const SafetensorsFile& file, const std::string& prefix = "transformer.") {
+    std::vector<float> piece;
+    for (const Parameter& p : model.parameters.all) {
+        const TensorInfo* t = file.find(p.name);
+        if (!t) t = file.find(prefix + p.name);
+        CHECK(t, "%s: tensor %s is missing", file.path().c_str(), p.name.c_str());
+        TensorInfo wanted;
+        wanted.shape = file_shape(p);
+        CHECK(t->shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), t->name.c_str(),
+              t->shape_text().c_str(), wanted.shape_text().c_str());
+        for_each_piece(model, p, [&](size_t row, size_t rows) {
+            if (p.layout == AS_IS) file.read_as_float(*t, model.staging, row * p.cols, rows * p.cols);
+            else for (size_t col = 0, n; col < p.cols; col += n) {  // file rows are memory's columns: 1 MB of them at a time
+                n = std::min(p.cols - col, std::max<size_t>((1 << 18) / p.rows, 1));
+                piece.resize(n * p.rows);
+                file.read_as_float(*t, piece.data(), col * p.rows, n * p.rows);
+                for (size_t r = 0; r < p.rows; r++)
+                    for (size_t c = 0; c < n; c++) model.staging[r * p.cols + col + c] = piece[c * p.rows + r];
+            }
+            store_staged(model, p.offset + row * p.cols, rows * p.cols);
+        });
+    }
+}
+
+template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint) {
+    std::vector<TensorSpec> specs;
+    for (const Parameter& p : model.parameters.all) specs.push_back({p.name, dtype_of<F>(), file_shape(p)});
+    F* staging = (F*)model.staging;
+    std::vector<F> piece;
+    checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {
+        for (const Parameter& p : model.parameters.all)
+            for_each_piece(model, p, [&](size_t row, size_t rows) {
+                copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
+                synchronize(model.stream);
+                if (p.layout == AS_IS) file.write(staging, rows * p.cols * sizeof(F));
+                else for (size_t col = 0, n; col < p.cols; col += n) {
+                    n = std::min(p.cols - col, std::max<size_t>((1 << 18) / p.rows, 1));
+                    piece.resize(n * p.rows);
+                    for (size_t r = 0; r < p.rows; r++)
+                        for (size_t c = 0; c < n; c++) piece[c * p.rows + r] = staging[r * p.cols + col + c];
+                    file.write(piece.data(), piece.size() * sizeof(F));
+                }
+            });
+    });
+}
+
+// ---- the optimizer's state: flat fp32 tensors by parameter name, in the order of memory ----------------------------------
+
+template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {
+    std::vector<std::pair<std::string, float*>> kinds = {{"exp_avg", model.m}, {"exp_avg_sq", model.v}};
+    if (model.master) kinds.push_back({"master", model.master});
+    return kinds;
+}
+
+template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint) {
+    std::vector<TensorSpec> specs;
+    for (auto& [kind, buffer] : state_kinds(model))
+        for (const Parameter& p : model.parameters.all) specs.push_back(state_spec({kind, p.name, 0, p.size()}));
+    checkpoint.add_tensors(state_file(0), specs, {}, [&](SafetensorsWriter& file) {
+        for (auto& [kind, buffer] : state_kinds(model))
+            for (const Parameter& p : model.parameters.all)
+                for_each_piece(model, p, [&](size_t row, size_t rows) {
+                    copy_to_host(model.staging, buffer + p.offset + row * p.cols, rows * p.cols * sizeof(float), model.stream);
+                    synchronize(model.stream);
+                    file.write(model.staging, rows * p.cols * sizeof(float));
+                });
+    });
+}
+
+template <class F> void load_state(Model<F>& model, const std::string& folder) {
+    StateReader reader(folder);
+    for (auto& [kind, buffer] : state_kinds(model))
+        for (const Parameter& p : model.parameters.all)
+            for_each_piece(model, p, [&](size_t row, size_t rows) {
+                reader.read(kind, p.name, row * p.cols, rows * p.cols, model.staging);
+                copy_to_device(buffer + p.offset + row * p.cols, model.staging, rows * p.cols * sizeof(float), model.stream);
+                synchronize(model.stream);
+            });
+}

@@ -1,0 +1,193 @@
+// options.h: the one table of options. Each row yields the field, its parsing, its line in --help, the banner, the header
+// of metrics.jsonl and the "options" of a checkpoint.
+#pragma once
+#include <algorithm>
+#include <cerrno>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <vector>
+#include "check.h"
+
+// group, type, field (its long name is --field with dashes), short name, default, allowed, help
+// allowed: "" anything | "a|b|c" one of these | "lo.." at least lo | "lo..hi" | ">lo.." more than lo
+#define OPTIONS(O) \
+    O("Data", std::string, train_data, "i", "", "", "training data: token shards (a glob), or a .txt or .jsonl file") \
+    O("Data", std::string, val_data, "j", "", "", "validation data, likewise; without it 10 % of a text file is held out") \
+    O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
+    O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
+    O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., or a checkpoint folder") \
+    O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
+    O("Model", int, recompute, "r", 0, "0..2", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too") \
+    O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \
+    O("Model", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated") \
+    O("Batch", std::string, batch, "b", "8", "", "sequences a micro-batch and rank, or auto: the most that memory holds") \
+    O("Batch", int, seq, "t", 0, "0..", "tokens a sequence; 0: the model's context, at most 256") \
+    O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens a step over all ranks; 0: one micro-batch of each") \
+    O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one pass over the data, 0: validate and stop") \
+    O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
+    O("Optimizer", int, warmup, "u", 0, "0..", "steps in which the learning rate rises from 0") \
+    O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a part of the peak") \
+    O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "how the learning rate falls") \
+    O("Optimizer", double, weight_decay, "c", 0.1, "0..", "of matrices and embeddings") \
+    O("Optimizer", double, grad_clip, "", 1, "0..", "largest global norm of the gradient; 0: no clipping") \
+    O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's first moment") \
+    O("Optimizer", double, beta2, "", 0.95, "0..<1", "AdamW's second moment") \
+    O("Optimizer", double, eps, "", 1e-8, ">0..", "AdamW's epsilon") \
+    O("Optimizer", double, skip_loss_z, "sl", 0, "0..", "skip an update whose loss lies so many deviations above the last 128; 0: never") \
+    O("Optimizer", double, skip_grad_z, "sg", 0, "0..", "likewise for the gradient's norm") \
+    O("Optimizer", uint64_t, seed, "", 42, "0..", "of initial weights, order, rounding and sampling") \
+    O("Output", std::string, out, "o", "", "", "folder for logs and checkpoints; without it out, out2, ...: the first that is free") \
+    O("Output", int, val_every, "v", 250, "0..", "validate every so many steps; 0: never") \
+    O("Output", int, val_batches, "m", 20, "0..", "batches a validation; 0: all of the data") \
+    O("Output", int, sample_every, "s", 250, "0..", "write a sample every so many steps; 0: never") \
+    O("Output", int, sample_tokens, "g", 200, "1..", "tokens a sample") \
+    O("Output", int, checkpoint_every, "n", 1000, "0..", "checkpoint every so many steps and at the end; 0: never") \
+    O("Output", int, keep, "nk", 0, "0..", "keep the newest so many checkpoints; 0: all") \
+    O("Output", int, major, "nm", 0, "0..", "but always keep those whose step is a multiple of this") \
+    O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
+    O("Output", int, hellaswag, "h", 0, "0..0", "evaluate HellaSwag (not in this build)") \
+    O("Output", std::string, eval, "", "", "", "NAME=FILE.jsonl: answer its questions by greedy completion at the end") \
+    O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
+    O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \
+    O("Sampling", int, top_k, "", 0, "0..", "sample among the k likeliest tokens; 0: all") \
+    O("Sampling", double, top_p, "", 1, ">0..1", "sample among the likeliest tokens that make up this probability") \
+    O("Machine", int, threads, "", 0, "0..1024", "CPU threads; 0: as many as cores") \
+    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage: what is sharded over the ranks") \
+    O("Machine", int, ranks, "", 1, "1..1", "ranks inside this process") \
+    O("Machine", int, nproc, "pn", 1, "1..", "number of processes") \
+    O("Machine", int, rank, "pr", 0, "0..", "number of this process") \
+    O("Machine", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
+    O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
+    O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
+    O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
+    O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
+    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "accepted for old scripts: GELU is always fused") \
+    O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
+    O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
+
+struct Options {
+#define FIELD(group, type, field, ...) type field;
+    OPTIONS(FIELD)
+#undef FIELD
+};
+
+namespace options_detail {
+struct Row {
+    const char *group, *type, *field, *short_name, *allowed, *help;
+    std::string text;    // the default, then what was given
+    bool given = false;
+    std::string name() const {
+        std::string s = std::string("--") + field;
+        for (char& c : s) if (c == '_') c = '-';
+        return s;
+    }
+};
+
+template <class V> std::string to_text(const V& v) {
+    if constexpr (std::is_same_v<V, double>) return format("%.10g", v);
+    else if constexpr (std::is_integral_v<V>) return std::to_string(v);
+    else return v;
+}
+
+inline std::vector<Row> table() {
+    return {
+#define ROW(group, type, field, shortname, fallback, allowed, help) \
+        {group, #type, #field, shortname, allowed, help, to_text(type(fallback)), false},
+        OPTIONS(ROW)
+#undef ROW
+    };
+}
+
+// Empty if `text` is a value the row allows, else what would be right.
+inline std::string check_value(const Row& row, const std::string& text) {
+    std::string allowed = row.allowed, type = row.type;
+    if (type == "std::string") {
+        if (allowed.empty()) return "";
+        for (size_t at = 0; at <= allowed.size();) {
+            size_t bar = std::min(allowed.find('|', at), allowed.size());
+            if (allowed.substr(at, bar - at) == text) return "";
+            at = bar + 1;
+        }
+        return "one of " + allowed;
+    }
+    bool whole = type != "double";
+    char* end;
+    errno = 0;
+    double value = strtod(text.c_str(), &end);
+    std::string right = std::string(whole ? "a whole number" : "a number") + (allowed.empty() ? "" : " in " + allowed);
+    if (text.empty() || *end || errno || !std::isfinite(value) || text.find_first_of("xX ") != std::string::npos) return right;
+    if (whole && (text.find_first_of(".eE") != std::string::npos || std::fabs(value) > (type == "int" ? 2147483647.0 : 9e15)))
+        return right;
+    size_t dots = allowed.find("..");
+    std::string low = allowed.substr(0, dots), high = allowed.substr(dots + 2);
+    bool above = low[0] == '>' ? value > atof(low.c_str() + 1) : value >= atof(low.c_str());
+    bool below = high.empty() || (high[0] == '<' ? value < atof(high.c_str() + 1) : value <= atof(high.c_str()));
+    return above && below ? "" : right;
+}
+
+inline void print_help(const std::vector<Row>& rows) {
+    printf("usage: train_gpt2 -i DATA [option value]...\n");
+    const char* group = "";
+    for (const Row& row : rows) {
+        if (strcmp(group, row.group)) printf("\n%s\n", group = row.group);
+        std::string left = row.name() + (*row.short_name ? std::string(", -") + row.short_name : "");
+        std::string fallback = row.text.empty() ? "" : " (" + row.text + ")";
+        printf("  %-26s %s%s\n", left.c_str(), row.help, fallback.c_str());
+    }
+    printf("\n  %-26s %s\n  %-26s %s\n", "--help", "this page", "--version", "the version");
+}
+}  // namespace options_detail
+
+constexpr const char* VERSION = "0.1";
+
+// Parses the command line. Anything wrong is one line on stderr and exit code 2.
+inline Options parse_options(int argc, char** argv) {
+    using namespace options_detail;
+    std::vector<Row> rows = table();
+    for (int i = 1; i < argc; i++) {
+        std::string name = argv[i];
+        bool value_follows = i + 1 < argc && (argv[i + 1][0] != '-' || strchr("0123456789.", argv[i + 1][1] ? argv[i + 1][1] : 'x'));
+        if (name == "--help" || (name == "-h" && !value_follows)) { print_help(rows); exit(0); }
+        if (name == "--version") { printf("train_gpt2 %s\n", VERSION); exit(0); }
+        std::string value;
+        bool has_value = false;
+        if (size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos)
+            value = name.substr(equals + 1), name.resize(equals), has_value = true;
+        Row* row = nullptr;
+        for (Row& r : rows) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
+        if (!row) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
+        if (!has_value && !strcmp(row->field, "plan") && !value_follows) value = "here", has_value = true;
+        if (!has_value) {
+            if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow: %s", name.c_str(), row->help);
+            value = argv[++i];
+        }
+        std::string right = check_value(*row, value);
+        if (!right.empty()) die_with(EXIT_USAGE, "%s: '%s' given, must be %s", name.c_str(), value.c_str(), right.c_str());
+        row->text = value, row->given = true;
+    }
+    Options opt;
+    size_t k = 0;
+    auto read = [](auto& field, const std::string& text) {
+        using V = std::remove_reference_t<decltype(field)>;
+        if constexpr (std::is_same_v<V, double>) field = strtod(text.c_str(), nullptr);
+        else if constexpr (std::is_integral_v<V>) field = (V)strtoll(text.c_str(), nullptr, 10);
+        else field = text;
+    };
+#define READ(group, type, field, ...) read(opt.field, rows[k++].text);
+    OPTIONS(READ)
+#undef READ
+    return opt;
+}
+
+// Every option as `"name": "value"` pairs, for the banner, the metrics and the checkpoint.
+inline std::vector<std::pair<std::string, std::string>> describe(const Options& opt) {
+    std::vector<std::pair<std::string, std::string>> pairs;
+#define DESCRIBE(group, type, field, ...) pairs.push_back({#field, options_detail::to_text(opt.field)});
+    OPTIONS(DESCRIBE)
+#undef DESCRIBE
+    return pairs;
+}

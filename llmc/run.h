@@ -1,0 +1,212 @@
+// run.h: from the options to a run: tokenizer, data, sizes, folder. Everything a user can get wrong is found here, before
+// memory is taken.
+#pragma once
+#include <unistd.h>
+#include <csignal>
+#include <string>
+#include <vector>
+#include "checkpoint.h"
+#include "comm.h"
+#include "config.h"
+#include "data.h"
+#include "flops.h"
+#include "json.h"
+#include "log.h"
+#include "options.h"
+#include "schedule.h"
+#include "text.h"
+#include "tokenizer.h"
+
+struct Run {
+    Options opt;
+    Comm comm;
+    std::string out;           // folder for logs and checkpoints; empty: nothing is written
+    std::string weights;       // folder to load weights from; empty: initialise
+    bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
+    Tokenizer tokenizer = Tokenizer::bytes();
+    bool has_tokenizer = true; // false: the data are tokens of we do not know which words
+    Shards train, val;
+    double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
+    Config config;
+    int B = 0, T = 0, grad_accum = 1;
+    int first_step = 0, steps = 0;
+    // what a checkpoint carries besides tensors
+    uint64_t position = 0;     // rows of the training data that all ranks have taken
+    OutlierDetector losses, norms;
+    Log::Position log_position;
+};
+
+namespace run_detail {
+inline bool is_folder(const std::string& path) {
+    struct stat info;
+    return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+
+// The folder to write to: as given, else the first of out, out2, out3, ... that no run has used.
+inline std::string choose_out(const Options& opt) {
+    if (!opt.out.empty()) {
+        if (!opt.resume && is_folder(opt.out) && !list_checkpoints(opt.out).empty())
+            die_with(EXIT_USAGE, "--out: %s holds checkpoints of an earlier run; --resume 1 goes on from the newest, another "
+                     "--out starts afresh", opt.out.c_str());
+        return opt.out;
+    }
+    if (opt.steps == 0) return "";  // nothing is trained
+    std::string out = "out";
+    for (int i = 2; !opt.resume && is_file(out + "/main.log"); i++) out = "out" + std::to_string(i);
+    return out;
+}
+
+// trainer.json of the checkpoint that is resumed.
+inline void read_trainer_state(Run& run) {
+    std::string path = run.weights + "/trainer.json";
+    Json json = json_parse(read_file(path), path);
+    run.first_step = (int)json.at("step", path).as_int(path, 0, INT_MAX);
+    run.position = (uint64_t)json.at("position", path).as_int(path, 0);
+    for (const Json& x : json.at("losses", path).as_array(path)) run.losses.values.push_back(x.as_double(path));
+    for (const Json& x : json.at("norms", path).as_array(path)) run.norms.values.push_back(x.as_double(path));
+    run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
+    run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+}
+
+// --tokenizer if given; else the one that lies beside the weights; else bytes for text, none for tokens.
+inline void open_tokenizer(Run& run) {
+    const Options& opt = run.opt;
+    if (run.resumed && is_file(run.weights + "/tokenizer.json")) run.tokenizer = Tokenizer::load(run.weights);
+    else if (opt.tokenizer.starts_with("bpe:")) {
+        int size = config_detail::number_after(opt.tokenizer, "bpe:");
+        if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
+        if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
+        run.tokenizer = train_tokenizer(opt.train_data, size);
+    }
+    else if (opt.tokenizer == "bytes") return;
+    else if (!opt.tokenizer.empty()) run.tokenizer = Tokenizer::load(opt.tokenizer);
+    else if (!run.weights.empty() && is_file(run.weights + "/tokenizer.json")) run.tokenizer = Tokenizer::load(run.weights);
+    else run.has_tokenizer = opt.train_data.empty() ? run.weights.empty() : is_text_file(list_files(opt.train_data)[0]);
+}
+
+inline void open_files(Run& run) {
+    const Options& opt = run.opt;
+    if (opt.train_data.empty() && opt.steps != 0)
+        die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
+    if (opt.train_data.empty() && opt.val_data.empty()) return;
+    std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
+    for (const std::string& pattern : {opt.train_data, opt.val_data})
+        if (!pattern.empty() && is_text_file(list_files(pattern)[0])) make_folders(cache);
+    if (!opt.val_data.empty()) {
+        run.val = open_data(opt.val_data, run.tokenizer, cache);
+        if (std::string side = opt.val_data + ".floor"; is_file(side))
+            run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
+    }
+    if (!opt.train_data.empty()) run.train = open_data(opt.train_data, run.tokenizer, cache);
+}
+
+// The model's sizes but for the vocabulary, and T: what can be wrong here is found before anything is written.
+inline void choose_sizes(Run& run) {
+    const Options& opt = run.opt;
+    if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
+    else {
+        run.config = config_from_json(run.weights + "/config.json");
+        if (run.resumed && !is_folder(opt.model)) {
+            Config named = config_by_name(opt.model, run.config.V);
+            CHECK(named == run.config, "%s: %d layers of width %d, but --model %s has %d of %d", run.weights.c_str(),
+                  run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
+        }
+    }
+    run.T = opt.seq ? opt.seq : std::min(run.config.max_T, 256);
+    if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
+}
+
+// The vocabulary is the tokenizer's; without one the shard's format says it: GPT-2's in 16 bits, Llama 3's in 32.
+inline void choose_vocabulary(Run& run) {
+    const Shards& shards = run.train.empty() ? run.val : run.train;
+    int vocabulary = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    if (run.weights.empty()) run.config.V = vocabulary;
+    else if (run.has_tokenizer && vocabulary > run.config.V)
+        die("%s: vocabulary %d, but the tokenizer has %d tokens", run.weights.c_str(), run.config.V, vocabulary);
+}
+
+// --batch, --total-batch and --steps, once the batch is known.
+inline void count_steps(Run& run) {
+    const Options& opt = run.opt;
+    int64_t micro = (int64_t)run.B * run.T * opt.nproc, total = opt.total_batch ? opt.total_batch : micro;
+    if (total % micro)
+        die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of batch x seq x ranks = %d x %d x %d = %lld",
+                 (long long)total, run.B, run.T, opt.nproc, (long long)micro);
+    run.grad_accum = (int)(total / micro);
+    run.steps = opt.steps;
+}
+}  // namespace run_detail
+
+inline int parse_batch(const Options& opt) {  // 0: auto
+    if (opt.batch == "auto") return 0;
+    int B = config_detail::number_after("b" + opt.batch, "b");
+    if (B < 1) die_with(EXIT_USAGE, "--batch: '%s' given, must be a whole number of at least 1, or auto", opt.batch.c_str());
+    return B;
+}
+
+// Everything but memory and the batch (which --batch auto chooses by memory).
+inline Run prepare(const Options& opt) {
+    using namespace run_detail;
+    Run run;
+    run.opt = opt;
+    run.B = parse_batch(opt);
+    bool planning = !opt.plan.empty();
+    if (!planning) {
+        run.comm = open_comm(opt);
+        run.out = choose_out(opt);
+    }
+    if (opt.resume && !run.out.empty() && is_folder(run.out)) {
+        Checkpoint newest = find_newest_checkpoint(run.out);
+        if (newest.step >= 0) run.weights = newest.path, run.resumed = true, read_trainer_state(run);
+    }
+    if (run.weights.empty() && is_folder(opt.model)) run.weights = opt.model;
+    choose_sizes(run);
+    if (run.B) count_steps(run);
+    if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
+    else run.has_tokenizer = false;
+    if (!planning) open_files(run);
+    choose_vocabulary(run);
+    return run;
+}
+
+// After the batch is known: the data is cut in training and validation, steps are counted.
+inline void finish_preparing(Run& run) {
+    run_detail::count_steps(run);
+    if (!run.out.empty()) make_folders(run.out);
+    if (run.train.empty()) return;
+    const Options& opt = run.opt;
+    if (run.val.empty() && is_text_file(list_files(opt.train_data)[0])) {
+        TrainVal split = hold_out(run.train, (uint64_t)run.T + 1, (uint64_t)run.B * run.T + 1, run.has_tokenizer ? run.tokenizer.eot() : -1);
+        run.train = split.train, run.val = split.val;
+    }
+}
+
+inline DataOptions data_options(const Run& run, bool training) {
+    const Options& opt = run.opt;
+    DataOptions data{.B = run.B, .T = run.T, .rank = run.comm.rank, .world = run.comm.world, .seed = opt.seed};
+    data.shuffle = training && !opt.overfit;
+    data.only_first = training && opt.overfit ? (uint64_t)run.B * run.grad_accum * run.comm.world : 0;
+    data.bos_align = opt.bos_align;
+    data.repeats = training;
+    data.eot = run.has_tokenizer ? run.tokenizer.eot() : -1;
+    data.vocab_size = run.config.V;
+    return data;
+}
+
+// true once every n steps and at the last; n = 0: never.
+inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }
+
+inline std::string options_json(const Options& opt) {
+    Json json = Json::object();
+    for (auto& [name, value] : describe(opt)) json.add(name, value);
+    return json_dump(json);
+}
+
+// SIGTERM and Ctrl-C finish the step; the second one ends the process.
+inline volatile sig_atomic_t g_interrupted = 0;
+inline void catch_signals() {
+    auto handler = [](int signal) { if (g_interrupted) _exit(128 + signal); g_interrupted = 1; };
+    std::signal(SIGTERM, handler);
+    std::signal(SIGINT, handler);
+}

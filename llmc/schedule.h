@@ -1,0 +1,41 @@
+// schedule.h: the learning rate of a step, and which updates are too odd to apply.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <string>
+#include <vector>
+
+// Rises linearly over `warmup` steps, then falls from lr to final_frac * lr at the last step:
+// cosine, linear, constant, or wsd: warm-up, stable, and a decay by 1 - sqrt over the last fifth (Hägele et al. 2024).
+inline double learning_rate(const std::string& schedule, double lr, int step, int warmup, int steps, double final_frac) {
+    if (step < warmup) return lr * (step + 1) / warmup;
+    double done = steps > warmup ? (double)(step - warmup) / (steps - warmup) : 0;
+    done = std::fmin(done, 1);
+    double part = 1;  // of the way from the final rate to the peak
+    if (schedule == "cosine") part = 0.5 * (1 + std::cos(3.14159265358979323846 * done));
+    if (schedule == "linear") part = 1 - done;
+    if (schedule == "wsd") {
+        double start = std::fmax(0.8 * steps, warmup);
+        if (step > start) part = 1 - std::sqrt((step - start) / (steps - start));
+    }
+    return lr * (final_frac + part * (1 - final_frac));
+}
+
+// How many standard deviations a value lies above the last 128. NaN until the window is full.
+class OutlierDetector {
+public:
+    static constexpr size_t WINDOW = 128;
+    std::vector<double> values;  // oldest first; a checkpoint keeps them
+    double z_score(double x) {
+        double z = NAN;
+        if (values.size() == WINDOW) {
+            double mean = 0, variance = 0;
+            for (double v : values) mean += v / WINDOW;
+            for (double v : values) variance += (v - mean) * (v - mean) / WINDOW;
+            z = variance > 0 ? (x - mean) / std::sqrt(variance) : 0;
+            values.erase(values.begin());
+        }
+        values.push_back(x);
+        return z;
+    }
+};

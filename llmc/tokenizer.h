@@ -1,0 +1,133 @@
+// tokenizer.h: byte-level BPE. Text to ids and back, exact for every sequence of bytes.
+//     Tokenizer tokenizer = Tokenizer::load("gpt2/");
+//     tokenizer.encode("Once upon a time", ids);
+#pragma once
+#include <atomic>
+#include <memory>
+#include "bpe_train.h"
+#include "tokenizer_files.h"
+
+class Tokenizer {
+    Vocabulary v_;
+    std::shared_ptr<const Bpe> bpe_;    // shared by copies: 2 MB for GPT-2
+    std::vector<size_t> by_length_;     // added tokens, the longest first
+    std::vector<int> added_;            // of each id: the index of its added token, or -1
+    bool starts_added_[256] = {};       // bytes with which one of them begins
+    int eot_ = -1;
+    uint64_t fingerprint_ = 0;
+
+    explicit Tokenizer(Vocabulary vocabulary, const std::string& where) : v_(std::move(vocabulary)) {
+        for (const AddedToken& a : v_.added) {
+            CHECK(!a.text.empty(), "%s: an added token is empty", where.c_str());
+            if ((size_t)a.id >= v_.tokens.size()) v_.tokens.resize((size_t)a.id + 1);
+            v_.tokens[(size_t)a.id].clear();
+            added_.resize(std::max(added_.size(), (size_t)a.id + 1), -1);
+            CHECK(added_[(size_t)a.id] < 0, "%s: two added tokens have the id %d", where.c_str(), a.id);
+            added_[(size_t)a.id] = (int)by_length_.size();
+            by_length_.push_back(by_length_.size());
+            starts_added_[(unsigned char)a.text[0]] = true;
+        }
+        added_.resize(v_.tokens.size(), -1);
+        std::stable_sort(by_length_.begin(), by_length_.end(), [&](size_t a, size_t b) { return v_.added[a].text.size() > v_.added[b].text.size(); });
+        // Llama 3's shards put begin_of_text in front of documents
+        for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>"})
+            for (const AddedToken& a : v_.added) if (eot_ < 0 && a.text == name) eot_ = a.id;
+        bpe_ = std::make_shared<const Bpe>(v_);
+        for (int b = 0; b < 256; b++) CHECK(bpe_->has_byte(b), "%s: no token for the byte %d: not a byte-level tokenizer", where.c_str(), b);
+        Xxh64 hash;
+        auto add = [&](const std::string& s) { uint64_t n = s.size(); hash.update(&n, sizeof n), hash.update(s.data(), s.size()); };
+        for (const std::string& token : v_.tokens) add(token);
+        for (const AddedToken& a : v_.added) add(a.text), hash.update(&a.id, sizeof a.id);
+        hash.update(v_.merges.data(), v_.merges.size() * sizeof(Merge));
+        hash.update(&v_.pattern, sizeof v_.pattern), hash.update(&v_.whole_pieces, sizeof v_.whole_pieces);
+        fingerprint_ = hash.digest();
+    }
+
+    const AddedToken* added(int id) const {
+        int index = id >= 0 && id < vocab_size() ? added_[(size_t)id] : -1;
+        return index < 0 ? nullptr : &v_.added[(size_t)index];
+    }
+
+    void encode_ordinary(std::string_view text, std::vector<int>& out) const {
+        if (v_.merges.empty() && !v_.whole_pieces) {
+            for (char c : text) out.push_back(bpe_->byte_id((unsigned char)c));
+            return;
+        }
+        // The cache holds words of the tokenizer that this thread used last.
+        thread_local uint64_t owner = 0;
+        thread_local std::unique_ptr<WordCache> cache;
+        if (!cache || owner != fingerprint_) cache = std::make_unique<WordCache>(), owner = fingerprint_;
+        std::string_view piece;
+        for (Splitter splitter(v_.pattern, text); splitter.next(piece);) cache->encode(*bpe_, piece, out);
+    }
+
+  public:
+    // 256 bytes and the end of text: needs no file and no training.
+    static Tokenizer bytes() {
+        Vocabulary v;
+        for (int b = 0; b < 256; b++) v.tokens.push_back(std::string(1, (char)b));
+        v.added = {{"<|endoftext|>", 256, true}};
+        return Tokenizer(std::move(v), "bytes");
+    }
+    static Tokenizer load(const std::string& path) { return Tokenizer(load_vocabulary(path), path); }
+
+    // Learns from counted pieces; train_tokenizer in text.h does it from a file.
+    static Tokenizer train(const PieceCounts& pieces, int vocab_size, SplitPattern pattern) {
+        return Tokenizer(BpeTrainer::train(pieces, vocab_size, pattern), "trained");
+    }
+
+    int vocab_size() const { return (int)v_.tokens.size(); }
+    int eot() const { return eot_; }                          // stands in front of each document; -1: there is none
+    uint64_t fingerprint() const { return fingerprint_; }     // of all that decides which ids a text gets
+    SplitPattern pattern() const { return v_.pattern; }
+    std::string to_json() const { return vocabulary_to_json(v_); }
+
+    // Appends the ids of text to out. Special tokens are found in text only if it is trusted to name them; added tokens
+    // that are not special always are.
+    void encode(std::string_view text, std::vector<int>& out, bool allow_special = false) const {
+        size_t begin = 0;
+        bool search = false;
+        for (const AddedToken& a : v_.added) search |= allow_special || !a.special;
+        for (size_t at = 0; search && at < text.size(); at++) {
+            if (!starts_added_[(unsigned char)text[at]]) continue;
+            for (size_t i : by_length_) {
+                const AddedToken& a = v_.added[i];
+                if ((a.special && !allow_special) || text.compare(at, a.text.size(), a.text) != 0) continue;
+                encode_ordinary(text.substr(begin, at - begin), out);
+                out.push_back(a.id);
+                begin = at + a.text.size(), at = begin - 1;
+                break;
+            }
+        }
+        encode_ordinary(text.substr(begin), out);
+    }
+    std::vector<int> encode(std::string_view text, bool allow_special = false) const {
+        std::vector<int> ids;
+        encode(text, ids, allow_special);
+        return ids;
+    }
+
+    bool is_special(int id) const {
+        const AddedToken* a = added(id);
+        return a && a->special;
+    }
+    // What the id stands for; of an added token its name. Nothing for an id that does not exist.
+    std::string_view token_bytes(int id) const {
+        if (id < 0 || id >= vocab_size()) return {};
+        const AddedToken* a = added(id);
+        return a ? a->text : v_.tokens[(size_t)id];
+    }
+    std::string decode(const int* ids, size_t n) const {
+        std::string text;
+        for (size_t i = 0; i < n; i++) text += token_bytes(ids[i]);
+        return text;
+    }
+    std::string decode(const std::vector<int>& ids) const { return decode(ids.data(), ids.size()); }
+
+    // Bytes of text that each id stands for, special ones 0: for bits per byte.
+    std::vector<int> byte_lengths() const {
+        std::vector<int> lengths;
+        for (int id = 0; id < vocab_size(); id++) lengths.push_back(is_special(id) ? 0 : (int)token_bytes(id).size());
+        return lengths;
+    }
+};

@@ -1,0 +1,338 @@
+// tokenizer_files.h: the vocabulary of a tokenizer from the files the field uses, and tokenizer.json from a vocabulary.
+#pragma once
+#include "bpe.h"
+#include "files.h"
+#include "json.h"
+
+namespace tokenizer_files_detail {
+constexpr int MAX_TOKENS = 1 << 24;  // no tokenizer comes near; a larger id in a file is damage
+
+// GPT-2 writes bytes as printable characters: those that are printable in Latin-1 as themselves, the others, in order, as
+// U+0100 and following. Code point of each byte:
+inline const std::vector<uint32_t>& byte_characters() {
+    static const std::vector<uint32_t> characters = [] {
+        std::vector<uint32_t> c(256);
+        uint32_t next = 0x100;
+        for (uint32_t b = 0; b < 256; b++) {
+            bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xFF && b != 0xAD);
+            c[b] = printable ? b : next++;
+        }
+        return c;
+    }();
+    return characters;
+}
+inline std::string to_characters(std::string_view bytes) {
+    std::string text;
+    for (char b : bytes) json_detail::append_utf8(text, byte_characters()[(unsigned char)b]);
+    return text;
+}
+// false: text has a character that stands for no byte
+inline bool to_bytes(std::string_view text, std::string& bytes) {
+    static const std::vector<int> byte_of = [] {
+        std::vector<int> table(0x200, -1);
+        for (int b = 0; b < 256; b++) table[byte_characters()[(size_t)b]] = b;
+        return table;
+    }();
+    const unsigned char *p = (const unsigned char*)text.data(), *end = p + text.size();
+    bytes.clear();
+    while (p < end) {
+        Character c = decode_utf8(p, end);
+        if (c.code >= byte_of.size() || byte_of[c.code] < 0) return false;
+        bytes += (char)byte_of[c.code];
+        p += c.bytes;
+    }
+    return true;
+}
+
+inline void set_token(Vocabulary& v, int id, std::string bytes) {
+    if ((size_t)id >= v.tokens.size()) v.tokens.resize((size_t)id + 1);
+    v.tokens[(size_t)id] = std::move(bytes);
+}
+
+// "vocab": {"token": id, ...}. Fills the tokens and returns id by token as written. `added` are not bytes but text.
+using Ids = std::unordered_map<std::string, int>;
+inline Ids read_vocab(Vocabulary& v, const Json& vocab, const std::string& where) {
+    Ids ids;
+    std::unordered_map<std::string, int> added;
+    for (const AddedToken& a : v.added) added.emplace(a.text, a.id);
+    std::vector<bool> taken;
+    for (const Json& item : vocab.as_object(where)) {
+        int id = (int)item.as_int(where, 0, MAX_TOKENS);
+        if ((size_t)id >= taken.size()) taken.resize((size_t)id + 1);
+        CHECK(!taken[(size_t)id], "%s: line %d: two tokens have the id %d", where.c_str(), item.line, id);
+        taken[(size_t)id] = true;
+        ids.emplace(item.key, id);
+        std::string bytes;
+        if (added.count(item.key)) set_token(v, id, "");
+        else if (to_bytes(item.key, bytes)) set_token(v, id, bytes);
+        else die("%s: line %d: the token %s is not written in GPT-2's byte characters: not a byte-level tokenizer", where.c_str(),
+                 item.line, json_shown(item.key).c_str());
+    }
+    return ids;
+}
+
+inline void add_merge(Vocabulary& v, const Ids& ids, const std::string& left, const std::string& right, const std::string& where) {
+    auto l = ids.find(left), r = ids.find(right), whole = ids.find(left + right);
+    CHECK(l != ids.end() && r != ids.end() && whole != ids.end(), "%s: the merge of %s and %s is not in the vocabulary",
+          where.c_str(), json_shown(left).c_str(), json_shown(right).c_str());
+    v.merges.push_back({l->second, r->second, whole->second, (uint32_t)v.merges.size()});
+}
+inline void add_merge_line(Vocabulary& v, const Ids& ids, const std::string& line, const std::string& where) {
+    size_t space = line.find(' ');
+    CHECK(space != line.npos && space > 0 && space + 1 < line.size() && line.find(' ', space + 1) == line.npos,
+          "%s: the merge %s is not two tokens with a space between", where.c_str(), json_shown(line).c_str());
+    add_merge(v, ids, line.substr(0, space), line.substr(space + 1), where);
+}
+
+// GPT-2's own files, and the same under their later names.
+inline Vocabulary load_gpt2(const std::string& merges_path, const std::string& vocab_path) {
+    Vocabulary v;
+    Json vocab = json_parse(read_file(vocab_path), vocab_path);
+    if (const Json* eot = vocab.find("<|endoftext|>"))
+        v.added.push_back({"<|endoftext|>", (int)eot->as_int(vocab_path, 0, MAX_TOKENS), true});
+    Ids ids = read_vocab(v, vocab, vocab_path);
+    std::string merges = read_file(merges_path);
+    int number = 0;
+    for (size_t begin = 0, end; begin < merges.size(); begin = end + 1) {
+        end = std::min(merges.find('\n', begin), merges.size());
+        std::string line = merges.substr(begin, end - begin);
+        number++;
+        if (!line.empty() && line.back() == '\r') line.pop_back();
+        if (line.empty() || (number == 1 && line.rfind("#version", 0) == 0)) continue;
+        add_merge_line(v, ids, line, format("%s: line %d", merges_path.c_str(), number));
+    }
+    return v;
+}
+
+inline SplitPattern pattern_of_regex(const std::string& regex, const std::string& where) {
+    for (const NamedPattern& p : SPLIT_PATTERNS) if (regex == p.regex) return p.pattern;
+    die("%s: the split pattern %s is not one of those built in (gpt2, llama3, cl100k, o200k)", where.c_str(), json_shown(regex).c_str());
+}
+
+// "pre_tokenizer": ByteLevel with its own regex (GPT-2's), or a Sequence of one Split and a ByteLevel without one.
+inline SplitPattern read_pre_tokenizer(const Json& json, const std::string& where) {
+    auto kind = [&](const Json& j) { return j.at("type", where).as_string(where); };
+    auto flag = [&](const Json& j, const char* name, bool otherwise) {
+        const Json* found = j.find(name);
+        return found ? found->as_bool(where) : otherwise;
+    };
+    auto check_byte_level = [&](const Json& j) {
+        CHECK(!flag(j, "add_prefix_space", true), "%s: pre_tokenizer: add_prefix_space is not supported", where.c_str());
+    };
+    if (json.type == Json::OBJECT && kind(json) == "ByteLevel" && flag(json, "use_regex", true)) {
+        check_byte_level(json);
+        return SplitPattern::GPT2;
+    }
+    if (json.type == Json::OBJECT && kind(json) == "Sequence") {
+        const std::vector<Json>& parts = json.at("pretokenizers", where).as_array(where);
+        if (parts.size() == 2 && kind(parts[0]) == "Split" && kind(parts[1]) == "ByteLevel" && !flag(parts[1], "use_regex", true)) {
+            check_byte_level(parts[1]);
+            CHECK(kind(parts[0]) == "Split" && parts[0].at("behavior", where).as_string(where) == "Isolated" && !flag(parts[0], "invert", false),
+                  "%s: pre_tokenizer: only a Split that is Isolated and not inverted is supported", where.c_str());
+            return pattern_of_regex(parts[0].at("pattern", where).at("Regex", where).as_string(where), where);
+        }
+    }
+    die("%s: pre_tokenizer is not one of those supported: ByteLevel, or a Sequence of Split and ByteLevel", where.c_str());
+}
+
+// Hugging Face tokenizer.json
+inline Vocabulary load_tokenizer_json(const std::string& path) {
+    Json json = json_parse(read_file(path), path);
+    const Json& model = json.at("model", path);
+    const Json* type = model.find("type");
+    CHECK(!type || type->as_string(path) == "BPE", "%s: the model is %s, only BPE is supported", path.c_str(), type->shown().c_str());
+    if (const Json* normalizer = json.find("normalizer"); normalizer && normalizer->type != Json::NUL)
+        die("%s: has a normalizer: only tokenizers that keep every byte are supported", path.c_str());
+    for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix", "dropout"})
+        if (const Json* x = model.find(name); x && x->type != Json::NUL && !(x->type == Json::STRING && x->text.empty()))
+            die("%s: model.%s is %s: not supported", path.c_str(), name, x->shown().c_str());
+
+    Vocabulary v;
+    v.pattern = read_pre_tokenizer(json.at("pre_tokenizer", path), path);
+    if (const Json* ignore = model.find("ignore_merges")) v.whole_pieces = ignore->as_bool(path);
+    if (const Json* added = json.find("added_tokens"))
+        for (const Json& a : added->as_array(path)) {
+            for (const char* name : {"lstrip", "rstrip", "single_word"})
+                if (const Json* x = a.find(name); x && x->as_bool(path))
+                    die("%s: line %d: an added token with %s is not supported", path.c_str(), a.line, name);
+            v.added.push_back({a.at("content", path).as_string(path), (int)a.at("id", path).as_int(path, 0, MAX_TOKENS),
+                               a.at("special", path).as_bool(path)});
+        }
+    Ids ids = read_vocab(v, model.at("vocab", path), path);
+    int number = 0;
+    for (const Json& merge : model.at("merges", path).as_array(path)) {
+        std::string where = path + ": merge " + std::to_string(number++);
+        if (merge.type == Json::STRING) { add_merge_line(v, ids, merge.text, where); continue; }
+        CHECK(merge.as_array(path).size() == 2, "%s: expected two tokens", where.c_str());
+        add_merge(v, ids, merge.items[0].as_string(path), merge.items[1].as_string(path), where);
+    }
+    return v;
+}
+
+// tiktoken merges any two tokens whose bytes together are a token, by that token's rank: all such pairs of each token
+inline void merges_from_ranks(Vocabulary& v) {
+    std::unordered_map<std::string_view, int> ids;
+    for (size_t id = 0; id < v.tokens.size(); id++) if (!v.tokens[id].empty()) ids.emplace(v.tokens[id], (int)id);
+    for (size_t id = 0; id < v.tokens.size(); id++) {
+        std::string_view token = v.tokens[id];
+        for (size_t cut = 1; cut < token.size(); cut++) {
+            auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
+            if (left != ids.end() && right != ids.end()) v.merges.push_back({left->second, right->second, (int)id, (uint32_t)id});
+        }
+    }
+    v.whole_pieces = true;
+}
+
+inline bool decode_base64(std::string_view text, std::string& out) {
+    constexpr std::string_view DIGITS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    uint32_t bits = 0, held = 0;
+    out.clear();
+    while (!text.empty() && text.back() == '=') text.remove_suffix(1);
+    for (char c : text) {
+        size_t digit = DIGITS.find(c);
+        if (digit == DIGITS.npos) return false;
+        bits = bits << 6 | (uint32_t)digit, held += 6;
+        if (held >= 8) held -= 8, out += (char)(bits >> held & 0xFF);
+    }
+    return held < 6;
+}
+
+// The rank file says neither how to split nor which special tokens follow: known by name or by the number of ranks.
+struct RankFile { const char* name; size_t ranks; SplitPattern pattern; std::vector<AddedToken> added; };
+inline std::vector<RankFile> known_rank_files() {
+    std::vector<AddedToken> llama3;
+    auto add = [&](const std::string& text) { llama3.push_back({"<|" + text + "|>", 128000 + (int)llama3.size(), true}); };
+    int reserved = 0;
+    for (const char* name : {"begin_of_text", "end_of_text", "", "", "", "", "start_header_id", "end_header_id", "", "eot_id"})
+        add(*name ? name : "reserved_special_token_" + std::to_string(reserved++));
+    while (llama3.size() < 256) add("reserved_special_token_" + std::to_string(reserved++));
+    return {
+        {"r50k", 50256, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
+        {"gpt2", 50256, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
+        {"p50k", 50280, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
+        {"cl100k", 100256, SplitPattern::CL100K,
+         {{"<|endoftext|>", 100257, true}, {"<|fim_prefix|>", 100258, true}, {"<|fim_middle|>", 100259, true},
+          {"<|fim_suffix|>", 100260, true}, {"<|endofprompt|>", 100276, true}}},
+        {"o200k", 199998, SplitPattern::O200K, {{"<|endoftext|>", 199999, true}, {"<|endofprompt|>", 200018, true}}},
+        {"llama3", 128000, SplitPattern::LLAMA3, llama3},
+    };
+}
+
+inline Vocabulary load_tiktoken(const std::string& path) {
+    Vocabulary v;
+    std::string text = read_file(path);
+    int number = 0;
+    size_t ranks = 0;
+    for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
+        end = std::min(text.find('\n', begin), text.size());
+        std::string_view line = std::string_view(text).substr(begin, end - begin);
+        number++;
+        if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+        if (line.empty()) continue;
+        std::string bytes;
+        size_t space = line.find(' ');
+        bool good = space != line.npos && decode_base64(line.substr(0, space), bytes) && !bytes.empty();
+        int id = -1;
+        const char* end_of_line = line.data() + line.size();
+        good = good && std::from_chars(line.data() + space + 1, end_of_line, id).ptr == end_of_line;
+        CHECK(good && id >= 0 && id < MAX_TOKENS, "%s: line %d: expected base64 and a rank, found %s",
+              path.c_str(), number, json_shown(line).c_str());
+        CHECK((size_t)id >= v.tokens.size() || v.tokens[(size_t)id].empty(), "%s: line %d: the rank %d comes twice", path.c_str(), number, id);
+        set_token(v, id, bytes);
+        ranks++;
+    }
+    std::string name = path.substr(path.rfind('/') + 1);
+    const RankFile* found = nullptr;
+    std::vector<RankFile> known = known_rank_files();
+    for (const RankFile& file : known) if (name.find(file.name) != name.npos) { found = &file; break; }
+    for (const RankFile& file : known) if (!found && ranks == file.ranks) found = &file;
+    CHECK(found, "%s: %zu ranks: neither the name nor the number is one of gpt2, r50k, p50k, cl100k, o200k, llama3, so how it "
+          "splits text is not known", path.c_str(), ranks);
+    v.pattern = found->pattern;
+    v.added = found->added;
+    for (const AddedToken& a : v.added)
+        CHECK((size_t)a.id >= v.tokens.size() || v.tokens[(size_t)a.id].empty(), "%s: the rank %d is taken, expected %s there: %zu ranks, "
+              "%s has %zu", path.c_str(), a.id, a.text.c_str(), ranks, found->name, found->ranks);
+    merges_from_ranks(v);
+    return v;
+}
+
+// Tokens of the older trainer: header of 256 int32 (magic, version, size, end-of-text token), then length and bytes of
+// each. Ids in them are GPT-2's, which are ranks.
+inline Vocabulary load_bin(const std::string& path) {
+    std::string file = read_file(path);
+    int32_t header[256];
+    CHECK(file.size() >= sizeof header, "%s: %zu bytes, the header alone is %zu: truncated?", path.c_str(), file.size(), sizeof header);
+    memcpy(header, file.data(), sizeof header);
+    CHECK(header[0] == 20240328, "%s: not a tokenizer: starts with %d, expected 20240328", path.c_str(), header[0]);
+    CHECK(header[1] == 1 || header[1] == 2, "%s: version %d of a tokenizer, expected 1 or 2", path.c_str(), header[1]);
+    int size = header[2], eot = header[1] == 2 ? header[3] : 50256;
+    CHECK(size > 0 && size < MAX_TOKENS && eot >= 0 && eot < size, "%s: %d tokens, end of text %d", path.c_str(), size, eot);
+    Vocabulary v;
+    size_t at = sizeof header;
+    for (int id = 0; id < size; id++) {
+        size_t length = at < file.size() ? (unsigned char)file[at] : 0;
+        CHECK(at < file.size() && file.size() - at - 1 >= length, "%s: ends inside token %d of %d: truncated?", path.c_str(), id, size);
+        set_token(v, id, id == eot ? "" : file.substr(at + 1, length));
+        at += 1 + length;
+    }
+    CHECK(at == file.size(), "%s: %zu bytes after the last token", path.c_str(), file.size() - at);
+    v.added = {{"<|endoftext|>", eot, true}};
+    merges_from_ranks(v);
+    return v;
+}
+}  // namespace tokenizer_files_detail
+
+// A folder, one of GPT-2's two files in it, tokenizer.json, a tiktoken rank file, or a .bin of the older trainer.
+inline Vocabulary load_vocabulary(const std::string& path) {
+    using namespace tokenizer_files_detail;
+    struct stat info;
+    CHECK(stat(path.c_str(), &info) == 0, "%s", errno_text(path).c_str());
+    auto exists = [](const std::string& p) { struct stat s; return stat(p.c_str(), &s) == 0; };
+    auto ends = [&](const char* end) { return path.size() >= strlen(end) && path.compare(path.size() - strlen(end), strlen(end), end) == 0; };
+    if (S_ISDIR(info.st_mode)) {
+        if (exists(path + "/tokenizer.json")) return load_tokenizer_json(path + "/tokenizer.json");
+        if (exists(path + "/vocab.bpe")) return load_gpt2(path + "/vocab.bpe", path + "/encoder.json");
+        if (exists(path + "/merges.txt")) return load_gpt2(path + "/merges.txt", path + "/vocab.json");
+        die("%s: no tokenizer.json, no vocab.bpe and encoder.json, no merges.txt and vocab.json in it", path.c_str());
+    }
+    std::string folder = parent_folder(path);
+    if (ends("vocab.bpe") || ends("encoder.json")) return load_gpt2(folder + "/vocab.bpe", folder + "/encoder.json");
+    if (ends("merges.txt") || ends("vocab.json")) return load_gpt2(folder + "/merges.txt", folder + "/vocab.json");
+    if (ends(".json")) return load_tokenizer_json(path);
+    if (ends(".bin")) return load_bin(path);
+    return load_tiktoken(path);
+}
+
+// tokenizer.json that Hugging Face `tokenizers` reads.
+inline std::string vocabulary_to_json(const Vocabulary& v) {
+    using namespace tokenizer_files_detail;
+    std::string out = "{\"version\":\"1.0\",\"truncation\":null,\"padding\":null,\"added_tokens\":[";
+    for (const AddedToken& a : v.added)
+        out += format("%s{\"id\":%d,\"content\":%s,\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
+                      &a == &v.added[0] ? "" : ",", a.id, json_quote(a.text).c_str(), a.special ? "true" : "false");
+    out += "],\"normalizer\":null,\"pre_tokenizer\":";
+    const char* byte_level = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":%s}";
+    if (v.pattern == SplitPattern::GPT2) out += format(byte_level, "true");
+    else out += "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":" + json_quote(split_regex(v.pattern)) +
+                "},\"behavior\":\"Isolated\",\"invert\":false}," + format(byte_level, "false") + "]}";
+    out += ",\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+           "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
+           "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":";
+    out += v.whole_pieces ? "true" : "false";
+    out += ",\"vocab\":{";
+    const char* comma = "";
+    for (size_t id = 0; id < v.tokens.size(); id++) {
+        if (v.tokens[id].empty()) continue;
+        out += comma + json_quote(to_characters(v.tokens[id])) + ":" + std::to_string(id);
+        comma = ",";
+    }
+    for (const AddedToken& a : v.added) out += comma + json_quote(a.text) + ":" + std::to_string(a.id), comma = ",";
+    out += "},\"merges\":[";
+    comma = "";
+    for (const Merge& m : v.merges) {
+        out += comma + ("[" + json_quote(to_characters(v.tokens[(size_t)m.left]))) + "," + json_quote(to_characters(v.tokens[(size_t)m.right])) + "]";
+        comma = ",";
+    }
+    return out + "]}}\n";
+}

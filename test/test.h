@@ -1,0 +1,105 @@
+// test.h: the whole test framework. TEST(name) { EXPECT(...); }   run: build/tests [part of a name]
+#pragma once
+#include <sys/wait.h>
+#include <unistd.h>
+#include <chrono>
+#include <cstdarg>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <string>
+#include <vector>
+
+struct Test { const char* file; const char* name; void (*run)(); };
+inline std::vector<Test>& all_tests() { static std::vector<Test> tests; return tests; }
+inline int g_failures = 0;           // in the test that runs now
+inline std::string g_skip_reason;    // set by SKIP
+
+#define TEST(name)                                                                              \
+    static void test_##name();                                                                  \
+    static bool registered_##name = (all_tests().push_back({__FILE__, #name, test_##name}), true); \
+    static void test_##name()
+
+// A failure is reported and the test goes on, ten lines of it at most.
+[[gnu::format(printf, 3, 4)]] inline void fail(const char* file, int line, const char* format, ...) {
+    if (++g_failures > 10) return;
+    printf("  %s:%d: ", file, line);
+    va_list args;
+    va_start(args, format);
+    vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+#define FAIL(...) fail(__FILE__, __LINE__, __VA_ARGS__)
+#define EXPECT(condition) do { if (!(condition)) FAIL("expected %s", #condition); } while (0)
+#define EXPECT_EQ(a, b) do { auto va_ = (a); decltype(va_) vb_ = (b); \
+    if (!(va_ == vb_)) FAIL("%s != %s (%g, %g)", #a, #b, (double)va_, (double)vb_); } while (0)
+#define EXPECT_STR(a, b) do { std::string va_ = (a), vb_ = (b); \
+    if (va_ != vb_) FAIL("%s is \"%s\", expected \"%s\"", #a, va_.c_str(), vb_.c_str()); } while (0)
+// A skipped test says why, and is counted.
+#define SKIP(...) do { char text_[512]; snprintf(text_, sizeof text_, __VA_ARGS__); g_skip_reason = text_; return; } while (0)
+
+// ||a - b|| / ||b||: the error of a whole tensor against the oracle b. NaN or a NaN-like ratio never passes.
+template <class A, class B> double relative_error(const A* a, const B* b, size_t n) {
+    double difference = 0, norm = 0;
+    for (size_t i = 0; i < n; i++) {
+        double x = (double)(float)a[i], y = (double)b[i];
+        difference += (x - y) * (x - y), norm += y * y;
+    }
+    return norm > 0 ? std::sqrt(difference / norm) : std::sqrt(difference);
+}
+#define EXPECT_CLOSE(a, b, n, tolerance) do { double e_ = relative_error(a, b, n); \
+    if (!(e_ <= (tolerance))) FAIL("%s: relative error %.3g > %.3g", #a, e_, (double)(tolerance)); } while (0)
+
+// Runs `body` in a child process; returns its exit code (128 + signal if killed) and what it printed on both streams.
+struct Outcome { int code; std::string output; };
+inline Outcome run_child(const std::function<void()>& body) {
+    int fd[2];
+    fflush(nullptr);
+    if (pipe(fd)) abort();
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(fd[1], 1), dup2(fd[1], 2), close(fd[0]), close(fd[1]);
+        body();
+        fflush(nullptr);
+        _exit(0);
+    }
+    close(fd[1]);
+    Outcome outcome{0, {}};
+    char buffer[4096];
+    for (ssize_t n; (n = read(fd[0], buffer, sizeof buffer)) > 0;) outcome.output.append(buffer, (size_t)n);
+    close(fd[0]);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    return outcome;
+}
+inline Outcome run_command(const std::string& command) {
+    return run_child([&] { execl("/bin/sh", "sh", "-c", command.c_str(), (char*)nullptr); });
+}
+// `statement` must end the process with one line that contains `text`.
+#define EXPECT_DIES(text, ...) do { Outcome o_ = run_child([&] { __VA_ARGS__; }); \
+    if (o_.code != 1 && o_.code != 2) FAIL("%s: exit code %d, expected an error", #__VA_ARGS__, o_.code); \
+    else if (o_.output.find(text) == std::string::npos || o_.output.find('\n') != o_.output.size() - 1) \
+        FAIL("%s: said \"%s\", expected one line with \"%s\"", #__VA_ARGS__, o_.output.c_str(), text); } while (0)
+
+inline int run_tests(int argc, char** argv) {
+    setvbuf(stdout, nullptr, _IOLBF, 0);
+    int passed = 0, failed = 0, skipped = 0;
+    for (const Test& test : all_tests()) {
+        std::string where = strrchr(test.file, '/') ? strrchr(test.file, '/') + 1 : test.file;
+        std::string name = where.substr(0, where.rfind('.')) + "." + test.name;
+        if (argc > 1 && name.find(argv[1]) == std::string::npos) continue;
+        g_failures = 0, g_skip_reason.clear();
+        auto start = std::chrono::steady_clock::now();
+        test.run();
+        double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+        const char* verdict = g_failures ? "FAILED" : g_skip_reason.empty() ? "ok" : "skipped";
+        printf("%-7s %-52s %6.2f s  %s\n", verdict, name.c_str(), seconds, g_skip_reason.c_str());
+        (g_failures ? failed : g_skip_reason.empty() ? passed : skipped)++;
+    }
+    printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
+    return failed > 0 || passed == 0;
+}

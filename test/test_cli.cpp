@@ -1,0 +1,236 @@
+// The trainer as a user meets it: the program itself, started with options, on small text.
+#include <fcntl.h>
+#include <signal.h>
+#include "../llmc/checkpoint.h"
+#include "../llmc/json.h"
+#include "test.h"
+
+namespace {
+const std::string DIR = "build/tmp/cli";
+
+// A clean folder with a text of sentences that a model can learn something from.
+void prepare() {
+    remove_tree(DIR);
+    make_folders(DIR);
+    std::string text;
+    const char* who[] = {"Anna", "Ben", "Clara", "David"};
+    const char* what[] = {"the red ball", "a small box", "an old book"};
+    for (int i = 0; i < 1500; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]);
+    write_file_atomically(DIR + "/text.txt", text);
+}
+std::string small(const std::string& out, const std::string& rest) {
+    return format("%s -i %s/text.txt -o %s/%s -e d1 -b 2 -t 32 -v 4 -m 2 -s 0 --threads 1 %s", TRAINER, DIR.c_str(), DIR.c_str(),
+                  out.c_str(), rest.c_str());
+}
+Outcome run_small(const std::string& out, const std::string& rest) {
+    Outcome outcome = run_command(small(out, rest));
+    if (outcome.code) FAIL("%s: exit code %d: %s", rest.c_str(), outcome.code, outcome.output.c_str());
+    return outcome;
+}
+std::string contents(const std::string& path) { return read_file(DIR + "/" + path); }
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+// metrics.jsonl without what a clock decides and without the lines that say a run began
+std::vector<std::string> metrics(const std::string& out) {
+    std::vector<std::string> lines;
+    std::string text = contents(out + "/metrics.jsonl");
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = text.find('\n', at);
+        std::string line = text.substr(at, end - at);
+        json_parse(line, "metrics.jsonl");
+        if (!has(line, "\"run\"")) lines.push_back(line.substr(0, line.find(", \"ms\"")));
+    }
+    return lines;
+}
+}  // namespace
+
+TEST(trains_and_learns) {
+    prepare();
+    Outcome o = run_small("a", "-x 60 -l 3e-3 -n 60");
+    EXPECT(has(o.output, "step 60/60") && has(o.output, "bits/byte") && has(o.output, "tok/s") && has(o.output, "% of peak"));
+    double first = 0, last = 0;
+    for (const std::string& line : metrics("a")) {
+        Json json = json_parse(line.back() == '}' ? line : line + "}", "metrics");
+        if (const Json* loss = json.find("loss")) { last = loss->as_double(""); if (!first) first = last; }
+    }
+    EXPECT(first > 5.4 && first < 5.7 && last < 2.0);  // ln 257 = 5.55 knows nothing
+    EXPECT(has(contents("a/main.log"), "s:60 tel:") && has(contents("a/main.log"), "s:1 trl:"));
+    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000060"), "");
+}
+
+TEST(same_options_same_bits) {
+    prepare();
+    for (const char* precision : {"fp32", "bf16"}) {
+        run_small("a", format("-x 6 -n 6 --precision %s", precision));
+        run_small("b", format("-x 6 -n 6 --threads 2 --precision %s", precision));
+        for (const char* file : {"model.safetensors", "state-00000.safetensors", "config.json", "tokenizer.json"})
+            EXPECT(contents(format("a/step_00000006/%s", file)) == contents(format("b/step_00000006/%s", file)));
+        EXPECT(contents("a/main.log") == contents("b/main.log"));
+        remove_tree(DIR + "/a"), remove_tree(DIR + "/b");
+    }
+}
+
+// A run of 10 steps; and one that is ended after 4 and 7 and resumed: the same weights, state and logs.
+TEST(resume_is_the_undisturbed_run) {
+    prepare();
+    for (const char* options : {"", "--precision bf16 --recompute 2 -d 128 -sl 3", "--precision bf16 -w 0 --bos-align 1"}) {
+        std::string common = format("%s -n 1 -s 3 -g 8 ", options);
+        run_small("a", common + "-x 10");
+        // ended by -x would change the schedule; ended by removing what came later is what a crash does
+        run_small("b", common + "-x 10");
+        for (int step : {5, 6, 7, 8, 9, 10}) remove_tree(DIR + format("/b/step_%08d", step));
+        Outcome o = run_small("b", common + "-x 10 -y 1");
+        EXPECT(has(o.output, "step  5/10") && !has(o.output, "step  4/10"));
+        for (const char* file : {"model.safetensors", "state-00000.safetensors"})
+            EXPECT(contents(format("a/step_00000010/%s", file)) == contents(format("b/step_00000010/%s", file)));
+        EXPECT(contents("a/main.log") == contents("b/main.log"));
+        EXPECT(metrics("a") == metrics("b"));
+        remove_tree(DIR + "/a"), remove_tree(DIR + "/b");
+    }
+}
+
+TEST(resume_skips_damage) {
+    prepare();
+    run_small("a", "-x 6 -n 2");
+    std::string weights = contents("a/step_00000006/model.safetensors");
+    weights[weights.size() / 2] ^= 1;
+    FILE* file = fopen((DIR + "/a/step_00000006/model.safetensors").c_str(), "w");
+    fwrite(weights.data(), 1, weights.size(), file);
+    fclose(file);
+    Outcome o = run_small("a", "-x 6 -n 2 -y 1");
+    EXPECT(has(o.output, "skipped " + DIR + "/a/step_00000006: model.safetensors") && has(o.output, "step 5/6"));
+    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000006"), "");
+}
+
+TEST(keep_and_major) {
+    prepare();
+    run_small("a", "-x 12 -n 2 -nk 2 -nm 4");
+    std::string steps;
+    for (const Checkpoint& c : list_checkpoints(DIR + "/a")) steps += std::to_string(c.step) + " ";
+    EXPECT_STR(steps, "4 8 10 12 ");
+}
+
+TEST(sigterm_saves_and_exits_0) {
+    prepare();
+    std::string command = "exec " + small("a", "-x 1000000 -n 1000000 > " + DIR + "/said");
+    pid_t pid = fork();
+    if (pid == 0) { execl("/bin/sh", "sh", "-c", command.c_str(), (char*)nullptr); _exit(127); }
+    for (int i = 0; i < 600; i++) {  // until it has made a step, a minute at most
+        usleep(100000);
+        if (has(contents("said"), "step       1/")) break;
+    }
+    kill(pid, SIGTERM);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    std::vector<Checkpoint> list = list_checkpoints(DIR + "/a");
+    EXPECT_EQ(list.size(), 1u);
+    if (!list.empty()) EXPECT_STR(verify_checkpoint(list[0].path), "");
+    EXPECT(has(contents("said"), "interrupted after step"));
+}
+
+TEST(sample_from_checkpoint) {
+    prepare();
+    run_small("a", "-x 150 -l 3e-3 -n 150 -v 0");
+    std::string command = format("%s -e %s/a/step_00000150 --prompt 'Anna ' -x 0 -g 24 --temperature 0 --threads 1", TRAINER, DIR.c_str());
+    Outcome o = run_command(command);
+    EXPECT_EQ(o.code, 0);
+    EXPECT(has(o.output, "---\nAnna ") && (has(o.output, "Anna has ") || has(o.output, "Anna sees ")));
+    EXPECT(o.output == run_command(command).output);
+    Outcome warm = run_command(command + " --temperature 1 --top-k 3 --top-p 0.9 --seed 5");
+    EXPECT_EQ(warm.code, 0);
+    EXPECT_EQ(access("out", F_OK), -1);  // nothing is written where nothing is trained
+}
+
+TEST(overfit_and_switches) {
+    prepare();
+    Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
+    EXPECT(!has(o.output, "val ") && list_checkpoints(DIR + "/a").empty());
+    EXPECT(has(o.output, "step 40/40  loss 0."));
+    o = run_small("b", "-x 0");
+    EXPECT(has(o.output, "val ") && !has(o.output, "step 1"));
+}
+
+TEST(not_finite_is_skipped_then_stops) {
+    prepare();
+    Outcome o = run_command(small("a", "-x 100 -l 1e30 --grad-clip 0 -n 0 -v 0"));
+    EXPECT_EQ(o.code, 1);
+    EXPECT(has(o.output, "update skipped: loss or norm is not finite") && has(o.output, "10 updates in a row were skipped"));
+}
+
+TEST(accumulation_and_jsonl) {
+    prepare();
+    std::string text;
+    for (int i = 0; i < 300; i++) text += format("{\"id\": %d, \"text\": \"Line %d says \\u00e9\\n\"}\n", i, i % 7);
+    write_file_atomically(DIR + "/text.jsonl", text);
+    Outcome o = run_command(format("%s -i %s/text.jsonl -o %s/a -e d1 -b 1 -t 16 -d 64 -x 3 -n 0 -s 0", TRAINER, DIR.c_str(), DIR.c_str()));
+    EXPECT(o.code == 0 && has(o.output, "4 micro-batches") && has(o.output, "step 3/3"));
+}
+
+TEST(plan) {
+    Outcome o = run_command(format("%s --plan H100 -e d12 -b 64 -t 1024 -d 524288 -pn 8 -z 1 -x 19560 --precision bf16", TRAINER));
+    EXPECT_EQ(o.code, 0);
+    EXPECT(has(o.output, "124M parameters") && has(o.output, "8 x H100") && has(o.output, "AdamW moments") && has(o.output, "10.3G tokens"));
+    EXPECT_EQ(run_command(format("%s --plan", TRAINER)).code, 0);
+    EXPECT_EQ(run_command(format("%s --plan -e gpt3:c12288 -b 1", TRAINER)).code, 0);  // far beyond this machine: only planned
+}
+
+TEST(help_lists_every_option) {
+    Outcome o = run_command(format("%s --help", TRAINER));
+    EXPECT_EQ(o.code, 0);
+    for (const char* option : {"--train-data, -i", "--total-batch, -d", "--skip-grad-z, -sg", "--checkpoint-every, -n", "--top-p", "--plan"})
+        EXPECT(has(o.output, option));
+}
+
+TEST(mistakes_are_one_line) {
+    prepare();
+    write_file_atomically(DIR + "/empty.txt", "");
+    write_file_atomically(DIR + "/short.txt", "ab");
+    write_file_atomically(DIR + "/not.bin", "certainly not tokens");
+    struct Mistake { const char* options; int code; const char* says; };
+    const std::string text = "-i " + DIR + "/text.txt ";
+    for (Mistake m : {
+             Mistake{"", 2, "--train-data: missing"},
+             {"--nonsense 3", 2, "--nonsense: unknown option"},
+             {"-b 0", 2, "--batch: '0' given, must be"},
+             {"-b", 2, "-b: a value must follow"},
+             {"-t -5", 2, "-t: '-5' given, must be a whole number in 0.."},
+             {"-l fast", 2, "-l: 'fast' given, must be a number"},
+             {"-l nan", 2, "-l: 'nan' given"},
+             {"-x 1.5", 2, "-x: '1.5' given, must be a whole number"},
+             {"-x 99999999999", 2, "-x: '99999999999' given"},
+             {"-r 7", 2, "must be a whole number in 0..2"},
+             {"-k zigzag", 2, "one of cosine|linear|constant|wsd"},
+             {"--precision fp16", 2, "one of fp32|bf16"},
+             {"-e d0", 2, "--model: 'd0' given"},
+             {"-e gpt3:c100", 2, "--model: 'gpt3:c100' given"},
+             {"TEXT -t 2000", 2, "--seq: 2000 given, the model's context is 1024"},
+             {"TEXT -b 4 -t 32 -d 100", 2, "--total-batch: 100 given, must be a multiple"},
+             {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
+             {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
+             {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
+             {"--plan H9000", 2, "--plan: 'H9000' given"},
+             {"-i DIR/absent.txt", 1, "absent.txt"},
+             {"-i DIR/empty.txt", 1, "empty.txt"},
+             {"-i DIR/short.txt", 1, "short.txt"},
+             {"-i DIR/not.bin", 1, "not a token shard"},
+             {"TEXT -j DIR/not.bin", 1, "not a token shard"},
+             {"TEXT -e DIR", 1, "config.json"},
+         }) {
+        std::string options = m.options;
+        if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);
+        for (size_t at; (at = options.find("DIR")) != options.npos;) options.replace(at, 3, DIR);
+        Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, DIR.c_str(), options.c_str()));
+        if (o.code != m.code || !has(o.output, m.says) || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
+    }
+}
+
+TEST(an_earlier_run_is_not_overwritten) {
+    prepare();
+    run_small("a", "-x 2 -n 2");
+    Outcome o = run_command(small("a", "-x 2 -n 2"));
+    EXPECT_EQ(o.code, 2);
+    EXPECT(has(o.output, "holds checkpoints of an earlier run"));
+    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000002"), "");
+}

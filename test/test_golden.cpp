@@ -1,0 +1,147 @@
+// The whole model against PyTorch in float64: logits, loss, every gradient, ten steps of AdamW with accumulation. The
+// files are described in dev/reference/README.md.
+#define LLMC_NO_MAIN
+#include "../train_gpt2.cu"
+#include "test.h"
+
+namespace {
+struct Golden {
+    SafetensorsFile file;
+    Json json;
+    std::string where;
+    explicit Golden(const char* name) : file(format("test/golden/gpt2_%s.safetensors", name)), where(file.path()) {
+        for (auto& [key, value] : file.metadata()) if (key == "config") json = json_parse(value, where);
+    }
+    int number(const char* key) const { return (int)json.at(key, where).as_int(where); }
+    double real(const char* key) const { return json.at(key, where).as_double(where); }
+    std::vector<float> floats(const std::string& name) const {
+        const TensorInfo* t = file.find(name);
+        CHECK(t, "%s: no %s", where.c_str(), name.c_str());
+        std::vector<float> x(t->count());
+        file.read_as_float(*t, x.data(), 0, x.size());
+        return x;
+    }
+    std::vector<double> doubles(const std::string& name) const {
+        const TensorInfo* t = file.find(name);
+        std::vector<double> x(t->count());
+        file.read(*t, x.data(), 0, x.size() * sizeof(double));
+        return x;
+    }
+    std::vector<int> tokens() const {
+        const TensorInfo* t = file.find("tokens");
+        std::vector<int> x(t->count());
+        file.read(*t, x.data(), 0, x.size() * sizeof(int));
+        return x;
+    }
+    Config config() const {
+        return {.max_T = number("n_positions"), .V = number("vocab_size"), .L = number("n_layer"), .NH = number("n_head"), .C = number("n_embd")};
+    }
+};
+
+// Micro-batch i as the data loader would give it.
+struct MicroBatch {
+    std::vector<int> inputs, targets;
+    MicroBatch(const std::vector<int>& tokens, int i, int B, int T) {
+        for (int b = 0; b < B; b++) {
+            const int* row = tokens.data() + ((size_t)i * B + b) * (T + 1);
+            inputs.insert(inputs.end(), row, row + T), targets.insert(targets.end(), row + 1, row + T + 1);
+        }
+    }
+    Batch batch() const { return {inputs.data(), targets.data(), 0}; }
+};
+
+// A flat buffer's part that belongs to `p`, in the layout of files.
+std::vector<float> in_file_layout(const Parameter& p, const float* flat) {
+    std::vector<float> x(p.size());
+    for (size_t r = 0; r < p.rows; r++)
+        for (size_t c = 0; c < p.cols; c++)
+            x[p.layout == TRANSPOSED ? c * p.rows + r : r * p.cols + c] = flat[p.offset + r * p.cols + c];
+    return x;
+}
+
+// Rounding to F is off by at most u = 2^-24 (fp32) or 2^-9 (bf16), u/sqrt(3) as a root mean square. In fp32 the issue asks for
+// 1e-5 on gradients and 1e-6 on the loss. In bf16 a gradient has n = 2 (8L + 3) rounded tensors behind it: eight a layer,
+// encoded, lnf and logits, forward and backward. Independent errors add as squares: u sqrt(n/3); three times that
+// leaves room for the sums that cancel and for no further rounding. The loss is an average over positions: once.
+template <class F> struct Bounds {
+    double gradient, loss, step;
+    explicit Bounds(int L) {
+        if (std::is_same_v<F, float>) gradient = 1e-5, loss = 1e-6;
+        else loss = 0x1p-9 * std::sqrt(2.0 * (8 * L + 3) / 3), gradient = 3 * loss;
+        // AdamW divides by the gradient's own size. Of gradients spread like N(0, s) with errors d, those below d move the
+        // wrong way: E min(1, (d/g)^2) = 1.6 d/s, and the step's relative error is its root. d/s = 1e-6 in fp32.
+        step = std::sqrt(1.6 * (std::is_same_v<F, float> ? 1e-6 : gradient));
+    }
+};
+
+template <class F> void check_golden(const char* name, int recompute) {
+    Golden golden(name);
+    const int B = golden.number("B"), T = golden.number("T"), accum = golden.number("accum"), steps = golden.number("steps");
+    const Config c = golden.config();
+    const Bounds<F> bounds(c.L);
+    const std::vector<int> tokens = golden.tokens();
+    Comm comm;
+    Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum});
+    model.allocate();
+    load_weights(model, golden.file, "param/");
+    const size_t N = (size_t)B * T, V = (size_t)c.V, Vp = (size_t)c.Vp();
+
+    // logits and the loss of micro-batch 0
+    MicroBatch first(tokens, 0, B, T);
+    upload(model, first.batch());
+    forward(model);
+    std::vector<F> padded(N * Vp), logits;
+    matmul_forward(padded.data(), model.block(0).lnf, model.block(0).wte, (const F*)nullptr, N, c.C, (int)Vp, {}, model.stream);
+    for (size_t i = 0; i < N; i++) logits.insert(logits.end(), &padded[i * Vp], &padded[i * Vp] + V);
+    EXPECT_CLOSE(logits.data(), golden.floats("logits").data(), N * V, bounds.gradient);
+    LossSum sum = batch_loss(model, first.batch(), {});
+    double loss = sum.loss / sum.targets, expected = golden.doubles("loss")[0];
+    if (!(std::fabs(loss - expected) <= bounds.loss * expected)) FAIL("%s: loss %.9f, expected %.9f", name, loss, expected);
+
+    // every gradient of its mean loss: grad_accum micro-batches scale by 1/accum
+    forward_backward(model, first.batch(), 0, comm);
+    for (const Parameter& p : model.parameters.all) {
+        std::vector<float> grad = in_file_layout(p, model.grads);
+        for (float& x : grad) x *= (float)accum;
+        double error = relative_error(grad.data(), golden.floats("grad/" + p.name).data(), p.size());
+        if (!(error <= bounds.gradient)) FAIL("%s: gradient of %s: relative error %.3g > %.3g", name, p.name.c_str(), error, bounds.gradient);
+    }
+
+    // ten steps
+    Options opt = {};
+    opt.beta1 = golden.real("beta1"), opt.beta2 = golden.real("beta2"), opt.eps = golden.real("eps");
+    opt.weight_decay = golden.real("weight_decay"), opt.grad_clip = golden.real("grad_clip");
+    std::vector<double> step_loss = golden.doubles("step_loss"), step_norm = golden.doubles("step_norm");
+    for (int step = 0; step < steps; step++) {
+        for (int micro = 0; micro < accum; micro++) {
+            MicroBatch batch(tokens, step * accum + micro, B, T);
+            forward_backward(model, batch.batch(), micro, comm);
+        }
+        loss = mean_loss(model, comm);
+        double norm = grad_norm(model);
+        if (!(std::fabs(loss - step_loss[(size_t)step]) <= bounds.loss * step_loss[(size_t)step]))
+            FAIL("%s: step %d: loss %.9f, expected %.9f", name, step, loss, step_loss[(size_t)step]);
+        if (!(std::fabs(norm - step_norm[(size_t)step]) <= bounds.gradient * step_norm[(size_t)step]))
+            FAIL("%s: step %d: norm %.9f, expected %.9f", name, step, norm, step_norm[(size_t)step]);
+        update(model, opt, golden.real("lr"), norm, step);
+    }
+    // how far the steps went, without the key bias, whose gradient is 0 but for rounding
+    for (const Parameter& p : model.parameters.all) {
+        std::vector<float> moved, target, start = golden.floats("param/" + p.name), final = golden.floats("final/" + p.name);
+        const float* weights = model.master ? model.master : (const float*)model.params;
+        std::vector<float> ours = in_file_layout(p, weights);
+        bool key_bias = p.name.ends_with("attn.c_attn.bias");
+        for (size_t i = 0; i < p.size(); i++) {
+            if (key_bias && i / (size_t)c.C == 1) continue;
+            moved.push_back(ours[i] - start[i]), target.push_back(final[i] - start[i]);
+        }
+        double error = relative_error(moved.data(), target.data(), moved.size());
+        if (!(error <= bounds.step)) FAIL("%s: ten steps of %s: relative error %.3g > %.3g", name, p.name.c_str(), error, bounds.step);
+    }
+}
+}  // namespace
+
+TEST(fp32)           { for (const char* name : {"a", "b", "c"}) check_golden<float>(name, 0); }
+TEST(fp32_recompute) { for (const char* name : {"a", "b", "c"}) check_golden<float>(name, 2); }
+TEST(bf16)           { for (const char* name : {"a", "b", "c"}) check_golden<bf16>(name, 0); }
+TEST(bf16_recompute) { for (const char* name : {"a", "b", "c"}) check_golden<bf16>(name, 2); }

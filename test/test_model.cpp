@@ -1,0 +1,188 @@
+// What must hold for any weights and any tokens, whatever the right values are.
+#define LLMC_NO_MAIN
+#include "../train_gpt2.cu"
+#include "test.h"
+
+namespace {
+const Config TINY{.max_T = 24, .V = 131, .L = 2, .NH = 3, .C = 48};
+
+struct Tokens {
+    std::vector<int> inputs, targets;
+    Tokens(int B, int T, int V, uint64_t seed) {
+        for (uint64_t i = 0; i < (uint64_t)B * T; i++) {
+            Random4 r = philox(seed, RNG_TEST, 0, i);
+            inputs.push_back((int)(r.x[0] % (uint32_t)V)), targets.push_back((int)(r.x[1] % (uint32_t)V));
+        }
+    }
+    Batch batch() const { return {inputs.data(), targets.data(), 0}; }
+    Batch rows(int first, int T) const { return {&inputs[(size_t)first * T], &targets[(size_t)first * T], 0}; }
+};
+
+template <class F> std::unique_ptr<Model<F>> make_model(ModelOptions options, const Config& c = TINY) {
+    auto model = std::make_unique<Model<F>>(c, options);
+    model->allocate();
+    initialize(*model, 7);
+    // weights ten times as large and biases that are not 0, so that attention and GELU leave their linear beginnings
+    for (const Parameter& p : model->parameters.all)
+        for (size_t i = 0; i < p.size(); i++) {
+            float noise = 0.2f * (uniform(philox(3, RNG_TEST, 1, p.offset + i).x[0]) - 0.5f);
+            F& w = model->params[p.offset + i];
+            w = F((float)w * (p.decays ? 5.0f : 1.0f) + noise);
+            if (model->master) model->master[p.offset + i] = (float)w;
+        }
+    return model;
+}
+
+template <class F> std::vector<F> logits_of(Model<F>& model, const Tokens& tokens) {
+    const size_t N = (size_t)model.options.B * model.options.T;
+    const int V = model.config.V;
+    upload(model, tokens.batch());
+    forward(model);
+    std::vector<F> logits(N * (size_t)V);
+    matmul_forward(logits.data(), model.block(0).lnf, model.block(0).wte, (const F*)nullptr, N, model.config.C, V, {}, model.stream);
+    return logits;
+}
+
+// Bits of every gradient and loss of one micro-batch, then of the weights after an update.
+template <class F> std::string step_bits(ModelOptions options, const Tokens& tokens) {
+    auto model = make_model<F>(options);
+    forward_backward(*model, tokens.batch(), 0, Comm());
+    std::string bits((const char*)model->grads, model->parameters.elements * sizeof(float));
+    bits.append((const char*)model->host_losses, tokens.inputs.size() * sizeof(float));
+    Options opt = {};
+    opt.beta1 = 0.9, opt.beta2 = 0.95, opt.eps = 1e-8, opt.weight_decay = 0.1, opt.grad_clip = 1;
+    update(*model, opt, 1e-3, grad_norm(*model), 0);
+    return bits.append((const char*)model->params, model->parameters.elements * sizeof(F));
+}
+
+template <class F> void check_recompute() {
+    Tokens tokens(3, 17, TINY.V, 1);
+    std::string bits[3];
+    size_t bytes[3];
+    for (int r = 0; r < 3; r++) {
+        ModelOptions options{.B = 3, .T = 17, .recompute = r};
+        bits[r] = step_bits<F>(options, tokens);
+        bytes[r] = Model<F>({.max_T = 256, .V = 500, .L = 4, .NH = 4, .C = 128}, {.B = 8, .T = 256, .recompute = r}).device.bytes();
+    }
+    EXPECT(bits[0] == bits[1] && bits[0] == bits[2]);
+    EXPECT(bytes[1] < bytes[0] && bytes[2] < bytes[1]);
+}
+
+template <class F> void check_causality() {
+    auto model = make_model<F>({.B = 2, .T = 24});
+    Tokens tokens(2, 24, TINY.V, 2);
+    std::vector<F> before = logits_of(*model, tokens);
+    const size_t V = (size_t)TINY.V;
+    for (size_t t : {0, 1, 7, 15, 16, 23}) {
+        Tokens changed = tokens;
+        changed.inputs[t] = (changed.inputs[t] + 1) % TINY.V;
+        std::vector<F> after = logits_of(*model, changed);
+        EXPECT(!memcmp(&before[0], &after[0], t * V * sizeof(F)));                          // all before t: the same bits
+        EXPECT(memcmp(&before[t * V], &after[t * V], V * sizeof(F)));                       // t itself: not
+        EXPECT(!memcmp(&before[24 * V], &after[24 * V], 24 * V * sizeof(F)));               // the other row: the same
+    }
+}
+
+template <class F> void check_batch_permutation() {
+    const int B = 5, T = 13;
+    auto model = make_model<F>({.B = B, .T = T});
+    Tokens tokens(B, T, TINY.V, 3), turned = tokens;
+    const size_t row = (size_t)T * (size_t)TINY.V;
+    for (int b = 0; b < B; b++)
+        for (int t = 0; t < T; t++) turned.inputs[(size_t)((b + 2) % B * T + t)] = tokens.inputs[(size_t)(b * T + t)];
+    std::vector<F> x = logits_of(*model, tokens), y = logits_of(*model, turned);
+    for (int b = 0; b < B; b++) EXPECT(!memcmp(&x[(size_t)b * row], &y[(size_t)((b + 2) % B) * row], row * sizeof(F)));
+}
+
+// Eight rows as one micro-batch, and as four of two. Only the order of the sums differs. fp32: as gradients against
+// PyTorch, 1e-5. bf16: dlogits differ by their scale alone, a power of two, so the products are the same numbers and the
+// fp32 sums again differ in order.
+template <class F> void check_accumulation() {
+    const int T = 16;
+    Tokens tokens(8, T, TINY.V, 4);
+    auto whole = make_model<F>({.B = 8, .T = T});
+    auto parts = make_model<F>({.B = 2, .T = T, .grad_accum = 4});
+    forward_backward(*whole, tokens.batch(), 0, Comm());
+    for (int micro = 0; micro < 4; micro++) forward_backward(*parts, tokens.rows(2 * micro, T), micro, Comm());
+    EXPECT_CLOSE(parts->grads, whole->grads, whole->parameters.elements, 1e-5);
+    EXPECT(std::fabs(mean_loss(*parts, Comm()) - mean_loss(*whole, Comm())) < 1e-6);
+}
+
+// The columns V .. Vp-1 take no part: whatever their weights are, losses and gradients keep their bits.
+template <class F> void check_padding() {
+    Tokens tokens(2, 16, TINY.V, 5);
+    auto model = make_model<F>({.B = 2, .T = 16});
+    forward_backward(*model, tokens.batch(), 0, Comm());
+    std::vector<float> grads(model->grads, model->grads + model->parameters.elements);
+    double loss = mean_loss(*model, Comm());
+    const size_t begin = (size_t)TINY.V * (size_t)TINY.C, end = (size_t)TINY.Vp() * (size_t)TINY.C;
+    for (size_t i = begin; i < end; i++) EXPECT_EQ(grads[i], 0.0f), model->params[i] = F(100.0f);
+    forward_backward(*model, tokens.batch(), 0, Comm());
+    EXPECT_EQ(mean_loss(*model, Comm()), loss);
+    EXPECT(!memcmp(grads.data(), model->grads, grads.size() * sizeof(float)));
+}
+
+// Reading token by token through the cache gives the logits of the whole sequence. The two attentions sum in another order:
+// fp32: 1e-5; bf16: another order may round each of the 8L + 3 stored tensors the other way, u sqrt(n/3) of that.
+template <class F> void check_cache() {
+    const int T = 24;
+    auto model = make_model<F>({.B = 1, .T = T});
+    Tokens tokens(1, T, TINY.V, 6);
+    std::vector<F> expected = logits_of(*model, tokens);
+    double bound = std::is_same_v<F, float> ? 1e-5 : 0x1p-9 * std::sqrt((8 * TINY.L + 3) / 3.0);
+    for (int pieces : {1, 5, 24})  // at once, in a few pieces, one by one
+        for (int at = 0, n; at < T; at += n) {
+            n = std::min((T + pieces - 1) / pieces, T - at);
+            std::vector<float> logits = feed(*model, &tokens.inputs[(size_t)at], n, at);
+            EXPECT_CLOSE(logits.data(), &expected[(size_t)(at + n - 1) * (size_t)TINY.V], TINY.V, bound);
+        }
+}
+
+template <class F> void check_sizes() {  // nothing is special about the sizes of GPT-2
+    for (Config c : {Config{.max_T = 1, .V = 1, .L = 1, .NH = 1, .C = 1}, Config{.max_T = 3, .V = 70, .L = 1, .NH = 1, .C = 7},
+                     Config{.max_T = 9, .V = 64, .L = 3, .NH = 5, .C = 35}, Config{.max_T = 70, .V = 259, .L = 1, .NH = 2, .C = 130}}) {
+        auto model = make_model<F>({.B = 2, .T = c.max_T, .recompute = 2}, c);
+        Tokens tokens(2, c.max_T, c.V, 8);
+        forward_backward(*model, tokens.batch(), 0, Comm());
+        double norm = grad_norm(*model), loss = mean_loss(*model, Comm());
+        EXPECT(std::isfinite(norm) && std::isfinite(loss) && loss >= 0);
+        EXPECT((c.V > 1) == (loss > 0));
+    }
+}
+}  // namespace
+
+TEST(recompute_bits)    { check_recompute<float>(), check_recompute<bf16>(); }
+TEST(causality)         { check_causality<float>(), check_causality<bf16>(); }
+TEST(batch_permutation) { check_batch_permutation<float>(), check_batch_permutation<bf16>(); }
+TEST(accumulation)      { check_accumulation<float>(), check_accumulation<bf16>(); }
+TEST(padding)           { check_padding<float>(), check_padding<bf16>(); }
+TEST(cache)             { check_cache<float>(), check_cache<bf16>(); }
+TEST(odd_sizes)         { check_sizes<float>(), check_sizes<bf16>(); }
+
+TEST(same_bits_for_any_threads) {
+    Tokens tokens(3, 17, TINY.V, 9);
+    int before = max_threads();
+    std::string bits[3];
+    for (int n = 1; n <= 3; n++) set_threads(n), bits[n - 1] = step_bits<float>({.B = 3, .T = 17}, tokens);
+    set_threads(before);
+    EXPECT(bits[0] == bits[1] && bits[0] == bits[2]);
+}
+
+// N(0, 0.02), and over sqrt(2L) where it adds to the residual stream; a tensor of n numbers has its standard deviation
+// within 5 / sqrt(2n), its mean within 5 * 0.02 / sqrt(n): five of their own deviations.
+TEST(initial_values) {
+    Config c{.max_T = 64, .V = 300, .L = 3, .NH = 4, .C = 64};
+    Model<float> model(c, {.B = 1, .T = 64});
+    model.allocate();
+    initialize(model, 1);
+    for (const Parameter& p : model.parameters.all) {
+        double mean = 0, square = 0, n = (double)p.size();
+        for (size_t i = 0; i < p.size(); i++) mean += model.params[p.offset + i] / n, square += std::pow(model.params[p.offset + i], 2) / n;
+        if (p.init == ONE) { EXPECT_EQ(mean, 1.0); continue; }
+        if (p.init == ZERO) { EXPECT_EQ(square, 0.0); continue; }
+        double stddev = p.init == RESIDUAL ? 0.02 / std::sqrt(6.0) : 0.02;
+        EXPECT(std::fabs(std::sqrt(square) / stddev - 1) < 5 / std::sqrt(2 * n));
+        EXPECT(std::fabs(mean) < 5 * stddev / std::sqrt(n));
+    }
+    EXPECT_EQ(model.parameters.count(), (size_t)(300 * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64));
+}
