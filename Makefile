@@ -6,8 +6,8 @@ OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
 WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas)
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
-CXXFLAGS ?= -O3 $(NATIVE)
-FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -pthread $(OPENMP) $(WARNINGS)
+CXXFLAGS ?= -O2 $(NATIVE)
+FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS)
 HOST     := $(wildcard llmc/*.h)
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 

@@ -53,7 +53,11 @@ class PieceCounts {
 class BpeTrainer {
     static constexpr uint32_t END = UINT32_MAX;
     struct Symbol { int id; uint32_t previous, next, piece; };  // all pieces one after the other, each a linked list
-    struct Pair { uint64_t count = 0; std::vector<uint32_t> at; };  // at: left symbols, some of them merged away since
+    struct Pair {
+        uint64_t count = 0;
+        std::vector<uint32_t> at;  // left symbols, some of them merged away since
+        size_t grown = 0;          // the merge that made it last
+    };
     struct Candidate {
         uint64_t count, pair;
         bool operator<(const Candidate& o) const { return count != o.count ? count < o.count : pair > o.pair; }
@@ -62,6 +66,7 @@ class BpeTrainer {
     std::vector<uint64_t> counts_;  // of each piece
     std::unordered_map<uint64_t, Pair> pairs_;
     std::vector<uint64_t> grown_;   // pairs that the merge under way has made
+    size_t merges_ = 0;
 
     static uint64_t key(int left, int right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }
     void gain(uint32_t left) {
@@ -70,7 +75,7 @@ class BpeTrainer {
         Pair& p = pairs_[pair];
         p.count += counts_[s.piece];
         p.at.push_back(left);
-        if (grown_.empty() || grown_.back() != pair) grown_.push_back(pair);
+        if (p.grown != merges_) grown_.push_back(pair), p.grown = merges_;
     }
     void lose(uint32_t left) {
         const Symbol& s = symbols_[left];
@@ -78,18 +83,23 @@ class BpeTrainer {
         if (p != pairs_.end()) p->second.count -= counts_[s.piece];  // the pair that is being merged is not there any more
     }
 
-    // Every (left, right) becomes `id`, from left to right: a a a -> aa a.
-    void merge(std::vector<uint32_t>& at, int left, int right, int id) {
-        if (!std::is_sorted(at.begin(), at.end())) std::sort(at.begin(), at.end());
+    bool is_pair(uint32_t i, int left, int right) const {
+        return i != END && symbols_[i].id == left && symbols_[i].next != END && symbols_[symbols_[i].next].id == right;
+    }
+    // Every (left, right) becomes `id`. In a run of equal symbols pairs overlap: from its start, a a a -> aa a.
+    void merge(const std::vector<uint32_t>& at, int left, int right, int id) {
+        merges_++;
+        grown_.clear();
         for (uint32_t i : at) {
-            Symbol& s = symbols_[i];
-            if (s.id != left || s.next == END || symbols_[s.next].id != right) continue;
-            Symbol& gone = symbols_[s.next];
-            if (s.previous != END) lose(s.previous);
-            if (gone.next != END) lose(s.next), symbols_[gone.next].previous = i;
-            s.id = id, s.next = gone.next, gone.id = -1;
-            if (s.previous != END) gain(s.previous);
-            if (s.next != END) gain(i);
+            while (left == right && is_pair(i, left, right) && is_pair(symbols_[i].previous, left, right)) i = symbols_[i].previous;
+            for (; is_pair(i, left, right); i = symbols_[i].next) {
+                Symbol &s = symbols_[i], &gone = symbols_[s.next];
+                if (s.previous != END) lose(s.previous);
+                if (gone.next != END) lose(s.next), symbols_[gone.next].previous = i;
+                s.id = id, s.next = gone.next, gone.id = -1;
+                if (s.previous != END) gain(s.previous);
+                if (s.next != END) gain(i);
+            }
         }
     }
 
@@ -119,6 +129,7 @@ class BpeTrainer {
                                       i + 1 == n ? END : (uint32_t)(first + i + 1), (uint32_t)t.counts_.size()});
             t.counts_.push_back(count);
         });
+        t.merges_ = 1;
         for (size_t i = 0; i < t.symbols_.size(); i++) if (t.symbols_[i].next != END) t.gain((uint32_t)i);
 
         std::priority_queue<Candidate> queue;
@@ -140,10 +151,7 @@ class BpeTrainer {
             v.merges.push_back({left, right, known->second, (uint32_t)v.merges.size()});
             std::vector<uint32_t> at = std::move(found->second.at);
             t.pairs_.erase(found);
-            t.grown_.clear();
             t.merge(at, left, right, known->second);
-            std::sort(t.grown_.begin(), t.grown_.end());
-            t.grown_.erase(std::unique(t.grown_.begin(), t.grown_.end()), t.grown_.end());
             for (uint64_t pair : t.grown_) queue.push({t.pairs_[pair].count, pair});
         }
         v.added = {{"<|endoftext|>", (int)v.tokens.size(), true}};

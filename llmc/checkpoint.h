@@ -282,11 +282,10 @@ class StateReader {
 
     static bool parse(const TensorInfo& t, Stored& s) {
         size_t slash = t.name.find('/'), at = t.name.rfind('@');
-        if (slash == 0 || at == t.name.npos || slash + 1 >= at || t.shape.size() != 1) return false;
+        if (at == t.name.npos || slash == 0 || slash > at || slash + 1 == at || t.shape.size() != 1) return false;
         s.name = std::string_view(t.name).substr(0, at);
-        Json number;
-        return json_try_parse(number, std::string_view(t.name).substr(at + 1)).empty() && number.as_size(s.offset) &&
-               s.offset <= SIZE_MAX - t.count();
+        s.offset = strtoull(&t.name[at + 1], nullptr, 10);
+        return s.offset <= SIZE_MAX - t.count() && t.name == std::string(s.name) + format("@%zu", s.offset);  // as we write it
     }
     std::vector<Stored>::const_iterator first_of(std::string_view name) const {
         return std::lower_bound(pieces.begin(), pieces.end(), Stored{name, 0, nullptr, nullptr});

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -195,13 +196,13 @@ inline void rename_file(const std::string& from, const std::string& to) {
 // Writes one file from start to end through a 4 MB buffer and knows its length and checksum when it is done. A write that
 // fails (a full disk) removes the file, and the folder `scrap` if one is named, and dies: nothing half-written stays.
 class FileWriter {
+    static constexpr size_t BUFFER = 4 << 20;  // large enough for every disk, small enough to be forgotten in a plan
     std::string path, scrap;
     int fd = -1;
-    std::vector<char> buffer;
+    std::unique_ptr<char[]> buffer{new char[BUFFER]};  // not zeroed: a small file touches one page of it
     size_t filled = 0;
     FileSum sum;
     Xxh64 hash;
-    static constexpr size_t BUFFER = 4 << 20;  // large enough for every disk, small enough to be forgotten in a plan
 
     [[noreturn]] void fail() {
         std::string error = errno_text(path);
@@ -223,7 +224,6 @@ public:
     explicit FileWriter(const std::string& path_, const std::string& scrap_ = "") : path(path_), scrap(scrap_) {
         fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
         if (fd < 0) fail();
-        buffer.resize(BUFFER);
     }
     FileWriter(FileWriter&& o) noexcept
         : path(std::move(o.path)), scrap(std::move(o.scrap)), fd(std::exchange(o.fd, -1)), buffer(std::move(o.buffer)),
@@ -242,13 +242,13 @@ public:
             size_t take = std::min(n, BUFFER - filled);
             memcpy(&buffer[filled], p, take);
             p += take, n -= take, filled += take;
-            if (filled == BUFFER) put(buffer.data(), BUFFER), filled = 0;
+            if (filled == BUFFER) put(buffer.get(), BUFFER), filled = 0;
         }
     }
 
     // The bytes are on the disk when this returns; the name is not, until its folder is synced.
     FileSum close() {
-        put(buffer.data(), filled), filled = 0;
+        put(buffer.get(), filled), filled = 0;
         sum.checksum = hash.digest();
         if (fsync(fd) != 0 && errno != EINVAL) fail();  // EINVAL: a pipe or a device has nothing to sync
         if (::close(std::exchange(fd, -1)) != 0) fail();

@@ -119,9 +119,9 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
     for (auto& [kind, buffer] : state_kinds(model))
         for (const Parameter& p : model.parameters.all) specs.push_back(state_spec({kind, p.name, 0, p.size()}));
     checkpoint.add_tensors(state_file(0), specs, {}, [&](SafetensorsWriter& file) {
-        for (auto& [kind, buffer] : state_kinds(model))
+        for (auto& [kind, values] : state_kinds(model))
             for (const Parameter& p : model.parameters.all)
-                for_each_piece(model, p, [&](size_t row, size_t rows) {
+                for_each_piece(model, p, [&, buffer = values](size_t row, size_t rows) {
                     copy_to_host(model.staging, buffer + p.offset + row * p.cols, rows * p.cols * sizeof(float), model.stream);
                     synchronize(model.stream);
                     file.write(model.staging, rows * p.cols * sizeof(float));
@@ -131,9 +131,9 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
 
 template <class F> void load_state(Model<F>& model, const std::string& folder) {
     StateReader reader(folder);
-    for (auto& [kind, buffer] : state_kinds(model))
+    for (auto& [name, values] : state_kinds(model))
         for (const Parameter& p : model.parameters.all)
-            for_each_piece(model, p, [&](size_t row, size_t rows) {
+            for_each_piece(model, p, [&, kind = name, buffer = values](size_t row, size_t rows) {
                 reader.read(kind, p.name, row * p.cols, rows * p.cols, model.staging);
                 copy_to_device(buffer + p.offset + row * p.cols, model.staging, rows * p.cols * sizeof(float), model.stream);
                 synchronize(model.stream);

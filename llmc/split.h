@@ -134,7 +134,7 @@ class Splitter {
     Splitter(SplitPattern pattern, std::string_view text)
         : at_((const Byte*)text.data()), end_(at_ + text.size()), pattern_(pattern) {}
 
-    bool next(std::string_view& piece) {
+    [[gnu::noinline]] bool next(std::string_view& piece) {
         if (at_ == end_) return false;
         const Byte* end = pattern_ == SplitPattern::GPT2 ? gpt2(at_) : pattern_ == SplitPattern::O200K ? o200k(at_) : llama3(at_);
         piece = std::string_view((const char*)at_, (size_t)(end - at_));

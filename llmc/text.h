@@ -2,6 +2,7 @@
 // .jsonl each line is an object and its "text" a document. The end-of-text token is written in front of each document.
 // Bytes are kept as they are; documents of nothing but white space are left out.
 #pragma once
+#include <functional>
 #include "files.h"
 #include "json.h"
 #include "shards.h"
@@ -50,7 +51,7 @@ class DocumentReader {
     DocumentReader& operator=(const DocumentReader&) = delete;
     ~DocumentReader() { close(fd_); }
 
-    template <class Piece> void documents(Piece&& piece) {
+    void documents(const std::function<void(std::string_view, bool)>& piece) {
         bool at_start = true, more = true;
         size_t begin = 0, searched = 0, wanted = BLOCK;  // begin: of the document's rest in the buffer
         while (more) {
@@ -74,7 +75,7 @@ class DocumentReader {
         }
     }
 
-    template <class Line> void lines(Line&& line) {
+    void lines(const std::function<void(std::string_view)>& line) {
         size_t begin = 0, searched = 0, wanted = BLOCK;
         for (bool more = true; more;) {
             buffer_.erase(0, begin), searched -= begin, begin = 0;
@@ -116,7 +117,7 @@ inline uint64_t fingerprint(const std::string& path) {
 
 // Hands out the documents of a text file, long ones in several pieces, each as use(text, starts_document); pieces come in
 // batches so that the caller can work on them in parallel. Returns the error, or "".
-template <class Use> std::string each_batch(const std::string& path, Use&& use) {
+inline std::string each_batch(const std::string& path, const std::function<void(const std::vector<Piece>&)>& use) {
     constexpr size_t BATCH = 16 << 20;  // bytes: work for all cores, little memory
     std::vector<Piece> batch;
     size_t bytes = 0;

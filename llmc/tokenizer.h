@@ -10,7 +10,6 @@
 class Tokenizer {
     Vocabulary v_;
     std::shared_ptr<const Bpe> bpe_;    // shared by copies: 2 MB for GPT-2
-    std::vector<size_t> by_length_;     // added tokens, the longest first
     std::vector<int> added_;            // of each id: the index of its added token, or -1
     bool starts_added_[256] = {};       // bytes with which one of them begins
     int eot_ = -1;
@@ -23,12 +22,10 @@ class Tokenizer {
             v_.tokens[(size_t)a.id].clear();
             added_.resize(std::max(added_.size(), (size_t)a.id + 1), -1);
             CHECK(added_[(size_t)a.id] < 0, "%s: two added tokens have the id %d", where.c_str(), a.id);
-            added_[(size_t)a.id] = (int)by_length_.size();
-            by_length_.push_back(by_length_.size());
+            added_[(size_t)a.id] = (int)(&a - v_.added.data());
             starts_added_[(unsigned char)a.text[0]] = true;
         }
         added_.resize(v_.tokens.size(), -1);
-        std::stable_sort(by_length_.begin(), by_length_.end(), [&](size_t a, size_t b) { return v_.added[a].text.size() > v_.added[b].text.size(); });
         // Llama 3's shards put begin_of_text in front of documents
         for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>"})
             for (const AddedToken& a : v_.added) if (eot_ < 0 && a.text == name) eot_ = a.id;
@@ -90,14 +87,14 @@ class Tokenizer {
         for (const AddedToken& a : v_.added) search |= allow_special || !a.special;
         for (size_t at = 0; search && at < text.size(); at++) {
             if (!starts_added_[(unsigned char)text[at]]) continue;
-            for (size_t i : by_length_) {
-                const AddedToken& a = v_.added[i];
-                if ((a.special && !allow_special) || text.compare(at, a.text.size(), a.text) != 0) continue;
-                encode_ordinary(text.substr(begin, at - begin), out);
-                out.push_back(a.id);
-                begin = at + a.text.size(), at = begin - 1;
-                break;
-            }
+            const AddedToken* best = nullptr;  // the longest
+            for (const AddedToken& a : v_.added)
+                if ((allow_special || !a.special) && (!best || a.text.size() > best->text.size()) && text.compare(at, a.text.size(), a.text) == 0)
+                    best = &a;
+            if (!best) continue;
+            encode_ordinary(text.substr(begin, at - begin), out);
+            out.push_back(best->id);
+            begin = at + best->text.size(), at = begin - 1;
         }
         encode_ordinary(text.substr(begin), out);
     }

@@ -53,7 +53,7 @@ inline void set_token(Vocabulary& v, int id, std::string bytes) {
 using Ids = std::unordered_map<std::string, int>;
 inline Ids read_vocab(Vocabulary& v, const Json& vocab, const std::string& where) {
     Ids ids;
-    std::unordered_map<std::string, int> added;
+    Ids added;
     for (const AddedToken& a : v.added) added.emplace(a.text, a.id);
     std::vector<bool> taken;
     for (const Json& item : vocab.as_object(where)) {
@@ -171,10 +171,10 @@ inline Vocabulary load_tokenizer_json(const std::string& path) {
 
 // tiktoken merges any two tokens whose bytes together are a token, by that token's rank: all such pairs of each token
 inline void merges_from_ranks(Vocabulary& v) {
-    std::unordered_map<std::string_view, int> ids;
+    Ids ids;
     for (size_t id = 0; id < v.tokens.size(); id++) if (!v.tokens[id].empty()) ids.emplace(v.tokens[id], (int)id);
     for (size_t id = 0; id < v.tokens.size(); id++) {
-        std::string_view token = v.tokens[id];
+        const std::string& token = v.tokens[id];
         for (size_t cut = 1; cut < token.size(); cut++) {
             auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
             if (left != ids.end() && right != ids.end()) v.merges.push_back({left->second, right->second, (int)id, (uint32_t)id});
@@ -198,31 +198,35 @@ inline bool decode_base64(std::string_view text, std::string& out) {
 }
 
 // The rank file says neither how to split nor which special tokens follow: known by name or by the number of ranks.
-struct RankFile { const char* name; size_t ranks; SplitPattern pattern; std::vector<AddedToken> added; };
-inline std::vector<RankFile> known_rank_files() {
-    std::vector<AddedToken> llama3;
-    auto add = [&](const std::string& text) { llama3.push_back({"<|" + text + "|>", 128000 + (int)llama3.size(), true}); };
+struct RankFile { const char* name; int ranks; SplitPattern pattern; };
+constexpr RankFile RANK_FILES[] = {{"gpt2", 50256, SplitPattern::GPT2}, {"r50k", 50256, SplitPattern::GPT2}, {"p50k", 50280, SplitPattern::GPT2},
+    {"cl100k", 100256, SplitPattern::CL100K}, {"o200k", 199998, SplitPattern::O200K}, {"llama3", 128000, SplitPattern::LLAMA3}};
+struct RankFileSpecial { const char* file; const char* text; int id; };
+constexpr RankFileSpecial RANK_FILE_SPECIALS[] = {
+    {"gpt2", "<|endoftext|>", 50256}, {"r50k", "<|endoftext|>", 50256}, {"p50k", "<|endoftext|>", 50256},
+    {"cl100k", "<|endoftext|>", 100257}, {"cl100k", "<|fim_prefix|>", 100258}, {"cl100k", "<|fim_middle|>", 100259},
+    {"cl100k", "<|fim_suffix|>", 100260}, {"cl100k", "<|endofprompt|>", 100276},
+    {"o200k", "<|endoftext|>", 199999}, {"o200k", "<|endofprompt|>", 200018},
+    {"llama3", "<|begin_of_text|>", 128000}, {"llama3", "<|end_of_text|>", 128001}, {"llama3", "<|start_header_id|>", 128006},
+    {"llama3", "<|end_header_id|>", 128007}, {"llama3", "<|eot_id|>", 128009}};  // and the reserved ones between and after
+
+inline void add_rank_file_specials(Vocabulary& v, const RankFile& file) {
+    for (const RankFileSpecial& s : RANK_FILE_SPECIALS)
+        if (!strcmp(s.file, file.name)) v.added.push_back({s.text, s.id, true});
+    if (file.pattern != SplitPattern::LLAMA3) return;
     int reserved = 0;
-    for (const char* name : {"begin_of_text", "end_of_text", "", "", "", "", "start_header_id", "end_header_id", "", "eot_id"})
-        add(*name ? name : "reserved_special_token_" + std::to_string(reserved++));
-    while (llama3.size() < 256) add("reserved_special_token_" + std::to_string(reserved++));
-    return {
-        {"r50k", 50256, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
-        {"gpt2", 50256, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
-        {"p50k", 50280, SplitPattern::GPT2, {{"<|endoftext|>", 50256, true}}},
-        {"cl100k", 100256, SplitPattern::CL100K,
-         {{"<|endoftext|>", 100257, true}, {"<|fim_prefix|>", 100258, true}, {"<|fim_middle|>", 100259, true},
-          {"<|fim_suffix|>", 100260, true}, {"<|endofprompt|>", 100276, true}}},
-        {"o200k", 199998, SplitPattern::O200K, {{"<|endoftext|>", 199999, true}, {"<|endofprompt|>", 200018, true}}},
-        {"llama3", 128000, SplitPattern::LLAMA3, llama3},
-    };
+    for (int id = 128000; id < 128256; id++) {
+        bool named = false;
+        for (const RankFileSpecial& s : RANK_FILE_SPECIALS) named |= s.id == id;
+        if (!named) v.added.push_back({format("<|reserved_special_token_%d|>", reserved++), id, true});
+    }
 }
 
 inline Vocabulary load_tiktoken(const std::string& path) {
     Vocabulary v;
     std::string text = read_file(path);
     int number = 0;
-    size_t ranks = 0;
+    int ranks = 0;
     for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
         end = std::min(text.find('\n', begin), text.size());
         std::string_view line = std::string_view(text).substr(begin, end - begin);
@@ -243,16 +247,15 @@ inline Vocabulary load_tiktoken(const std::string& path) {
     }
     std::string name = path.substr(path.rfind('/') + 1);
     const RankFile* found = nullptr;
-    std::vector<RankFile> known = known_rank_files();
-    for (const RankFile& file : known) if (name.find(file.name) != name.npos) { found = &file; break; }
-    for (const RankFile& file : known) if (!found && ranks == file.ranks) found = &file;
-    CHECK(found, "%s: %zu ranks: neither the name nor the number is one of gpt2, r50k, p50k, cl100k, o200k, llama3, so how it "
+    for (const RankFile& file : RANK_FILES) if (!found && name.find(file.name) != name.npos) found = &file;
+    for (const RankFile& file : RANK_FILES) if (!found && ranks == file.ranks) found = &file;
+    CHECK(found, "%s: %d ranks: neither the name nor the number is one of gpt2, r50k, p50k, cl100k, o200k, llama3, so how it "
           "splits text is not known", path.c_str(), ranks);
     v.pattern = found->pattern;
-    v.added = found->added;
+    add_rank_file_specials(v, *found);
     for (const AddedToken& a : v.added)
-        CHECK((size_t)a.id >= v.tokens.size() || v.tokens[(size_t)a.id].empty(), "%s: the rank %d is taken, expected %s there: %zu ranks, "
-              "%s has %zu", path.c_str(), a.id, a.text.c_str(), ranks, found->name, found->ranks);
+        CHECK((size_t)a.id >= v.tokens.size() || v.tokens[(size_t)a.id].empty(), "%s: the rank %d is taken, expected %s there: %d ranks, "
+              "%s has %d", path.c_str(), a.id, a.text.c_str(), ranks, found->name, found->ranks);
     merges_from_ranks(v);
     return v;
 }

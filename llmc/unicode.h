@@ -23,10 +23,9 @@ inline const uint8_t* unicode_classes() {
 struct Character { uint32_t code; uint32_t bytes; };  // code: INVALID if the byte begins no valid sequence
 constexpr uint32_t INVALID = 0x10FFFF;                // a noncharacter, of class OTHER like any invalid byte
 
-// Decodes the character at p < end (Unicode 16, table 3-7: no overlong forms, no surrogates, nothing above 10FFFF).
-inline Character decode_utf8(const unsigned char* p, const unsigned char* end) {
+// Unicode 16, table 3-7: no overlong forms, no surrogates, nothing above 10FFFF
+[[gnu::noinline]] inline Character decode_long_utf8(const unsigned char* p, const unsigned char* end) {
     uint32_t a = p[0];
-    if (a < 0x80) return {a, 1};
     uint32_t n = a >= 0xF0 ? 4 : a >= 0xE0 ? 3 : 2;
     if (a < 0xC2 || a > 0xF4 || (size_t)(end - p) < n) return {INVALID, 1};
     uint32_t code = a & (0x7Fu >> n);
@@ -36,4 +35,8 @@ inline Character decode_utf8(const unsigned char* p, const unsigned char* end) {
     }
     bool bad = (n == 3 && (code < 0x800 || (code >= 0xD800 && code < 0xE000))) || (n == 4 && (code < 0x10000 || code > 0x10FFFF));
     return bad ? Character{INVALID, 1} : Character{code, n};
+}
+// Decodes the character at p < end.
+inline Character decode_utf8(const unsigned char* p, const unsigned char* end) {
+    return *p < 0x80 ? Character{*p, 1} : decode_long_utf8(p, end);
 }

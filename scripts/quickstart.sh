@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 dir=build/quickstart
 rm -rf "$dir" && mkdir -p "$dir"
 build/stories --bytes 40M --seed 1 -o "$dir/train.txt"
-build/stories --bytes 200K --seed 2 -o "$dir/val.txt"
+build/stories --bytes 200000 --seed 2 -o "$dir/val.txt"
 build/stories --questions 200 --seed 3 -o "$dir/questions.jsonl"
 ./train_gpt2 -i "$dir/train.txt" -j "$dir/val.txt" -o "$dir/out" --tokenizer bpe:1024 --bos-align 1 \
     -e d4 -b 16 -t 128 -x 600 -l 2e-3 -u 30 -q 0.0 -v 200 -m 0 -s 600 -g 120 -n 600 --eval questions="$dir/questions.jsonl"

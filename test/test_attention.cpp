@@ -1,4 +1,5 @@
 #include <limits>
+#include <numeric>
 #include "../llmc/cpu/attention.h"
 #include "layers.h"
 
@@ -22,12 +23,12 @@ static Attention attention_oracle(const Doubles& qkv, int B, int T, int C, int N
                     p[u] /= std::sqrt((double)HS);
                     largest = std::fmax(largest, p[u]);
                 }
-                for (int u = 0; u <= t; u++) sum += std::exp(p[u] - largest);
+                for (int u = 0; u <= t; u++) sum += p[u] = std::exp(p[u] - largest);
                 y.lse[((size_t)b * NH + h) * T + t] = largest + std::log(sum);
+                double* out = &y.out[((size_t)b * T + t) * C + h * HS];
                 for (int u = 0; u <= t; u++) {
-                    const double* v = &qkv[((size_t)b * T + u) * 3 * C + 2 * C + h * HS];
-                    for (int d = 0; d < HS; d++)
-                        y.out[((size_t)b * T + t) * C + h * HS + d] += std::exp(p[u] - largest) / sum * v[d];
+                    const double *v = &qkv[((size_t)b * T + u) * 3 * C + 2 * C + h * HS], weight = p[u] / sum;
+                    for (int d = 0; d < HS; d++) out[d] += weight * v[d];
                 }
             }
     return y;
@@ -42,15 +43,16 @@ static Doubles backward_oracle(const Doubles& dout, const Doubles& out, const Do
         for (int h = 0; h < NH; h++)
             for (int t = 0; t < T; t++) {
                 const size_t at = ((size_t)b * T + t) * 3 * C + h * HS, row = ((size_t)b * T + t) * C + h * HS;
-                double D = 0;
-                for (int i = 0; i < HS; i++) D += dout[row + i] * out[row + i];
+                const double *q = &qkv[at], *dy = &dout[row];
+                double *dq = &d[at], D = 0;
+                for (int i = 0; i < HS; i++) D += dy[i] * out[row + i];
                 for (int u = 0; u <= t; u++) {
-                    const size_t k = ((size_t)b * T + u) * 3 * C + C + h * HS, v = k + C;
-                    double s = 0, dp = 0;
-                    for (int i = 0; i < HS; i++) s += qkv[at + i] * qkv[k + i] * scale, dp += dout[row + i] * qkv[v + i];
+                    const size_t other = ((size_t)b * T + u) * 3 * C + C + h * HS;
+                    const double *k = &qkv[other], *v = k + C;
+                    double *dk = &d[other], *dv = dk + C, s = 0, dp = 0;
+                    for (int i = 0; i < HS; i++) s += q[i] * k[i] * scale, dp += dy[i] * v[i];
                     const double p = std::exp(s - y.lse[((size_t)b * NH + h) * T + t]), ds = p * (dp - D) * scale;
-                    for (int i = 0; i < HS; i++)
-                        d[v + i] += p * dout[row + i], d[at + i] += ds * qkv[k + i], d[k + i] += ds * qkv[at + i];
+                    for (int i = 0; i < HS; i++) dv[i] += p * dy[i], dq[i] += ds * k[i], dk[i] += ds * q[i];
                 }
             }
     return d;
@@ -58,8 +60,16 @@ static Doubles backward_oracle(const Doubles& dout, const Doubles& out, const Do
 
 struct AttentionShape {
     int B, T, C, NH;
-    AttentionShape(Random& r, int max_T, int max_HS) : B(r.between(1, 3)), T(r.between(1, max_T)), NH(r.between(1, 3)) {
+    AttentionShape(Random& r, int max_T, int max_HS) : B(r.between(1, 2)), T(r.between(1, max_T)), NH(r.between(1, 3)) {
         C = NH * r.between(1, max_HS);
+    }
+    // Mostly small ones; a few that take several tiles, or several groups of tiles, or long heads; and whole tiles.
+    static AttentionShape number(int shape, Random& r) {
+        AttentionShape s(r, shape % 4 ? 40 : 150, shape % 12 == 2 ? 140 : 20);
+        if (shape % 12 == 1) s.T = r.between(257, 330);
+        if (shape == 0) s.B = 2, s.NH = 2, s.C = 128, s.T = 128;
+        if (shape == 12) s.B = 1, s.NH = 1, s.C = 128, s.T = 64;
+        return s;
     }
     size_t tokens() const { return (size_t)B * T; }
 };
@@ -72,9 +82,7 @@ constexpr double ROUNDINGS = 64;
 TEST_BOTH(attention_forward) {
     Random r(1);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, shape % 4 ? 90 : 330, shape % 3 ? 50 : 130);
-        if (shape == 0) s.NH = 2, s.C = 128, s.T = 128;  // whole tiles
-        if (shape == 4) s.NH = 1, s.C = 128, s.T = 256;
+        AttentionShape s = AttentionShape::number(shape, r);
         auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C);
         Guarded<F> out(s.tokens() * s.C);
         Guarded<float> lse((size_t)s.B * s.NH * s.T);
@@ -96,8 +104,7 @@ static double backward_size(const Doubles& exact, const Doubles& dout, const Dou
 TEST_BOTH(attention_backward) {
     Random r(2);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, shape % 4 ? 70 : 200, shape % 3 ? 40 : 130);
-        if (shape == 0) s.NH = 2, s.C = 128, s.T = 128;
+        AttentionShape s = AttentionShape::number(shape, r);
         auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
         Guarded<F> out(s.tokens() * s.C), dqkv(qkv.size());
         Guarded<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
@@ -115,14 +122,12 @@ TEST_BOTH(attention_backward) {
 TEST_BOTH(attention_backward_is_the_derivative) {
     Random r(3);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, 8, 6);
+        AttentionShape s(r, 7, 5);
         auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
         auto dout_exact = in_double(dout), qkv_exact = in_double(qkv);
         auto exact = central_differences(qkv_exact, [&](const Doubles& x) {
             Attention y = attention_oracle(x, s.B, s.T, s.C, s.NH);
-            double sum = 0;
-            for (size_t i = 0; i < y.out.size(); i++) sum += y.out[i] * dout_exact[i];
-            return sum;
+            return std::inner_product(y.out.begin(), y.out.end(), dout_exact.begin(), 0.0);
         });
         std::vector<F> out(s.tokens() * s.C), dqkv(qkv.size());
         std::vector<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
@@ -138,7 +143,7 @@ TEST_BOTH(attention_backward_is_the_derivative) {
 TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
     Random r(4);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, 150, 70);
+        AttentionShape s = AttentionShape::number(shape, r);
         auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C);
         std::vector<F> out(s.tokens() * s.C), out2 = out;
         std::vector<float> lse((size_t)s.B * s.NH * s.T), lse2 = lse;
@@ -166,14 +171,14 @@ TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
 TEST_BOTH(attention_cached) {
     Random r(5);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, 200, 70);
+        AttentionShape s = AttentionShape::number(shape, r);
         auto qkv = normal_values<F>(r, (size_t)s.T * 3 * s.C);
         std::vector<F> expected((size_t)s.T * s.C);
         std::vector<float> lse((size_t)s.NH * s.T);
         attention_forward(expected.data(), lse.data(), qkv.data(), 1, s.T, s.C, s.NH, stream_t{});
         Guarded<F> out(expected.size()), kcache(expected.size()), vcache(expected.size());
-        for (int pos = 0; pos < s.T;) {
-            int n = r.between(1, shape % 2 ? 3 : 90);
+        for (int pos = 0, call = 0; pos < s.T; call++) {  // a prompt, some tokens one by one or nearly so, the rest
+            int n = call == 0 || call > 9 ? r.between(1, s.T) : r.between(1, 3);
             if (n > s.T - pos) n = s.T - pos;
             attention_cached(out.data() + (size_t)pos * s.C, kcache.data(), vcache.data(), &qkv[(size_t)pos * 3 * s.C], n, pos, s.C, s.NH, stream_t{});
             pos += n;

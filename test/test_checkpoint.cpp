@@ -354,16 +354,17 @@ TEST(killed_at_random_times) {
         kills += WIFSIGNALED(status);
         EXPECT(newest(out).step >= memory->committed || (memory->committed == 0 && newest(out).step == -1));
         for (const Checkpoint& any : list_checkpoints(out)) EXPECT_STR(verify_checkpoint(any.path), "");
-        EXPECT(list_checkpoints(out).size() <= 4);
     }
     EXPECT(kills > 0 && newest(out).step > 0);
+    save(out, newest(out).step + 1), prune_checkpoints(out, 2, 0);
+    EXPECT_EQ(list_folder(out).size(), (size_t)2);  // and nothing of all the deaths is left
 }
 
 // ---- many ranks ----------------------------------------------------------------------------------------------------
 
-// exp_avg of `a` (101 elements) and `b` (1 element): value = 1000 * tensor + index. Rank r of `world` holds one cut of the
-// two laid end to end, as ZeRO does, so that a cut may cross from one into the other, or be empty.
-static const std::vector<std::pair<std::string, size_t>> params = {{"a", 101}, {"b", 1}, {"c.weight", 57}};
+// exp_avg of three parameters: value = 1000 * parameter + index. Rank r of `world` holds one cut of them all laid end to end,
+// as ZeRO does, so that a cut may cross from one into the next, or be empty.
+static const std::vector<std::pair<std::string, size_t>> params = {{"a", 11}, {"b", 1}, {"c.weight", 7}};
 template <class Use> void for_each_cut(size_t rank, size_t world, Use use) {
     size_t total = 0, begin = 0;
     for (auto& [name, size] : params) total += size;
@@ -387,7 +388,7 @@ static void save_state(const std::string& out, int step, const std::vector<std::
                 for_each_cut(r, world, [&](size_t p, size_t offset, size_t count) { file.write(&values[p][offset], count * 4); });
             });
             writer.commit();
-            EXPECT_EQ(newest(out).step, step);  // it is there on every rank when commit returns
+            EXPECT(access((out + "/" + checkpoint_detail::step_name(step)).c_str(), F_OK) == 0);  // there on every rank after commit
         });
     for (std::thread& t : ranks) t.join();
     pthread_barrier_destroy(&barrier);
@@ -399,7 +400,7 @@ TEST(any_number_of_ranks_reads_what_any_number_wrote) {
     for (size_t p = 0; p < params.size(); p++)
         for (size_t i = 0; i < params[p].second; i++) (i == 0 ? values.emplace_back() : values.back()).push_back((float)(1000 * p + i));
     int step = 0;
-    for (size_t world : {1, 3, 2, 7, 200}) {  // 200 ranks, 159 elements: some hold nothing
+    for (size_t world : {1, 3, 2, 7, 23}) {  // 23 ranks, 19 elements: some hold nothing
         save_state(out, ++step, values, world);
         EXPECT_STR(verify_checkpoint(newest(out).path), "");
         EXPECT_EQ(list_folder(newest(out).path).size(), world + 2);
@@ -444,7 +445,7 @@ TEST(state_that_does_not_fit) {
     EXPECT_DIES("state-00001.safetensors: \"m/w@9\" overlaps \"m/w@0\" of build/tmp/checkpoint/state/state-00000", StateReader r(dir));
     put(1, {state_spec({"m", "w", 29, 1})});
     EXPECT_DIES("\"m/w@29\" overlaps \"m/w@20\"", StateReader r(dir));
-    for (const char* name : {"m/w", "w@5", "m/@5", "/w@5", "m/w@", "m/w@x", "m/w@-1", "m/w@1.0", "m/w@18446744073709551615", "m/w@99999999999999999999"}) {
+    for (const char* name : {"m/w", "w@5", "m/@5", "/w@5", "m/w@", "m/w@x", "m/w@-1", "m/w@1.0", "m/w@ 1", "m/w@+1", "m/w@01", "@1", "@/1", "m/w@18446744073709551615", "m/w@99999999999999999999"}) {
         put(1, {{name, Dtype::F32, {1}}});
         EXPECT_DIES("expected kind/parameter@offset, shape [count]", StateReader r(dir));
     }

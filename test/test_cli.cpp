@@ -6,20 +6,20 @@
 #include "test.h"
 
 namespace {
-const std::string DIR = "build/tmp/cli";
+const std::string SCRATCH = "build/tmp/cli";
 
 // A clean folder with a text of sentences that a model can learn something from.
 void prepare() {
-    remove_tree(DIR);
-    make_folders(DIR);
+    remove_tree(SCRATCH);
+    make_folders(SCRATCH);
     std::string text;
     const char* who[] = {"Anna", "Ben", "Clara", "David"};
     const char* what[] = {"the red ball", "a small box", "an old book"};
-    for (int i = 0; i < 1500; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]);
-    write_file_atomically(DIR + "/text.txt", text);
+    for (int i = 0; i < 1500; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]) + (i % 10 ? "" : "<|endoftext|>");
+    write_file_atomically(SCRATCH + "/text.txt", text);
 }
 std::string small(const std::string& out, const std::string& rest) {
-    return format("%s -i %s/text.txt -o %s/%s -e d1 -b 2 -t 32 -v 4 -m 2 -s 0 --threads 1 %s", TRAINER, DIR.c_str(), DIR.c_str(),
+    return format("%s -i %s/text.txt -o %s/%s -e d1 -b 2 -t 32 -v 4 -m 2 -s 0 --threads 1 %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(),
                   out.c_str(), rest.c_str());
 }
 Outcome run_small(const std::string& out, const std::string& rest) {
@@ -27,7 +27,11 @@ Outcome run_small(const std::string& out, const std::string& rest) {
     if (outcome.code) FAIL("%s: exit code %d: %s", rest.c_str(), outcome.code, outcome.output.c_str());
     return outcome;
 }
-std::string contents(const std::string& path) { return read_file(DIR + "/" + path); }
+std::string contents(const std::string& path) {  // empty, and a failure, if there is no such file
+    if (!access((SCRATCH + "/" + path).c_str(), R_OK)) return read_file(SCRATCH + "/" + path);
+    FAIL("%s: no such file", path.c_str());
+    return "";
+}
 bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
 // metrics.jsonl without what a clock decides and without the lines that say a run began
@@ -55,7 +59,7 @@ TEST(trains_and_learns) {
     }
     EXPECT(first > 5.4 && first < 5.7 && last < 2.0);  // ln 257 = 5.55 knows nothing
     EXPECT(has(contents("a/main.log"), "s:60 tel:") && has(contents("a/main.log"), "s:1 trl:"));
-    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000060"), "");
+    EXPECT_STR(verify_checkpoint(SCRATCH + "/a/step_00000060"), "");
 }
 
 TEST(same_options_same_bits) {
@@ -66,7 +70,7 @@ TEST(same_options_same_bits) {
         for (const char* file : {"model.safetensors", "state-00000.safetensors", "config.json", "tokenizer.json"})
             EXPECT(contents(format("a/step_00000006/%s", file)) == contents(format("b/step_00000006/%s", file)));
         EXPECT(contents("a/main.log") == contents("b/main.log"));
-        remove_tree(DIR + "/a"), remove_tree(DIR + "/b");
+        remove_tree(SCRATCH + "/a"), remove_tree(SCRATCH + "/b");
     }
 }
 
@@ -78,14 +82,14 @@ TEST(resume_is_the_undisturbed_run) {
         run_small("a", common + "-x 10");
         // ended by -x would change the schedule; ended by removing what came later is what a crash does
         run_small("b", common + "-x 10");
-        for (int step : {5, 6, 7, 8, 9, 10}) remove_tree(DIR + format("/b/step_%08d", step));
+        for (int step : {5, 6, 7, 8, 9, 10}) remove_tree(SCRATCH + format("/b/step_%08d", step));
         Outcome o = run_small("b", common + "-x 10 -y 1");
         EXPECT(has(o.output, "step  5/10") && !has(o.output, "step  4/10"));
         for (const char* file : {"model.safetensors", "state-00000.safetensors"})
             EXPECT(contents(format("a/step_00000010/%s", file)) == contents(format("b/step_00000010/%s", file)));
         EXPECT(contents("a/main.log") == contents("b/main.log"));
         EXPECT(metrics("a") == metrics("b"));
-        remove_tree(DIR + "/a"), remove_tree(DIR + "/b");
+        remove_tree(SCRATCH + "/a"), remove_tree(SCRATCH + "/b");
     }
 }
 
@@ -94,25 +98,25 @@ TEST(resume_skips_damage) {
     run_small("a", "-x 6 -n 2");
     std::string weights = contents("a/step_00000006/model.safetensors");
     weights[weights.size() / 2] ^= 1;
-    FILE* file = fopen((DIR + "/a/step_00000006/model.safetensors").c_str(), "w");
+    FILE* file = fopen((SCRATCH + "/a/step_00000006/model.safetensors").c_str(), "w");
     fwrite(weights.data(), 1, weights.size(), file);
     fclose(file);
     Outcome o = run_small("a", "-x 6 -n 2 -y 1");
-    EXPECT(has(o.output, "skipped " + DIR + "/a/step_00000006: model.safetensors") && has(o.output, "step 5/6"));
-    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000006"), "");
+    EXPECT(has(o.output, "skipped " + SCRATCH + "/a/step_00000006: model.safetensors") && has(o.output, "step 5/6"));
+    EXPECT_STR(verify_checkpoint(SCRATCH + "/a/step_00000006"), "");
 }
 
 TEST(keep_and_major) {
     prepare();
     run_small("a", "-x 12 -n 2 -nk 2 -nm 4");
     std::string steps;
-    for (const Checkpoint& c : list_checkpoints(DIR + "/a")) steps += std::to_string(c.step) + " ";
+    for (const Checkpoint& c : list_checkpoints(SCRATCH + "/a")) steps += std::to_string(c.step) + " ";
     EXPECT_STR(steps, "4 8 10 12 ");
 }
 
 TEST(sigterm_saves_and_exits_0) {
     prepare();
-    std::string command = "exec " + small("a", "-x 1000000 -n 1000000 > " + DIR + "/said");
+    std::string command = "exec " + small("a", "-x 1000000 -n 1000000 > " + SCRATCH + "/said");
     pid_t pid = fork();
     if (pid == 0) { execl("/bin/sh", "sh", "-c", command.c_str(), (char*)nullptr); _exit(127); }
     for (int i = 0; i < 600; i++) {  // until it has made a step, a minute at most
@@ -123,7 +127,7 @@ TEST(sigterm_saves_and_exits_0) {
     int status = 0;
     waitpid(pid, &status, 0);
     EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-    std::vector<Checkpoint> list = list_checkpoints(DIR + "/a");
+    std::vector<Checkpoint> list = list_checkpoints(SCRATCH + "/a");
     EXPECT_EQ(list.size(), 1u);
     if (!list.empty()) EXPECT_STR(verify_checkpoint(list[0].path), "");
     EXPECT(has(contents("said"), "interrupted after step"));
@@ -132,7 +136,7 @@ TEST(sigterm_saves_and_exits_0) {
 TEST(sample_from_checkpoint) {
     prepare();
     run_small("a", "-x 150 -l 3e-3 -n 150 -v 0");
-    std::string command = format("%s -e %s/a/step_00000150 --prompt 'Anna ' -x 0 -g 24 --temperature 0 --threads 1", TRAINER, DIR.c_str());
+    std::string command = format("%s -e %s/a/step_00000150 --prompt 'Anna ' -x 0 -g 24 --temperature 0 --threads 1", TRAINER, SCRATCH.c_str());
     Outcome o = run_command(command);
     EXPECT_EQ(o.code, 0);
     EXPECT(has(o.output, "---\nAnna ") && (has(o.output, "Anna has ") || has(o.output, "Anna sees ")));
@@ -145,7 +149,7 @@ TEST(sample_from_checkpoint) {
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
-    EXPECT(!has(o.output, "val ") && list_checkpoints(DIR + "/a").empty());
+    EXPECT(!has(o.output, "val ") && list_checkpoints(SCRATCH + "/a").empty());
     EXPECT(has(o.output, "step 40/40  loss 0."));
     o = run_small("b", "-x 0");
     EXPECT(has(o.output, "val ") && !has(o.output, "step 1"));
@@ -162,8 +166,8 @@ TEST(accumulation_and_jsonl) {
     prepare();
     std::string text;
     for (int i = 0; i < 300; i++) text += format("{\"id\": %d, \"text\": \"Line %d says \\u00e9\\n\"}\n", i, i % 7);
-    write_file_atomically(DIR + "/text.jsonl", text);
-    Outcome o = run_command(format("%s -i %s/text.jsonl -o %s/a -e d1 -b 1 -t 16 -d 64 -x 3 -n 0 -s 0", TRAINER, DIR.c_str(), DIR.c_str()));
+    write_file_atomically(SCRATCH + "/text.jsonl", text);
+    Outcome o = run_command(format("%s -i %s/text.jsonl -o %s/a -e d1 -b 1 -t 16 -d 64 -x 3 -n 0 -s 0", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT(o.code == 0 && has(o.output, "4 micro-batches") && has(o.output, "step 3/3"));
 }
 
@@ -184,11 +188,11 @@ TEST(help_lists_every_option) {
 
 TEST(mistakes_are_one_line) {
     prepare();
-    write_file_atomically(DIR + "/empty.txt", "");
-    write_file_atomically(DIR + "/short.txt", "ab");
-    write_file_atomically(DIR + "/not.bin", "certainly not tokens");
+    write_file_atomically(SCRATCH + "/empty.txt", "");
+    write_file_atomically(SCRATCH + "/short.txt", "ab");
+    write_file_atomically(SCRATCH + "/not.bin", "certainly not tokens");
     struct Mistake { const char* options; int code; const char* says; };
-    const std::string text = "-i " + DIR + "/text.txt ";
+    const std::string text = "-i " + SCRATCH + "/text.txt ";
     for (Mistake m : {
              Mistake{"", 2, "--train-data: missing"},
              {"--nonsense 3", 2, "--nonsense: unknown option"},
@@ -210,17 +214,17 @@ TEST(mistakes_are_one_line) {
              {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
              {"--plan H9000", 2, "--plan: 'H9000' given"},
-             {"-i DIR/absent.txt", 1, "absent.txt"},
-             {"-i DIR/empty.txt", 1, "empty.txt"},
-             {"-i DIR/short.txt", 1, "short.txt"},
-             {"-i DIR/not.bin", 1, "not a token shard"},
-             {"TEXT -j DIR/not.bin", 1, "not a token shard"},
-             {"TEXT -e DIR", 1, "config.json"},
+             {"-i SCRATCH/absent.txt", 1, "absent.txt"},
+             {"-i SCRATCH/empty.txt", 1, "empty.txt"},
+             {"-i SCRATCH/short.txt", 1, "short.txt"},
+             {"-i SCRATCH/not.bin", 1, "not a token shard"},
+             {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
+             {"TEXT -e SCRATCH", 1, "config.json"},
          }) {
         std::string options = m.options;
         if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);
-        for (size_t at; (at = options.find("DIR")) != options.npos;) options.replace(at, 3, DIR);
-        Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, DIR.c_str(), options.c_str()));
+        for (size_t at; (at = options.find("SCRATCH")) != options.npos;) options.replace(at, 7, SCRATCH);
+        Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, SCRATCH.c_str(), options.c_str()));
         if (o.code != m.code || !has(o.output, m.says) || o.output.find('\n') != o.output.size() - 1)
             FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
     }
@@ -232,5 +236,5 @@ TEST(an_earlier_run_is_not_overwritten) {
     Outcome o = run_command(small("a", "-x 2 -n 2"));
     EXPECT_EQ(o.code, 2);
     EXPECT(has(o.output, "holds checkpoints of an earlier run"));
-    EXPECT_STR(verify_checkpoint(DIR + "/a/step_00000002"), "");
+    EXPECT_STR(verify_checkpoint(SCRATCH + "/a/step_00000002"), "");
 }

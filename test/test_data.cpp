@@ -126,6 +126,8 @@ TEST(rows_in_file_order) {
     for (int i = 0; i < 6; i++) expected.push_back(30000 + 7 * i);
     expected.push_back(0);
     EXPECT(got == expected);
+    Shards full = {open_shard(write_shard("full.bin", numbers(0, 14)))};  // the second row lacks its last target
+    EXPECT_EQ(RowIndex(full, o).rows(), (uint64_t)1);
 }
 
 TEST(every_row_once_an_epoch) {
@@ -214,6 +216,12 @@ TEST(aligned_rows) {
     // row 0: 0..6, last start in 1..6 is 4;  4..10: 7;  7..13: none, goes on at 13;  13..19: 19 is out of tokens (24 - 7 = 17)
     EXPECT(starts == (std::vector<uint64_t>{0, 4, 7, 13}));
     EXPECT(counted == (std::vector<int>{4, 3, 6, 6}));
+
+    // a document start on the last place of a row is the next row's start: nothing comes twice
+    std::vector<int> threes;
+    for (int i = 0; i < 14; i++) threes.push_back(i % 3 ? 1 : EOT);
+    RowIndex even({open_shard(write_shard("threes.bin", threes))}, o);
+    EXPECT(even.rows() == 2 && even[1].begin == 6 && even[0].counted == 6);
 
     o.repeats = false;
     std::vector<int> slots = slots_for(o, 2);
@@ -347,6 +355,8 @@ TEST(loader_errors) {
     EXPECT_DIES("b.bin: token 5 is 30005, the model's vocabulary has 30005", firsts(two_shards(7), o, 9));
     o.vocab_size = 30000 + 6 * 7 + 1;  // the largest that is read
     EXPECT_EQ(firsts(two_shards(7), o, 9)[16], 30000 + 5 * 7);
+    o.vocab_size--;       // and that is a target only
+    EXPECT_DIES("b.bin: token 42 is 30042", firsts(two_shards(7), o, 9));
     Shards small = {open_shard(write_shard("small.bin", numbers(0, 7)))};
     EXPECT_DIES("small.bin: 7 tokens, one row takes 8", firsts(small, o, 1));
     EXPECT_DIES("no data", firsts({}, o, 1));

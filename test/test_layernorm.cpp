@@ -141,7 +141,10 @@ TEST_BOTH(layernorm_backward_is_the_derivative) {
 
 TEST_BOTH(layernorm_backward_in_place_and_for_any_threads) {
     Random r(4);
-    for (auto [N, C] : {std::pair<size_t, int>{131, 203}, {1, 7}, {32, 64}, {33, 768}, {257, 16}}) {
+    struct Size { size_t N; int C; };
+    for (Size size : {Size{131, 203}, {1, 7}, {32, 64}, {33, 768}, {257, 16}}) {
+        const size_t N = size.N;
+        const int C = size.C;
         auto x = normal_values<F>(r, N * C), w = normal_values<F>(r, C), dout = normal_values<F>(r, N * C), out = x;
         std::vector<float> mean(N), rstd(N);
         layernorm_forward(out.data(), mean.data(), rstd.data(), x.data(), w.data(), (const F*)nullptr, N, C, stream_t{});

@@ -116,7 +116,10 @@ template <class F> void check_padding() {
     std::vector<float> grads(model->grads, model->grads + model->parameters.elements);
     double loss = mean_loss(*model, Comm());
     const size_t begin = (size_t)TINY.V * (size_t)TINY.C, end = (size_t)TINY.Vp() * (size_t)TINY.C;
-    for (size_t i = begin; i < end; i++) EXPECT_EQ(grads[i], 0.0f), model->params[i] = F(100.0f);
+    for (size_t i = begin; i < end; i++) {
+        EXPECT_EQ(grads[i], 0.0f);
+        model->params[i] = F(100.0f);
+    }
     forward_backward(*model, tokens.batch(), 0, Comm());
     EXPECT_EQ(mean_loss(*model, Comm()), loss);
     EXPECT(!memcmp(grads.data(), model->grads, grads.size() * sizeof(float)));

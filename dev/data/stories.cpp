@@ -12,8 +12,8 @@
 //     Last Monday ... went home gladly.\n<|endoftext|>\nOne sunny day ... like a shy king.\n
 // so a document is a story and its newlines (the first has no newline in front). The trainer reads `<|endoftext|>` as one
 // special token of no bytes and everything else as it is, newlines included; these are certain, they add bytes but no bits.
-// Beside FILE stands FILE.floor: {"bits": of all stories, "bytes": of the file less the separators, "documents", "bits_per_byte"}.
-// Bits are everything that is to be predicted, also which story it is and where it ends.
+// Beside FILE stands FILE.floor, one line: {"bits": of all stories, "bytes": of the file less the separators, "documents":
+// how many stories, "bits_per_byte": the floor}. Bits are all that is to be predicted, also where a story ends.
 //
 // Same seed, same file, on every machine: all chances are ratios of small integers, drawn by Philox at (seed, story).
 #include <cinttypes>
@@ -47,7 +47,8 @@ struct Dice {
 
     void next_story() { story++, used = 0; }
     uint32_t word() {
-        if (used % 4 == 0) four = philox({{used / 4, purpose, (uint32_t)story, (uint32_t)(story >> 32)}}, (uint32_t)seed, (uint32_t)(seed >> 32));
+        Philox counter{{used / 4, purpose, (uint32_t)story, (uint32_t)(story >> 32)}};
+        if (used % 4 == 0) four = philox(counter, (uint32_t)seed, (uint32_t)(seed >> 32));
         return four.word[used++ % 4];
     }
     int below(uint32_t n) {  // exactly uniform: the few words that would favour some values are drawn again
@@ -57,7 +58,7 @@ struct Dice {
     }
     int choose(const int* weight, int n, int total) {
         CHECK(total > 0 && total < 256, "grammar: a choice of total weight %d", total);
-        int r = below((uint32_t)total), i = 0;
+        int r = total > 1 ? below((uint32_t)total) : 0, i = 0;
         count[total]++;
         if (!weight) return r;
         while (i < n - 1 && r >= weight[i]) r -= weight[i++];
@@ -95,7 +96,8 @@ inline uint64_t number(const std::string& option, const std::string& value, uint
     const char* unit = *end ? std::strchr(UNITS, *end) : nullptr;
     if (unit) for (scale = 1000; unit > UNITS; unit--) scale *= 1000;
     bool ok = text[0] >= '0' && text[0] <= '9' && value.size() < 19 && (unit ? !end[1] : !*end) && n <= UINT64_MAX / scale;
-    if (!ok || n * scale < least) die_with(EXIT_USAGE, "%s %s: expected a whole number of at least %" PRIu64 ", such as 300 or 100M", option.c_str(), text, least);
+    if (!ok || n * scale < least)
+        die_with(EXIT_USAGE, "%s %s: expected a whole number of at least %" PRIu64 ", such as 5000 or 100M", option.c_str(), text, least);
     return n * scale;
 }
 
@@ -115,7 +117,7 @@ inline Options parse(int argc, char** argv) {
         else o.out = value;
     }
     if (o.questions && (o.bytes || o.entropy)) die_with(EXIT_USAGE, "--questions goes with neither --bytes nor --entropy");
-    if (!o.questions && !o.bytes && !o.entropy) die_with(EXIT_USAGE, "--bytes or --questions: one of them must say how much to write, see --help");
+    if (!o.questions && !o.bytes && !o.entropy) die_with(EXIT_USAGE, "--bytes or --questions must say how much to write, see --help");
     if (!o.bytes) o.bytes = 10000000;  // of --entropy alone
     return o;
 }
@@ -124,11 +126,12 @@ inline Options parse(int argc, char** argv) {
 struct Output {
     FILE* file;
     std::string name;
-    explicit Output(const std::string& path) : file(path.empty() ? stdout : fopen(path.c_str(), "wb")), name(path.empty() ? "output" : path) {
+    explicit Output(const std::string& path) : file(path.empty() ? stdout : fopen(path.c_str(), "wb")), name(path) {
         CHECK(file, "%s: cannot be written", name.c_str());
     }
-    void write(const std::string& s) { CHECK(fwrite(s.data(), 1, s.size(), file) == s.size(), "%s: write failed, disk full?", name.c_str()); }
-    void close() { CHECK(file == stdout ? !fflush(file) : !fclose(file), "%s: write failed, disk full?", name.c_str()); }
+    void write(const std::string& s) { done(fwrite(s.data(), 1, s.size(), file) == s.size()); }
+    void close() { done(file == stdout ? !fflush(file) : !fclose(file)); }
+    void done(bool ok) { CHECK(ok, "%s: write failed, disk full?", name.empty() ? "standard output" : name.c_str()); }
 };
 
 inline void write_text(const Options& o, const Grammar& grammar) {
@@ -139,7 +142,7 @@ inline void write_text(const Options& o, const Grammar& grammar) {
     std::string buffer;
     uint64_t bytes = 0, documents = 0;
     for (;; dice.next_story(), documents++) {
-        before = dice;
+        if (bytes + 2 * sizeof teller.text > o.bytes) before = dice;  // only then may the next story be the one too many
         teller.tell();
         uint64_t more = (uint64_t)teller.length + 1 + (documents ? SEPARATOR_BYTES + 1 : 0);
         if (bytes + more > o.bytes) break;
@@ -154,14 +157,16 @@ inline void write_text(const Options& o, const Grammar& grammar) {
     out.close();
     double bits = before.bits();  // without the story that did not fit
     uint64_t text_bytes = bytes - (documents - 1) * SEPARATOR_BYTES;
+    double floor = bits / (double)text_bytes;
     if (!o.out.empty()) {
-        Output floor(o.out + ".floor");
-        floor.write(format("{\"bits\": %.3f, \"bytes\": %" PRIu64 ", \"documents\": %" PRIu64 ", \"bits_per_byte\": %.6f}\n", bits, text_bytes, documents, bits / (double)text_bytes));
-        floor.close();
+        Output side(o.out + ".floor");
+        side.write(format("{\"bits\": %.3f, \"bytes\": %" PRIu64 ", \"documents\": %" PRIu64 ", \"bits_per_byte\": %.6f}\n",
+                          bits, text_bytes, documents, floor));
+        side.close();
     }
     if (o.entropy)
-        printf("%" PRIu64 " stories, %" PRIu64 " bytes without separators: %.2f bits/story, %.6f bits/byte; exact for the file of --bytes %" PRIu64 " --seed %" PRIu64 "\n",
-               documents, text_bytes, bits / (double)documents, bits / (double)text_bytes, o.bytes, o.seed);
+        printf("floor: %.2f bits/story, %.6f bits/byte; exact for the %" PRIu64 " stories (%" PRIu64 " bytes without separators) of "
+               "--bytes %" PRIu64 " --seed %" PRIu64 "\n", bits / (double)documents, floor, documents, text_bytes, o.bytes, o.seed);
 }
 
 inline std::string json_string(const std::string& s) {
@@ -182,8 +187,9 @@ inline void write_questions(const Options& o, const Grammar& grammar) {
         teller.tell();
         if (!teller.answer_end) continue;
         std::string line = "{\"context\": " + json_string({teller.text, (size_t)teller.question_end});
-        line += ", \"answer\": " + json_string({teller.text + teller.question_end, teller.text + teller.answer_end}) + ", \"choices\": [";
-        for (const std::string& choice : teller.fitting) line += (&choice == teller.fitting.data() ? "" : ", ") + json_string(choice);
+        line += ", \"answer\": " + json_string({teller.text + teller.question_end, teller.text + teller.answer_end});
+        line += ", \"choices\": [";
+        for (const std::string& choice : teller.fitting) line += (&choice == &teller.fitting[0] ? "" : ", ") + json_string(choice);
         out.write(line + "]}\n");
         written++;
     }

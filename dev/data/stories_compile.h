@@ -38,6 +38,8 @@ struct Text { std::string body; bool space_before, space_after; int stops; };  /
 enum class Gender : uint8_t { HE, SHE, IT };
 struct Word { std::string text, preposition; Gender gender; };  // a name, a shade, a thing or a place
 
+constexpr int MAX_LIST = 64, MAX_GUARDED = 16;
+
 constexpr char HOME = '~';  // the letter of the place in {a goes home}
 inline bool is_person(char letter) { return letter && strchr("abcgdso", letter); }
 inline bool is_thing(char letter) { return letter && strchr("xyzt", letter); }
@@ -101,6 +103,7 @@ private:
             c.weight.push_back(weight), c.total += weight, c.uniform &= weight == 1;
             c.guarded |= !c.steps.back().empty() && c.steps.back()[0].what >= Do::PICK_FREE;
         } while (*at == '|' && at++);
+        CHECK(c.total < 256 && (!c.guarded || c.weight.size() <= MAX_GUARDED), "grammar: too many alternatives before %s", at);
         choices.push_back(c);
         return (int)choices.size() - 1;
     }
@@ -155,7 +158,8 @@ private:
         static const std::map<std::string, Do> PICKS = {
             {"free", Do::PICK_FREE}, {"held", Do::PICK_HELD}, {"any", Do::PICK_ANY}, {"without", Do::PICK_WITHOUT}};
         std::vector<std::string> w;
-        for (size_t at = 0, end; at < s.size(); at = end + 1) end = std::min(s.find(' ', at), s.size()), w.push_back(s.substr(at, end - at));
+        for (size_t at = 0, end; at < s.size(); at = end + 1)
+            end = std::min(s.find(' ', at), s.size()), w.push_back(s.substr(at, end - at));
         auto letter = [&](size_t i) {
             std::string l = i < w.size() ? w[i].substr(0, w[i].find(':')) : "";
             if (l == "home") return HOME;
@@ -168,7 +172,9 @@ private:
         if (w.size() == 1) {
             char c = letter(0);
             if (is_person(c)) return {Do::SUBJECT, c, 0, 0, person_list(c)};
-            if (c >= 'A' && c <= 'Z' && is_person((char)(c + 32))) return {Do::NAME, (char)(c + 32), 0, 0, person_list((char)(c + 32))};
+            char low = (char)(c | 32);  // A -> a
+            if (is_person(low)) return {Do::NAME, low, 0, 0, person_list(low)};
+            CHECK(is_thing(c) || is_place(c), "grammar: {%s}: what is that?", s.c_str());
             return {is_thing(c) ? Do::THE_THING : Do::THE_PLACE, c, 0, 0, list};
         }
         if (w[0] == "pick" && w.size() == 2) return {Do::PICK_PERSON, letter(1)};
@@ -183,7 +189,10 @@ private:
         return {VERBS.at(w[1]), letter(0), letter(2), w.size() > 3 ? letter(3) : '\0'};
     }
 
-    int person_list(char letter) { return strchr("so", letter) ? -1 : word_list(letter == 'g' ? "elder" : letter == 'd' ? "animal" : "child"); }
+    int person_list(char letter) {
+        if (strchr("so", letter)) return -1;  // picked among those that are there
+        return word_list(letter == 'g' ? "elder" : letter == 'd' ? "animal" : "child");
+    }
 
     // A rule that is a list of words, or of lists of words: <room> | <outside>.
     int word_list(const std::string& name) {
@@ -192,18 +201,20 @@ private:
         std::string s = source_of(name) + "|";
         for (size_t at = 0, bar; (bar = s.find('|', at)) != s.npos; at = bar + 1) {
             size_t first = s.find_first_not_of(' ', at), last = s.find_last_not_of(' ', bar - 1);
-            std::string text = s.substr(first, last - first + 1), preposition;
+            std::string text = s.substr(first, last - first + 1), preposition;  // in the hall: "in" and "the hall"
             if (text[0] == '<') {
                 int sub = word_list(text.substr(1, text.size() - 2));
                 ids.insert(ids.end(), lists[(size_t)sub].begin(), lists[(size_t)sub].end());
                 continue;
             }
-            if (name == "room" || name == "outside") preposition = text.substr(0, text.find(' ')), text = text.substr(text.find(' ') + 1);
-            Gender gender = name == "boy" || name == "man" ? Gender::HE : name == "girl" || name == "woman" ? Gender::SHE : Gender::IT;
+            bool he = name == "boy" || name == "man", she = name == "girl" || name == "woman";
+            if (name == "room" || name == "outside")
+                preposition = text.substr(0, text.find(' ')), text = text.substr(text.find(' ') + 1);
             CHECK(!word_ids.count(text), "grammar: %s is in two lists", text.c_str());
             ids.push_back(word_ids[text] = (int)words.size());
-            words.push_back({text, preposition, gender});
+            words.push_back({text, preposition, he ? Gender::HE : she ? Gender::SHE : Gender::IT});
         }
+        CHECK(ids.size() <= MAX_LIST, "grammar: %s has over %d words", name.c_str(), MAX_LIST);
         lists.push_back(ids);
         return word_lists[name] = (int)lists.size() - 1;
     }

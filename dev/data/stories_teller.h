@@ -119,7 +119,7 @@ private:
         int n = (int)c.weight.size(), chosen;
         if (!c.guarded) chosen = chooser.choose(c.uniform ? nullptr : c.weight.data(), n, c.total);
         else {
-            int weight[16], total = 0;
+            int weight[MAX_GUARDED], total = 0;
             for (int i = 0; i < n; i++) total += weight[i] = possible(c.steps[(size_t)i]) ? c.weight[(size_t)i] : 0;
             chosen = chooser.choose(weight, n, total);
         }
@@ -164,7 +164,7 @@ private:
     // A word of a list that is none of those taken.
     template <class Taken> int choose_word(int list, Taken taken) {
         must(list >= 0, {}, "no list to choose from");
-        int left[64], n = 0;
+        int left[MAX_LIST], n = 0;
         for (int word : g.lists[(size_t)list]) if (!taken(word)) left[n++] = word;
         return left[chooser.choose(nullptr, n, n)];
     }
@@ -226,8 +226,9 @@ private:
     void say_subject(int who) {
         static const int PRONOUN_OR_NAME[] = {3, 1};
         bool pronoun = who == focus && sentence - focus_sentence <= 1 && gender(who) != Gender::IT;
-        if (pronoun && chooser.choose(PRONOUN_OR_NAME, 2, 4) == 0) say(gender(who) == Gender::HE ? "he" : "she", true), focus_sentence = sentence;
-        else say_name(who, true);
+        if (!pronoun || chooser.choose(PRONOUN_OR_NAME, 2, 4) == 1) return say_name(who, true);
+        say(gender(who) == Gender::HE ? "he" : "she", true);
+        focus_sentence = sentence;
     }
     void say_pronoun(const Step& s, int who) {
         static const char* const PRONOUNS[3][3] = {{"he", "him", "his"}, {"she", "her", "her"}, {"it", "it", "its"}};

@@ -3,6 +3,7 @@
 
     python3 dev/reference/hf_check.py out/step_00000100 --tokens 100   load the folder with transformers, continue a prompt
                                                                       greedily, and ask ./train_gpt2 for the same
+    python3 dev/reference/hf_check.py out/step_00000100 --dtype bfloat16 --ours "./train_gpt2 --precision bf16"
     python3 dev/reference/hf_check.py --make build/tmp/hf              write a tiny random model as transformers would
 
 The two continuations must be the same tokens. Where they part, the two best logits there tell whether it was a tie that
@@ -104,10 +105,11 @@ if __name__ == "__main__":
     p.add_argument("--ours", default="./train_gpt2", help="the trainer's command")
     p.add_argument("--no-ours", action="store_true", help="transformers only")
     p.add_argument("--dtype", default="float32", choices=["float32", "bfloat16", "float64"])
-    p.add_argument("--tie", type=float, default=1e-4, help="a smaller margin between the two best logits is a tie")
+    p.add_argument("--tie", type=float, help="a smaller margin between the two best logits is a tie (1e-4, bfloat16 0.05)")
     p.add_argument("--make", metavar="FOLDER")
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
+    args.tie = args.tie or (0.05 if args.dtype == "bfloat16" else 1e-4)   # one step of bf16 at logits of 4 to 8 is 0.03
     if args.make:
         make(args)
     if args.folder:

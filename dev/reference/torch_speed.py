@@ -46,6 +46,7 @@ def main():
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--model", default="d12", help="dN or gpt2:dN, as the trainer names them")
+    p.add_argument("--vocab", type=int, default=50304, help="50257 padded; set it where the trainer has another tokenizer")
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--seq", type=int, default=64)
     p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
@@ -79,7 +80,7 @@ def spawn(command):
 
 def torch_run(args, variant):
     command = [sys.executable, os.path.abspath(__file__), "--child"]
-    for name in ("model", "batch", "seq", "precision", "tf32", "device", "threads", "seconds", "steps"):
+    for name in ("model", "vocab", "batch", "seq", "precision", "tf32", "device", "threads", "seconds", "steps"):
         command += [f"--{name}", str(getattr(args, name))]
     for name, value in variant.items():
         command += [f"--{name}", value]
@@ -92,8 +93,8 @@ def torch_run(args, variant):
     return result
 
 
-def our_run(args):
-    """Runs the trainer into a folder of its own and reads its metrics."""
+def our_run(args, theirs):
+    """Runs the trainer into a folder of its own, reads its metrics, and sees that it did the same work."""
     words, folder = shlex.split(args.vs), tempfile.mkdtemp(prefix="torch_speed_")
     for name in ("-o", "--out") + (("-x", "--steps") if args.steps else ()):
         while name in words:
@@ -101,17 +102,26 @@ def our_run(args):
     words += ["-o", folder] + (["-x", str(args.steps + SKIP)] if args.steps else [])
     _, peak_mb = spawn(words)
     with open(os.path.join(folder, "metrics.jsonl")) as f:
-        rates = [row["tokens_per_s"] for row in map(json.loads, f) if "tokens_per_s" in row][SKIP:]
+        header, *rows = map(json.loads, f)
     shutil.rmtree(folder)
-    if len(rates) < 5:
-        sys.exit(f"--vs: the trainer logged {len(rates)} steps after the first {SKIP}, at least 5 are needed: set -x")
-    return {"tokens_per_s": statistics.median(rates), "peak_mb": peak_mb, "steps": len(rates)}
+    steps = [row for row in rows if "tokens_per_s" in row][SKIP:]
+    if len(steps) < 5:
+        sys.exit(f"--vs: the trainer logged {len(steps)} steps after the first {SKIP}, at least 5 are needed: set -x")
+    tokens = statistics.median(row["tokens_per_s"] * row["ms"] / 1e3 for row in steps)
+    for what, mine, yours in (("precision", args.precision, header["run"]["precision"]),
+                              ("sequence length", args.seq, int(header["run"]["seq"])),
+                              ("tokens a step", args.batch * args.seq, tokens),
+                              ("parameters", theirs["parameters"], header["parameters"])):
+        if mine != yours if isinstance(mine, str) else abs(mine - yours) > 0.01 * mine:   # 1 %: PyTorch's padded vocabulary
+            sys.exit(f"--vs: not the same work: {what} {mine} here, {yours} in the trainer's run (see --vocab)")
+    return {"tokens_per_s": statistics.median(row["tokens_per_s"] for row in steps), "peak_mb": peak_mb}
 
 
 def versus(args, variant):
     pairs = []
-    for i in range(args.rounds):
-        theirs, ours = torch_run(args, variant), our_run(args)
+    for _ in range(args.rounds):
+        theirs = torch_run(args, variant)
+        ours = our_run(args, theirs)
         pairs.append((theirs["tokens_per_s"], ours["tokens_per_s"], ours["peak_mb"]))
         print(f"ours {args.precision}: {ours['tokens_per_s']:.1f} tokens/s, {ours['peak_mb']:.0f} MB, "
               f"ratio {pairs[-1][1] / pairs[-1][0]:.3f}", flush=True)
@@ -131,7 +141,7 @@ def model_size(name):
     return depth, width, heads
 
 
-def gpt2(name, positions=1024, vocab=50304):
+def gpt2(name, vocab, positions):
     import torch
     from torch import nn
     import torch.nn.functional as F
@@ -177,7 +187,7 @@ def measure(args):
     device, cuda = torch.device(args.device), args.device == "cuda"
     if cuda:
         torch.backends.cuda.matmul.allow_tf32 = bool(args.tf32)
-    model = gpt2(args.model, max(1024, args.seq)).to(device)
+    model = gpt2(args.model, args.vocab, max(1024, args.seq)).to(device)
     count = sum(w.numel() for w in model.parameters())
 
     # bf16 weights: the optimizer sees fp32 masters, the model gets a rounded copy after each step
@@ -191,7 +201,7 @@ def measure(args):
                                   lr=3e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
     run = model if args.compile == "0" else torch.compile(model, mode=args.compile)
     autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.bf16 == "autocast")
-    tokens = torch.randint(0, 50257, (64, args.batch, args.seq + 1), device=device)
+    tokens = torch.randint(0, min(args.vocab, 50257), (64, args.batch, args.seq + 1), device=device)
 
     def step(i):
         batch = tokens[i % len(tokens)]

@@ -80,7 +80,7 @@ inline void store_random(bf16* p, vfloat v, const uint16_t* bits, int k) {
 }
 }  // namespace adamw_detail
 
-//   m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2,   g = scale * grad
+//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = scale * grad
 //   p -= lr * (mhat / (sqrt(vhat) + eps) + decay * weight_decay * p),   mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
 // p is the master weight where there is one, else the parameter; bf16 parameters are p rounded stochastically.
 template <class F>
@@ -113,8 +113,11 @@ void adamw_update(F* params,          // (n)
                     rounding_group(bits, h.seed, h.t, h.first + segment.offset - skew + group);
                 each_vector((int)(end - begin), [&](int j, int k) {
                     vfloat g = load_first(grads + i + j, k) * h.scale;
-                    vfloat mi = h.beta1 * load_first(m + i + j, k) + (1 - h.beta1) * g;
-                    vfloat vi = h.beta2 * load_first(v + i + j, k) + (1 - h.beta2) * (g * g);
+                    vfloat mi = load_first(m + i + j, k), vi = load_first(v + i + j, k);
+                    // One product and one sum each: the compiler can fuse them in one way only, so the bits are the same
+                    // for every F and every place in a segment.
+                    mi += (1 - h.beta1) * (g - mi);
+                    vi += (1 - h.beta2) * (g * g - vi);
                     vfloat p = master ? load_first(master + i + j, k) : load_first(params + i + j, k);
                     p -= h.lr * (mi * mhat / (vsqrt(vi * vhat) + h.eps) + decay * p);
                     store_first(m + i + j, mi, k);

@@ -58,6 +58,8 @@ inline void product_rows(float* c, int ldc, const float* a, int row, int step, c
                          bool add) {
     int n = 0;
     for (; n + WIDE * W <= columns; n += WIDE * W) product<ROWS, WIDE, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
+    if constexpr (WIDE > 2)
+        for (; n + 2 * W <= columns; n += 2 * W) product<ROWS, 2, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
     for (; n < columns; n += W) product<ROWS, 1, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
 }
 
@@ -251,6 +253,24 @@ inline size_t attention_scratch(int, int T, int C, int NH) {
     return (size_t)max_threads() * 4 * (size_t)round_up(T, TILE) * (size_t)round_up(C / NH, W);
 }
 
+namespace attention_detail {
+// p = 2^(p - shift), 0 for a key that the query does not see;  ds = p (ds - D).  A vector holds W queries.
+inline void differentiate_softmax(float* p, float* ds, const float* shift, const float* D, int queries, int query, int key) {
+    for (int i = 0; i < queries; i += W) {
+        const int whole = visible(query + i, key), count = visible(query + i + W - 1, key);
+        const vint last = lane_numbers() + (query + i - key);  // the last key that each query sees
+        const vfloat s = load(shift + i), Di = load(D + i);
+        for (int j = 0; j < count; j++) {
+            float *pj = p + j * TILE + i, *dsj = ds + j * TILE + i;
+            vfloat weight = vexp2(load(pj) - s);
+            if (j >= whole) weight = select(last >= j, weight, vfloat{});
+            store(pj, weight);
+            store(dsj, weight * (load(dsj) - Di));
+        }
+    }
+}
+}  // namespace attention_detail
+
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
 //             dv[u] = sum over t >= u of p[t][u] dout[t],
 //             ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]),  D[t] = dout[t] . out[t],  scale = 1 / sqrt(HS)
@@ -305,18 +325,7 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
                 // 2. p and ds, keys by queries
                 multiply_scores(p, keys + at, queries_t, padded, HS, width, query, key);
                 multiply_scores(ds, values + at, douts_t, padded, HS, width, query, key);
-                for (int i = 0; i < padded; i += W) {
-                    const int whole = visible(query + i, key), count = visible(query + i + W - 1, key);
-                    const vint last = lane_numbers() + (query + i - key);
-                    const vfloat s = load(shift + i), Di = load(D + i);
-                    for (int j = 0; j < count; j++) {
-                        float *pj = p + j * TILE + i, *dsj = ds + j * TILE + i;
-                        vfloat weight = vexp2(load(pj) - s);
-                        if (j >= whole) weight = select(last >= j, weight, vfloat{});
-                        store(pj, weight);
-                        store(dsj, weight * (load(dsj) - Di));
-                    }
-                }
+                differentiate_softmax(p, ds, shift, D, padded, query, key);
                 // 3. dv += p dout,  dk += ds q: key j's first query is j on the diagonal
                 for (int j = 0; j < rows; j += ROWS) {
                     const int first = diagonal ? j : 0, from = j * TILE + first;

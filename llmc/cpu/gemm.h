@@ -27,15 +27,48 @@ template <class F> struct Operand {
     Operand at(size_t i, size_t k) const { return {data + (k_inner ? i * stride + k : k * stride + i), stride, k_inner}; }
 };
 
+// Memory that will be needed soon, brought to L2 a line at a time while the multipliers are at work. (Asked for all at once
+// it would keep the kernel's own loads waiting.)
+class Soon {
+    struct Region { const char* at; size_t stride, pieces, lines; bool write; };
+    Region regions[2] = {};
+    int count = 0, current = 0;
+    const char* line = nullptr;
+    size_t left = 0, total = 0, due = 0, slots = 1;
+    void next_piece() {
+        while (current < count && regions[current].pieces == 0) current++;
+        if (current == count) { total = 0, due = 0; return; }
+        Region& r = regions[current];
+        line = r.at, left = r.lines, r.at += r.stride, r.pieces--;
+    }
+
+public:
+    void add(const void* at, size_t stride, size_t pieces, size_t bytes, bool write) {
+        size_t lines = ((size_t)at % 64 + bytes + 63) / 64;
+        if (pieces == 0 || bytes == 0) return;
+        regions[count++] = {(const char*)at, stride, pieces, lines, write}, total += pieces * lines;
+    }
+    void start(size_t steps) { slots = steps ? steps : 1, next_piece(); }
+    void step() {
+        for (due += total; due >= slots; due -= slots) {
+            if (regions[current].write) __builtin_prefetch(line, 1, 2); else __builtin_prefetch(line, 0, 2);
+            line += 64;
+            if (--left == 0) next_piece();
+            if (total == 0) return;
+        }
+    }
+};
+
 // What becomes of a finished block of C: rows i0..i0+ni, columns j0..j0+nj at c[i * ldc + j], i and j from 0. Rows and
-// columns of c up to the next multiple of W exist and hold nothing of value.
+// columns of c up to the next multiple of W exist and hold nothing of value.  `want` names the memory that it will write.
+struct Region { size_t i0, j0; int ni, nj; };
 struct Finish {
     const void* self;
-    void (*call)(const void* self, const float* c, size_t ldc, size_t i0, int ni, size_t j0, int nj);
+    void (*call)(const void* self, const float* c, int ldc, Region at);
+    void (*want)(const void* self, Soon& soon, Region at);
     template <class Body> static Finish with(const Body& body) {
-        return {&body, [](const void* self, const float* c, size_t ldc, size_t i0, int ni, size_t j0, int nj) {
-                    (*(const Body*)self)(c, ldc, i0, ni, j0, nj);
-                }};
+        return {&body, [](const void* self, const float* c, int ldc, Region at) { ((const Body*)self)->call(c, ldc, at); },
+                [](const void* self, Soon& soon, Region at) { ((const Body*)self)->want(soon, at); }};
     }
 };
 
@@ -75,24 +108,28 @@ template <class Unit, bool ALONG_K, class F> inline void pack_square(float* to, 
     #pragma GCC unroll 16
     for (int q = 0; q < W; q++) store(to + q * ld, x[q]);
 }
-// Packs `rows` by `units`, both multiples of W, of which ni rows and nk elements along k exist: the rest becomes 0. A
-// square at the edge is copied into a matrix of its own first.
-template <class Unit, bool ALONG_K, class F>
-void pack(float* to, size_t ld, int rows, int units, Operand<F> a, size_t ni, size_t nk) {
-    constexpr size_t SIDE = W * K_PER_UNIT<Unit>;  // of a square along k, in elements
-    size_t step_i = a.k_inner ? a.stride : 1, step_k = a.k_inner ? 1 : a.stride;
-    for (size_t r = 0; r < (size_t)rows; r += W)
-        for (size_t u = 0, k = 0; u < (size_t)units; u += W, k += SIDE) {
-            float* target = to + (ALONG_K ? r * ld + u : u * ld + r);
-            const F* corner = a.data + r * step_i + k * step_k;
-            if (r + W <= ni && k + SIDE <= nk) {
-                pack_square<Unit, ALONG_K>(target, ld, Operand<F>{corner, a.stride, a.k_inner});
+// Packs `rows` by `units`, both multiples of W, of which ni rows and nk elements along k exist: the rest becomes 0. A's rows
+// (ALONG_K) are LD units apart; B's come in panels of LD rows, one after the other. Memory is read in the order in which it
+// lies. A square at the edge is copied into a matrix of its own first.
+template <class Unit, bool ALONG_K, int LD, class F>
+void pack(float* to, int rows, int units, Operand<F> a, size_t ni, size_t nk) {
+    constexpr int STEP = K_PER_UNIT<Unit>;
+    constexpr size_t SIDE = W * STEP;  // of a square along k, in elements
+    int inner = a.k_inner ? units : rows, outer = a.k_inner ? rows : units;
+    for (int y = 0; y < outer; y += W)
+        for (int x = 0; x < inner; x += W) {
+            int r = a.k_inner ? y : x, u = a.k_inner ? x : y;
+            size_t k = (size_t)u * STEP;
+            float* target = to + (ALONG_K ? r * LD + u : (r / LD * units + u) * LD + r % LD);
+            Operand<F> corner = a.at(r, k);
+            if ((size_t)r + W <= ni && k + SIDE <= nk) {
+                pack_square<Unit, ALONG_K>(target, LD, corner);
                 continue;
             }
             F edge[W * SIDE] = {};
             for (size_t i = 0; i < W && r + i < ni; i++)
-                for (size_t q = 0; q < SIDE && k + q < nk; q++) edge[i * SIDE + q] = corner[i * step_i + q * step_k];
-            pack_square<Unit, ALONG_K>(target, ld, Operand<F>{edge, SIDE, true});
+                for (size_t q = 0; q < SIDE && k + q < nk; q++) edge[i * SIDE + q] = *corner.at(i, q).data;
+            pack_square<Unit, ALONG_K>(target, LD, Operand<F>{edge, SIDE, true});
         }
 }
 
@@ -103,15 +140,16 @@ struct Fma {
     using Unit = Float;
     static constexpr const char* NAME = W == 16 ? "AVX-512 fp32" : W == 8 ? "AVX2 fp32" : "128-bit fp32";
     static constexpr int ROWS = 6, VECTORS = W == 8 ? 2 : 4, COLUMNS = VECTORS * W;
-    static constexpr int DEPTH = 256, WIDTH = 256, RUN = 384, BLOCK = 48;
+    static constexpr int DEPTH = 256, L1_DEPTH = 128, WIDTH = 256, RUN = 384, BLOCK = 48, STEP = 8;
     static constexpr int LD = DEPTH + 16;  // rows of A 1088 bytes apart: not a power of two, all cache sets take part
     static bool usable() { return true; }
     static void begin() {}
     static void end() {}
-    template <int V> static void tile_of(float* c, size_t ldc, const float* a, size_t lda, const float* b, int units, bool first) {
+    template <int V> static void tile_of(float* c, const float* a, size_t lda, const float* b, int units, bool first, Soon& soon, Soon& dest) {
         const float* a3 = a + 3 * lda;
         vfloat sum[ROWS][V] = {};
         for (int k = 0; k < units; k++) {
+            if (k % 8 == 0) soon.step(), dest.step();
             vfloat y[V];
             #pragma GCC unroll 4
             for (int v = 0; v < V; v++) y[v] = load(b + k * COLUMNS + v * W);
@@ -126,20 +164,20 @@ struct Fma {
         for (int r = 0; r < ROWS; r++)
             #pragma GCC unroll 4
             for (int v = 0; v < V; v++) {
-                float* to = c + r * ldc + v * W;
+                float* to = c + r * COLUMNS + v * W;
                 store(to, first ? sum[r][v] : sum[r][v] + load(to));
             }
     }
     // All of a panel, or a vector at a time of the last.
-    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int columns, int units, bool first) {
-        if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, ldc, a, lda, b, units, first);
-        for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, ldc, a, lda, b, units, first);
+    static void tile(float* c, const float* a, size_t lda, const float* b, int columns, int units, bool first, Soon& soon, Soon& dest) {
+        if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, a, lda, b, units, first, soon, dest);
+        for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, a, lda, b, units, first, soon, dest);
     }
 };
 
 // Each thread's packed operands and sums, one allocation for all, kept: 0.8 MB a thread (0.9 with AMX), in L2.
 struct Workspace {
-    static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (512 + 32) * 256;
+    static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (512 + 48) * 256;
     static constexpr size_t FLOATS = B_SIZE + A_SIZE + C_SIZE;
     float *b, *a, *c;
     static float* all(int threads) {  // called outside of parallel regions only
@@ -187,18 +225,6 @@ template <class Engine> Cut cut(size_t ni, size_t nj, int threads) {
     return best;
 }
 
-// A block of an operand that will be needed, brought to L2 a little at a time while others are multiplied.
-template <class F> struct Prefetch {
-    const F* data = nullptr;
-    size_t stride = 0, pieces = 0, bytes = 0, done = 0;
-    Prefetch(Operand<F> a, size_t ni, size_t nk)
-        : data(a.data), stride(a.stride), pieces(a.k_inner ? ni : nk), bytes((a.k_inner ? nk : ni) * sizeof(F)) {}
-    void until(size_t step, size_t steps) {
-        for (; done * steps < pieces * step; done++)
-            for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char*)(data + done * stride) + at, 0, 2);
-    }
-};
-
 template <class Engine, class F> struct Worker {
     using Unit = typename Engine::Unit;
     static constexpr int ROWS = Engine::ROWS, COLUMNS = Engine::COLUMNS, BLOCK = Engine::BLOCK;
@@ -213,37 +239,43 @@ template <class Engine, class F> struct Worker {
     void task(size_t t, size_t next) {
         size_t i0 = by.i(t), j0 = by.j(t);
         int ni = by.height(t), nj = by.width(t), panels = (nj + COLUMNS - 1) / COLUMNS;
-        size_t ldc = (size_t)panels * COLUMNS;
         for (size_t k = 0; k < K; k += DEPTH) {
             size_t nk = std::min(DEPTH, K - k);
             bool last = k + nk == K;
             int units = round_up((int)((nk + K_PER_UNIT<Unit> - 1) / K_PER_UNIT<Unit>), W);
             if (K > DEPTH || j0 != packed_j)
-                for (int j = 0; j < nj; j += COLUMNS)
-                    pack<Unit, false>(ws.b + j * units, COLUMNS, COLUMNS, units, b.at(j0 + j, k), nj - j, nk);
+                pack<Unit, false, COLUMNS>(ws.b, panels * COLUMNS, units, b.at(j0, k), nj, nk);
             packed_j = j0;
             size_t next_t = last ? (next < by.tasks ? next : t) : t, next_k = last ? 0 : k + nk, next_nk = std::min(DEPTH, K - next_k);
             bool new_b = K > DEPTH || by.j(next_t) != j0;
-            Prefetch<F> soon_a(a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
-            Prefetch<F> soon_b(b.at(by.j(next_t), next_k), new_b ? by.width(next_t) : 0, new_b ? next_nk : 0);
-            size_t step = 0, steps = (ni + ROWS - 1) / ROWS * panels;
+            Soon soon;
+            if (new_b) want(soon, b.at(by.j(next_t), next_k), by.width(next_t), next_nk);
+            want(soon, a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
+            soon.start((size_t)(ni + ROWS - 1) / ROWS * panels * units / Engine::STEP);
             for (int i = 0; i < ni; i += BLOCK) {
                 int rows = std::min(BLOCK, ni - i);
-                float* c = ws.c + (K > DEPTH ? i * ldc : 0);
                 Operand<F> block = a.at(i0 + i, k);
                 const float* pa = ws.a;
                 size_t lda = Engine::LD;
                 bool direct = false;
                 if constexpr (std::is_same_v<F, float>) if (a.k_inner && i0 + i + BLOCK <= by.ni && nk % W == 0) direct = true, pa = block.data, lda = block.stride;
-                if (!direct) pack<Unit, true>(ws.a, Engine::LD, round_up(rows, W), units, block, by.ni - i0 - i, nk);
-                for (int r = 0; r < rows; r += ROWS)
-                    for (int j = 0; j < nj; j += COLUMNS) {
-                        soon_b.until(++step, steps), soon_a.until(step, steps);
-                        Engine::tile(c + r * ldc + j, ldc, pa + r * lda, lda, ws.b + j * units, nj - j, units, k == 0);
-                    }
-                if (last) finish.call(finish.self, c, ldc, i0 + i, rows, j0, nj);
+                if (!direct) pack<Unit, true, Engine::LD>(ws.a, round_up(rows, W), units, block, by.ni - i0 - i, nk);
+                for (int j = 0; j < nj; j += COLUMNS) {
+                    float* c = ws.c + (K > DEPTH ? (i * panels + j / COLUMNS * BLOCK) * COLUMNS : 0);
+                    Region at = {i0 + i, j0 + j, rows, std::min(COLUMNS, nj - j)};
+                    Soon dest;
+                    if (last) finish.want(finish.self, dest, at), dest.start((rows + ROWS - 1) / ROWS * units / Engine::STEP);
+                    for (int u = 0; u < units; u += Engine::L1_DEPTH)
+                        for (int r = 0; r < rows; r += ROWS)
+                            Engine::tile(c + r * COLUMNS, pa + r * lda + u, lda, ws.b + j * units + u * COLUMNS, nj - j,
+                                         std::min(Engine::L1_DEPTH, units - u), k + u == 0, soon, dest);
+                    if (last) finish.call(finish.self, c, COLUMNS, at);
+                }
             }
         }
+    }
+    static void want(Soon& soon, Operand<F> a, size_t ni, size_t nk) {
+        soon.add(a.data, a.stride * sizeof(F), a.k_inner ? ni : nk, (a.k_inner ? nk : ni) * sizeof(F), false);
     }
 };
 
@@ -279,13 +311,14 @@ template <class Engine> double measure_peak(double seconds) {
         std::fill_n(ws.a, Engine::LD * Engine::BLOCK, 0.0f);
         std::fill_n(ws.b, UNITS * Engine::COLUMNS, 0.0f);
         Engine::begin();
+        Soon soon;
         double best = 0;
         for (int slice = 0; slice < 20; slice++) {
             auto start = clock::now();
             double elapsed = 0, flops = 0;
             while (elapsed < seconds / 20) {
                 for (int i = 0; i < 64; i++, flops += FLOPS)
-                    Engine::tile(ws.c, Engine::COLUMNS, ws.a, Engine::LD, ws.b, Engine::COLUMNS, UNITS, i == 0);
+                    Engine::tile(ws.c, ws.a, Engine::LD, ws.b, Engine::COLUMNS, UNITS, i == 0, soon, soon);
                 elapsed = std::chrono::duration<double>(clock::now() - start).count();
             }
             best = std::max(best, flops / elapsed);

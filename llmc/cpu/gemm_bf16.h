@@ -19,7 +19,7 @@ struct Amx {
     using Unit = Pair;
     static constexpr const char* NAME = "AMX bf16";
     static constexpr int ROWS = 32, COLUMNS = 32;
-    static constexpr int DEPTH = 384, WIDTH = 256, RUN = 512, BLOCK = 32;
+    static constexpr int DEPTH = 384, L1_DEPTH = 384, WIDTH = 256, RUN = 512, BLOCK = 32, STEP = 16;
     static constexpr int LD = DEPTH + 16;
     static bool usable() {  // Linux grants the tile registers on request, once a process
         static const bool granted = syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18 /* tile data */) == 0;
@@ -31,8 +31,8 @@ struct Amx {
         _tile_loadconfig(&config);
     }
     static void end() { _tile_release(); }
-    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int, int units, bool first) {
-        float* c2 = c + 16 * ldc;
+    static void tile(float* c, const float* a, size_t lda, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+        float* c2 = c + 16 * COLUMNS;
         // The tile loads of some compilers do not say that they read memory: what was packed must be there.
         std::atomic_signal_fence(std::memory_order_seq_cst);
         if (first) {
@@ -41,12 +41,13 @@ struct Amx {
             _tile_zero(2);
             _tile_zero(3);
         } else {
-            _tile_loadd(0, c, ldc * 4);
-            _tile_loadd(1, c + 16, ldc * 4);
-            _tile_loadd(2, c2, ldc * 4);
-            _tile_loadd(3, c2 + 16, ldc * 4);
+            _tile_loadd(0, c, COLUMNS * 4);
+            _tile_loadd(1, c + 16, COLUMNS * 4);
+            _tile_loadd(2, c2, COLUMNS * 4);
+            _tile_loadd(3, c2 + 16, COLUMNS * 4);
         }
         for (int k = 0; k < units; k += 16) {
+            soon.step(), dest.step();
             _tile_loadd(4, a + k, lda * 4);
             _tile_loadd(5, a + 16 * lda + k, lda * 4);
             _tile_loadd(6, b + k * COLUMNS, COLUMNS * 4);
@@ -56,10 +57,10 @@ struct Amx {
             _tile_dpbf16ps(2, 5, 6);
             _tile_dpbf16ps(3, 5, 7);
         }
-        _tile_stored(0, c, ldc * 4);
-        _tile_stored(1, c + 16, ldc * 4);
-        _tile_stored(2, c2, ldc * 4);
-        _tile_stored(3, c2 + 16, ldc * 4);
+        _tile_stored(0, c, COLUMNS * 4);
+        _tile_stored(1, c + 16, COLUMNS * 4);
+        _tile_stored(2, c2, COLUMNS * 4);
+        _tile_stored(3, c2 + 16, COLUMNS * 4);
         std::atomic_signal_fence(std::memory_order_seq_cst);
     }
 };
@@ -72,21 +73,29 @@ struct Dot : Fma {
     using Unit = Pair;
     static constexpr const char* NAME = "AVX-512 bf16";
     static bool usable() { return true; }
-    static void tile(float* c, size_t ldc, const float* a, size_t lda, const float* b, int, int units, bool first) {
-        __m512 sum[ROWS][2];
+    static void tile(float* c, const float* a, size_t lda, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+        const float* a3 = a + 3 * lda;
+        __m512 sum[ROWS][VECTORS];
+        #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++)
-            for (int j = 0; j < 2; j++) sum[r][j] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * ldc + j * W);
+            #pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) sum[r][v] = first ? _mm512_setzero_ps() : _mm512_loadu_ps(c + r * COLUMNS + v * W);
         for (int k = 0; k < units; k++) {
-            __m512bh b0 = (__m512bh)load(b + k * COLUMNS), b1 = (__m512bh)load(b + k * COLUMNS + W);
-            #pragma GCC unroll 16
+            if (k % 8 == 0) soon.step(), dest.step();
+            __m512bh y[VECTORS];
+            #pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) y[v] = (__m512bh)load(b + k * COLUMNS + v * W);
+            #pragma GCC unroll 6
             for (int r = 0; r < ROWS; r++) {
-                __m512bh x = (__m512bh)splat(a[r * LD + k]);
-                sum[r][0] = _mm512_dpbf16_ps(sum[r][0], x, b0);
-                sum[r][1] = _mm512_dpbf16_ps(sum[r][1], x, b1);
+                __m512bh x = (__m512bh)splat((r < 3 ? a : a3)[r % 3 * lda + k]);
+                #pragma GCC unroll 4
+                for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, y[v]);
             }
         }
+        #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++)
-            for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + r * ldc + j * W, sum[r][j]);
+            #pragma GCC unroll 4
+            for (int v = 0; v < VECTORS; v++) _mm512_storeu_ps(c + r * COLUMNS + v * W, sum[r][v]);
     }
 };
 using Bf16Engine = Dot;

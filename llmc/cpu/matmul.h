@@ -21,6 +21,77 @@ template <class F> inline vfloat rounded(vfloat v) {
     if constexpr (std::is_same_v<F, bf16>) return (vfloat)(__builtin_convertvector(to_bf16(v), vuint) << 16);
     return v;
 }
+
+// Rows of the block are output channels, columns are rows of out: turned around W x W at a time.
+template <class F> struct ForwardFinish {
+    F *out, *pre_gelu;
+    const F* bias;
+    size_t OC;
+    void want(Soon& soon, Region at) const {
+        soon.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
+        if (pre_gelu) soon.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
+    }
+    void call(const float* c, int ldc, Region at) const {
+        for (int i = 0; i < at.ni; i += W) {
+            int left = at.ni - i;
+            vfloat b = bias ? load_most(bias + at.i0 + i, left) : vfloat{};
+            for (int j = 0; j < at.nj; j += W) {
+                vfloat x[W];
+                #pragma GCC unroll 16
+                for (int r = 0; r < W; r++) x[r] = load(c + (i + r) * ldc + j);
+                transpose(x);
+                for (int r = 0; r < W && j + r < at.nj; r++) {
+                    size_t to = (at.j0 + j + r) * OC + at.i0 + i;
+                    vfloat y = bias ? x[r] + b : x[r];
+                    if (pre_gelu) {
+                        y = rounded<F>(y);
+                        store_most(pre_gelu + to, y, left);
+                        y = gelu(y);
+                    }
+                    store_most(out + to, y, left);
+                }
+            }
+        }
+    }
+};
+template <class F> struct InputFinish {
+    F* dinp;
+    const F* pre_gelu;
+    size_t C;
+    bool accumulate;
+    void want(Soon& soon, Region at) const {
+        soon.add(dinp + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), true);
+        if (pre_gelu) soon.add(pre_gelu + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), false);
+    }
+    void call(const float* c, int ldc, Region at) const {
+        for (int i = 0; i < at.ni; i++)
+            for (int j = 0; j < at.nj; j += W) {
+                size_t to = (at.i0 + i) * C + at.j0 + j;
+                int left = at.nj - j;
+                vfloat y = load(c + i * ldc + j);
+                if (pre_gelu) y *= gelu_grad(load_most(pre_gelu + to, left));
+                if (accumulate) y += load_most(dinp + to, left);
+                store_most(dinp + to, y, left);
+            }
+    }
+};
+struct WeightFinish {
+    float* dweight;
+    size_t C;
+    bool accumulate;
+    void want(Soon& soon, Region at) const {
+        soon.add(dweight + at.i0 * C + at.j0, C * sizeof(float), at.ni, at.nj * sizeof(float), true);
+    }
+    void call(const float* c, int ldc, Region at) const {
+        for (int i = 0; i < at.ni; i++)
+            for (int j = 0; j < at.nj; j += W) {
+                float* to = dweight + (at.i0 + i) * C + at.j0 + j;
+                vfloat y = load(c + i * ldc + j);
+                if (accumulate) y += load_most(to, at.nj - j);
+                store_most(to, y, at.nj - j);
+            }
+    }
+};
 }  // namespace matmul_detail
 
 // The unit that multiplies F here, for the banner.
@@ -44,27 +115,7 @@ void matmul_forward(F* out,             // (N, OC)
                     const F* bias,      // (OC) or null
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     using namespace matmul_detail;
-    auto finish = [=](const float* c, size_t ldc, size_t oc0, int n_oc, size_t row0, int rows) {
-        for (int o = 0; o < n_oc; o += W) {
-            int left = n_oc - o;
-            vfloat b = bias ? load_most(bias + oc0 + o, left) : vfloat{};
-            for (int j = 0; j < rows; j += W) {
-                vfloat x[W];
-                for (int r = 0; r < W; r++) x[r] = load(c + (o + r) * ldc + j);
-                transpose(x);
-                for (int r = 0; r < W && j + r < rows; r++) {
-                    size_t at = (row0 + j + r) * OC + oc0 + o;
-                    vfloat y = bias ? x[r] + b : x[r];
-                    if (also.pre_gelu) {
-                        y = rounded<F>(y);
-                        store_most(also.pre_gelu + at, y, left);
-                        y = gelu(y);
-                    }
-                    store_most(out + at, y, left);
-                }
-            }
-        }
-    };
+    matmul_detail::ForwardFinish<F> finish = {out, also.pre_gelu, bias, (size_t)OC};
     gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Finish::with(finish));
 }
 
@@ -80,17 +131,7 @@ void matmul_backward_input(F* dinp,          // (N, C)
                            const F* weight,  // (OC, C)
                            size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t) {
     using namespace matmul_detail;
-    auto finish = [=](const float* c, size_t ldc, size_t row0, int rows, size_t c0, int n_c) {
-        for (int r = 0; r < rows; r++)
-            for (int j = 0; j < n_c; j += W) {
-                size_t at = (row0 + r) * C + c0 + j;
-                int left = n_c - j;
-                vfloat y = load(c + r * ldc + j);
-                if (also.pre_gelu) y *= gelu_grad(load_most(also.pre_gelu + at, left));
-                if (also.accumulate) y += load_most(dinp + at, left);
-                store_most(dinp + at, y, left);
-            }
-    };
+    matmul_detail::InputFinish<F> finish = {dinp, also.pre_gelu, (size_t)C, also.accumulate};
     gemm<F>({dout, (size_t)OC, true}, N, {weight, (size_t)C, false}, C, OC, Finish::with(finish));
 }
 
@@ -102,15 +143,7 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
                             const F* inp,     // (N, C)
                             size_t N, int C, int OC, bool accumulate, stream_t) {
     using namespace matmul_detail;
-    auto finish = [=](const float* c, size_t ldc, size_t oc0, int n_oc, size_t c0, int n_c) {
-        for (int r = 0; r < n_oc; r++)
-            for (int j = 0; j < n_c; j += W) {
-                float* to = dweight + (oc0 + r) * C + c0 + j;
-                vfloat y = load(c + r * ldc + j);
-                if (accumulate) y += load_most(to, n_c - j);
-                store_most(to, y, n_c - j);
-            }
-    };
+    matmul_detail::WeightFinish finish = {dweight, (size_t)C, accumulate};
     gemm<F>({dout, (size_t)OC, false}, OC, {inp, (size_t)C, false}, C, N, Finish::with(finish));
     if (!dbias) return;
     // A thread sums a strip of columns over all rows, in order.

@@ -126,12 +126,12 @@ inline float sum(vfloat v) { float x[W]; store(x, v); return fold_halves<W>(x, [
 inline float max(vfloat v) { float x[W]; store(x, v); return fold_halves<W>(x, [](auto a, auto b) { return a > b ? a : b; }); }
 
 // e^x = 2^k * e^r,  k = round(x / ln 2),  |r| <= ln 2 / 2; e^r by its Taylor polynomial of degree 7, whose remainder is
-// at most r^8/8! = 5e-9 relative: under half an ulp of a float. Below -87.3 the result is 0 (no denormals), above 88.7 it
+// at most r^8/8! = 5e-9 relative: under half an ulp of a float. Below -87.3 the result is 0 (no denormals), above 88.3 it
 // is infinite, NaN stays NaN.
 inline vfloat vexp(vfloat x) {
     constexpr float ROUND = 12582912.0f;  // 1.5 * 2^23: adding it leaves the integer nearest to x in the low bits
     vfloat k = x * 1.44269504f + ROUND;
-    vint exponent = (vint)k << 23;
+    vuint exponent = (vuint)k << 23;
     k -= ROUND;
     vfloat r = x - k * 0.693359375f - k * -2.12194440e-4f;  // ln 2 in two parts: the first product is exact
     vfloat p = splat(1.0f / 5040);
@@ -142,7 +142,7 @@ inline vfloat vexp(vfloat x) {
     p = p * r + 0.5f;
     p = p * r + 1.0f;
     p = p * r + 1.0f;
-    vfloat y = (vfloat)((vint)p + exponent);
+    vfloat y = (vfloat)((vuint)p + exponent);
     y = select(x < -87.3f, vfloat{}, y);
     y = select(x > 88.3f, splat(__builtin_inff()), y);
     return select(x != x, x, y);

@@ -1,0 +1,114 @@
+// layers.cpp: every layer of GPT-2 124M on this CPU: GFLOP/s against the rate of a product that stays in the cache, GB/s
+// against a large copy, both measured in this run.
+//     build/bench_layers [batch] [seq] [seconds a layer]
+#include <algorithm>
+#include <chrono>
+#include <string>
+#include <vector>
+#include "../../llmc/backend.h"
+#include "../../llmc/json.h"
+#include "../../llmc/rng.h"
+
+static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Median seconds of a call, after one to warm up.
+template <class Call> double median_seconds(double budget, Call call) {
+    call();
+    std::vector<double> times;
+    for (double begin = now(); now() - begin < budget || times.size() < 5;) {
+        double start = now();
+        call();
+        times.push_back(now() - start);
+    }
+    std::nth_element(times.begin(), times.begin() + (long)times.size() / 2, times.end());
+    return times[times.size() / 2];
+}
+
+// Random numbers in memory like the arena's.
+template <class F> F* make(size_t n, float scale = 1) {
+    F* x = (F*)device_alloc(n * sizeof(F));
+    #pragma omp parallel for
+    for (size_t i = 0; i < n; i++) x[i] = F(scale * (uniform(philox(1, RNG_TEST, 0, i).x[0]) - 0.5f));
+    return x;
+}
+
+static double g_copy_rate, g_budget;
+
+static void print_row(const char* type, const char* layer, double seconds, double flops, double bytes, double peak) {
+    double floor = std::max(flops / peak, bytes / g_copy_rate);
+    printf("%-5s %-28s %9.3f ms %8.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * seconds, flops / seconds / 1e9,
+           100 * flops / seconds / peak, bytes / seconds / 1e9, 100 * bytes / seconds / g_copy_rate, 1e3 * floor);
+    printf("{\"type\": \"%s\", \"layer\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f}\n", type, layer, 1e3 * seconds,
+           flops / seconds / 1e9, bytes / seconds / 1e9);
+}
+
+template <class F> void bench(const char* type, int B, int T) {
+    const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = 256;
+    const size_t N = (size_t)B * T, S = sizeof(F), n = (size_t)12 * 12 * C * C;
+    const double peak = measure_peak_flops<F>(0.2);
+    const stream_t stream{};
+    auto row = [&](const char* layer, double flops, double bytes, auto call) {
+        print_row(type, layer, median_seconds(g_budget, call), flops, bytes, peak);
+    };
+    printf("%s: %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d, %d threads\n", type, gemm_path<F>(), peak / 1e9, g_copy_rate / 1e9,
+           B, T, C, max_threads());
+
+    F *x = make<F>(N * 4 * C), *y = make<F>(N * 4 * C), *z = make<F>(N * 4 * C), *w = make<F>((size_t)Vp * C, 0.1f), *qkv = make<F>(N * 3 * C);
+    float *dw = make<float>((size_t)Vp * C), *mean = make<float>(N), *rstd = make<float>(N), *lse = make<float>(N * NH), *dbias = make<float>(4 * C);
+    float* scratch = make<float>(attention_scratch(B, T, C, NH));
+    std::vector<int> tokens(N);
+    for (size_t i = 0; i < N; i++) tokens[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
+
+    row("embedding forward", 0, 3.0 * N * C * S, [&] { embedding_forward(x, tokens.data(), w, w, B, T, C, 0, stream); });
+    row("embedding backward", 0, N * C * (S + 16.0), [&] { embedding_backward(dw, dw, x, tokens.data(), B, T, C, 1024, true, stream); });
+    row("layernorm forward", 0, 2.0 * N * C * S, [&] { layernorm_forward(y, mean, rstd, x, w, w, N, C, stream); });
+    row("residual + layernorm", 0, 4.0 * N * C * S, [&] { residual_layernorm_forward(z, y, mean, rstd, x, y, w, w, N, C, stream); });
+    row("layernorm backward", 0, 4.0 * N * C * S, [&] { layernorm_backward(z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream); });
+    struct Linear { const char* name; int in, out; };
+    for (auto [name, in, out] : {Linear{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {
+        double flops = 2.0 * N * in * out, weights = (double)in * out, acts = (double)N * (in + out);
+        std::string s = name;
+        row((s + " forward").c_str(), flops, (weights + acts) * S, [&, i = in, o = out] { matmul_forward(y, x, w, w, N, i, o, {}, stream); });
+        row((s + " backward input").c_str(), flops, (weights + acts) * S, [&, i = in, o = out] { matmul_backward_input(y, x, w, N, i, o, {}, stream); });
+        row((s + " backward weight").c_str(), flops, weights * 8 + acts * S, [&, i = in, o = out] { matmul_backward_weight(dw, dbias, x, y, N, i, o, true, stream); });
+    }
+    row("fc + gelu forward", 2.0 * N * C * 4 * C, (4.0 * C * C + 9.0 * N * C) * S, [&] { matmul_forward(y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream); });
+    row("gelu backward", 0, 3.0 * N * 4 * C * S, [&] { gelu_backward(z, y, x, N * 4 * C, stream); });
+    row("attention forward", 2.0 * N * T * C, 4.0 * N * C * S, [&] { attention_forward(y, lse, qkv, B, T, C, NH, stream); });
+    row("attention backward", 5.0 * N * T * C, 8.0 * N * C * S, [&] { attention_backward(z, x, y, lse, qkv, scratch, B, T, C, NH, stream); });
+
+    F* logits = make<F>((size_t)chunk * Vp);
+    std::vector<float> losses(chunk);
+    std::vector<int> targets(tokens.begin(), tokens.begin() + std::min<long>(chunk, (long)N));
+    targets.resize(chunk);
+    double head = 2.0 * chunk * C * Vp, head_bytes = ((double)Vp * (C + chunk) + (double)chunk * C) * S;
+    row("head forward, 256 rows", head, head_bytes, [&] { matmul_forward(logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream); });
+    row("classifier, 256 rows", 0, 2.0 * chunk * Vp * S, [&] { fused_classifier(logits, losses.data(), targets.data(), 1e-3f, (size_t)chunk, V, Vp, true, stream); });
+    row("head backward input", head, head_bytes, [&] { matmul_backward_input(y, logits, w, chunk, C, Vp, {}, stream); });
+    row("head backward weight", head, (double)Vp * C * 8 + (double)chunk * (Vp + C) * S, [&] { matmul_backward_weight(dw, (float*)nullptr, logits, x, chunk, C, Vp, true, stream); });
+
+    constexpr bool narrow = !std::is_same_v<F, float>;
+    F* params = make<F>(n);
+    float *master = narrow ? make<float>(n) : nullptr, *grads = make<float>(n), *m = make<float>(n), *v = make<float>(n);
+    for (size_t i = 0; i < n; i++) v[i] = v[i] * v[i];
+    Segment all{0, n, 1};
+    double norm = 0;
+    row("global norm, 85M", 0, 4.0 * n, [&] { global_norm_squared(&norm, grads, n, stream); });
+    row("AdamW, 85M", 0, (narrow ? 30.0 : 28.0) * n, [&] {
+        adamw_update(params, master, grads, m, v, &all, 1, {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1}, stream);
+    });
+}
+
+int main(int argc, char** argv) {
+    int B = argc > 1 ? atoi(argv[1]) : 4, T = argc > 2 ? atoi(argv[2]) : 64;
+    g_budget = argc > 3 ? atof(argv[3]) : 0.3;
+    if (B < 1 || T < 1 || g_budget <= 0) die_with(EXIT_USAGE, "usage: bench_layers [batch] [seq] [seconds a layer]");
+    const size_t n = 64 << 20;
+    float *from = make<float>(n), *to = make<float>(n);
+    g_copy_rate = 8.0 * n / median_seconds(1, [&] {
+        #pragma omp parallel for schedule(static)
+        for (size_t i = 0; i < n; i += W) store(to + i, load(from + i));
+    });
+    bench<float>("fp32", B, T);
+    bench<bf16>("bf16", B, T);
+}
