@@ -63,8 +63,14 @@ struct Json {
     }
     bool as_bool(const std::string& where) const { expect(type == BOOL, where, "true or false"); return truth; }
     const std::string& as_string(const std::string& where) const { expect(type == STRING, where, "a string"); return text; }
-    const std::vector<Json>& as_array(const std::string& where) const { expect(type == ARRAY, where, "an array"); return items; }
-    const std::vector<Json>& as_object(const std::string& where) const { expect(type == OBJECT, where, "an object"); return items; }
+    const std::vector<Json>& as_array(const std::string& where) const {
+        expect(type == ARRAY, where, "an array");
+        return items;
+    }
+    const std::vector<Json>& as_object(const std::string& where) const {
+        expect(type == OBJECT, where, "an object");
+        return items;
+    }
     double as_double(const std::string& where) const {
         double x = type == NUMBER ? strtod(text.c_str(), nullptr) : 0;
         expect(type == NUMBER && std::isfinite(x), where, "a number");
@@ -201,7 +207,8 @@ struct Parser {
         out = 0;
         for (int i = 0; i < 4; i++, at++) {
             char c = peek();
-            int nibble = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+            int nibble = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+                         c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
             if (nibble < 0) return expected("four hexadecimal digits after \\u");
             out = out * 16 + (unsigned)nibble;
         }

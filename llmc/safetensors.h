@@ -69,7 +69,8 @@ inline std::string parse_tensor(const Json& json, TensorInfo& t) {
     const Json *dtype = json.find("dtype"), *shape = json.find("shape"), *offsets = json.find("data_offsets");
     if (!dtype || !shape || !offsets) return format("%s is missing", !dtype ? "dtype" : !shape ? "shape" : "data_offsets");
     for (const Json& field : json.items)
-        if (&field != dtype && &field != shape && &field != offsets) return format("unknown field %s", json_shown(field.key).c_str());
+        if (&field != dtype && &field != shape && &field != offsets)
+            return format("unknown field %s", json_shown(field.key).c_str());
 
     size_t d = 0, bits = 0;
     if (dtype->type != Json::STRING) return wrong("dtype is", *dtype, "a string");
@@ -92,7 +93,8 @@ inline std::string parse_tensor(const Json& json, TensorInfo& t) {
     if (!tensor_bits(t, bits)) return format("shape %s overflows 64 bits", shown.c_str());
     if (bits % 8 != 0) return format("shape %s ends inside a byte", shown.c_str());
     if (bits / 8 == t.end - t.begin) return "";
-    return format("shape %s takes %zu bytes, data_offsets [%zu, %zu] hold %zu", shown.c_str(), bits / 8, t.begin, t.end, t.end - t.begin);
+    return format("shape %s takes %zu bytes, data_offsets [%zu, %zu] hold %zu", shown.c_str(), bits / 8, t.begin, t.end,
+                  t.end - t.begin);
 }
 }  // namespace safetensors_detail
 
@@ -104,7 +106,8 @@ struct SafetensorsHeader {
     // Returns "" if every rule holds for this header and that much data, otherwise the first one that does not.
     std::string parse(std::string_view text, size_t data_bytes) {
         tensors.clear(), metadata.clear();
-        if (text.empty() || text[0] != '{') return format("the header begins with %s, expected {", json_shown(text.substr(0, 1)).c_str());
+        if (text.empty() || text[0] != '{')
+            return format("the header begins with %s, expected {", json_shown(text.substr(0, 1)).c_str());
         Json json;
         std::string error = json_try_parse(json, text);
         if (!error.empty()) return "header: " + error;
@@ -227,7 +230,8 @@ public:
               path_.c_str(), json_shown(t.name).c_str(), first, first, count, t.count());
         if (t.dtype == Dtype::F32) return read(t, dst, first * 4, count * 4);
         bool known = t.dtype == Dtype::F16 || t.dtype == Dtype::BF16 || t.dtype == Dtype::F64;
-        CHECK(known, "%s: %s is %s, expected F32, BF16, F16 or F64", path_.c_str(), json_shown(t.name).c_str(), dtype_name(t.dtype));
+        CHECK(known, "%s: %s is %s, expected F32, BF16, F16 or F64", path_.c_str(), json_shown(t.name).c_str(),
+              dtype_name(t.dtype));
         std::vector<char> block(std::min(count * width, (size_t)1 << 18));  // 256 KB: converted while it is in the cache
         for (size_t done = 0; done < count;) {
             size_t n = std::min(count - done, block.size() / width);

@@ -15,6 +15,12 @@
 #include <vector>
 #include "check.h"
 
+#ifdef GLOB_BRACE
+constexpr int GLOB_FLAGS = GLOB_NOSORT | GLOB_BRACE;  // {txt,jsonl}, where the C library knows it
+#else
+constexpr int GLOB_FLAGS = GLOB_NOSORT;
+#endif
+
 constexpr size_t SHARD_HEADER = 256 * sizeof(int32_t);
 
 // A range of the tokens of one file; usually all of them.
@@ -86,10 +92,11 @@ inline std::vector<std::string> list_files(const std::string& pattern) {
     struct stat info;
     if (stat(pattern.c_str(), &info) == 0) return {pattern};  // a name may hold [ and *
     glob_t found = {};
-    int error = glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found);
+    int error = glob(pattern.c_str(), GLOB_FLAGS, nullptr, &found);
     if (error && error != GLOB_NOMATCH) die("%s: cannot list: %s", pattern.c_str(), strerror(errno));
     std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + found.gl_pathc);
     globfree(&found);
+    paths.erase(std::remove_if(paths.begin(), paths.end(), [&](const std::string& p) { return stat(p.c_str(), &info) != 0; }), paths.end());
     if (paths.empty()) die("%s: no such file", pattern.c_str());
     std::sort(paths.begin(), paths.end());
     return paths;
@@ -132,18 +139,20 @@ class ShardReader {
     }
 };
 
-// Writes a shard under a temporary name that becomes `path` in finish(), so that a shard is whole or absent.
+// Writes a shard under a temporary name that becomes `path` in finish(), so that a shard is whole or absent. With a name
+// `part` of the caller's for the time between, work goes on with the first `keep` tokens that an earlier run synced there.
 class ShardWriter {
     std::string path_, temporary_;
+    bool resumable_;
     int fd_, width_;
-    uint64_t count_ = 0;
+    uint64_t count_;
     std::vector<char> buffer_;
 
     void write_at(const void* data, size_t bytes, off_t offset) {
         for (size_t done = 0; done < bytes;) {
             ssize_t n = pwrite(fd_, (const char*)data + done, bytes - done, offset + (off_t)done);
             if (n < 0 && errno == EINTR) continue;
-            if (n <= 0) fail(format("%s: cannot write: %s", path_.c_str(), strerror(errno)));
+            if (n <= 0) fail_to("write");
             done += (size_t)n;
         }
     }
@@ -151,20 +160,31 @@ class ShardWriter {
         write_at(buffer_.data(), buffer_.size(), (off_t)(SHARD_HEADER + count_ * (uint64_t)width_ - buffer_.size()));
         buffer_.clear();
     }
+    [[noreturn]] void fail_to(const char* what) { fail(format("%s: cannot %s: %s", path_.c_str(), what, strerror(errno))); }
 
   public:
-    ShardWriter(const std::string& path, int vocab_size)
-        : path_(path), temporary_(path + format(".%d.tmp", (int)getpid())), width_(vocab_size <= 65536 ? 2 : 4) {
-        fd_ = open(temporary_.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    ShardWriter(const std::string& path, int vocab_size, const std::string& part = "", uint64_t keep = 0)
+        : path_(path), temporary_(part), resumable_(!part.empty()), width_(vocab_size <= 65536 ? 2 : 4), count_(keep) {
+        if (!resumable_) temporary_ = path + format(".%d.tmp", (int)getpid());
+        fd_ = open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
         if (fd_ < 0) die("%s: cannot write: %s", temporary_.c_str(), strerror(errno));
+        struct stat info;
+        off_t bytes = (off_t)(SHARD_HEADER + keep * (uint64_t)width_);
+        if (fstat(fd_, &info)) fail_to("write");
+        if (keep && info.st_size < bytes) die("%s: holds less than the %llu tokens it had", part.c_str(), (unsigned long long)keep);
+        if (ftruncate(fd_, bytes)) fail_to("write");
     }
     ShardWriter(const ShardWriter&) = delete;
     ShardWriter& operator=(const ShardWriter&) = delete;
-    ~ShardWriter() { if (fd_ >= 0) close(fd_), unlink(temporary_.c_str()); }
+    ~ShardWriter() {
+        if (fd_ < 0) return;
+        close(fd_);
+        if (!resumable_) unlink(temporary_.c_str());
+    }
 
     // Ends the process, and nothing half-written is left behind.
     [[noreturn]] void fail(const std::string& why) {
-        unlink(temporary_.c_str());
+        if (!resumable_) unlink(temporary_.c_str());
         die("%s", why.c_str());
     }
     uint64_t count() const { return count_; }
@@ -178,61 +198,61 @@ class ShardWriter {
             if (buffer_.size() >= (1 << 20)) flush();
         }
     }
+    void sync() {
+        flush();
+        if (fsync(fd_)) fail_to("write");
+    }
     void finish() {
         flush();
         const auto& f = shards_detail::FORMATS[width_ == 2 ? 0 : 1];
         int32_t header[256] = {f.magic, f.version, (int32_t)(uint32_t)count_};
         write_at(header, sizeof header, 0);
-        if (fsync(fd_) || close(fd_)) fail(format("%s: cannot write: %s", path_.c_str(), strerror(errno)));
+        if (fsync(fd_) || close(fd_)) fail_to("write");
         fd_ = -1;
-        if (rename(temporary_.c_str(), path_.c_str())) fail(format("%s: cannot rename: %s", path_.c_str(), strerror(errno)));
+        if (rename(temporary_.c_str(), path_.c_str())) fail_to("rename");
     }
 };
 
-// Keeps the last tenth of the tokens for validation, at least `least` tokens of it (a batch) where that leaves `row`
-// (T + 1) tokens to train on; both parts are ranges of the same files. The cut goes to the last document start (token
-// eot; -1: unknown) before it, or to the next one after it, unless that is far away.
+// The last document start (token eot) in [low, cut], or the first in (cut, high], or cut if there is none.
+inline uint64_t document_start_near(const Shard& shard, uint64_t low, uint64_t cut, uint64_t high, int eot) {
+    ShardReader reader;
+    constexpr uint64_t BLOCK = 1 << 16;
+    std::vector<int> block(BLOCK);
+    for (uint64_t end = cut + 1; end > low;) {
+        uint64_t begin = end - std::min(BLOCK, end - low);
+        reader.read(shard, begin, end - begin, block.data());
+        for (uint64_t i = end; i-- > begin;) if (block[i - begin] == eot) return i;
+        end = begin;
+    }
+    for (uint64_t begin = cut + 1; begin <= high; begin += BLOCK) {
+        size_t n = std::min(BLOCK, high + 1 - begin);
+        reader.read(shard, begin, n, block.data());
+        for (size_t i = 0; i < n; i++) if (block[i] == eot) return begin + i;
+    }
+    return cut;
+}
+
+// Keeps the last tenth of the tokens for validation, or `least` (a batch) if that is more, as far as `row` (T + 1) tokens
+// stay to train on; both parts are ranges of the same files. The cut moves to a document start near by: to the last one
+// before it that does not double what is held out, or to the next one that leaves enough. eot = -1: it does not move.
 struct TrainVal { Shards train, val; };
 inline TrainVal hold_out(const Shards& all, uint64_t row, uint64_t least, int eot) {
     uint64_t total = count_tokens(all);
     if (total < 2 * row)
         die("%s: %llu tokens, but one row to train on and one to validate on take %llu: use more text or a smaller --seq",
             all.empty() ? "no data" : all[0].path.c_str(), (unsigned long long)total, (unsigned long long)(2 * row));
-    uint64_t held = std::clamp(std::max(total / 10, least), row, total - row), cut = total - held;
+    uint64_t wanted = std::max({total / 10, least, row}), held = std::min(wanted, total - row), trained = total - held;
 
-    size_t s = 0;  // the shard in which the cut lies, and from here on `cut` is a token of its file
-    while (cut >= all[s].size()) cut -= all[s++].size();
-    cut += all[s].begin;
+    size_t s = 0;  // the shard with the first token that is held out
+    uint64_t before = 0;
+    while (before + all[s].size() <= trained) before += all[s++].size();
     const Shard& shard = all[s];
-    uint64_t before = total - held - (cut - shard.begin);  // tokens in the shards before
-    auto left_to_train = [&](uint64_t at) { return before + (at - shard.begin); };
+    uint64_t cut = shard.begin + (trained - before);
+    uint64_t back = std::min({held, trained - row, cut - shard.begin});
+    uint64_t on = std::min(held - std::min(held, std::max(least, row)), shard.end - 1 - cut);
+    if (eot >= 0) cut = document_start_near(shard, cut - back, cut, cut + on, eot);
 
-    ShardReader reader;
-    constexpr size_t BLOCK = 1 << 16;
-    std::vector<int> block(BLOCK);
-    uint64_t border = UINT64_MAX;
-    if (eot >= 0) {
-        // backward while less than twice as much is held out, then forward while at least one batch is
-        uint64_t low = cut - std::min(cut - shard.begin, held);
-        for (uint64_t end = cut + 1; border == UINT64_MAX && end > low;) {
-            uint64_t begin = end - std::min<uint64_t>(BLOCK, end - low);
-            reader.read(shard, begin, end - begin, block.data());
-            for (uint64_t i = end; border == UINT64_MAX && i-- > begin;)
-                if (block[i - begin] == eot && left_to_train(i) >= row) border = i;
-            end = begin;
-        }
-        for (uint64_t begin = cut; border == UINT64_MAX && begin < shard.end; begin += BLOCK) {
-            size_t n = std::min<uint64_t>(BLOCK, shard.end - begin);
-            reader.read(shard, begin, n, block.data());
-            for (size_t i = 0; border == UINT64_MAX && i < n; i++)
-                if (block[i] == eot && total - left_to_train(begin + i) >= std::max(row, least)) border = begin + i;
-        }
-    }
-    if (border != UINT64_MAX) cut = border;
-
-    TrainVal split;
-    split.train.assign(all.begin(), all.begin() + (long)s);
-    split.val.assign(all.begin() + (long)s, all.end());
+    TrainVal split = {{all.begin(), all.begin() + (long)s}, {all.begin() + (long)s, all.end()}};
     if (cut > shard.begin) split.train.push_back(shard), split.train.back().end = cut;
     split.val[0].begin = cut;
     return split;

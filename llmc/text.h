@@ -28,28 +28,38 @@ inline size_t safe_cut(std::string_view s) {
 
 struct Piece { std::string text; bool starts_document; };
 
-// Reads a file in blocks and hands out pieces of documents; `piece(text, starts_document)`.
+// Reads a file in blocks and hands out pieces of documents; `piece(text, starts_document)`. What ends with .gz is read
+// through the command gzip.
 class DocumentReader {
     const std::string& path_;
-    int fd_;
-    uint64_t offset_ = 0;
+    FILE* file_;
+    bool compressed_;
     std::string buffer_;
+
     bool read_more(size_t bytes) {
         size_t before = buffer_.size();
         buffer_.resize(before + bytes);
-        ssize_t n;
-        do n = pread(fd_, buffer_.data() + before, bytes, (off_t)offset_); while (n < 0 && errno == EINTR);
-        if (n < 0) die("%s: cannot read at byte %llu: %s", path_.c_str(), (unsigned long long)offset_, strerror(errno));
-        buffer_.resize(before + (size_t)n);
-        offset_ += (uint64_t)n;
+        size_t n = fread(buffer_.data() + before, 1, bytes, file_);
+        if (ferror(file_)) die("%s: cannot read: %s", path_.c_str(), strerror(errno));
+        buffer_.resize(before + n);
+        if (n == 0 && compressed_) CHECK(pclose(std::exchange(file_, nullptr)) == 0, "%s: gzip cannot read it", path_.c_str());
         return n > 0;
+    }
+    static FILE* open_compressed(const std::string& path) {
+        std::string quoted;
+        for (char c : path) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+        return popen(("gzip -dc < '" + quoted + "'").c_str(), "r");
     }
 
   public:
-    explicit DocumentReader(const std::string& path) : path_(path), fd_(shards_detail::open_file(path)) {}
+    explicit DocumentReader(const std::string& path) : path_(path), compressed_(ends_with(path, ".gz")) {
+        close(shards_detail::open_file(path));  // says why if it cannot be read
+        file_ = compressed_ ? open_compressed(path) : fopen(path.c_str(), "rb");
+        CHECK(file_, "%s: cannot open: %s", path.c_str(), strerror(errno));
+    }
     DocumentReader(const DocumentReader&) = delete;
     DocumentReader& operator=(const DocumentReader&) = delete;
-    ~DocumentReader() { close(fd_); }
+    ~DocumentReader() { if (file_) compressed_ ? pclose(file_) : fclose(file_); }
 
     void documents(const std::function<void(std::string_view, bool)>& piece) {
         bool at_start = true, more = true;
@@ -128,7 +138,7 @@ inline std::string each_batch(const std::string& path, const std::function<void(
     };
     DocumentReader reader(path);
     std::string error;
-    if (ends_with(path, ".jsonl")) {
+    if (ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz")) {
         int number = 0;
         reader.lines([&](std::string_view line) {
             number++;
@@ -147,7 +157,8 @@ inline std::string each_batch(const std::string& path, const std::function<void(
 }
 
 inline bool is_text_file(const std::string& path) {
-    return text_detail::ends_with(path, ".txt") || text_detail::ends_with(path, ".jsonl");
+    for (const char* end : {".txt", ".jsonl", ".txt.gz", ".jsonl.gz"}) if (text_detail::ends_with(path, end)) return true;
+    return false;
 }
 
 // Tokenises a text file into CACHE/NAME-FINGERPRINT.bin, unless that exists, and returns its path. The fingerprint

@@ -114,8 +114,8 @@ indoors = <alone> | [drawing|painting|reading about|singing about|thinking of|dr
 subject = <someone> | <herd>
 alone = sewing | dusting | counting to <number> | cutting paper | humming | knitting | dancing | doing sums
       | washing <number> socks | making tea | reading page <number> | writing letters
-outdoors = <play> | [talking to|waving at|looking for|running from|laughing with|hiding from] <subject>
-play = picking flowers | climbing a tree | watching the clouds | eating <fruit> | resting | whistling | digging a hole
+outdoors = <pastime> | [talking to|waving at|looking for|running from|laughing with|hiding from] <subject>
+pastime = picking flowers | climbing a tree | watching the clouds | eating <fruit> | resting | whistling | digging a hole
      | throwing stones
 
 # ---------------------------------------------------------------- small scenes that the plots share

@@ -61,14 +61,14 @@ public:
 
 // What becomes of a finished block of C: rows i0..i0+ni, columns j0..j0+nj at c[i * ldc + j], i and j from 0. Rows and
 // columns of c up to the next multiple of W exist and hold nothing of value.  `want` names the memory that it will write.
-struct Region { size_t i0, j0; int ni, nj; };
+struct Patch { size_t i0, j0; int ni, nj; };
 struct Finish {
     const void* self;
-    void (*call)(const void* self, const float* c, int ldc, Region at);
-    void (*want)(const void* self, Soon& soon, Region at);
+    void (*call)(const void* self, const float* c, int ldc, Patch at);
+    void (*want)(const void* self, Soon& soon, Patch at);
     template <class Body> static Finish with(const Body& body) {
-        return {&body, [](const void* self, const float* c, int ldc, Region at) { ((const Body*)self)->call(c, ldc, at); },
-                [](const void* self, Soon& soon, Region at) { ((const Body*)self)->want(soon, at); }};
+        return {&body, [](const void* b, const float* c, int ldc, Patch at) { ((const Body*)b)->call(c, ldc, at); },
+                [](const void* b, Soon& soon, Patch at) { ((const Body*)b)->want(soon, at); }};
     }
 };
 
@@ -145,8 +145,8 @@ struct Fma {
     static bool usable() { return true; }
     static void begin() {}
     static void end() {}
-    template <int V> static void tile_of(float* c, const float* a, size_t lda, const float* b, int units, bool first, Soon& soon, Soon& dest) {
-        const float* a3 = a + 3 * lda;
+    template <int V> static void tile_of(float* c, const float* a, const float* b, int units, bool first, Soon& soon, Soon& dest) {
+        const float* a3 = a + 3 * LD;
         vfloat sum[ROWS][V] = {};
         for (int k = 0; k < units; k++) {
             if (k % 8 == 0) soon.step(), dest.step();
@@ -155,7 +155,7 @@ struct Fma {
             for (int v = 0; v < V; v++) y[v] = load(b + k * COLUMNS + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < ROWS; r++) {
-                vfloat x = splat((r < 3 ? a : a3)[r % 3 * lda + k]);
+                vfloat x = splat((r < 3 ? a : a3)[r % 3 * LD + k]);
                 #pragma GCC unroll 4
                 for (int v = 0; v < V; v++) sum[r][v] += x * y[v];
             }
@@ -169,9 +169,9 @@ struct Fma {
             }
     }
     // All of a panel, or a vector at a time of the last.
-    static void tile(float* c, const float* a, size_t lda, const float* b, int columns, int units, bool first, Soon& soon, Soon& dest) {
-        if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, a, lda, b, units, first, soon, dest);
-        for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, a, lda, b, units, first, soon, dest);
+    static void tile(float* c, const float* a, const float* b, int columns, int units, bool first, Soon& soon, Soon& dest) {
+        if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, a, b, units, first, soon, dest);
+        for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, a, b, units, first, soon, dest);
     }
 };
 
@@ -255,19 +255,15 @@ template <class Engine, class F> struct Worker {
             for (int i = 0; i < ni; i += BLOCK) {
                 int rows = std::min(BLOCK, ni - i);
                 Operand<F> block = a.at(i0 + i, k);
-                const float* pa = ws.a;
-                size_t lda = Engine::LD;
-                bool direct = false;
-                if constexpr (std::is_same_v<F, float>) if (a.k_inner && i0 + i + BLOCK <= by.ni && nk % W == 0) direct = true, pa = block.data, lda = block.stride;
-                if (!direct) pack<Unit, true, Engine::LD>(ws.a, round_up(rows, W), units, block, by.ni - i0 - i, nk);
+                pack<Unit, true, Engine::LD>(ws.a, round_up(rows, W), units, block, by.ni - i0 - i, nk);
                 for (int j = 0; j < nj; j += COLUMNS) {
                     float* c = ws.c + (K > DEPTH ? (i * panels + j / COLUMNS * BLOCK) * COLUMNS : 0);
-                    Region at = {i0 + i, j0 + j, rows, std::min(COLUMNS, nj - j)};
+                    Patch at = {i0 + i, j0 + j, rows, std::min(COLUMNS, nj - j)};
                     Soon dest;
                     if (last) finish.want(finish.self, dest, at), dest.start((rows + ROWS - 1) / ROWS * units / Engine::STEP);
                     for (int u = 0; u < units; u += Engine::L1_DEPTH)
                         for (int r = 0; r < rows; r += ROWS)
-                            Engine::tile(c + r * COLUMNS, pa + r * lda + u, lda, ws.b + j * units + u * COLUMNS, nj - j,
+                            Engine::tile(c + r * COLUMNS, ws.a + r * Engine::LD + u, ws.b + j * units + u * COLUMNS, nj - j,
                                          std::min(Engine::L1_DEPTH, units - u), k + u == 0, soon, dest);
                     if (last) finish.call(finish.self, c, COLUMNS, at);
                 }
@@ -318,7 +314,7 @@ template <class Engine> double measure_peak(double seconds) {
             double elapsed = 0, flops = 0;
             while (elapsed < seconds / 20) {
                 for (int i = 0; i < 64; i++, flops += FLOPS)
-                    Engine::tile(ws.c, ws.a, Engine::LD, ws.b, Engine::COLUMNS, UNITS, i == 0, soon, soon);
+                    Engine::tile(ws.c, ws.a, ws.b, Engine::COLUMNS, UNITS, i == 0, soon, soon);
                 elapsed = std::chrono::duration<double>(clock::now() - start).count();
             }
             best = std::max(best, flops / elapsed);

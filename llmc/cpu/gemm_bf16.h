@@ -31,7 +31,7 @@ struct Amx {
         _tile_loadconfig(&config);
     }
     static void end() { _tile_release(); }
-    static void tile(float* c, const float* a, size_t lda, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
         float* c2 = c + 16 * COLUMNS;
         // The tile loads of some compilers do not say that they read memory: what was packed must be there.
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -48,8 +48,8 @@ struct Amx {
         }
         for (int k = 0; k < units; k += 16) {
             soon.step(), dest.step();
-            _tile_loadd(4, a + k, lda * 4);
-            _tile_loadd(5, a + 16 * lda + k, lda * 4);
+            _tile_loadd(4, a + k, LD * 4);
+            _tile_loadd(5, a + 16 * LD + k, LD * 4);
             _tile_loadd(6, b + k * COLUMNS, COLUMNS * 4);
             _tile_loadd(7, b + k * COLUMNS + 16, COLUMNS * 4);
             _tile_dpbf16ps(0, 4, 6);
@@ -73,8 +73,8 @@ struct Dot : Fma {
     using Unit = Pair;
     static constexpr const char* NAME = "AVX-512 bf16";
     static bool usable() { return true; }
-    static void tile(float* c, const float* a, size_t lda, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
-        const float* a3 = a + 3 * lda;
+    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+        const float* a3 = a + 3 * LD;
         __m512 sum[ROWS][VECTORS];
         #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++)
@@ -87,7 +87,7 @@ struct Dot : Fma {
             for (int v = 0; v < VECTORS; v++) y[v] = (__m512bh)load(b + k * COLUMNS + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < ROWS; r++) {
-                __m512bh x = (__m512bh)splat((r < 3 ? a : a3)[r % 3 * lda + k]);
+                __m512bh x = (__m512bh)splat((r < 3 ? a : a3)[r % 3 * LD + k]);
                 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, y[v]);
             }

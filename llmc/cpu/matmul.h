@@ -27,11 +27,11 @@ template <class F> struct ForwardFinish {
     F *out, *pre_gelu;
     const F* bias;
     size_t OC;
-    void want(Soon& soon, Region at) const {
+    void want(Soon& soon, Patch at) const {
         soon.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
         if (pre_gelu) soon.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
     }
-    void call(const float* c, int ldc, Region at) const {
+    void call(const float* c, int ldc, Patch at) const {
         for (int i = 0; i < at.ni; i += W) {
             int left = at.ni - i;
             vfloat b = bias ? load_most(bias + at.i0 + i, left) : vfloat{};
@@ -59,11 +59,11 @@ template <class F> struct InputFinish {
     const F* pre_gelu;
     size_t C;
     bool accumulate;
-    void want(Soon& soon, Region at) const {
+    void want(Soon& soon, Patch at) const {
         soon.add(dinp + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), true);
         if (pre_gelu) soon.add(pre_gelu + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), false);
     }
-    void call(const float* c, int ldc, Region at) const {
+    void call(const float* c, int ldc, Patch at) const {
         for (int i = 0; i < at.ni; i++)
             for (int j = 0; j < at.nj; j += W) {
                 size_t to = (at.i0 + i) * C + at.j0 + j;
@@ -79,10 +79,10 @@ struct WeightFinish {
     float* dweight;
     size_t C;
     bool accumulate;
-    void want(Soon& soon, Region at) const {
+    void want(Soon& soon, Patch at) const {
         soon.add(dweight + at.i0 * C + at.j0, C * sizeof(float), at.ni, at.nj * sizeof(float), true);
     }
-    void call(const float* c, int ldc, Region at) const {
+    void call(const float* c, int ldc, Patch at) const {
         for (int i = 0; i < at.ni; i++)
             for (int j = 0; j < at.nj; j += W) {
                 float* to = dweight + (at.i0 + i) * C + at.j0 + j;
