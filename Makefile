@@ -33,7 +33,7 @@ test-asan:                                ## the same tests under AddressSanitiz
 $(B)/tests: $(TESTS)
 	$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h dev/data/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
 	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DBUILD='"$(B)"' -c $< -o $@
 

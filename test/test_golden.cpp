@@ -60,14 +60,14 @@ std::vector<float> in_file_layout(const Parameter& p, const float* flat) {
 }
 
 // Rounding to F is off by at most u = 2^-24 (fp32) or 2^-9 (bf16), u/sqrt(3) as a root mean square. In fp32 the issue asks for
-// 1e-5 on gradients and 1e-6 on the loss. In bf16 a gradient has n = 2 (8L + 3) rounded tensors behind it: eight a layer,
+// 1e-5 on gradients and 1e-6 on the loss. In bf16 a gradient has n = 2 (10L + 3) rounded tensors behind it: ten a layer,
 // encoded, lnf and logits, forward and backward. Independent errors add as squares: u sqrt(n/3); three times that
 // leaves room for the sums that cancel and for no further rounding. The loss is an average over positions: once.
 template <class F> struct Bounds {
     double gradient, loss, step;
     explicit Bounds(int L) {
         if (std::is_same_v<F, float>) gradient = 1e-5, loss = 1e-6;
-        else loss = 0x1p-9 * std::sqrt(2.0 * (8 * L + 3) / 3), gradient = 3 * loss;
+        else loss = 0x1p-9 * std::sqrt(2.0 * (10 * L + 3) / 3), gradient = 3 * loss;
         // AdamW divides by the gradient's own size. Of gradients spread like N(0, s) with errors d, those below d move the
         // wrong way: E min(1, (d/g)^2) = 1.6 d/s, and the step's relative error is its root. d/s = 1e-6 in fp32.
         step = std::sqrt(1.6 * (std::is_same_v<F, float> ? 1e-6 : gradient));

@@ -135,13 +135,13 @@ need = {a} was thirsty, so {he a} drank <number> [cups|sips] of <drink>.
      | {a} was bored, so {he a} [sang|hummed] a song about <herd>.
 
 # later in the day, when there is less to tell
-late = (3)
+late = (2)
      | (1) <someone> <came> with <herd>.
      | (1) They <ate> <food> with <someone>.
      | (1) <need>
 
 # after the plot, things go on being moved and handed on
-moves = (6) <move> | (2) <move> <move> | (2)
+moves = (3) <move> | (1) <move> <move>
 move = (4) {pick t free} {pick s} <later>, {s} <carried> {t} to {new n} {n} <way>. {s moves t n}
      | (2) {pick t free} {pick s} <later>, {s} <took> {t} from {m}. {s fetches t}
      | (3) {pick t held} <later>, {s} <put> {t} {new n} {in n} <way>. {s moves t n}
@@ -152,10 +152,10 @@ questions = (3) <question> | (1)
 question = (3) {pick t any} Where is {t}? {answer t}
          | (2) {pick t any} {pick s without t} {pick o} "Where is {t}?" {S} asked {O} <way>. {reply t o}
 
-ending = (1)
-       | (1) {pick s} {pick o} {S} and {O} were as <mood> as <someone>.
-       | (1) {pick s} "What {an} <good> day," <said> {S} <way>.
-       | (1) {pick s} That night {S} dreamed of <herd> and <someone>.
+ending = 
+       | {pick s} {pick o} {S} and {O} were as <mood> as <someone>.
+       | {pick s} "What {an} <good> day," <said> {S} <way>.
+       | {pick s} That night {S} dreamed of <herd> and <someone>.
 
 # ---------------------------------------------------------------- the plots
 lost = <lost_it> <lost_look> <lost_help> <lost_found>
@@ -194,7 +194,7 @@ visit_end = {A} <put> {x} {in q:place} <way>. {a goes q} {a puts x}
           | {B} <put> {y} {in q:place} <way>. {b goes q} {b puts y}
 
 rain = <rain_play> <rain_run> <rain_dry> <rain_over>
-rain_play = <when> {a} was {in p:outside} with {an x:goods} when it began to [rain|snow|hail|pour]. {a goes p} {a has x}
+rain_play = <when> {a} was {in p:outside} with {an x:goods} when it began to [rain|snow|hail|pour|storm|freeze]. {a goes p} {a has x}
           | {a} was <outdoors> {in p:outside} with {an x:goods} when [dark|black|heavy|grey] clouds came. {a goes p}
               {a has x}
 rain_run = {A} <put> {x} <spot> and <walked> to {q:room}. {a puts x} {a goes q}
