@@ -26,7 +26,7 @@ test: train_gpt2 $(B)/stories $(B)/tests  ## every test on this machine; the las
 	$(B)/tests
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
-	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g -O1" \
+	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/asan/stories build/asan/train_gpt2 build/asan/tests
 	build/asan/tests
 

@@ -493,3 +493,63 @@ TEST(data_from_any_kind_of_file) {
     EXPECT(shards.size() == 2 && shards[0].size() == 100 && shards[1].size() == 5);
     EXPECT_DIES("text must be named .txt or .jsonl", open_data(write_text("m3.md", "# text"), Tokenizer::bytes(), folder()));
 }
+
+// ---- the tokenize command ------------------------------------------------------------------------------------------
+
+TEST(tokenize_command) {
+    if (access("./tokenize", X_OK)) SKIP("./tokenize is not built");
+    std::string dir = folder() + "/set", in = " -i " + folder() + "/one.txt '" + folder() + "/t*o.jsonl'";
+    std::string one, two;
+    for (int i = 0; i < 300; i++) {
+        one += (i ? "<|endoftext|>" : "") + std::string("document ") + std::to_string(i);
+        two += "{\"text\": \"line " + std::to_string(i) + "\"}\n";
+    }
+    write_text("one.txt", one), write_text("two.jsonl", two);
+    Outcome made = run_command("./tokenize" + in + " --val 10% --shard-tokens 1K -o " + dir + " 2>&1");
+    EXPECT_EQ(made.code, 0);
+    EXPECT(made.output.find("600 documents") != std::string::npos);
+    // each document is in one shard, whole; the order within train and within val is that of the files
+    std::vector<int> train, val;
+    for (const std::string& path : list_files(dir + "/train_*.bin")) {
+        std::vector<int> tokens = read_shard(path);
+        EXPECT(tokens[0] == E && tokens.size() < 1000 + 20);
+        train.insert(train.end(), tokens.begin(), tokens.end());
+    }
+    val = read_shard(dir + "/val_000000.bin");
+    std::vector<std::string> documents;
+    for (int i = 0; i < 600; i++) documents.push_back((i < 300 ? "document " : "line ") + std::to_string(i % 300));
+    size_t in_train = 0, in_val = 0, at_train = 0, at_val = 0;
+    for (const std::string& d : documents) {
+        std::vector<int> tokens = with_ends({d});
+        auto here = [&](const std::vector<int>& all, size_t at) {  // and then another document, or the end
+            return all.size() >= at + tokens.size() && std::equal(tokens.begin(), tokens.end(), all.begin() + (long)at) &&
+                   (all.size() == at + tokens.size() || all[at + tokens.size()] == E);
+        };
+        if (here(train, at_train)) in_train++, at_train += tokens.size();
+        else if (here(val, at_val)) in_val++, at_val += tokens.size();
+    }
+    EXPECT(in_train + in_val == 600 && at_train == train.size() && at_val == val.size());
+    EXPECT(in_val > 35 && in_val < 90);  // 60 +- 7.3: more than three standard deviations on both sides
+
+    // stopped after each shard and started again: the same files
+    std::string again = folder() + "/set2", full = folder() + "/set3";
+    Json state = json_parse(read_file(dir + "/dataset.json"), "dataset.json");
+    EXPECT(list_files(dir + "/train_*.bin").size() > 5);
+    std::string command = "./tokenize" + in + " --val 10% --shard-tokens 1K -o " + again + " 2>&1";
+    for (int size_limit = 8; size_limit <= 12; size_limit += 4)  // a shard of 1000 tokens takes 6 blocks of 512 bytes
+        run_command("ulimit -f 4; " + command);
+    EXPECT_EQ(run_command(command).code, 0);
+    for (const std::string& name : list_folder(dir)) EXPECT(read_file(dir + "/" + name) == read_file(again + "/" + name));
+    EXPECT(list_folder(dir) == list_folder(again));
+
+    EXPECT(run_command("./tokenize -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
+    EXPECT_EQ(run_command("./tokenize -i " + folder() + "/one.txt").code, 2);
+    EXPECT_EQ(run_command("./tokenize -i " + folder() + "/one.txt -o " + full + " --val 2").code, 2);
+    write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
+    Outcome bad = run_command("./tokenize -i " + folder() + "/bad.jsonl -o " + full);
+    EXPECT(bad.code == 1 && bad.output.find("bad.jsonl: line 2") != std::string::npos);
+    EXPECT(list_folder(full).empty());
+
+    EXPECT_EQ(run_command("./tokenize --train 300 -i " + folder() + "/one.txt -o " + folder() + "/learnt.json").code, 0);
+    EXPECT_EQ(Tokenizer::load(folder() + "/learnt.json").vocab_size(), 300);
+}

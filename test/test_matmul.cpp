@@ -44,7 +44,7 @@ template <class F> struct Output {
     size_t n;
     std::vector<F> memory;
     explicit Output(size_t count) : n(count), memory(n + 2 * ZONE, F(NAN)) {}
-    explicit Output(const std::vector<F>& old) : Output(old.size()) { std::copy(old.begin(), old.end(), data()); }
+    explicit Output(const std::vector<F>& old) : Output(old.size()) { for (size_t i = 0; i < n; i++) data()[i] = old[i]; }
     F* data() { return memory.data() + ZONE; }
     ~Output() {
         bool intact = true;

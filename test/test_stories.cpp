@@ -433,7 +433,7 @@ TEST(files_are_as_they_say) {
     double bits = floor.at("bits", side).as_double(side), per_byte = floor.at("bits_per_byte", side).as_double(side);
     EXPECT(std::fabs(bits - dice.bits()) < 0.00051);  // three decimals
     EXPECT(std::fabs(per_byte - bits / (double)(text.size() - 13 * (documents - 1))) < 0.0000006);
-    EXPECT(per_byte > 0.38 && per_byte < 0.65);
+    EXPECT(per_byte > 0.30 && per_byte < 0.65);
     EXPECT(count(o.output, format("%.6f bits/byte", per_byte)) == 1);
     // without --out the text goes to the terminal, and it is the same
     EXPECT(run_stories({"--bytes", "200000", "--seed", "9"}).output == text);
@@ -445,7 +445,7 @@ TEST(same_seed_same_bytes) {
     std::string text = run_stories({"--bytes", "1M", "--seed", "1"}).output;
     uint64_t hash = 0xcbf29ce484222325;
     for (char c : text) hash = (hash ^ (uint8_t)c) * 0x100000001b3;
-    if (hash != 0xd9ffd69303ea3710) FAIL("the hash of %zu bytes is 0x%016llx", text.size(), (unsigned long long)hash);
+    if (hash != 0xab1f5091d2b3c3df) FAIL("the hash of %zu bytes is 0x%016llx", text.size(), (unsigned long long)hash);
 }
 
 TEST(bad_options_are_one_line) {
