@@ -9,6 +9,6 @@ build/stories --bytes 40M --seed 1 -o "$dir/train.txt"
 build/stories --bytes 200000 --seed 2 -o "$dir/val.txt"
 build/stories --questions 200 --seed 3 -o "$dir/questions.jsonl"
 ./train_gpt2 -i "$dir/train.txt" -j "$dir/val.txt" -o "$dir/out" --tokenizer bpe:1024 --bos-align 1 \
-    -e d4 -b 16 -t 128 -x 600 -l 2e-3 -u 30 -q 0.0 -v 200 -m 0 -s 600 -g 120 -n 600 --eval questions="$dir/questions.jsonl"
+    -e d4 -b 16 -t 128 -x 150 -l 3e-3 -u 30 -q 0.0 -v 75 -m 0 -s 150 -g 120 -n 150 --eval questions="$dir/questions.jsonl"
 build/plot "$dir/out/metrics.jsonl" "$dir/out/loss.svg"
-echo "the loss curve is in $dir/out/loss.svg; go on with:  ./train_gpt2 -e $dir/out/step_00000600 --prompt 'One morning' -x 0"
+echo "the loss curve is in $dir/out/loss.svg; go on with:  ./train_gpt2 -e $dir/out/step_00000150 --prompt 'One morning' -x 0"
