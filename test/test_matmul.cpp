@@ -174,8 +174,9 @@ TEST(threads_bf16) { any_number_of_threads<bf16>(); }
 
 // A row of out and dinp has the same bits alone, in another batch, at another place and beside rows of NaN and infinity.
 template <class F> static void rows_are_independent() {
-    for (auto [n, C, OC] : {std::array{67, 131, 97}, {150, 530, 263}, {300, 48, 1030}, {16, 768, 768}}) {
-        size_t N = (size_t)n, c = (size_t)C, oc = (size_t)OC;
+    for (std::array<int, 3> sizes : {std::array{67, 131, 97}, {150, 530, 263}, {300, 48, 1030}, {16, 768, 768}}) {
+        const int C = sizes[1], OC = sizes[2];
+        size_t N = (size_t)sizes[0], c = (size_t)C, oc = (size_t)OC;
         auto inp = random_values<F>(N * c, 1), weight = random_values<F>(oc * c, 2), bias = random_values<F>(oc, 3), dout = random_values<F>(N * oc, 4);
         std::vector<F> out(N * oc), dinp(N * c), out2(N * oc), dinp2(N * c);
         matmul_forward<F>(out.data(), inp.data(), weight.data(), bias.data(), N, C, OC, {}, {});

@@ -105,7 +105,7 @@ inline Options parse(int argc, char** argv) {
     Options o;
     for (int i = 1; i < argc; i++) {
         std::string name = argv[i];
-        if (name == "--help" || name == "-h") { fputs(HELP, stdout); exit(0); }
+        if (name == "--help" || name == "-h") { fputs(HELP, stdout), fflush(stdout); _Exit(0); }
         if (name == "--entropy") { o.entropy = true; continue; }
         bool known = name == "--bytes" || name == "--seed" || name == "--questions" || name == "-o" || name == "--out";
         if (!known) die_with(EXIT_USAGE, "%s: unknown option, see --help", name.c_str());
