@@ -22,12 +22,12 @@ train_gpt2: train_gpt2.cu $(CPU)
 	$(CXX) $(FLAGS) $(CXXFLAGS) -x c++ $< -o $@
 
 # --- tests -----------------------------------------------------------------------------------------------------------
-test: train_gpt2 $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
+test: train_gpt2 build/train_gpt2_single.cpp $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
 	$(B)/tests
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
-	    build/asan/stories build/asan/train_gpt2 build/asan/tests
+	    build/train_gpt2_single.cpp build/asan/stories build/asan/train_gpt2 build/asan/tests
 	build/asan/tests
 
 $(B)/tests: $(TESTS)
@@ -35,7 +35,7 @@ $(B)/tests: $(TESTS)
 
 $(B)/test/%.o: test/%.cpp $(wildcard test/*.h dev/data/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DBUILD='"$(B)"' -c $< -o $@
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
@@ -44,6 +44,19 @@ build/asan/train_gpt2: train_gpt2.cu $(CPU)
 $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
+
+# --- benchmarks ------------------------------------------------------------------------------------------------------
+bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
+	dev/bench/run.sh
+
+# with oneDNN's headers (libdnnl-dev) both are measured, turn by turn
+ONEDNN    = $(shell echo 'int main(){}' | $(CXX) -include dnnl.hpp -x c++ - -ldnnl -o /dev/null 2>/dev/null && echo -DWITH_ONEDNN -ldnnl)
+bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's where it is installed
+	$(B)/bench_gemm
+
+$(B)/bench_%: dev/bench/%.cpp dev/bench/results.h $(CPU)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
 
 # --- the house ---------------------------------------------------------------------------------------------------------
 single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file that compiles anywhere
@@ -68,4 +81,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2
 
-.PHONY: all test test-asan single floors quickstart help clean
+.PHONY: all test test-asan bench bench-gemm single floors quickstart help clean

@@ -1,5 +1,6 @@
 // test.h: the whole test framework. TEST(name) { EXPECT(...); }   run: build/tests [part of a name]
 #pragma once
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <chrono>
@@ -53,8 +54,9 @@ template <class A, class B> double relative_error(const A* a, const B* b, size_t
 #define EXPECT_CLOSE(a, b, n, tolerance) do { double e_ = relative_error(a, b, n); \
     if (!(e_ <= (tolerance))) FAIL("%s: relative error %.3g > %.3g", #a, e_, (double)(tolerance)); } while (0)
 
-// Runs `body` in a child process; returns its exit code (128 + signal if killed) and what it printed on both streams.
-struct Outcome { int code; std::string output; };
+// Runs `body` in a child process; returns its exit code (128 + signal if killed), what it printed on both streams, and its
+// peak resident memory (at least what this process had when it forked).
+struct Outcome { int code; std::string output; double peak_mib; };
 inline Outcome run_child(const std::function<void()>& body) {
     int fd[2];
     fflush(nullptr);
@@ -67,13 +69,14 @@ inline Outcome run_child(const std::function<void()>& body) {
         _exit(0);
     }
     close(fd[1]);
-    Outcome outcome{0, {}};
+    Outcome outcome{};
     char buffer[4096];
     for (ssize_t n; (n = read(fd[0], buffer, sizeof buffer)) > 0;) outcome.output.append(buffer, (size_t)n);
     close(fd[0]);
     int status = 0;
-    waitpid(pid, &status, 0);
-    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    struct rusage usage;
+    wait4(pid, &status, 0, &usage);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), outcome.peak_mib = (double)usage.ru_maxrss / 1024;
     return outcome;
 }
 inline Outcome run_command(const std::string& command) {

@@ -1,27 +1,23 @@
 // layers.cpp: every layer of GPT-2 124M on this CPU: GFLOP/s against the rate of a product that stays in the cache, GB/s
-// against a large copy, both measured in this run.
-//     build/bench_layers [batch] [seq] [seconds a layer]
+// against a large copy, both measured in this run. What fits in a cache may go faster than the copy.
+//     build/bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <vector>
 #include "../../llmc/backend.h"
-#include "../../llmc/json.h"
 #include "../../llmc/rng.h"
-
-static double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+#include "results.h"
 
 // Median seconds of a call, after one to warm up.
 template <class Call> double median_seconds(double budget, Call call) {
     call();
     std::vector<double> times;
-    for (double begin = now(); now() - begin < budget || times.size() < 5;) {
-        double start = now();
+    for (Clock::time_point begin = Clock::now(); seconds_since(begin) < budget || times.size() < 5;) {
+        Clock::time_point start = Clock::now();
         call();
-        times.push_back(now() - start);
+        times.push_back(seconds_since(start));
     }
-    std::nth_element(times.begin(), times.begin() + (long)times.size() / 2, times.end());
-    return times[times.size() / 2];
+    return median(times);
 }
 
 // Random numbers in memory like the arena's.
@@ -34,21 +30,17 @@ template <class F> F* make(size_t n, float scale = 1) {
 
 static double g_copy_rate, g_budget;
 
-static void print_row(const char* type, const char* layer, double seconds, double flops, double bytes, double peak) {
-    double floor = std::max(flops / peak, bytes / g_copy_rate);
-    printf("%-5s %-28s %9.3f ms %8.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * seconds, flops / seconds / 1e9,
-           100 * flops / seconds / peak, bytes / seconds / 1e9, 100 * bytes / seconds / g_copy_rate, 1e3 * floor);
-    printf("{\"type\": \"%s\", \"layer\": \"%s\", \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f}\n", type, layer, 1e3 * seconds,
-           flops / seconds / 1e9, bytes / seconds / 1e9);
-}
-
-template <class F> void bench(const char* type, int B, int T) {
+template <class F> void bench(Results& results, const char* type, int B, int T) {
     const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = 256;
     const size_t N = (size_t)B * T, S = sizeof(F), n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
     const stream_t stream{};
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
-        print_row(type, layer, median_seconds(g_budget, call), flops, bytes, peak);
+        const double s = median_seconds(g_budget, call), limit = std::max(flops / peak, bytes / g_copy_rate);
+        printf("%-5s %-24s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,
+               100 * flops / s / peak, bytes / s / 1e9, 100 * bytes / s / g_copy_rate, 1e3 * limit);
+        results.add(format("\"layer\": \"%s\", \"precision\": \"%s\", \"batch\": %d, \"seq\": %d, \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f, "
+                           "\"peak_gflops\": %.1f, \"copy_gbs\": %.2f", layer, type, B, T, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, peak / 1e9, g_copy_rate / 1e9));
     };
     printf("%s: %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d, %d threads\n", type, gemm_path<F>(), peak / 1e9, g_copy_rate / 1e9,
            B, T, C, max_threads());
@@ -100,15 +92,16 @@ template <class F> void bench(const char* type, int B, int T) {
 }
 
 int main(int argc, char** argv) {
-    int B = argc > 1 ? atoi(argv[1]) : 4, T = argc > 2 ? atoi(argv[2]) : 64;
-    g_budget = argc > 3 ? atof(argv[3]) : 0.3;
-    if (B < 1 || T < 1 || g_budget <= 0) die_with(EXIT_USAGE, "usage: bench_layers [batch] [seq] [seconds a layer]");
+    const int B = argc > 2 ? atoi(argv[2]) : 4, T = argc > 3 ? atoi(argv[3]) : 64;
+    g_budget = argc > 4 ? atof(argv[4]) : 0.3;
+    if (argc < 2 || B < 1 || T < 1 || g_budget <= 0) die_with(EXIT_USAGE, "usage: bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]");
+    Results results(argv[1], max_threads());
     const size_t n = 64 << 20;
     float *from = make<float>(n), *to = make<float>(n);
     g_copy_rate = 8.0 * n / median_seconds(1, [&] {
         #pragma omp parallel for schedule(static)
         for (size_t i = 0; i < n; i += W) store(to + i, load(from + i));
     });
-    bench<float>("fp32", B, T);
-    bench<bf16>("bf16", B, T);
+    bench<float>(results, "fp32", B, T);
+    bench<bf16>(results, "bf16", B, T);
 }
