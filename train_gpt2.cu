@@ -26,12 +26,13 @@
 // begins and whether it decays. BLOCK rows exist once a layer.
 
 enum Layout { AS_IS, TRANSPOSED };  // published GPT-2 files hold matrices (in, out); in memory they are (out, in)
-enum Init { NORMAL, RESIDUAL, ONE, ZERO };  // N(0, 0.02); the same / sqrt(2L) for what adds to the residual stream; 1; 0
+enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
+                                                      // stream; N(0, 0.02) always; 1; 0
 
 //       field      name in files           rows   cols  in files    begins    decays
 #define PARAMETERS(MODEL, BLOCK) \
     MODEL(wte,      "wte.weight",           Vp,    C,    AS_IS,      NORMAL,   true)  \
-    MODEL(wpe,      "wpe.weight",           max_T, C,    AS_IS,      NORMAL,   true)  \
+    MODEL(wpe,      "wpe.weight",           max_T, C,    AS_IS,      POSITION, true)  \
     BLOCK(ln1w,     "ln_1.weight",          1,     C,    AS_IS,      ONE,      false) \
     BLOCK(ln1b,     "ln_1.bias",            1,     C,    AS_IS,      ZERO,     false) \
     BLOCK(qkvw,     "attn.c_attn.weight",   3 * C, C,    TRANSPOSED, NORMAL,   true)  \
@@ -592,7 +593,7 @@ template <class F> void run_trainer(const Options& opt) {
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
     model->allocate();
-    if (run.weights.empty()) initialize(*model, opt.seed);
+    if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else load_weights(*model, SafetensorsFile(run.weights + "/model.safetensors"));
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
     train(run, *model, evaluation);

@@ -1,4 +1,5 @@
-// plot.cpp: the loss curve of a run, from its metrics.jsonl: drawn in the terminal, and as an SVG file.
+// plot.cpp: the loss curve of a run, from its metrics.jsonl: drawn in the terminal, and as an SVG file; then a line that says
+// where the run ended.
 //     build/plot out/metrics.jsonl out/loss.svg
 #include <cmath>
 #include <string>
@@ -7,7 +8,7 @@
 #include "../llmc/json.h"
 
 struct Point { double step, loss; };
-struct Curves { std::vector<Point> train, val; };
+struct Curves { std::vector<Point> train, val; std::string end; };  // end: in words
 struct Range {
     double low = INFINITY, high = -INFINITY;
     void add(double x) { low = std::fmin(low, x), high = std::fmax(high, x); }
@@ -16,15 +17,25 @@ struct Range {
 
 static Curves read_curves(const std::string& path) {
     Curves curves;
-    std::string text = read_file(path);
+    std::string text = read_file(path), answers;
     int line = 0;
     for (size_t at = 0, end; at < text.size(); at = end + 1) {
         end = std::min(text.find('\n', at), text.size());
         Json json = json_parse(std::string_view(text).substr(at, end - at), path, ++line);
         const Json *step = json.find("step"), *loss = json.find("loss"), *val = json.find("val_loss");
         if (step && loss && loss->type == Json::NUMBER) curves.train.push_back({step->as_double(path), loss->as_double(path)});
-        if (step && val && val->type == Json::NUMBER) curves.val.push_back({step->as_double(path), val->as_double(path)});
+        if (step && val && val->type == Json::NUMBER) {
+            curves.val.push_back({step->as_double(path), val->as_double(path)});
+            const Json *bits = json.find("val_bits_per_byte"), *floor = json.find("floor_bits_per_byte");
+            if (bits && floor && bits->type == Json::NUMBER)
+                curves.end = format("%.3f bits a byte; no model can need fewer than %.3f: %.2fx of perfect", bits->as_double(path),
+                                    floor->as_double(path), bits->as_double(path) / floor->as_double(path));
+        }
+        if (json.find("eval"))
+            answers = format("; %s: %.0f of %.0f answered right, %.0f by chance", json.at("eval", path).as_string(path).c_str(), json.at("right", path).as_double(path),
+                             json.at("total", path).as_double(path), json.at("chance", path).as_double(path) * json.at("total", path).as_double(path));
     }
+    if (!curves.end.empty()) curves.end += answers;
     CHECK(!curves.train.empty(), "%s: no step in it", path.c_str());
     return curves;
 }
@@ -82,4 +93,6 @@ int main(int argc, char** argv) {
     for (const auto* points : {&curves.train, &curves.val}) for (const Point& p : *points) x.add(p.step), y.add(p.loss);
     draw_in_terminal(curves, x, y);
     write_file_atomically(argv[2], draw_svg(curves, x, y));
+    printf("%s\n", argv[2]);
+    if (!curves.end.empty()) printf("%s\n", curves.end.c_str());
 }

@@ -45,7 +45,8 @@ inline int number_after(const std::string& text, const std::string& prefix) {
 }
 }  // namespace config_detail
 
-// d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. gpt3:c768: T = 2048.
+// d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. d4c128h4: depth, width and heads of your
+// own. gpt3:c768: T = 2048.
 inline Config config_by_name(const std::string& name, int vocabulary) {
     using namespace config_detail;
     int depth = number_after(name, "d") + number_after(name, "gpt2:d");
@@ -54,10 +55,16 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         for (const Gpt2Size& s : GPT2) if (s.depth == depth) c.C = s.width, c.NH = s.heads;
         return c;
     }
+    size_t width_at = name.find('c'), heads_at = name.find('h');
+    if (width_at < heads_at && heads_at != name.npos) {
+        Config c{.max_T = 1024, .V = vocabulary, .L = number_after(name.substr(0, width_at), "d"),
+                 .NH = number_after(name.substr(heads_at), "h"), .C = number_after(name.substr(width_at, heads_at - width_at), "c")};
+        if (c.L > 0 && c.L <= 1024 && c.C > 0 && c.NH > 0 && c.C % c.NH == 0) return c;
+    }
     if (int width = number_after(name, "gpt3:c"))
         for (const Gpt3Size& s : GPT3)
             if (s.width == width) return {.max_T = 2048, .V = vocabulary, .L = s.depth, .NH = width / s.head_size, .C = width};
-    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
+    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, dNcWhH (d4c128h4: depth, width, heads), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, or a checkpoint folder", name.c_str());
 }
 

@@ -19,7 +19,8 @@
     O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
-    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., or a checkpoint folder") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), or a checkpoint folder") \
+    O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
     O("Model", int, recompute, "r", 0, "0..2", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too") \
     O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \

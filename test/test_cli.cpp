@@ -185,6 +185,7 @@ TEST(plan) {
     EXPECT_EQ(o.code, 0);
     EXPECT(has(o.output, "124M parameters") && has(o.output, "8 x H100") && has(o.output, "AdamW moments") && has(o.output, "10.3G tokens"));
     EXPECT_EQ(run_command(format("%s --plan", TRAINER)).code, 0);
+    EXPECT(has(run_command(format("%s --plan -e d4c128h8", TRAINER)).output, "4 layers, width 128, 8 heads"));
     EXPECT_EQ(run_command(format("%s --plan -e gpt3:c12288 -b 1", TRAINER)).code, 0);  // far beyond this machine: only planned
 }
 
@@ -255,6 +256,9 @@ TEST(mistakes_are_one_line) {
              {"--precision fp16", 2, "one of fp32|bf16"},
              {"-e d0", 2, "--model: 'd0' given"},
              {"-e gpt3:c100", 2, "--model: 'gpt3:c100' given"},
+             {"-e d4c130h4", 2, "--model: 'd4c130h4' given"},
+             {"-e d4c128h", 2, "--model: 'd4c128h' given"},
+             {"--init-std 0", 2, "--init-std: '0' given, must be a number in >0..1"},
              {"TEXT -t 2000", 2, "--seq: 2000 given, the model's context is 1024"},
              {"TEXT -b 4 -t 32 -d 100", 2, "--total-batch: 100 given, must be a multiple"},
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},

@@ -3,7 +3,7 @@
 #include <memory>
 #include "../llmc/cpu/gelu.h"
 #include "../llmc/cpu/matmul.h"
-#include "test.h"
+#include "layers.h"
 
 // ---- tolerances, for operands of zero mean
 // A sum of K products in one chain of fused multiply-adds: step k rounds a partial sum of size sqrt(k) s with a relative
@@ -17,15 +17,9 @@ template <class F> double stored_error(size_t n) {
     return std::is_same_v<F, bf16> ? (n < 1000 ? 0x1p-8 : 0x1p-9) : 0;
 }
 
-// ||a - b|| <= of_size * size + of_value * ||b||
-#define EXPECT_SUM(a, b, n, size, of_size, of_value) do { double e_ = distance(a, b, n), b_ = (of_size) * (size) + (of_value) * norm(b, n); \
+// ||a - b|| <= of_size * terms + of_value * ||b||,  b in double
+#define EXPECT_SUM(a, b, terms, of_size, of_value) do { double e_ = distance(a, (b).data(), (b).size()), b_ = (of_size) * (terms) + (of_value) * norm(b); \
     if (!(e_ <= b_)) FAIL("%s: error %.3g > %.3g", #a, e_, b_); } while (0)
-template <class A> static double distance(A* a, const double* b, size_t n) {
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += ((double)(float)a[i] - b[i]) * ((double)(float)a[i] - b[i]);
-    return std::sqrt(sum);
-}
-static double norm(const double* b, size_t n) { std::vector<double> zero(n); return distance(zero.data(), b, n); }
 
 static float pseudo_random(uint64_t i, uint32_t seed) {  // uniform in (-1, 1)
     uint64_t x = (i + 1) * 0x9e3779b97f4a7c15ull + seed * 0xbf58476d1ce4e5b9ull;
@@ -84,10 +78,10 @@ template <class F> static void against_oracle(size_t N, int C, int OC) {
     auto expected = oracle(inp.data(), c, 1, N, weight.data(), c, 1, oc, c, size);
     Output<F> plain(N * oc), biased(N * oc);
     matmul_forward<F>(plain.data(), inp.data(), weight.data(), nullptr, N, C, OC, {}, {});
-    EXPECT_SUM(plain.data(), expected.data(), N * oc, size, sum_error(c), stored_error<F>(N * oc));
+    EXPECT_SUM(plain.data(), expected, size, sum_error(c), stored_error<F>(N * oc));
     for (size_t i = 0; i < N * oc; i++) expected[i] += (double)(float)bias[i % oc];
     matmul_forward<F>(biased.data(), inp.data(), weight.data(), bias.data(), N, C, OC, {}, {});
-    EXPECT_SUM(biased.data(), expected.data(), N * oc, size + norm(expected.data(), N * oc), sum_error(c), stored_error<F>(N * oc));
+    EXPECT_SUM(biased.data(), expected, size + norm(expected), sum_error(c), stored_error<F>(N * oc));
     // the fused GELU: the bits of matmul, then gelu_forward
     Output<F> fused_pre(N * oc), fused(N * oc), apart(N * oc);
     matmul_forward<F>(fused.data(), inp.data(), weight.data(), bias.data(), N, C, OC, {.pre_gelu = fused_pre.data()}, {});
@@ -98,7 +92,7 @@ template <class F> static void against_oracle(size_t N, int C, int OC) {
     expected = oracle(dout.data(), oc, 1, N, weight.data(), 1, c, c, oc, size);
     Output<F> dinp(N * c), through(N * c), more(old), both(old);
     matmul_backward_input<F>(dinp.data(), dout.data(), weight.data(), N, C, OC, {}, {});
-    EXPECT_SUM(dinp.data(), expected.data(), N * c, size, sum_error(oc), stored_error<F>(N * c));
+    EXPECT_SUM(dinp.data(), expected, size, sum_error(oc), stored_error<F>(N * c));
     auto sum = expected, slope = expected, slope_sum = expected;
     for (size_t i = 0; i < N * c; i++) {
         sum[i] += (double)(float)old[i];
@@ -106,28 +100,62 @@ template <class F> static void against_oracle(size_t N, int C, int OC) {
         slope_sum[i] = slope[i] + (double)(float)old[i];
     }
     matmul_backward_input<F>(more.data(), dout.data(), weight.data(), N, C, OC, {.accumulate = true}, {});
-    EXPECT_SUM(more.data(), sum.data(), N * c, size + norm(sum.data(), N * c), sum_error(oc), stored_error<F>(N * c));
+    EXPECT_SUM(more.data(), sum, size + norm(sum), sum_error(oc), stored_error<F>(N * c));
     // gelu' is good to 16 * 2^-24 absolute (test_gelu.cpp), its mean square over pre in (-1, 1) is 0.4: 2^-19 relative
     matmul_backward_input<F>(through.data(), dout.data(), weight.data(), N, C, OC, {.pre_gelu = pre.data()}, {});
-    EXPECT_SUM(through.data(), slope.data(), N * c, size, 2 * sum_error(oc), 0x1p-19 + stored_error<F>(N * c));
+    EXPECT_SUM(through.data(), slope, size, 2 * sum_error(oc), 0x1p-19 + stored_error<F>(N * c));
     matmul_backward_input<F>(both.data(), dout.data(), weight.data(), N, C, OC, {.pre_gelu = pre.data(), .accumulate = true}, {});
-    EXPECT_SUM(both.data(), slope_sum.data(), N * c, size + norm(slope_sum.data(), N * c), 2 * sum_error(oc) + 0x1p-19, 0x1p-19 + stored_error<F>(N * c));
+    EXPECT_SUM(both.data(), slope_sum, size + norm(slope_sum), 2 * sum_error(oc) + 0x1p-19, 0x1p-19 + stored_error<F>(N * c));
 
     // weight gradients are fp32: products of bf16 are exact, so bf16 has the error of the fp32 sum only
     expected = oracle(dout.data(), 1, oc, oc, inp.data(), 1, c, c, N, size);
     Output<float> dw(oc * c), dw_more(old_dw), db(oc), db_more(old_db), dw_only(oc * c);
     matmul_backward_weight<F>(dw.data(), db.data(), dout.data(), inp.data(), N, C, OC, false, {});
-    EXPECT_SUM(dw.data(), expected.data(), oc * c, size, sum_error(N), 0);
+    EXPECT_SUM(dw.data(), expected, size, sum_error(N), 0);
     matmul_backward_weight<F>(dw_only.data(), nullptr, dout.data(), inp.data(), N, C, OC, false, {});
     EXPECT(memcmp(dw_only.data(), dw.data(), oc * c * sizeof(float)) == 0);
     std::vector<double> dbias(oc);
     for (size_t n = 0; n < N; n++) for (size_t o = 0; o < oc; o++) dbias[o] += (double)(float)dout[n * oc + o];
-    EXPECT_SUM(db.data(), dbias.data(), oc, std::sqrt((double)(N * oc)), sum_error(N), 0);
+    EXPECT_SUM(db.data(), dbias, std::sqrt((double)(N * oc)), sum_error(N), 0);
     matmul_backward_weight<F>(dw_more.data(), db_more.data(), dout.data(), inp.data(), N, C, OC, true, {});
     for (size_t i = 0; i < oc * c; i++) if (dw_more.data()[i] != old_dw[i] + dw.data()[i]) { FAIL("dweight[%zu] is not old + new", i); break; }
     for (size_t i = 0; i < oc; i++) if (db_more.data()[i] != old_db[i] + db.data()[i]) { FAIL("dbias[%zu] is not old + new", i); break; }
 }
 
+// The backward against central differences of the forward in double: loss = sum of dout * gelu?(x w^T + b). The products are
+// linear in each operand, so the differences are right to the 2^-53 / h that the subtraction loses: 1e-10 of the loss.
+TEST(backward_against_central_differences) {
+    Random r(11);
+    for (int shape = 0; shape < 60; shape++) {
+        const int N = r.between(1, 9), C = r.between(1, 21), OC = r.between(1, 19);
+        const size_t n = (size_t)N, c = (size_t)C, oc = (size_t)OC;
+        const bool gelu = shape % 2;  // x = gelu(pre), and the gradient goes through to pre
+        auto pre = normal_values<float>(r, n * c), weight = normal_values<float>(r, oc * c), dout = normal_values<float>(r, n * oc);
+        std::vector<double> all = in_double(pre), w = in_double(weight);
+        all.insert(all.end(), w.begin(), w.end()), all.resize(all.size() + oc);  // x, w, b; b = 0
+        auto input = [&](double x) { return gelu ? gelu_exact(x) : x; };
+        auto exact = central_differences(all, [&](const std::vector<double>& v) {
+            double loss = 0;
+            for (size_t i = 0; i < n; i++)
+                for (size_t o = 0; o < oc; o++) {
+                    double sum = v[n * c + oc * c + o];
+                    for (size_t k = 0; k < c; k++) sum += input(v[i * c + k]) * v[n * c + o * c + k];
+                    loss += (double)dout[i * oc + o] * sum;
+                }
+            return loss;
+        });
+        std::vector<float> x = pre;
+        if (gelu) gelu_forward(x.data(), pre.data(), n * c, {});
+        std::vector<float> dx(n * c), dw(oc * c), db(oc);
+        matmul_backward_input<float>(dx.data(), dout.data(), weight.data(), n, C, OC, {.pre_gelu = gelu ? pre.data() : nullptr}, {});
+        matmul_backward_weight<float>(dw.data(), db.data(), dout.data(), x.data(), n, C, OC, false, {});
+        // 9 terms at the most in db, 21 in a row of dx, each rounded once and of the size of a product of two N(0, 1) numbers
+        const double size = std::sqrt((double)(n * c * oc)), bound = size * 8 * sum_error(21);
+        EXPECT_NEAR(dx.data(), exact.data(), n * c, bound);
+        EXPECT_NEAR(dw.data(), exact.data() + n * c, oc * c, bound);
+        EXPECT_NEAR(db.data(), exact.data() + n * c + oc * c, oc, bound);
+    }
+}
 TEST(odd_sizes_fp32) {
     for (size_t N : {1, 3, 7, 48, 131}) for (int C : {1, 3, 7, 48, 131}) for (int OC : {1, 7, 48, 131}) against_oracle<float>(N, C, OC);
 }

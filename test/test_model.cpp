@@ -21,7 +21,7 @@ struct Tokens {
 template <class F> std::unique_ptr<Model<F>> make_model(ModelOptions options, const Config& c = TINY) {
     auto model = std::make_unique<Model<F>>(c, options);
     model->allocate();
-    initialize(*model, 7);
+    initialize(*model, 0.02, 7);
     // weights ten times as large and biases that are not 0, so that attention and GELU leave their linear beginnings
     for (const Parameter& p : model->parameters.all)
         for (size_t i = 0; i < p.size(); i++) {
@@ -177,7 +177,7 @@ TEST(initial_values) {
     Config c{.max_T = 64, .V = 300, .L = 3, .NH = 4, .C = 64};
     Model<float> model(c, {.B = 1, .T = 64});
     model.allocate();
-    initialize(model, 1);
+    initialize(model, 0.02, 1);
     for (const Parameter& p : model.parameters.all) {
         double mean = 0, square = 0, n = (double)p.size();
         for (size_t i = 0; i < p.size(); i++) mean += model.params[p.offset + i] / n, square += std::pow(model.params[p.offset + i], 2) / n;

@@ -24,8 +24,8 @@ story = <plot> <moves> <late> <questions> <ending>
 plot = <lost> | <gift> | <errand> | <visit> | <rain> | <cook> | <tidy> | <swap> | <pet>
 
 # ---------------------------------------------------------------- people, things, places
-boy = Tom | Ben | Sam | Max | Leo | Jack | Tim | Dan | Finn | Hugo | Adam | Paul
-girl = Anna | Lily | Mia | Emma | Zoe | Lucy | Kate | Nora | Ella | Jane | Ruth | Sue
+boy = Tom | Ben | Sam | Max | Leo
+girl = Anna | Lily | Mia | Emma | Zoe
 man = Grandpa | Dad | Uncle Joe
 woman = Grandma | Mum | Aunt May
 animal = the dog | the puppy | the cat | the kitten | the parrot | the monkey | the goat | the fox
@@ -33,10 +33,10 @@ child = <boy> | <girl>
 elder = <man> | <woman>
 colour = red | blue | green | yellow | white | black | orange | brown | pink | grey | purple | golden
 shade = <colour> | old | new | little | big | shiny | wooden
-toy = ball | kite | doll | drum | train | robot | puzzle | boat | whistle | balloon | puppet | trumpet
-clothes = hat | scarf | coat | cap | jacket | sweater | belt | apron
-kit = cup | bowl | spoon | pot | plate | jug | pan | fork
-stuff = book | lamp | key | box | clock | umbrella | blanket | bell | map | rope | basket | mirror | pillow | candle
+toy = ball | kite | doll | drum | train | robot | puzzle | boat
+clothes = hat | scarf | coat | cap | jacket | belt
+kit = cup | bowl | spoon | pot | plate | jug
+stuff = book | lamp | key | box | clock | umbrella | blanket | bell | map | rope
 goods = <toy> | <clothes> | <kit> | <stuff>
 room = in the kitchen | in the bedroom | in the attic | in the hall | in the cellar | in the bathroom | in the playroom
 outside = in the garden | in the park | in the forest | in the meadow | at the market | on the beach | at the farm
