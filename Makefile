@@ -1,13 +1,19 @@
 # make            the CPU trainer, with nothing but a C++ compiler
 # make help       every target
 
-CXX      ?= g++
+ifeq ($(origin CXX),default)
+CXX      := $(firstword $(foreach c,g++ clang++ c++,$(shell command -v $(c) >/dev/null && echo $(c))))
+endif
 OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 2>/dev/null && echo -fopenmp)
+CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
-WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas)
+WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
+# g++: passes of -O2 that take a quarter of the compile time and change no layer's speed (dev/LOG.md, 6); no garbage collection
+QUICK    := $(if $(CLANG),,-fno-tree-pre -fno-gcse -fno-tree-vrp -fno-thread-jumps -fno-ipa-cp -fno-ipa-sra -fno-ipa-icf -fno-ipa-vrp \
+            -fno-ipa-bit-cp -fno-tree-vectorize --param ggc-min-heapsize=1000000)
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
-FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS)
+FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
 HOST     := $(wildcard llmc/*.h)
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 

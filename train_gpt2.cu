@@ -3,7 +3,6 @@
 //     nvcc        train_gpt2.cu -o train_gpt2cu      NVIDIA GPUs
 // Read it from top to bottom: the table of tensors, the model (forward, backward, update), and the training loop.
 // F is the type in which weights and activations are stored: float or bf16.
-#include <functional>
 #include <memory>
 #include <optional>
 #include "llmc/arena.h"
@@ -219,7 +218,10 @@ public:
     void allocate() {
         device.bind(device_alloc(device.bytes()));
         pinned.bind(pinned_alloc(pinned.bytes()));
-        for (auto& assign : assignments) assign();
+        for (const Field& f : fields) {
+            void* memory = f.arena->template pointer<char>(f.row);
+            memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
+        }
         blocks.resize((size_t)config.L);
         for (size_t l = 0; l < blocks.size(); l++) {
             Block<F>& b = blocks[l];
@@ -243,10 +245,10 @@ public:
 
 private:
     template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned phases) {
-        size_t number = arena.add(name, category, n * sizeof(X), phases);
-        assignments.push_back([&field, &arena, number] { field = arena.template pointer<X>(number); });
+        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), phases)});
     }
-    std::vector<std::function<void()>> assignments;
+    struct Field { void* pointer; const Arena* arena; size_t row; };
+    std::vector<Field> fields;  // set by allocate()
     std::vector<Block<F>> blocks;
     size_t activation_rows[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
 };
