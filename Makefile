@@ -36,6 +36,16 @@ test-asan:                                ## the same tests under AddressSanitiz
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/train_gpt2 build/asan/tests
 	build/asan/tests
 
+# libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot
+test-race:                                ## the tests of layers and data under ThreadSanitizer: needs clang with libomp
+	@mkdir -p build/race
+	for t in adamw attention classifier data embedding gelu global_norm layernorm matmul; do \
+	    clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread -DTRAINER='""' -DBUILD='"build"' -DCOMPILER='""' \
+	        test/main.cpp test/test_$$t.cpp -o build/race/$$t && \
+	    OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
+	        TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" build/race/$$t || exit 1; \
+	done
+
 $(B)/tests: $(TESTS)
 	$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
@@ -87,4 +97,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2
 
-.PHONY: all test test-asan bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race bench bench-gemm single floors quickstart help clean

@@ -71,42 +71,56 @@
     O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
 
 struct Options {
-#define FIELD(group, type, field, ...) type field;
+#define FIELD(group, type, field, shortname, fallback, ...) type field = fallback;
     OPTIONS(FIELD)
 #undef FIELD
 };
 
 namespace options_detail {
+// A row is data, and the few functions below read it: code for each row would cost a second of compile time.
 struct Row {
-    const char *group, *type, *field, *short_name, *allowed, *help;
-    std::string text;    // the default, then what was given
-    bool given = false;
+    const char *group, *field, *short_name, *allowed, *help;
+    int Options::* as_int = nullptr;  // the row's field, in one of these
+    int64_t Options::* as_int64 = nullptr;
+    uint64_t Options::* as_uint64 = nullptr;
+    double Options::* as_double = nullptr;
+    std::string Options::* as_string = nullptr;
+    constexpr void point_to(int Options::* p) { as_int = p; }
+    constexpr void point_to(int64_t Options::* p) { as_int64 = p; }
+    constexpr void point_to(uint64_t Options::* p) { as_uint64 = p; }
+    constexpr void point_to(double Options::* p) { as_double = p; }
+    constexpr void point_to(std::string Options::* p) { as_string = p; }
+    template <class Field> constexpr Row(const char* g, const char* f, const char* s, const char* a, const char* h, Field Options::* p)
+        : group(g), field(f), short_name(s), allowed(a), help(h) { point_to(p); }
+
     std::string name() const {
         std::string s = std::string("--") + field;
         for (char& c : s) if (c == '_') c = '-';
         return s;
     }
+    std::string text(const Options& o) const {
+        return as_string ? o.*as_string : as_double ? format("%.10g", o.*as_double) : as_int ? std::to_string(o.*as_int)
+             : as_int64 ? std::to_string(o.*as_int64) : std::to_string(o.*as_uint64);
+    }
+    void set(Options& o, const std::string& text) const {
+        if (as_string) o.*as_string = text;
+        if (as_double) o.*as_double = strtod(text.c_str(), nullptr);
+        if (as_int) o.*as_int = (int)strtoll(text.c_str(), nullptr, 10);
+        if (as_int64) o.*as_int64 = strtoll(text.c_str(), nullptr, 10);
+        if (as_uint64) o.*as_uint64 = strtoull(text.c_str(), nullptr, 10);
+    }
 };
 
-template <class V> std::string to_text(const V& v) {
-    if constexpr (std::is_same_v<V, double>) return format("%.10g", v);
-    else if constexpr (std::is_integral_v<V>) return std::to_string(v);
-    else return v;
-}
-
-inline std::vector<Row> table() {
-    return {
-#define ROW(group, type, field, shortname, fallback, allowed, help) \
-        {group, #type, #field, shortname, allowed, help, to_text(type(fallback)), false},
-        OPTIONS(ROW)
+constexpr Row TABLE[] = {
+#define ROW(group, type, field, shortname, fallback, allowed, help) {group, #field, shortname, allowed, help, &Options::field},
+    OPTIONS(ROW)
 #undef ROW
-    };
-}
+};
 
 // Empty if `text` is a value the row allows, else what would be right.
 inline std::string check_value(const Row& row, const std::string& text) {
-    std::string allowed = row.allowed, type = row.type;
-    if (type == "std::string") {
+    std::string allowed = row.allowed;
+    if (row.as_string) {
         if (allowed.empty()) return "";
         for (size_t at = 0; at <= allowed.size();) {
             size_t bar = std::min(allowed.find('|', at), allowed.size());
@@ -115,13 +129,13 @@ inline std::string check_value(const Row& row, const std::string& text) {
         }
         return "one of " + allowed;
     }
-    bool whole = type != "double";
+    bool whole = !row.as_double;
     char* end;
     errno = 0;
     double value = strtod(text.c_str(), &end);
     std::string right = std::string(whole ? "a whole number" : "a number") + (allowed.empty() ? "" : " in " + allowed);
     if (text.empty() || *end || errno || !std::isfinite(value) || text.find_first_of("xX ") != std::string::npos) return right;
-    if (whole && (text.find_first_of(".eE") != std::string::npos || std::fabs(value) > (type == "int" ? 2147483647.0 : 9e15)))
+    if (whole && (text.find_first_of(".eE") != std::string::npos || std::fabs(value) > (row.as_int ? 2147483647.0 : 9e15)))
         return right;
     size_t dots = allowed.find("..");
     std::string low = allowed.substr(0, dots), high = allowed.substr(dots + 2);
@@ -130,14 +144,16 @@ inline std::string check_value(const Row& row, const std::string& text) {
     return above && below ? "" : right;
 }
 
-inline void print_help(const std::vector<Row>& rows) {
+inline void print_help() {
+    const Options defaults;
     printf("usage: train_gpt2 -i DATA [option value]...\n");
     const char* group = "";
-    for (const Row& row : rows) {
+    for (const Row& row : TABLE) {
         if (strcmp(group, row.group)) printf("\n%s\n", group = row.group);
         std::string left = row.name() + (*row.short_name ? std::string(", -") + row.short_name : "");
-        std::string fallback = row.text.empty() ? "" : " (" + row.text + ")";
-        printf("  %-26s %s%s\n", left.c_str(), row.help, fallback.c_str());
+        std::string fallback = row.text(defaults).empty() ? "" : " (" + row.text(defaults) + ")";
+        std::string choices = strchr(row.allowed, '|') ? std::string(": ") + row.allowed : "";
+        printf("  %-26s %s%s%s\n", left.c_str(), row.help, choices.c_str(), fallback.c_str());
     }
     printf("\n  %-26s %s\n  %-26s %s\n", "--help", "this page", "--version", "the version");
 }
@@ -148,18 +164,18 @@ constexpr const char* VERSION = "0.1";
 // Parses the command line. Anything wrong is one line on stderr and exit code 2.
 inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
-    std::vector<Row> rows = table();
+    Options opt;
     for (int i = 1; i < argc; i++) {
         std::string name = argv[i];
         bool value_follows = i + 1 < argc && (argv[i + 1][0] != '-' || strchr("0123456789.", argv[i + 1][1] ? argv[i + 1][1] : 'x'));
-        if (name == "--help" || (name == "-h" && !value_follows)) { print_help(rows); exit(0); }
+        if (name == "--help" || (name == "-h" && !value_follows)) { print_help(); exit(0); }
         if (name == "--version") { printf("train_gpt2 %s\n", VERSION); exit(0); }
         std::string value;
         bool has_value = false;
         if (size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos)
             value = name.substr(equals + 1), name.resize(equals), has_value = true;
-        Row* row = nullptr;
-        for (Row& r : rows) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
+        const Row* row = nullptr;
+        for (const Row& r : TABLE) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
         if (!row) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
         if (!has_value && !strcmp(row->field, "plan") && !value_follows) value = "here", has_value = true;
         if (!has_value) {
@@ -168,27 +184,14 @@ inline Options parse_options(int argc, char** argv) {
         }
         std::string right = check_value(*row, value);
         if (!right.empty()) die_with(EXIT_USAGE, "%s: '%s' given, must be %s", name.c_str(), value.c_str(), right.c_str());
-        row->text = value, row->given = true;
+        row->set(opt, value);
     }
-    Options opt;
-    size_t k = 0;
-    auto read = [](auto& field, const std::string& text) {
-        using V = std::remove_reference_t<decltype(field)>;
-        if constexpr (std::is_same_v<V, double>) field = strtod(text.c_str(), nullptr);
-        else if constexpr (std::is_integral_v<V>) field = (V)strtoll(text.c_str(), nullptr, 10);
-        else field = text;
-    };
-#define READ(group, type, field, ...) read(opt.field, rows[k++].text);
-    OPTIONS(READ)
-#undef READ
     return opt;
 }
 
 // Every option as `"name": "value"` pairs, for the banner, the metrics and the checkpoint.
 inline std::vector<std::pair<std::string, std::string>> describe(const Options& opt) {
     std::vector<std::pair<std::string, std::string>> pairs;
-#define DESCRIBE(group, type, field, ...) pairs.push_back({#field, options_detail::to_text(opt.field)});
-    OPTIONS(DESCRIBE)
-#undef DESCRIBE
+    for (const options_detail::Row& row : options_detail::TABLE) pairs.push_back({row.field, row.text(opt)});
     return pairs;
 }

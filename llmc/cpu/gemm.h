@@ -146,7 +146,6 @@ struct Fma {
     static void begin() {}
     static void end() {}
     template <int V> static void tile_of(float* c, const float* a, const float* b, int units, bool first, Soon& soon, Soon& dest) {
-        const float* a3 = a + 3 * LD;
         vfloat sum[ROWS][V] = {};
         for (int k = 0; k < units; k++) {
             if (k % 8 == 0) soon.step(), dest.step();
@@ -155,7 +154,7 @@ struct Fma {
             for (int v = 0; v < V; v++) y[v] = load(b + k * COLUMNS + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < ROWS; r++) {
-                vfloat x = splat((r < 3 ? a : a3)[r % 3 * LD + k]);
+                vfloat x = splat(a[r * LD + k]);
                 #pragma GCC unroll 4
                 for (int v = 0; v < V; v++) sum[r][v] += x * y[v];
             }

@@ -74,7 +74,6 @@ struct Dot : Fma {
     static constexpr const char* NAME = "AVX-512 bf16";
     static bool usable() { return true; }
     static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
-        const float* a3 = a + 3 * LD;
         __m512 sum[ROWS][VECTORS];
         #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++)
@@ -87,7 +86,7 @@ struct Dot : Fma {
             for (int v = 0; v < VECTORS; v++) y[v] = (__m512bh)load(b + k * COLUMNS + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < ROWS; r++) {
-                __m512bh x = (__m512bh)splat((r < 3 ? a : a3)[r % 3 * LD + k]);
+                __m512bh x = (__m512bh)splat(a[r * LD + k]);
                 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, y[v]);
             }
