@@ -77,7 +77,7 @@ inline void open_tokenizer(Run& run) {
         int size = config_detail::number_after(opt.tokenizer, "bpe:");
         if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
         if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
-        run.tokenizer = train_tokenizer(opt.train_data, size);
+        run.tokenizer = train_tokenizer(list_files(opt.train_data), size);
     }
     else if (opt.tokenizer == "bytes") return;
     else if (!opt.tokenizer.empty()) run.tokenizer = Tokenizer::load(opt.tokenizer);

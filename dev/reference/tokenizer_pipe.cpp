@@ -31,7 +31,7 @@ int main(int argc, char** argv) {
         SplitPattern pattern = SplitPattern::GPT2;
         for (const NamedPattern& p : SPLIT_PATTERNS) if (p.name == std::string(argv[4])) pattern = p.pattern;
         double start = seconds();
-        Tokenizer tokenizer = train_tokenizer(std::string(argv[2]), atoi(argv[3]), pattern);
+        Tokenizer tokenizer = train_tokenizer({argv[2]}, atoi(argv[3]), pattern);
         printf("%.3f\n", seconds() - start);
         write_file_atomically(std::string(argv[5]) + ".json", tokenizer.to_json());
         write_ranks(tokenizer, std::string(argv[5]) + ".tiktoken");
