@@ -3,12 +3,13 @@
     python dev/reference/check_tokenizer.py --gpt2 DIR [--text FILE] [--strings 1000000] [--mixed-mb 100]
     python dev/reference/check_tokenizer.py --gpt2 DIR --golden test/golden/tokenizer.txt
 
-needs numpy, tiktoken and tokenizers, and a C++ compiler; DIR holds vocab.bpe and encoder.json. No network. The patterns of
+needs numpy, regex, tiktoken and tokenizers, and a C++ compiler; DIR holds vocab.bpe and encoder.json. No network. The patterns of
 cl100k, o200k and Llama 3 are tried with vocabularies learnt here from FILE, whose merges are then given to both libraries.
 Ends with the number of differences; each is shown.
 """
 import argparse, base64, json, os, random, subprocess, sys, tempfile, time
 import numpy as np
+import regex
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tiktoken_ext import openai_public
@@ -24,7 +25,7 @@ REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3,
 
 
 def ours(pipe, tokenizer, texts, *flags):
-    records = b"".join(len(t).to_bytes(4, "little") + t for t in (x.encode() for x in texts))
+    records = b"".join(len(t).to_bytes(4, "little") + t for t in (x if isinstance(x, bytes) else x.encode() for x in texts))
     out = subprocess.run([pipe, "encode", tokenizer, *flags], input=records, stdout=subprocess.PIPE, check=True).stdout
     words, at, result = np.frombuffer(out, np.int32), 0, []
     for _ in texts:
@@ -56,6 +57,29 @@ def random_string(r):
             low, high = r.choice(BLOCKS)
             parts.append("".join(chr(r.randrange(low, high)) for _ in range(r.randrange(1, 5))))
     return "".join(parts)
+
+
+def random_bytes(r):
+    """A string with bytes put in, changed and cut off, or bytes and nothing else."""
+    if r.random() < .2: return bytes(r.randrange(256) for _ in range(r.randrange(40)))
+    b = bytearray(random_string(r).encode())
+    for _ in range(r.randrange(1, 6)):
+        at = r.randrange(len(b) + 1)
+        kind = r.random()
+        if kind < .4: b[at:at] = bytes([r.randrange(0x80, 0x100)])
+        elif kind < .7: b[at:at + 1] = bytes([r.randrange(256)])
+        elif kind < .8: b[at:at] = r.choice((b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98", b"\xe4\xbd", b"\xff\xfe"))
+        else: del b[at:at + 1]
+    return bytes(b)
+
+
+def encode_bytes(twin, pattern, data):
+    """What neither library takes: bytes that are no UTF-8. Each such byte is a character that is no letter, number or space: the
+    regex module splits the text with private-use characters in their place, tiktoken merges the bytes of each piece."""
+    text = data.decode("utf-8", "surrogateescape").translate({0xdc00 + b: 0xf0000 + b for b in range(0x80, 0x100)})
+    back = {0xf0000 + b: 0xdc00 + b for b in range(0x80, 0x100)}
+    pieces = (m.group().translate(back).encode("utf-8", "surrogateescape") for m in pattern.finditer(text))
+    return [i for p in pieces for i in twin._encode_single_piece(p)]
 
 
 def mixed_text(r, text, megabytes):
@@ -129,6 +153,10 @@ def main():
         hf = Tokenizer.from_file(f"{work}/{name}.json")
         hf.encode_special_tokens = True  # special tokens in the text are text
         twins.append(("tokenizers", f"{work}/{name}.json", lambda t: [e.ids for e in hf.encode_batch(t)]))
+        print(name, "on bytes that are no UTF-8")
+        pattern = regex.compile(REGEX[name])
+        wild = [random_bytes(r) for _ in range(a.strings // 4)] + [b"\xff" * 100000, b"a\x80" * 50000]
+        differ += compare("random bytes", wild, [encode_bytes(twin, pattern, x) for x in wild], ours(pipe, path, wild))
         for library, ours_from, encode in twins:
             print(name, "against", library)
             for kind, texts in (("random strings", strings), ("mixed text", mixed), ("long runs", LONG)):
