@@ -297,6 +297,45 @@ inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int voca
     return Tokenizer::train(all, vocab_size, split);
 }
 
+// a:0.7,b:0.3 names sources with weights; anything else is one source. A comma inside {} belongs to a pattern.
+struct SourceName { std::string pattern; double weight; };
+inline std::vector<SourceName> parse_sources(const std::string& text) {
+    std::vector<SourceName> sources;
+    size_t weighted = 0;
+    int depth = 0;
+    for (size_t begin = 0, at = 0; at <= text.size(); at++) {
+        if (at < text.size() && text[at] == '{') depth++;
+        if (at < text.size() && text[at] == '}') depth--;
+        if (at < text.size() && (text[at] != ',' || depth > 0)) continue;
+        std::string part = text.substr(begin, at - begin);
+        begin = at + 1;
+        size_t colon = part.rfind(':');
+        char* end = nullptr;
+        double weight = colon == part.npos || colon + 1 == part.size() ? NAN : strtod(part.c_str() + colon + 1, &end);
+        bool has_weight = end && !*end;
+        if (has_weight && !(weight > 0 && std::isfinite(weight)))
+            die_with(EXIT_USAGE, "--train-data: '%s' given, the weight behind the colon must be a number above 0", part.c_str());
+        sources.push_back(has_weight ? SourceName{part.substr(0, colon), weight} : SourceName{part, 1});
+        weighted += has_weight;
+    }
+    struct stat info;
+    if (weighted == 0 || stat(text.c_str(), &info) == 0) return {{text, 1}};
+    if (weighted < sources.size()) die_with(EXIT_USAGE, "--train-data: '%s' given, must have a weight for each source or for none, as a:0.7,b:0.3", text.c_str());
+    double all = 0;
+    for (const SourceName& source : sources) all += source.weight;
+    for (const SourceName& source : sources)
+        if (source.weight * 65536 < all) die_with(EXIT_USAGE, "--train-data: %s: the weight %g is less than 1/65536 of all weights, %g", source.pattern.c_str(), source.weight, all);
+    return sources;
+}
+// All files of all sources.
+inline std::vector<std::string> list_source_files(const std::string& text) {
+    std::vector<std::string> paths;
+    for (const SourceName& source : parse_sources(text))
+        for (const std::string& path : list_files(source.pattern)) paths.push_back(path);
+    return paths;
+}
+inline bool names_text(const std::string& text) { return is_text_file(list_source_files(text)[0]); }
+
 // What -i and -j name: shards, text files, or a pattern for either. Text goes through the cache.
 inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache) {
     Shards shards;

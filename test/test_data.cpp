@@ -179,6 +179,54 @@ TEST(seek_continues_and_slots_do_not_matter) {
     EXPECT(std::equal(again.begin(), again.end(), all.begin() + 2));
 }
 
+// Of every 65536 rows each source has its share to the row, in an order without a pattern, and each source's rows come in the
+// order, and as often, as they would alone.
+TEST(mixtures) {
+    Shards a = {open_shard(write_shard("mix_a.bin", numbers(0, 7 * 90 + 1)))}, b = {open_shard(write_shard("mix_b.bin", numbers(10000, 7 * 40 + 1)))},
+           c = {open_shard(write_shard("mix_c.bin", numbers(20000, 7 * 11 + 1)))};
+    Mixture mixture = {{"a", a, 7}, {"b", b, 2}, {"c", c, 1}};
+    SourceOrder order(mixture, 3);
+    std::map<size_t, std::set<uint64_t>> seen;
+    int switches = 0;
+    for (uint64_t p = 0; p < 65536; p++) {
+        SourceOrder::Place place = order[p];
+        seen[place.source].insert(place.row);
+        switches += place.source != order[p + 1].source;
+    }
+    EXPECT_EQ(seen[0].size(), (size_t)45875);  // 0.7 * 65536 = 45875.2, 0.2 * 65536 = 13107.2
+    EXPECT_EQ(seen[1].size(), (size_t)13107);
+    EXPECT_EQ(seen[2].size(), (size_t)6554);
+    for (auto& [source, rows] : seen) EXPECT(*rows.rbegin() == rows.size() - 1);  // each once
+    EXPECT(std::abs(switches - 0.46 * 65536) < 600);  // 1 - 0.49 - 0.04 - 0.01: a change has this chance, 128 is a deviation
+    uint64_t far = ((uint64_t)1 << 40) + 5;           // any position, without those before
+    EXPECT(order[far].row < (far / 65536 + 1) * 45875);
+
+    DataOptions o{.B = 2, .T = 7, .seed = 4, .shuffle = true};
+    auto run = [&](uint64_t from, int batches, const DataOptions& options) {
+        std::vector<int> slots = slots_for(options, 2);
+        DataLoader loader(mixture, options, slots.data(), 2);
+        loader.seek(from);
+        EXPECT_EQ(loader.rows(), (uint64_t)141);
+        return load(loader, batches, options).firsts;
+    };
+    std::vector<int> all = run(0, 100, o), rest = run(60, 70, o);
+    EXPECT(std::equal(rest.begin(), rest.end(), all.begin() + 60));
+    DataOptions half = o;
+    half.B = 1, half.world = 2, half.rank = 1;
+    std::vector<int> second = run(0, 100, half);
+    for (size_t i = 0; i < 100; i++) EXPECT_EQ(second[i], all[2 * i + 1]);
+    int in_a = 0;
+    for (int first : all) in_a += first < 10000;
+    EXPECT(in_a > 110 && in_a < 170);  // 140 +- 6.5
+    EXPECT_DIES("tiny: the weight 1e-06 is less than 1/65536", SourceOrder({{"a", a, 1}, {"tiny", b, 1e-6}}, 1));
+
+    std::vector<SourceName> names = parse_sources("x/{a,b}*.bin:0.7,y:1e1");
+    EXPECT(names.size() == 2 && names[0].pattern == "x/{a,b}*.bin" && names[0].weight == 0.7 && names[1].weight == 10);
+    EXPECT(parse_sources("x,y").size() == 1 && parse_sources("x:y").size() == 1 && parse_sources("a:2")[0].pattern == "a");
+    EXPECT_DIES("must have a weight for each", parse_sources("a:1,b"));
+    EXPECT_DIES("must be a number above 0", parse_sources("a:1,b:-1"));
+}
+
 TEST(only_first_rows_over_and_over) {
     DataOptions o{.B = 2, .T = 7, .only_first = 4};
     EXPECT(firsts(two_shards(7), o, 4) == (std::vector<int>{0, 7, 14, 21, 0, 7, 14, 21}));

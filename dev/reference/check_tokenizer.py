@@ -73,6 +73,10 @@ def random_bytes(r):
     return bytes(b)
 
 
+# The stand-ins below, and letters that came with Unicode 17: the regex module may know them, the two libraries and we do not.
+UNFIT = regex.compile("[\U000f0080-\U000f00ff\U000323b0-\U00033479]")
+
+
 def encode_bytes(twin, pattern, data):
     """What neither library takes: bytes that are no UTF-8. Each such byte is a character that is no letter, number or space: the
     regex module splits the text with private-use characters in their place, tiktoken merges the bytes of each piece."""
@@ -155,7 +159,7 @@ def main():
         twins.append(("tokenizers", f"{work}/{name}.json", lambda t: [e.ids for e in hf.encode_batch(t)]))
         print(name, "on bytes that are no UTF-8")
         pattern = regex.compile(REGEX[name])
-        wild = [random_bytes(r) for _ in range(a.strings // 4)] + [b"\xff" * 100000, b"a\x80" * 50000]
+        wild = [x for x in (random_bytes(r) for _ in range(a.strings // 4)) if not UNFIT.search(x.decode("utf-8", "surrogateescape"))] + [b"\xff" * 100000, b"a\x80" * 50000]
         differ += compare("random bytes", wild, [encode_bytes(twin, pattern, x) for x in wild], ours(pipe, path, wild))
         for library, ours_from, encode in twins:
             print(name, "against", library)
