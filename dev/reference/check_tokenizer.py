@@ -80,13 +80,15 @@ def unfit(data):
     return any("\U000f0080" <= c <= "\U000f00ff" or (unicodedata.category(c) == "Cn" and KNOWN.match(c)) for c in data.decode("utf-8", "surrogateescape"))
 
 
-def encode_bytes(twin, pattern, data):
+def byte_pieces(pattern, data):
     """What neither library takes: bytes that are no UTF-8. Each such byte is a character that is no letter, number or space: the
-    regex module splits the text with private-use characters in their place, tiktoken merges the bytes of each piece."""
+    regex module splits the text with private-use characters in their place, and tiktoken merges the bytes of each piece."""
     text = data.decode("utf-8", "surrogateescape").translate({0xdc00 + b: 0xf0000 + b for b in range(0x80, 0x100)})
     back = {0xf0000 + b: 0xdc00 + b for b in range(0x80, 0x100)}
-    pieces = (m.group().translate(back).encode("utf-8", "surrogateescape") for m in pattern.finditer(text))
-    return [i for p in pieces for i in twin._encode_single_piece(p)]
+    return [m.group().translate(back).encode("utf-8", "surrogateescape") for m in pattern.finditer(text)]
+
+
+def encode_bytes(twin, pattern, data): return [i for p in byte_pieces(pattern, data) for i in twin._encode_single_piece(p)]
 
 
 def mixed_text(r, text, megabytes):
@@ -209,7 +211,7 @@ def main():
 
 
 def write_golden(path, gpt2, r):
-    """One case a line: pattern, text as hexadecimal UTF-8, ids (gpt2) or lengths of the pieces in bytes."""
+    """One case a line: pattern, text as hexadecimal bytes, ids (gpt2) or lengths of the pieces in bytes."""
     byte_ranks = {bytes([b]): b for b in range(256)}
     cases = [random_string(r) for _ in range(190)] + WORDS + OTHERS + [s + x for s in SPACES for x in ("", "a", "1", "!", " a")]
     with open(path, "w") as f:
@@ -220,6 +222,12 @@ def write_golden(path, gpt2, r):
             splitter = pre_tokenizers.Split(Regex(REGEX[name].replace("{1,3}+", "{1,3}")), "isolated")  # see split.h
             for text in cases:
                 f.write(f"{name} {text.encode().hex()} {' '.join(str(len(p.encode())) for p, _ in splitter.pre_tokenize_str(text))}\n")
+        wild = [x for x in (random_bytes(r) for _ in range(60)) if x and not unfit(x)]
+        for name in REGEX:
+            pattern = regex.compile(REGEX[name])
+            for data in wild:
+                numbers = encode_bytes(gpt2, pattern, data) if name == "gpt2" else map(len, byte_pieces(pattern, data))
+                f.write(f"{name} {data.hex()} {' '.join(map(str, numbers))}\n")
     print(f"{path}: {os.path.getsize(path)} bytes")
 
 
