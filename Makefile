@@ -27,13 +27,16 @@ all: train_gpt2
 train_gpt2: train_gpt2.cu $(CPU)
 	$(CXX) $(FLAGS) $(CXXFLAGS) -x c++ $< -o $@
 
+tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
+	$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
+
 # --- tests -----------------------------------------------------------------------------------------------------------
-test: train_gpt2 build/train_gpt2_single.cpp $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
+test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
 	$(B)/tests
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
-	    build/train_gpt2_single.cpp build/asan/stories build/asan/train_gpt2 build/asan/tests
+	    build/train_gpt2_single.cpp build/asan/stories build/asan/train_gpt2 build/asan/tokenize build/asan/tests
 	build/asan/tests
 
 # libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot
@@ -51,11 +54,15 @@ $(B)/tests: $(TESTS)
 
 $(B)/test/%.o: test/%.cpp $(wildcard test/*.h dev/data/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -x c++ $< -o $@
+
+build/asan/tokenize: dev/data/tokenize.cpp $(CPU)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) $< -o $@
 
 $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	@mkdir -p $(@D)
@@ -95,6 +102,6 @@ help:                                     ## this list
 	@grep -hE '^[a-z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):.*## */\1\t/' | expand -t 16
 
 clean:                                    ## remove what was built
-	rm -rf build train_gpt2
+	rm -rf build train_gpt2 tokenize
 
 .PHONY: all test test-asan test-race bench bench-gemm single floors quickstart help clean

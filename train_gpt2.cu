@@ -59,6 +59,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(qkv,          F,     L,      N * 3 * C,      "activations", STEP) \
     ROW(atty,         F,     L,      N * C,          "activations", STEP) \
     ROW(lse,          float, L,      N * NH,         "activations", STEP) /* (B, NH, T) */ \
+    ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
     ROW(residual2,    F,     L,      N * C,          "activations", STEP) /* after attention */ \
     ROW(ln2,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
@@ -162,6 +163,7 @@ struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
+    int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
 };
 
 template <class F> class Model {
@@ -187,7 +189,7 @@ public:
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c) {
         const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
-        const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute;
+        const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         // The classifier's chunk: 64 MB of logits or less, so that they stay in a cache, but 64 rows keep the GEMM busy.
@@ -289,8 +291,9 @@ void forward_trunk(Model<F>& model, const int* tokens, int B, int T, int pos, At
 
 template <class F> void forward(Model<F>& model) {
     const int B = model.options.B, T = model.options.T, C = model.config.C, NH = model.config.NH;
+    if (const Block<F>& b = model.block(0); b.starts) document_starts(b.starts, model.tokens, model.options.mask_eot, B, T, model.stream);
     forward_trunk(model, model.tokens, B, T, 0, [&](const Block<F>& b) {
-        attention_forward(b.atty, b.lse, b.qkv, B, T, C, NH, model.stream);
+        attention_forward(b.atty, b.lse, b.qkv, b.starts, B, T, C, NH, model.stream);
     });
 }
 
@@ -338,7 +341,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 
         matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
         matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
-        attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.dattention, B, T, C, NH, stream);
+        attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
         if (recompute >= 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
         matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, 3 * C, accumulate, stream);
         matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, 3 * C, {}, stream);
@@ -565,7 +568,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::max<int64_t>(1, opt.total_batch / micro) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
-                             .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0};
+                             .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .mask_eot = opt.doc_mask ? end_of_text(run) : -1};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
+#include <map>
 #include <queue>
 #include <unordered_map>
 #include "check.h"
@@ -60,42 +61,61 @@ class Bpe {
         out.insert(out.end(), ids, ids + n);
     }
 
-    // Many: a linked list of symbols and a heap of (rank, position). n log n, however the text is.
+    // Places where a pair of one rank begins, lowest first. They come in rising order but for a few, so that a queue does for
+    // them what takes a heap log n.
+    class Places {
+        std::vector<uint32_t> rising_;
+        size_t next_ = 0;
+        std::priority_queue<uint32_t, std::vector<uint32_t>, std::greater<uint32_t>> others_;
+
+      public:
+        void push(uint32_t at) {
+            if (rising_.empty() || at > rising_.back()) rising_.push_back(at);
+            else others_.push(at);
+        }
+        bool empty() const { return next_ == rising_.size() && others_.empty(); }
+        uint32_t pop() {
+            if (others_.empty() || (next_ < rising_.size() && rising_[next_] < others_.top())) return rising_[next_++];
+            uint32_t at = others_.top();
+            others_.pop();
+            return at;
+        }
+    };
+
+    // Many: a linked list of symbols and the places of each rank. Time grows with the text and the log of the number of ranks.
     void encode_long(std::string_view piece, std::vector<int>& out) const {
         constexpr uint32_t END = UINT32_MAX;
         CHECK(piece.size() < END, "a piece of %zu bytes without a place to split it", piece.size());
         uint32_t n = (uint32_t)piece.size();
         struct Symbol { int id; uint32_t previous, next, rank; };  // rank of the pair that begins here
         std::vector<Symbol> symbols(n);
-        std::vector<uint64_t> start;
+        std::map<uint32_t, Places> waiting;
         for (uint32_t i = 0; i < n; i++)
             symbols[i] = {byte_id_[(unsigned char)piece[i]], i == 0 ? END : i - 1, i + 1 == n ? END : i + 1, NO_RANK};
-        for (uint32_t i = 0; i + 1 < n; i++)
-            if ((symbols[i].rank = rank(symbols[i].id, symbols[i + 1].id)) != NO_RANK)
-                start.push_back((uint64_t)symbols[i].rank << 32 | i);
-        std::priority_queue<uint64_t, std::vector<uint64_t>, std::greater<uint64_t>> heap({}, std::move(start));
         auto update = [&](uint32_t i) {
             Symbol& s = symbols[i];
             s.rank = s.next == END ? NO_RANK : rank(s.id, symbols[s.next].id);
-            if (s.rank != NO_RANK) heap.push((uint64_t)s.rank << 32 | i);
+            if (s.rank != NO_RANK) waiting[s.rank].push(i);
         };
-        while (!heap.empty()) {
-            uint64_t top = heap.top();
-            heap.pop();
-            Symbol& s = symbols[(uint32_t)top];
-            if (s.rank != top >> 32) continue;  // merged since it was pushed
+        for (uint32_t i = 0; i < n; i++) update(i);
+        while (!waiting.empty()) {
+            auto lowest = waiting.begin();
+            if (lowest->second.empty()) { waiting.erase(lowest); continue; }
+            uint32_t at = lowest->second.pop();
+            Symbol& s = symbols[at];
+            if (s.rank != lowest->first) continue;  // merged since it was pushed
             Symbol& gone = symbols[s.next];
             s.id = find(s.id, gone.id)->id;
             s.next = gone.next, gone.rank = NO_RANK, gone.id = NO_TOKEN;
-            if (s.next != END) symbols[s.next].previous = (uint32_t)top;
-            update((uint32_t)top);
+            if (s.next != END) symbols[s.next].previous = at;
             if (s.previous != END) update(s.previous);
+            update(at);
         }
         for (const Symbol& s : symbols) if (s.id != NO_TOKEN) out.push_back(s.id);
     }
 
   public:
-    static constexpr size_t SHORT = 48;  // 48^2 / 2 steps of a scan take about as long as a heap for 48
+    static constexpr size_t SHORT = 48;  // 48^2 / 2 steps of a scan take about as long as the lists for 48
 
     explicit Bpe(const Vocabulary& v) : whole_pieces_(v.whole_pieces) {
         std::fill(byte_id_, byte_id_ + 256, NO_TOKEN);

@@ -91,12 +91,41 @@ class RowIndex {
     }
 };
 
+// Which source a position's row comes from, and which of its rows: computed, not stored. BLOCK rows one after the other hold
+// each source's share exactly, in an order that is drawn anew for each block.
+class SourceOrder {
+    static constexpr uint64_t BLOCK = 1 << 16;  // shares are right to 1.5e-5
+    std::vector<uint64_t> first_;               // where each source's share of a block begins, then BLOCK
+    uint64_t seed_;
+
+  public:
+    SourceOrder(const Mixture& sources, uint64_t seed) : seed_(seed ^ 0x6D69787475726573) {  // other orders than those of rows
+        double all = 0, sum = 0;
+        for (const Source& source : sources) all += source.weight;
+        for (const Source& source : sources) {
+            first_.push_back((uint64_t)(sum / all * BLOCK + 0.5));
+            sum += source.weight;
+        }
+        first_.push_back(BLOCK);
+        for (size_t s = 0; s < sources.size(); s++)
+            CHECK(first_[s] < first_[s + 1], "%s: the weight %g is less than 1/65536 of all weights, %g", sources[s].name.c_str(), sources[s].weight, all);
+    }
+    struct Place { size_t source; uint64_t row; };
+    Place operator[](uint64_t position) const {
+        if (first_.size() == 2) return {0, position};
+        uint64_t block = position / BLOCK, at = permute(position % BLOCK, BLOCK, seed_, (uint32_t)block);
+        size_t s = (size_t)(std::upper_bound(first_.begin(), first_.end(), at) - first_.begin()) - 1;
+        return {s, block * (first_[s + 1] - first_[s]) + at - first_[s]};
+    }
+};
+
 // Fills batches ahead of their use in a thread of its own, into a ring of slots that the caller owns (pinned memory on a
 // GPU). At position p rank r takes rows p + r*B ... p + r*B + B - 1 of the global order and the position moves on by
 // B * world: which rows a step sees depends on its total number of rows alone.
 class DataLoader {
     DataOptions o_;
-    RowIndex index_;
+    std::vector<RowIndex> sources_;
+    SourceOrder order_;
     ShardReader reader_;
     std::vector<int> row_;       // the thread's scratch: T+1 tokens
     int* slots_;                 // (nslots, 2, B, T)
@@ -112,11 +141,12 @@ class DataLoader {
     size_t slot_ints() const { return 2 * (size_t)o_.B * (size_t)o_.T; }
 
     void fill_row(uint64_t position, int* inputs, int* targets) {
-        uint64_t n = index_.rows();
-        if (o_.only_first) position %= std::min(o_.only_first, n);
-        uint64_t i = position % n;
-        if (o_.shuffle) i = permute(i, n, o_.seed, (uint32_t)(position / n));
-        RowIndex::Row row = index_[i];
+        if (o_.only_first) position %= std::min(o_.only_first, rows());
+        SourceOrder::Place place = order_[position];
+        const RowIndex& source = sources_[place.source];
+        uint64_t n = source.rows(), i = place.row % n;
+        if (o_.shuffle) i = permute(i, n, o_.seed, (uint32_t)(place.row / n));
+        RowIndex::Row row = source[i];
         size_t T = (size_t)o_.T;
         reader_.read(*row.shard, row.begin, T + 1, row_.data());
         if (o_.vocab_size)
@@ -161,15 +191,22 @@ class DataLoader {
 
   public:
     // slots: nslots * 2 * B * T ints; 2 slots are enough to read ahead while the caller works on a batch
-    DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots)
-        : o_(options), index_(shards, options), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots) {
+    DataLoader(const Mixture& sources, const DataOptions& options, int* slots, int nslots)
+        : o_(options), order_(sources, options.seed), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots) {
+        for (const Source& source : sources) sources_.emplace_back(source.shards, options);
         CHECK(nslots >= 1 && o_.B >= 1 && o_.T >= 1 && o_.rank >= 0 && o_.rank < o_.world, "data loader: bad sizes");
     }
+    DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots)
+        : DataLoader(Mixture{{"", shards}}, options, slots, nslots) {}
     ~DataLoader() { stop(); }
     DataLoader(const DataLoader&) = delete;
     DataLoader& operator=(const DataLoader&) = delete;
 
-    uint64_t rows() const { return index_.rows(); }          // an epoch
+    uint64_t rows() const {                                  // an epoch; of a mixture: as many rows as all sources have
+        uint64_t n = 0;
+        for (const RowIndex& source : sources_) n += source.rows();
+        return n;
+    }
     uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved
     void seek(uint64_t position) { stop(), position_ = position; }
 

@@ -14,10 +14,11 @@
 // group, type, field (its long name is --field with dashes), short name, default, allowed, help
 // allowed: "" anything | "a|b|c" one of these | "lo.." at least lo | "lo..hi" | ">lo.." more than lo
 #define OPTIONS(O) \
-    O("Data", std::string, train_data, "i", "", "", "training data: token shards (a glob), or a .txt or .jsonl file") \
+    O("Data", std::string, train_data, "i", "", "", "training data: token shards (a glob), or a .txt or .jsonl file; a mixture by weight: a:0.7,b:0.3") \
     O("Data", std::string, val_data, "j", "", "", "validation data, likewise; without it 10 % of a text file is held out") \
     O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
+    O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
     O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), or a checkpoint folder") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \

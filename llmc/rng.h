@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 
-enum Purpose : uint32_t { RNG_INIT = 1, RNG_SHUFFLE, RNG_ROUNDING, RNG_SAMPLING, RNG_TEST };
+enum Purpose : uint32_t { RNG_INIT = 1, RNG_SHUFFLE, RNG_ROUNDING, RNG_SAMPLING, RNG_TEST, RNG_HOLD_OUT };
 
 struct Random4 { uint32_t x[4]; };
 

@@ -25,7 +25,8 @@ struct Run {
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: the data are tokens of we do not know which words
-    Shards train, val;
+    Mixture train;
+    Shards val;
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
     Config config;
     int B = 0, T = 0, grad_accum = 1;
@@ -77,12 +78,12 @@ inline void open_tokenizer(Run& run) {
         int size = config_detail::number_after(opt.tokenizer, "bpe:");
         if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
         if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
-        run.tokenizer = train_tokenizer(opt.train_data, size);
+        run.tokenizer = train_tokenizer(list_source_files(opt.train_data), size);
     }
     else if (opt.tokenizer == "bytes") return;
     else if (!opt.tokenizer.empty()) run.tokenizer = Tokenizer::load(opt.tokenizer);
     else if (!run.weights.empty() && is_file(run.weights + "/tokenizer.json")) run.tokenizer = Tokenizer::load(run.weights);
-    else run.has_tokenizer = opt.train_data.empty() ? run.weights.empty() : is_text_file(list_files(opt.train_data)[0]);
+    else run.has_tokenizer = opt.train_data.empty() ? run.weights.empty() : names_text(opt.train_data);
 }
 
 inline void open_files(Run& run) {
@@ -91,14 +92,16 @@ inline void open_files(Run& run) {
         die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
     if (opt.train_data.empty() && opt.val_data.empty()) return;
     std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
-    for (const std::string& pattern : {opt.train_data, opt.val_data})
-        if (!pattern.empty() && is_text_file(list_files(pattern)[0])) make_folders(cache);
+    if (!opt.train_data.empty() && names_text(opt.train_data)) make_folders(cache);
+    if (!opt.val_data.empty() && is_text_file(list_files(opt.val_data)[0])) make_folders(cache);
     if (!opt.val_data.empty()) {
         run.val = open_data(opt.val_data, run.tokenizer, cache);
         if (std::string side = opt.val_data + ".floor"; is_file(side))
             run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
     }
-    if (!opt.train_data.empty()) run.train = open_data(opt.train_data, run.tokenizer, cache);
+    if (opt.train_data.empty()) return;
+    for (const SourceName& source : parse_sources(opt.train_data))
+        run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache), source.weight});
 }
 
 // The model's sizes but for the vocabulary, and T: what can be wrong here is found before anything is written.
@@ -119,7 +122,7 @@ inline void choose_sizes(Run& run) {
 
 // The vocabulary is the tokenizer's; without one the shard's format says it: GPT-2's in 16 bits, Llama 3's in 32.
 inline void choose_vocabulary(Run& run) {
-    const Shards& shards = run.train.empty() ? run.val : run.train;
+    const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
     int vocabulary = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
     if (run.weights.empty()) run.config.V = vocabulary;
     else if (run.has_tokenizer && vocabulary > run.config.V)
@@ -137,6 +140,13 @@ inline void count_steps(Run& run) {
     run.steps = opt.steps;
 }
 }  // namespace run_detail
+
+// The token in front of each document; without a tokenizer that of the shards' format, as for the vocabulary.
+inline int end_of_text(const Run& run) {
+    if (run.has_tokenizer) return run.tokenizer.eot();
+    const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
+    return !shards.empty() && shards[0].width == 4 ? 128000 : 50256;
+}
 
 inline int parse_batch(const Options& opt) {  // 0: auto
     if (opt.batch == "auto") return 0;
@@ -167,6 +177,7 @@ inline Run prepare(const Options& opt) {
     else run.has_tokenizer = false;
     if (!planning) open_files(run);
     choose_vocabulary(run);
+    if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;
 }
 
@@ -176,9 +187,12 @@ inline void finish_preparing(Run& run) {
     if (!run.out.empty()) make_folders(run.out);
     if (run.train.empty()) return;
     const Options& opt = run.opt;
-    if (run.val.empty() && is_text_file(list_files(opt.train_data)[0])) {
-        TrainVal split = hold_out(run.train, (uint64_t)run.T + 1, (uint64_t)run.B * run.T + 1, run.has_tokenizer ? run.tokenizer.eot() : -1);
-        run.train = split.train, run.val = split.val;
+    if (!opt.val_data.empty()) return;
+    for (Source& source : run.train) {
+        if (!is_text_file(list_files(source.name)[0])) continue;
+        TrainVal split = hold_out(source.shards, (uint64_t)run.T + 1, (uint64_t)run.B * run.T + 1, end_of_text(run));
+        source.shards = split.train;
+        run.val.insert(run.val.end(), split.val.begin(), split.val.end());
     }
 }
 
@@ -189,7 +203,7 @@ inline DataOptions data_options(const Run& run, bool training) {
     data.only_first = training && opt.overfit ? (uint64_t)run.B * run.grad_accum * run.comm.world : 0;
     data.bos_align = opt.bos_align;
     data.repeats = training;
-    data.eot = run.has_tokenizer ? run.tokenizer.eot() : -1;
+    data.eot = end_of_text(run);
     data.vocab_size = run.config.V;
     return data;
 }

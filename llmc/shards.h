@@ -38,6 +38,16 @@ inline uint64_t count_tokens(const Shards& shards) {
     return total;
 }
 
+// Training data from several places; weights are relative to each other.
+struct Source { std::string name; Shards shards; double weight = 1; };
+using Mixture = std::vector<Source>;
+
+inline uint64_t count_tokens(const Mixture& sources) {
+    uint64_t total = 0;
+    for (const Source& source : sources) total += count_tokens(source.shards);
+    return total;
+}
+
 namespace shards_detail {
 struct Format { int32_t magic, version; int width; };
 constexpr Format FORMATS[] = {{20240520, 1, 2}, {20240801, 7, 4}};

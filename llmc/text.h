@@ -2,7 +2,11 @@
 // .jsonl each line is an object and its "text" a document. The end-of-text token is written in front of each document.
 // Bytes are kept as they are; documents of nothing but white space are left out.
 #pragma once
+#include <condition_variable>
 #include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
 #include "files.h"
 #include "json.h"
 #include "shards.h"
@@ -10,56 +14,83 @@
 
 namespace text_detail {
 constexpr std::string_view SEPARATOR = "<|endoftext|>";
-constexpr size_t BLOCK = 1 << 20;  // bytes; a longer document is cut into pieces about as long
+constexpr size_t BLOCK = 1 << 18;          // bytes; a longer document is cut into pieces about as long
+constexpr size_t LONGEST = 4 << 20;        // bytes without a place to cut: cut anyway, so that memory has a bound
+constexpr size_t LONGEST_LINE = 64 << 20;  // bytes of a .jsonl line
+constexpr size_t BATCH = 8 << 20;          // bytes: work for all cores, little memory
 
 inline bool ends_with(std::string_view s, std::string_view end) {
     return s.size() >= end.size() && s.substr(s.size() - end.size()) == end;
 }
-inline bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+inline bool is_jsonl(const std::string& path) { return ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz"); }
 inline bool is_blank(std::string_view s) { return s.find_first_not_of(" \t\r\n\v\f") == s.npos; }
-
-// Where a long text can be cut so that both parts have the tokens of the whole: between a letter and a single space with
-// a letter behind it, which every split pattern takes apart. 0: nowhere.
-inline size_t safe_cut(std::string_view s) {
-    for (size_t i = s.size(); i-- > 2;)
-        if (s[i - 1] == ' ' && is_letter(s[i]) && is_letter(s[i - 2])) return i - 1;
-    return 0;
+inline size_t start_of_character(std::string_view s, size_t at) {
+    size_t i = at;
+    while (i > 0 && at - i < 3 && (s[i] & 0xC0) == 0x80) i--;
+    return i;
 }
 
-struct Piece { std::string text; bool starts_document; };
+// The last place where a text can be cut so that both parts have the tokens of the whole: behind a letter or a number and
+// in front of white space or a symbol. No split pattern has a piece that goes on there, except with an apostrophe, and none
+// looks back. The last 3 bytes may be half a character. 0: nowhere.
+inline size_t safe_cut(std::string_view s) {
+    constexpr unsigned WORD = 1 << U_UPPER | 1 << U_LOWER | 1 << U_LETTER | 1 << U_NUMBER, NO_WORD = 1 << U_SPACE | 1 << U_OTHER;
+    const unsigned char *begin = (const unsigned char*)s.data(), *end = begin + s.size();
+    const uint8_t* classes = unicode_classes();
+    for (size_t i = s.size() < 4 ? 0 : s.size() - 4; i > 0; i--) {
+        if (s[i] == '\'' || (s[i] & 0xC0) == 0x80 || !(NO_WORD >> classes[decode_utf8(begin + i, end).code] & 1)) continue;
+        size_t before = start_of_character(s, i - 1);
+        Character c = decode_utf8(begin + before, begin + i);
+        if (before + c.bytes == i && WORD >> classes[c.code] & 1) return i;
+    }
+    return 0;
+}
+// How much of a document to take at once.
+inline size_t part_length(std::string_view s) {
+    for (size_t n = BLOCK; n < s.size(); n *= 2) {
+        if (size_t cut = safe_cut(s.substr(0, n))) return cut;
+        if (n >= LONGEST) return start_of_character(s, n);
+    }
+    return s.size();
+}
 
-// Reads a file in blocks and hands out pieces of documents; `piece(text, starts_document)`. What ends with .gz is read
-// through the command gzip.
+// A part of a document; or a line of a .jsonl that is still to be parsed, which whoever works on it does, all cores at once.
+struct Piece { std::string text; bool starts_document; int line = 0; };
+struct TextBatch { std::vector<Piece> pieces; uint64_t read = 0; };  // read: bytes of the file so far, compressed ones if it is
+
+// Reads a file in blocks and hands out pieces of documents. What ends with .gz is read through the command gzip, which
+// shares our file offset: it says how far it has come.
 class DocumentReader {
-    const std::string& path_;
+    int fd_;
     FILE* file_;
     bool compressed_;
-    std::string buffer_;
+    std::string buffer_, error_;
 
     bool read_more(size_t bytes) {
         size_t before = buffer_.size();
         buffer_.resize(before + bytes);
         size_t n = fread(buffer_.data() + before, 1, bytes, file_);
-        if (ferror(file_)) die("%s: cannot read: %s", path_.c_str(), strerror(errno));
+        if (ferror(file_)) error_ = format("cannot read: %s", strerror(errno));
         buffer_.resize(before + n);
-        if (n == 0 && compressed_) CHECK(pclose(std::exchange(file_, nullptr)) == 0, "%s: gzip cannot read it", path_.c_str());
-        return n > 0;
-    }
-    static FILE* open_compressed(const std::string& path) {
-        std::string quoted;
-        for (char c : path) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
-        return popen(("gzip -dc < '" + quoted + "'").c_str(), "r");
+        if (n == 0 && compressed_ && pclose(std::exchange(file_, nullptr)) != 0 && error_.empty()) error_ = "gzip cannot read it: damaged or cut short?";
+        return n > 0 && error_.empty();
     }
 
   public:
-    explicit DocumentReader(const std::string& path) : path_(path), compressed_(ends_with(path, ".gz")) {
-        close(shards_detail::open_file(path));  // says why if it cannot be read
-        file_ = compressed_ ? open_compressed(path) : fopen(path.c_str(), "rb");
+    explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")) {
+        fd_ = open(path.c_str(), O_RDONLY);  // gzip inherits it
+        CHECK(fd_ >= 0, "%s: cannot open: %s", path.c_str(), strerror(errno));
+        file_ = compressed_ ? popen(format("gzip -dc <&%d 2>/dev/null", fd_).c_str(), "r") : fdopen(fd_, "rb");
         CHECK(file_, "%s: cannot open: %s", path.c_str(), strerror(errno));
     }
     DocumentReader(const DocumentReader&) = delete;
     DocumentReader& operator=(const DocumentReader&) = delete;
-    ~DocumentReader() { if (file_) compressed_ ? pclose(file_) : fclose(file_); }
+    ~DocumentReader() {
+        if (file_) compressed_ ? pclose(file_) : fclose(file_);
+        if (compressed_) close(fd_);
+    }
+    const std::string& error() const { return error_; }
+    uint64_t offset() const { return (uint64_t)std::max<off_t>(lseek(fd_, 0, SEEK_CUR), 0); }
 
     void documents(const std::function<void(std::string_view, bool)>& piece) {
         bool at_start = true, more = true;
@@ -67,6 +98,7 @@ class DocumentReader {
         while (more) {
             buffer_.erase(0, begin), searched -= begin, begin = 0;
             more = read_more(wanted);
+            if (!error_.empty()) return;
             auto hand_out = [&](size_t end) {
                 std::string_view text(buffer_.data() + begin, end - begin);
                 if (!text.empty() && !(at_start && is_blank(text))) piece(text, at_start), at_start = false;
@@ -78,7 +110,9 @@ class DocumentReader {
             if (!more) { hand_out(buffer_.size()); break; }
             // a separator may lie across the end of the block
             searched = std::max(begin, buffer_.size() - std::min(buffer_.size(), SEPARATOR.size() - 1));
-            size_t cut = safe_cut(std::string_view(buffer_).substr(begin));
+            std::string_view rest = std::string_view(buffer_).substr(begin);
+            size_t cut = safe_cut(rest);
+            if (!cut && rest.size() > LONGEST) cut = start_of_character(rest, rest.size() - SEPARATOR.size());
             if (cut) hand_out(begin + cut), begin += cut;
             searched = std::max(searched, begin);
             wanted = std::max(BLOCK, buffer_.size() - begin);  // nowhere to cut: double, so that the work stays linear
@@ -90,13 +124,15 @@ class DocumentReader {
         for (bool more = true; more;) {
             buffer_.erase(0, begin), searched -= begin, begin = 0;
             more = read_more(wanted);
+            if (!error_.empty()) return;
             for (size_t at; (at = buffer_.find('\n', searched)) != buffer_.npos;) {
                 line(std::string_view(buffer_).substr(begin, at - begin));
                 begin = searched = at + 1;
             }
             if (!more && begin < buffer_.size()) line(std::string_view(buffer_).substr(begin));
             searched = buffer_.size();
-            wanted = std::max(BLOCK, buffer_.size() - begin);
+            wanted = std::max(BLOCK, std::min(buffer_.size() - begin, LONGEST_LINE));
+            if (buffer_.size() - begin > LONGEST_LINE) { line(std::string_view(buffer_).substr(begin)); return; }
         }
     }
 };
@@ -125,34 +161,87 @@ inline uint64_t fingerprint(const std::string& path) {
     return hash.digest();
 }
 
-// Hands out the documents of a text file, long ones in several pieces, each as use(text, starts_document); pieces come in
-// batches so that the caller can work on them in parallel. Returns the error, or "".
-inline std::string each_batch(const std::string& path, const std::function<void(const std::vector<Piece>&)>& use) {
-    constexpr size_t BATCH = 16 << 20;  // bytes: work for all cores, little memory
-    std::vector<Piece> batch;
-    size_t bytes = 0;
-    auto add = [&](std::string_view text, bool starts_document) {
-        batch.push_back({std::string(text), starts_document});
-        bytes += text.size() + sizeof(Piece);
-        if (bytes >= BATCH) use(batch), batch.clear(), bytes = 0;
-    };
-    DocumentReader reader(path);
+// Hands out the documents of a text file in batches, the next of which is read meanwhile. The same file gives the same
+// batches. Returns the error, or "".
+inline std::string each_batch(const std::string& path, const std::function<void(TextBatch&)>& use) {
+    std::mutex mutex;
+    std::condition_variable changed;
+    std::optional<TextBatch> waiting;
+    bool ended = false;
     std::string error;
-    if (ends_with(path, ".jsonl") || ends_with(path, ".jsonl.gz")) {
+    std::thread thread([&] {
+        DocumentReader reader(path);
+        TextBatch batch;
+        size_t bytes = 0;
+        auto hand_over = [&] {
+            std::unique_lock<std::mutex> lock(mutex);
+            changed.wait(lock, [&] { return !waiting; });
+            batch.read = reader.offset();
+            waiting = std::exchange(batch, {}), bytes = 0;
+            changed.notify_all();
+        };
+        auto add = [&](std::string_view text, bool starts_document, int line) {
+            batch.pieces.push_back({std::string(text), starts_document, line});
+            bytes += text.size() + sizeof(Piece);
+            if (bytes >= BATCH) hand_over();
+        };
         int number = 0;
-        reader.lines([&](std::string_view line) {
-            number++;
-            if (!error.empty() || is_blank(line)) return;
-            Json document;
-            error = json_try_parse(document, line, number);
-            const Json* text = document.find("text");
-            if (error.empty() && (!text || text->type != Json::STRING))
-                error = format("line %d: expected an object with a \"text\" that is a string", number);
-            if (error.empty() && !is_blank(text->text)) add(text->text, true);
-        });
-    } else reader.documents(add);
-    if (error.empty()) use(batch);
+        if (is_jsonl(path)) reader.lines([&](std::string_view line) { number++; if (!is_blank(line)) add(line, true, number); });
+        else reader.documents([&](std::string_view text, bool starts_document) { add(text, starts_document, 0); });
+        hand_over();
+        std::lock_guard<std::mutex> lock(mutex);
+        error = reader.error(), ended = true;
+        changed.notify_all();
+    });
+    for (;;) {
+        std::unique_lock<std::mutex> lock(mutex);
+        changed.wait(lock, [&] { return waiting || ended; });
+        if (!waiting) break;
+        TextBatch batch = std::move(*waiting);
+        waiting.reset();
+        changed.notify_all();
+        lock.unlock();
+        use(batch);
+    }
+    thread.join();
     return error.empty() ? "" : path + ": " + error;
+}
+
+// The text of a line of a .jsonl takes its place. Returns the error, or "".
+inline std::string parse_line(Piece& piece) {
+    if (piece.text.size() > LONGEST_LINE) return format("line %d: longer than %zu bytes, which no document should be", piece.line, LONGEST_LINE);
+    Json document;
+    std::string error = json_try_parse(document, piece.text, piece.line);
+    const Json* text = document.find("text");
+    if (error.empty() && (!text || text->type != Json::STRING)) error = format("line %d: expected an object with a \"text\" that is a string", piece.line);
+    if (error.empty()) piece.text = is_blank(text->text) ? "" : text->text;
+    return error;
+}
+
+// work(text, i) on the text of each piece, all cores at once; not on documents of nothing but white space. Returns the error
+// of the first line that has one, or "".
+inline std::string each_text(TextBatch& batch, const std::function<void(std::string_view, size_t)>& work) {
+    std::string error;
+    int bad_line = INT_MAX;
+    #pragma omp parallel for schedule(dynamic, 4) if (batch.pieces.size() > 4)
+    for (size_t i = 0; i < batch.pieces.size(); i++) {
+        Piece& piece = batch.pieces[i];
+        std::string wrong = piece.line ? parse_line(piece) : "";
+        if (wrong.empty() && !piece.text.empty()) work(piece.text, i);
+        #pragma omp critical
+        if (!wrong.empty() && piece.line < bad_line) error = wrong, bad_line = piece.line;
+    }
+    return error;
+}
+
+// tokens[i]: of piece i, the end-of-text token in front of each document
+inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, std::vector<std::vector<int>>& tokens) {
+    tokens.resize(std::max(tokens.size(), batch.pieces.size()));
+    for (std::vector<int>& t : tokens) t.clear();
+    return each_text(batch, [&](std::string_view text, size_t i) {
+        if (batch.pieces[i].starts_document) tokens[i].push_back(tokenizer.eot());
+        for (size_t n; !text.empty(); text.remove_prefix(n)) tokenizer.encode(text.substr(0, n = part_length(text)), tokens[i]);
+    });
 }
 }
 
@@ -175,15 +264,9 @@ inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& t
     make_folders(cache);
     ShardWriter writer(shard, tokenizer.vocab_size());
     std::vector<std::vector<int>> tokens;
-    std::string error = each_batch(path, [&](const std::vector<Piece>& batch) {
-        tokens.resize(std::max(tokens.size(), batch.size()));
-        #pragma omp parallel for schedule(dynamic) if (batch.size() > 1)
-        for (size_t i = 0; i < batch.size(); i++) {
-            tokens[i].clear();
-            if (batch[i].starts_document) tokens[i].push_back(tokenizer.eot());
-            tokenizer.encode(batch[i].text, tokens[i], false);
-        }
-        for (size_t i = 0; i < batch.size(); i++) writer.add(tokens[i].data(), tokens[i].size());
+    std::string error = each_batch(path, [&](TextBatch& batch) {
+        if (std::string wrong = encode_batch(batch, tokenizer, tokens); !wrong.empty()) writer.fail(path + ": " + wrong);
+        for (const std::vector<int>& t : tokens) writer.add(t.data(), t.size());
     });
     if (!error.empty()) writer.fail(error);
     if (writer.count() == 0) writer.fail(path + ": no text in it");
@@ -191,26 +274,67 @@ inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& t
     return shard;
 }
 
-// Learns a tokenizer from the text files that a pattern names.
-inline Tokenizer train_tokenizer(const std::string& pattern, int vocab_size, SplitPattern split = SplitPattern::GPT2) {
+// Learns a tokenizer from text files.
+inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int vocab_size, SplitPattern split = SplitPattern::GPT2) {
     using namespace text_detail;
-    PieceCounts all;
-    for (const std::string& path : list_files(pattern)) {
+    std::mutex mutex;
+    std::unordered_map<std::thread::id, PieceCounts> counts;  // of each thread
+    for (const std::string& path : paths) {
         CHECK(is_text_file(path), "%s: a tokenizer is learnt from .txt and .jsonl files", path.c_str());
-        std::string error = each_batch(path, [&](const std::vector<Piece>& batch) {
-            #pragma omp parallel if (batch.size() > 1)
-            {
-                PieceCounts mine;
-                #pragma omp for schedule(dynamic)
-                for (size_t i = 0; i < batch.size(); i++) mine.add_text(batch[i].text, split);
-                #pragma omp critical
-                all.add_all(mine);
-            }
+        std::string error = each_batch(path, [&](TextBatch& batch) {
+            std::string wrong = each_text(batch, [&](std::string_view text, size_t) {
+                mutex.lock();
+                PieceCounts& mine = counts[std::this_thread::get_id()];
+                mutex.unlock();
+                mine.add_text(text, split);
+            });
+            CHECK(wrong.empty(), "%s: %s", path.c_str(), wrong.c_str());
         });
         CHECK(error.empty(), "%s", error.c_str());
     }
+    PieceCounts all;
+    for (auto& [thread, mine] : counts) all.add_all(mine), mine = {};
     return Tokenizer::train(all, vocab_size, split);
 }
+
+// a:0.7,b:0.3 names sources with weights; anything else is one source. A comma inside {} belongs to a pattern.
+struct SourceName { std::string pattern; double weight; };
+inline std::vector<SourceName> parse_sources(const std::string& text) {
+    std::vector<SourceName> sources;
+    size_t weighted = 0;
+    int depth = 0;
+    for (size_t begin = 0, at = 0; at <= text.size(); at++) {
+        if (at < text.size() && text[at] == '{') depth++;
+        if (at < text.size() && text[at] == '}') depth--;
+        if (at < text.size() && (text[at] != ',' || depth > 0)) continue;
+        std::string part = text.substr(begin, at - begin);
+        begin = at + 1;
+        size_t colon = part.rfind(':');
+        char* end = nullptr;
+        double weight = colon == part.npos || colon + 1 == part.size() ? NAN : strtod(part.c_str() + colon + 1, &end);
+        bool has_weight = end && !*end;
+        if (has_weight && !(weight > 0 && std::isfinite(weight)))
+            die_with(EXIT_USAGE, "--train-data: '%s' given, the weight behind the colon must be a number above 0", part.c_str());
+        sources.push_back(has_weight ? SourceName{part.substr(0, colon), weight} : SourceName{part, 1});
+        weighted += has_weight;
+    }
+    struct stat info;
+    if (weighted == 0 || stat(text.c_str(), &info) == 0) return {{text, 1}};
+    if (weighted < sources.size()) die_with(EXIT_USAGE, "--train-data: '%s' given, must have a weight for each source or for none, as a:0.7,b:0.3", text.c_str());
+    double all = 0;
+    for (const SourceName& source : sources) all += source.weight;
+    for (const SourceName& source : sources)
+        if (source.weight * 65536 < all) die_with(EXIT_USAGE, "--train-data: %s: the weight %g is less than 1/65536 of all weights, %g", source.pattern.c_str(), source.weight, all);
+    return sources;
+}
+// All files of all sources.
+inline std::vector<std::string> list_source_files(const std::string& text) {
+    std::vector<std::string> paths;
+    for (const SourceName& source : parse_sources(text))
+        for (const std::string& path : list_files(source.pattern)) paths.push_back(path);
+    return paths;
+}
+inline bool names_text(const std::string& text) { return is_text_file(list_source_files(text)[0]); }
 
 // What -i and -j name: shards, text files, or a pattern for either. Text goes through the cache.
 inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache) {

@@ -85,7 +85,7 @@ TEST(same_options_same_bits) {
 // A run of 10 steps; and one that is ended after 4 and 7 and resumed: the same weights, state and logs.
 TEST(resume_is_the_undisturbed_run) {
     prepare();
-    for (const char* options : {"", "--precision bf16 --recompute 2 -d 128 -sl 3", "--precision bf16 -w 0 --bos-align 1"}) {
+    for (const char* options : {"", "--precision bf16 --recompute 2 -d 128 -sl 3", "--precision bf16 -w 0 --bos-align 1", "--doc-mask 1"}) {
         std::string common = format("%s -n 1 -s 3 -g 8 ", options);
         run_small("a", common + "-x 10");
         // ended by -x would change the schedule; ended by removing what came later is what a crash does
@@ -180,6 +180,25 @@ TEST(accumulation_and_jsonl) {
     EXPECT(o.code == 0 && has(o.output, "4 micro-batches") && has(o.output, "step 3/3"));
 }
 
+TEST(documents_and_mixtures) {
+    prepare();
+    std::string other;
+    for (int i = 0; i < 300; i++) other += format("%d and %d make %d.<|endoftext|>", i, i, 2 * i);
+    write_file_atomically(SCRATCH + "/sums.txt", other);
+    run_small("plain", "-x 2 -n 2 -t 256"), run_small("masked", "-x 2 -n 2 -t 256 --doc-mask 1");  // at the start the loss hardly shows it
+    EXPECT(contents("plain/step_00000002/model.safetensors") != contents("masked/step_00000002/model.safetensors"));
+    auto mixed = [](const std::string& out, const std::string& rest) {
+        return run_command(format("%s -i '%s/text.txt:0.75,%s/sums.txt:0.25' -o %s/%s -e d1 -b 2 -t 32 -v 0 -s 0 --threads 1 %s", TRAINER, SCRATCH.c_str(),
+                                  SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str()));
+    };
+    EXPECT_EQ(mixed("mix", "-x 8 -n 4 --doc-mask 1").code, 0);
+    EXPECT_EQ(mixed("again", "-x 8 -n 4 --doc-mask 1").code, 0);
+    remove_tree(SCRATCH + "/again/step_00000008");
+    EXPECT_EQ(mixed("again", "-x 8 -n 4 --doc-mask 1 -y 1").code, 0);
+    EXPECT(contents("mix/step_00000008/model.safetensors") == contents("again/step_00000008/model.safetensors"));
+    EXPECT_EQ(mixed("bpe", "-x 1 -n 0 --tokenizer bpe:300").code, 0);
+}
+
 TEST(plan) {
     Outcome o = run_command(format("%s --plan H100 -e d12 -b 64 -t 1024 -d 524288 -pn 8 -z 1 -x 19560 --precision bf16", TRAINER));
     EXPECT_EQ(o.code, 0);
@@ -261,6 +280,11 @@ TEST(mistakes_are_one_line) {
              {"--init-std 0", 2, "--init-std: '0' given, must be a number in >0..1"},
              {"TEXT -t 2000", 2, "--seq: 2000 given, the model's context is 1024"},
              {"TEXT -b 4 -t 32 -d 100", 2, "--total-batch: 100 given, must be a multiple"},
+             {"-i SCRATCH/text.txt:0.5,SCRATCH/short.txt", 2, "must have a weight for each source or for none"},
+             {"-i SCRATCH/text.txt:0.5,SCRATCH/short.txt:0", 2, "short.txt:0' given, the weight behind the colon must be a number above 0"},
+             {"-i SCRATCH/text.txt:1,SCRATCH/text.txt:1e-9", 2, "text.txt: the weight 1e-09 is less than 1/65536"},
+             {"-i SCRATCH/text.txt:1,SCRATCH/absent.txt:1", 1, "absent.txt: no such file"},
+             {"--doc-mask 2", 2, "--doc-mask: '2' given"},
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
              {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},

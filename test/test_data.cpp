@@ -179,6 +179,54 @@ TEST(seek_continues_and_slots_do_not_matter) {
     EXPECT(std::equal(again.begin(), again.end(), all.begin() + 2));
 }
 
+// Of every 65536 rows each source has its share to the row, in an order without a pattern, and each source's rows come in the
+// order, and as often, as they would alone.
+TEST(mixtures) {
+    Shards a = {open_shard(write_shard("mix_a.bin", numbers(0, 7 * 90 + 1)))}, b = {open_shard(write_shard("mix_b.bin", numbers(10000, 7 * 40 + 1)))},
+           c = {open_shard(write_shard("mix_c.bin", numbers(20000, 7 * 11 + 1)))};
+    Mixture mixture = {{"a", a, 7}, {"b", b, 2}, {"c", c, 1}};
+    SourceOrder order(mixture, 3);
+    std::map<size_t, std::set<uint64_t>> seen;
+    int switches = 0;
+    for (uint64_t p = 0; p < 65536; p++) {
+        SourceOrder::Place place = order[p];
+        seen[place.source].insert(place.row);
+        switches += place.source != order[p + 1].source;
+    }
+    EXPECT_EQ(seen[0].size(), (size_t)45875);  // 0.7 * 65536 = 45875.2, 0.2 * 65536 = 13107.2
+    EXPECT_EQ(seen[1].size(), (size_t)13107);
+    EXPECT_EQ(seen[2].size(), (size_t)6554);
+    for (auto& [source, rows] : seen) EXPECT(*rows.rbegin() == rows.size() - 1);  // each once
+    EXPECT(std::abs(switches - 0.46 * 65536) < 600);  // 1 - 0.49 - 0.04 - 0.01: a change has this chance, 128 is a deviation
+    uint64_t far = ((uint64_t)1 << 40) + 5;           // any position, without those before
+    EXPECT(order[far].row < (far / 65536 + 1) * 45875);
+
+    DataOptions o{.B = 2, .T = 7, .seed = 4, .shuffle = true};
+    auto run = [&](uint64_t from, int batches, const DataOptions& options) {
+        std::vector<int> slots = slots_for(options, 2);
+        DataLoader loader(mixture, options, slots.data(), 2);
+        loader.seek(from);
+        EXPECT_EQ(loader.rows(), (uint64_t)141);
+        return load(loader, batches, options).firsts;
+    };
+    std::vector<int> all = run(0, 100, o), rest = run(60, 70, o);
+    EXPECT(std::equal(rest.begin(), rest.end(), all.begin() + 60));
+    DataOptions half = o;
+    half.B = 1, half.world = 2, half.rank = 1;
+    std::vector<int> second = run(0, 100, half);
+    for (size_t i = 0; i < 100; i++) EXPECT_EQ(second[i], all[2 * i + 1]);
+    int in_a = 0;
+    for (int first : all) in_a += first < 10000;
+    EXPECT(in_a > 110 && in_a < 170);  // 140 +- 6.5
+    EXPECT_DIES("tiny: the weight 1e-06 is less than 1/65536", SourceOrder({{"a", a, 1}, {"tiny", b, 1e-6}}, 1));
+
+    std::vector<SourceName> names = parse_sources("x/{a,b}*.bin:0.7,y:1e1");
+    EXPECT(names.size() == 2 && names[0].pattern == "x/{a,b}*.bin" && names[0].weight == 0.7 && names[1].weight == 10);
+    EXPECT(parse_sources("x,y").size() == 1 && parse_sources("x:y").size() == 1 && parse_sources("a:2")[0].pattern == "a");
+    EXPECT_DIES("must have a weight for each", parse_sources("a:1,b"));
+    EXPECT_DIES("must be a number above 0", parse_sources("a:1,b:-1"));
+}
+
 TEST(only_first_rows_over_and_over) {
     DataOptions o{.B = 2, .T = 7, .only_first = 4};
     EXPECT(firsts(two_shards(7), o, 4) == (std::vector<int>{0, 7, 14, 21, 0, 7, 14, 21}));
@@ -457,6 +505,48 @@ TEST(txt_longer_than_a_block) {
     EXPECT(tokenised("words.txt", words, tokenizer) == expected);
 }
 
+// Every cut that is called safe keeps the tokens, in every pattern and in text of any kind.
+TEST(safe_cuts) {
+    const char* parts[] = {"word", " ", "  ", "\n", "'", "'s", "'S", "12", "!", "\xe4\xbd\xa0", "\xe3\x80\x82", "\xcc\x81", "A", "aB", "\xc5\xbf", "\xff", "\t", "/", "\xd9\xa1"};
+    for (SplitPattern pattern : {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K}) {
+        int cuts = 0;
+        for (uint32_t trial = 0; trial < 3000; trial++) {
+            std::string text, joined;
+            for (uint32_t i = 0; i < 14; i++) text += parts[philox(5, RNG_TEST, trial, i).x[0] % (sizeof parts / sizeof *parts)];
+            size_t seen = text.size() * 2 / 3, cut = text_detail::safe_cut(std::string_view(text).substr(0, seen));
+            if (!cut) continue;
+            cuts++;
+            auto pieces = [&](std::string_view s) {
+                std::string out;
+                std::string_view piece;
+                for (Splitter splitter(pattern, s); splitter.next(piece);) out += std::string(piece) + "|";
+                return out;
+            };
+            std::string_view whole = text;
+            if (pieces(whole.substr(0, cut)) + pieces(whole.substr(cut)) != pieces(whole)) FAIL("%s cut at %zu", json_quote(text).c_str(), cut);
+        }
+        EXPECT(cuts > 1500);
+    }
+    EXPECT_EQ(text_detail::part_length(std::string(text_detail::BLOCK, 'x')), text_detail::BLOCK);
+    EXPECT_EQ(text_detail::part_length(std::string(9 << 20, 'x')), text_detail::LONGEST);
+    std::string three;  // a character of three bytes is not cut through
+    while (three.size() < (5 << 20)) three += "\xe4\xbd\xa0";
+    EXPECT(text_detail::part_length(three) % 3 == 0);
+}
+
+TEST(compressed_text) {
+    std::string text = write_text("z.jsonl", "{\"text\": \"one\"}\n{\"text\": \"two\"}\n"), name = folder() + "/it's a \"name\" $HOME.jsonl.gz";
+    rename_file(text, folder() + "/z2.jsonl");
+    FILE* pipe = popen(("gzip -c < " + folder() + "/z2.jsonl > " + folder() + "/z.gz").c_str(), "r");
+    if (pclose(pipe)) SKIP("there is no gzip");
+    rename_file(folder() + "/z.gz", name);
+    EXPECT(read_shard(tokenize_to_cache(name, Tokenizer::bytes(), folder() + "/cache")) == with_ends({"one", "two"}));
+    std::string bytes = read_file(name);
+    write_text("cut.jsonl.gz", bytes.substr(0, bytes.size() - 9));
+    EXPECT_DIES("cut.jsonl.gz: gzip cannot read it", tokenize_to_cache(folder() + "/cut.jsonl.gz", Tokenizer::bytes(), folder() + "/cache"));
+    for (const std::string& n : list_folder(folder() + "/cache")) EXPECT(n.find(".tmp") == n.npos);
+}
+
 TEST(jsonl_documents) {
     std::string lines = "{\"text\": \"caf\\u00e9 \\ud83d\\ude00\\n\\\"q\\\"\", \"id\": 1}\r\n"
                         "\n"
@@ -496,8 +586,21 @@ TEST(data_from_any_kind_of_file) {
 
 // ---- the tokenize command ------------------------------------------------------------------------------------------
 
+namespace {
+const std::string TOKENIZE = TOKENIZE_PROGRAM;
+bool same_folders(const std::string& a, const std::string& b) {
+    if (list_folder(a) != list_folder(b) || list_folder(a).empty()) return false;
+    for (const std::string& name : list_folder(a)) if (read_file(a + "/" + name) != read_file(b + "/" + name)) return false;
+    return true;
+}
+std::string replaced_once(std::string text, const std::string& from, const std::string& to) {
+    size_t at = text.find(from);
+    return at == text.npos ? text : text.replace(at, from.size(), to);
+}
+}
+
 TEST(tokenize_command) {
-    if (access("./tokenize", X_OK)) SKIP("./tokenize is not built");
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
     std::string dir = folder() + "/set", in = " -i " + folder() + "/one.txt '" + folder() + "/t*o.jsonl'";
     std::string one, two;
     for (int i = 0; i < 300; i++) {
@@ -505,7 +608,7 @@ TEST(tokenize_command) {
         two += "{\"text\": \"line " + std::to_string(i) + "\"}\n";
     }
     write_text("one.txt", one), write_text("two.jsonl", two);
-    Outcome made = run_command("./tokenize" + in + " --val 10% --shard-tokens 1K -o " + dir + " 2>&1");
+    Outcome made = run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir + " 2>&1");
     EXPECT_EQ(made.code, 0);
     EXPECT(made.output.find("600 documents") != std::string::npos);
     // each document is in one shard, whole; the order within train and within val is that of the files
@@ -531,25 +634,126 @@ TEST(tokenize_command) {
     EXPECT(in_train + in_val == 600 && at_train == train.size() && at_val == val.size());
     EXPECT(in_val > 35 && in_val < 90);  // 60 +- 7.3: more than three standard deviations on both sides
 
-    // stopped after each shard and started again: the same files
-    std::string again = folder() + "/set2", full = folder() + "/set3";
-    Json state = json_parse(read_file(dir + "/dataset.json"), "dataset.json");
-    EXPECT(list_files(dir + "/train_*.bin").size() > 5);
-    std::string command = "./tokenize" + in + " --val 10% --shard-tokens 1K -o " + again + " 2>&1";
-    for (int size_limit = 8; size_limit <= 12; size_limit += 4)  // a shard of 1000 tokens takes 6 blocks of 512 bytes
-        run_command("ulimit -f 4; " + command);
-    EXPECT_EQ(run_command(command).code, 0);
-    for (const std::string& name : list_folder(dir)) EXPECT(read_file(dir + "/" + name) == read_file(again + "/" + name));
-    EXPECT(list_folder(dir) == list_folder(again));
+    // the same again, with one thread: the same files
+    EXPECT_EQ(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K --threads 1 -o " + dir + "2 2>&1").code, 0);
+    EXPECT(same_folders(dir, dir + "2"));
+    EXPECT(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir).output.find("done already") != std::string::npos);
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder()).output.find("a shard of something else") != std::string::npos);
+    Shards shards = open_data(dir + "/train_*.bin", Tokenizer::bytes(), dir);
+    EXPECT_EQ(count_tokens(shards), train.size());
+    EXPECT(Tokenizer::load(dir + "/tokenizer.json").fingerprint() == Tokenizer::bytes().fingerprint());
+}
 
-    EXPECT(run_command("./tokenize -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
-    EXPECT_EQ(run_command("./tokenize -i " + folder() + "/one.txt").code, 2);
-    EXPECT_EQ(run_command("./tokenize -i " + folder() + "/one.txt -o " + full + " --val 2").code, 2);
+// Killed again and again, and started again each time: the bytes of the undisturbed run. Between two notes of the position
+// lies a file here; documents go on from one batch to the next and are spread over train and val.
+TEST(tokenize_goes_on_after_a_kill) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string dir = folder() + "/kill", long_one;
+    make_folders(dir);
+    for (int i = 0; i < 40; i++) {
+        std::string text;
+        for (int d = 0; d < 50; d++) text += format("document %d of file %d<|endoftext|>", d, i);
+        write_text(format("kill/%02d.txt", i), text);
+    }
+    while (long_one.size() < (20 << 20)) long_one += "one document of several batches " + std::to_string(long_one.size());
+    write_text("kill/20.txt", "a first one<|endoftext|>" + long_one + "<|endoftext|>and a last");
+    std::string command = TOKENIZE + " -i '" + dir + "/*.txt' --val 50% --shard-tokens 5K --save-every 0 -o " + dir;
+    EXPECT_EQ(run_command(command + "/whole").code, 0);
+    int killed = 0;
+    for (int i = 0; i < 200; i++) {
+        Outcome o = run_command(format("timeout -s KILL 0.%02d ", 2 + i % 17) + command + "/parts 2>&1");
+        killed += o.code != 0;
+        if (o.code == 0) break;
+    }
+    EXPECT(killed > 0);
+    EXPECT(run_command(command + "/parts").code == 0 && same_folders(dir + "/whole", dir + "/parts"));
+    // a limit on the size of files stands for a full disk: the error names the file, and the work goes on afterwards
+    Outcome full = run_command("ulimit -f 20; " + command + "/full 2>&1");
+    EXPECT(full.code == 1 && full.output.find("cannot write") != std::string::npos);
+    EXPECT(run_command(command + "/full").code == 0 && same_folders(dir + "/whole", dir + "/full"));
+    // the position, damaged by hand
+    Outcome o = run_command("timeout -s KILL 0.05 " + command + "/bad 2>&1");
+    if (o.code != 0 && !access((dir + "/bad/dataset.part.json").c_str(), F_OK)) {
+        write_text("kill/bad/dataset.part.json", "{\"made_from\": ");
+        EXPECT(run_command(command + "/bad").output.find("dataset.part.json: line 1") != std::string::npos);
+    }
+}
+
+TEST(tokenize_mistakes_are_one_line) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string out = folder() + "/mistake";
+    write_text("one.txt", "text");
     write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
-    Outcome bad = run_command("./tokenize -i " + folder() + "/bad.jsonl -o " + full);
-    EXPECT(bad.code == 1 && bad.output.find("bad.jsonl: line 2") != std::string::npos);
-    EXPECT(list_folder(full).empty());
+    write_text("bad.jsonl.gz", "certainly not compressed");
+    write_text("blank.txt", " \n<|endoftext|>\n");
+    write_text("no_eot.json", replaced_once(Tokenizer::bytes().to_json(), "<|endoftext|>", "<|other|>"));
+    struct Mistake { const char* options; int code; const char* says; };
+    for (Mistake m : {
+             Mistake{"", 2, "--input: missing"},
+             {"-i", 2, "-i: names of text files must follow"},
+             {"-i IN/one.txt", 2, "--out: missing"},
+             {"-i IN/one.txt -o OUT --val 2", 2, "--val: '2' given, must be from 0 to below 1"},
+             {"-i IN/one.txt -o OUT --val 1%%", 2, "--val: '1%%' given"},
+             {"-i IN/one.txt -o OUT --val nan", 2, "--val: 'nan' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 0", 2, "--shard-tokens: '0' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 1.5", 2, "--shard-tokens: '1.5' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 1X", 2, "--shard-tokens: '1X' given"},
+             {"-i IN/one.txt -o OUT --what 1", 2, "--what: unknown option"},
+             {"-i IN/one.txt -o", 2, "-o: a value must follow"},
+             {"--train 256 -i IN/one.txt -o OUT", 2, "--train: '256' given"},
+             {"--train 300 -i IN/one.txt -o OUT --pattern gpt5", 2, "--pattern: 'gpt5' given, must be one of gpt2, llama3, cl100k, o200k"},
+             {"-i IN/absent*.txt -o OUT", 1, "absent*.txt: no such file"},
+             {"-i IN/good.bin -o OUT", 1, "good.bin: must be named .txt"},
+             {"-i IN/blank.txt -o OUT", 1, "blank.txt: no text in it"},
+             {"-i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2: expected an object with a \"text\""},
+             {"-i IN/bad.jsonl.gz -o OUT", 1, "bad.jsonl.gz: gzip cannot read it"},
+             {"-i IN/one.txt -o OUT --tokenizer IN/absent", 1, "absent"},
+             {"-i IN/one.txt -o OUT --tokenizer IN/no_eot.json", 1, "no end-of-text token"},
+             {"--train 300 -i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2"},
+             {"-i IN/one.txt -o IN/one.txt", 1, "one.txt"},
+         }) {
+        std::string options = m.options;
+        for (size_t at; (at = options.find("IN/")) != options.npos;) options.replace(at, 2, folder());
+        for (size_t at; (at = options.find("OUT")) != options.npos;) options.replace(at, 3, out);
+        Outcome o = run_command(TOKENIZE + " " + options + " 2>&1");
+        if (o.code != m.code || o.output.find(m.says) == o.output.npos || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
+        EXPECT(list_folder(out).empty());
+    }
+    EXPECT(run_command(TOKENIZE + " --help").code == 0);
+}
 
-    EXPECT_EQ(run_command("./tokenize --train 300 -i " + folder() + "/one.txt -o " + folder() + "/learnt.json").code, 0);
-    EXPECT_EQ(Tokenizer::load(folder() + "/learnt.json").vocab_size(), 300);
+TEST(tokenize_learns) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string text;
+    for (int i = 0; i < 3000; i++) text += format("the number %d isn't the number %d\n", i * i, i);
+    write_text("learn.txt", text);
+    for (const char* pattern : {"gpt2", "llama3", "cl100k"}) {
+        std::string out = folder() + "/learnt.json";
+        Outcome o = run_command(TOKENIZE + " --train 400 -i " + folder() + "/learn.txt -o " + out + " --pattern " + pattern);
+        EXPECT_EQ(o.code, 0);
+        Tokenizer t = Tokenizer::load(out);
+        EXPECT_EQ(t.vocab_size(), 400);
+        EXPECT_STR(split_regex(t.pattern()), split_regex(strcmp(pattern, "gpt2") ? strcmp(pattern, "llama3") ? SplitPattern::CL100K : SplitPattern::LLAMA3 : SplitPattern::GPT2));
+    }
+    Outcome few = run_command(TOKENIZE + " --train 300 -i " + folder() + "/t.txt -o " + folder() + "/few.json");
+    EXPECT(few.code == 0 && few.output.find("fewer than 300") != few.output.npos);
+}
+
+// A text of one character, or of anything, takes memory that does not grow with it: 40 MB are five times what is in flight.
+TEST(tokenize_memory_has_a_bound) {
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("AddressSanitizer's own memory comes on top");
+#endif
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string json = folder() + "/bound.json";
+    PieceCounts counts;
+    counts.add_text(std::string(100, 'a') + " " + std::string(100, 'a'), SplitPattern::GPT2);
+    write_file_atomically(json, Tokenizer::train(counts, 262, SplitPattern::GPT2).to_json());
+    write_text("bound.txt", std::string(40 << 20, 'a'));
+    Outcome o = run_command(TOKENIZE + " -i " + folder() + "/bound.txt -o " + folder() + "/bound --tokenizer " + json + " 2>&1");
+    EXPECT_EQ(o.code, 0);
+    if (o.peak_mib > 600) FAIL("the peak was %.0f MiB", o.peak_mib);
+    remove_tree(folder() + "/bound"), unlink((folder() + "/bound.txt").c_str());
 }

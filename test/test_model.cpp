@@ -83,6 +83,27 @@ template <class F> void check_causality() {
     }
 }
 
+// Attention within documents: what another document of the row says leaves every bit of this one's logits; without the option
+// it does not. Generation reads its prompt as one text.
+template <class F> void check_documents() {
+    const int T = 24, EOT = 7;
+    auto masked = make_model<F>({.B = 2, .T = T, .mask_eot = EOT}), open = make_model<F>({.B = 2, .T = T});
+    Tokens tokens(2, T, TINY.V, 12);
+    for (int& t : tokens.inputs) if (t == EOT) t++;
+    for (size_t at : {5, 13, 14, T + 9}) tokens.inputs[at] = EOT;
+    Tokens changed = tokens;
+    for (size_t at : {1, 6, 12, T + 3}) changed.inputs[at] = (changed.inputs[at] + 9) % (TINY.V - 20) + 10;
+    const size_t V = (size_t)TINY.V;
+    std::vector<F> before = logits_of(*masked, tokens), after = logits_of(*masked, changed);
+    auto same = [&](const std::vector<F>& x, const std::vector<F>& y, size_t from, size_t to) { return !memcmp(&x[from * V], &y[from * V], (to - from) * V * sizeof(F)); };
+    EXPECT(same(before, after, 0, 1) && same(before, after, 5, 6) && same(before, after, 13, T + 3) && same(before, after, T + 9, 2 * T));
+    for (size_t t : {1, 4, 6, 12, T + 3, T + 8}) EXPECT(!same(before, after, t, t + 1));
+    std::vector<F> x = logits_of(*open, tokens), y = logits_of(*open, changed);
+    for (size_t t : {5, 13, 23, T + 9}) EXPECT(!same(x, y, t, t + 1));
+    EXPECT(same(x, before, 0, 5) && same(x, before, T, T + 9));  // the first document of a row sees what it always saw
+    EXPECT(feed(*masked, tokens.inputs.data(), T, 0) == feed(*open, tokens.inputs.data(), T, 0));
+}
+
 template <class F> void check_batch_permutation() {
     const int B = 5, T = 13;
     auto model = make_model<F>({.B = B, .T = T});
@@ -156,6 +177,7 @@ template <class F> void check_sizes() {  // nothing is special about the sizes o
 
 TEST(recompute_bits)    { check_recompute<float>(), check_recompute<bf16>(); }
 TEST(causality)         { check_causality<float>(), check_causality<bf16>(); }
+TEST(documents)         { check_documents<float>(), check_documents<bf16>(); }
 TEST(batch_permutation) { check_batch_permutation<float>(), check_batch_permutation<bf16>(); }
 TEST(accumulation)      { check_accumulation<float>(), check_accumulation<bf16>(); }
 TEST(padding)           { check_padding<float>(), check_padding<bf16>(); }

@@ -66,8 +66,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     }
     row("fc + gelu forward", 2.0 * N * C * 4 * C, (4.0 * C * C + 9.0 * N * C) * S, [&] { matmul_forward(y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream); });
     row("gelu backward", 0, 3.0 * N * 4 * C * S, [&] { gelu_backward(z, y, x, N * 4 * C, stream); });
-    row("attention forward", 2.0 * N * T * C, 4.0 * N * C * S, [&] { attention_forward(y, lse, qkv, B, T, C, NH, stream); });
-    row("attention backward", 5.0 * N * T * C, 8.0 * N * C * S, [&] { attention_backward(z, x, y, lse, qkv, scratch, B, T, C, NH, stream); });
+    row("attention forward", 2.0 * N * T * C, 4.0 * N * C * S, [&] { attention_forward(y, lse, qkv, nullptr, B, T, C, NH, stream); });
+    row("attention backward", 5.0 * N * T * C, 8.0 * N * C * S, [&] { attention_backward(z, x, y, lse, qkv, nullptr, scratch, B, T, C, NH, stream); });
 
     F* logits = make<F>((size_t)chunk * Vp);
     std::vector<float> losses(chunk);

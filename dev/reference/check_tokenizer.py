@@ -3,12 +3,13 @@
     python dev/reference/check_tokenizer.py --gpt2 DIR [--text FILE] [--strings 1000000] [--mixed-mb 100]
     python dev/reference/check_tokenizer.py --gpt2 DIR --golden test/golden/tokenizer.txt
 
-needs numpy, tiktoken and tokenizers, and a C++ compiler; DIR holds vocab.bpe and encoder.json. No network. The patterns of
+needs numpy, regex, tiktoken and tokenizers, and a C++ compiler; DIR holds vocab.bpe and encoder.json. No network. The patterns of
 cl100k, o200k and Llama 3 are tried with vocabularies learnt here from FILE, whose merges are then given to both libraries.
 Ends with the number of differences; each is shown.
 """
-import argparse, base64, json, os, random, subprocess, sys, tempfile, time
+import argparse, base64, json, os, random, subprocess, sys, tempfile, time, unicodedata
 import numpy as np
+import regex
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tiktoken_ext import openai_public
@@ -24,7 +25,7 @@ REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3,
 
 
 def ours(pipe, tokenizer, texts, *flags):
-    records = b"".join(len(t).to_bytes(4, "little") + t for t in (x.encode() for x in texts))
+    records = b"".join(len(t).to_bytes(4, "little") + t for t in (x if isinstance(x, bytes) else x.encode() for x in texts))
     out = subprocess.run([pipe, "encode", tokenizer, *flags], input=records, stdout=subprocess.PIPE, check=True).stdout
     words, at, result = np.frombuffer(out, np.int32), 0, []
     for _ in texts:
@@ -56,6 +57,38 @@ def random_string(r):
             low, high = r.choice(BLOCKS)
             parts.append("".join(chr(r.randrange(low, high)) for _ in range(r.randrange(1, 5))))
     return "".join(parts)
+
+
+def random_bytes(r):
+    """A string with bytes put in, changed and cut off, or bytes and nothing else."""
+    if r.random() < .2: return bytes(r.randrange(256) for _ in range(r.randrange(40)))
+    b = bytearray(random_string(r).encode())
+    for _ in range(r.randrange(1, 6)):
+        at = r.randrange(len(b) + 1)
+        kind = r.random()
+        if kind < .4: b[at:at] = bytes([r.randrange(0x80, 0x100)])
+        elif kind < .7: b[at:at + 1] = bytes([r.randrange(256)])
+        elif kind < .8: b[at:at] = r.choice((b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xf0\x9f\x98", b"\xe4\xbd", b"\xff\xfe"))
+        else: del b[at:at + 1]
+    return bytes(b)
+
+
+# The stand-ins below, and characters newer than Python's own table: the regex module may know more of them than the two
+# libraries, which agree on one version of Unicode. The random strings try these.
+KNOWN = regex.compile(r"[\p{L}\p{N}\p{M}]")
+def unfit(data):
+    return any("\U000f0080" <= c <= "\U000f00ff" or (unicodedata.category(c) == "Cn" and KNOWN.match(c)) for c in data.decode("utf-8", "surrogateescape"))
+
+
+def byte_pieces(pattern, data):
+    """What neither library takes: bytes that are no UTF-8. Each such byte is a character that is no letter, number or space: the
+    regex module splits the text with private-use characters in their place, and tiktoken merges the bytes of each piece."""
+    text = data.decode("utf-8", "surrogateescape").translate({0xdc00 + b: 0xf0000 + b for b in range(0x80, 0x100)})
+    back = {0xf0000 + b: 0xdc00 + b for b in range(0x80, 0x100)}
+    return [m.group().translate(back).encode("utf-8", "surrogateescape") for m in pattern.finditer(text)]
+
+
+def encode_bytes(twin, pattern, data): return [i for p in byte_pieces(pattern, data) for i in twin._encode_single_piece(p)]
 
 
 def mixed_text(r, text, megabytes):
@@ -99,13 +132,14 @@ def main():
     parser.add_argument("--text")
     parser.add_argument("--strings", type=int, default=100000)
     parser.add_argument("--mixed-mb", type=float, default=10)
+    parser.add_argument("--speed-mb", type=float, default=10)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--golden", help="write the golden file and stop")
     a = parser.parse_args()
     r = random.Random(a.seed)
     work = tempfile.mkdtemp()
     pipe = work + "/tokenizer_pipe"
-    subprocess.run(["c++", "-std=c++20", "-O3", "-fopenmp", os.path.join(HERE, "tokenizer_pipe.cpp"), "-o", pipe], check=True)
+    subprocess.run(["c++", "-std=c++20", "-O2", "-march=native", "-fopenmp", os.path.join(HERE, "tokenizer_pipe.cpp"), "-o", pipe], check=True)
     gpt2 = tiktoken_twin("gpt2", data_gym_to_mergeable_bpe_ranks(a.gpt2 + "/vocab.bpe", a.gpt2 + "/encoder.json"))
     if a.golden: return write_golden(a.golden, gpt2, r)
 
@@ -129,6 +163,10 @@ def main():
         hf = Tokenizer.from_file(f"{work}/{name}.json")
         hf.encode_special_tokens = True  # special tokens in the text are text
         twins.append(("tokenizers", f"{work}/{name}.json", lambda t: [e.ids for e in hf.encode_batch(t)]))
+        print(name, "on bytes that are no UTF-8")
+        pattern = regex.compile(REGEX[name])
+        wild = [x for x in (random_bytes(r) for _ in range(a.strings // 4)) if not unfit(x)] + [b"\xff" * 100000, b"a\x80" * 50000]
+        differ += compare("random bytes", wild, [encode_bytes(twin, pattern, x) for x in wild], ours(pipe, path, wild))
         for library, ours_from, encode in twins:
             print(name, "against", library)
             for kind, texts in (("random strings", strings), ("mixed text", mixed), ("long runs", LONG)):
@@ -149,18 +187,31 @@ def main():
     print(f"  {len(got)} merges, {wrong} differ; {sum(len(x.encode()) for x in documents) / 1e6:.1f} MB in {seconds} s, tokenizers {theirs:.3f} s")
     differ += wrong
 
-    big = work + "/big.txt"
-    open(big, "w", newline="").write(text * (1 + 10000000 // len(text)))
-    data = open(big, newline="").read()
-    start = time.time(); gpt2.encode_ordinary(data); theirs = time.time() - start
-    seconds = float(subprocess.run([pipe, "time", a.gpt2, big], check=True, stdout=subprocess.PIPE, text=True).stdout)
-    print(f"encode, one thread: {len(data.encode()) / seconds / 1e6:.1f} MB/s, tiktoken {len(data.encode()) / theirs / 1e6:.1f} MB/s")
+    # speed: lines of the text in any order, one word in twelve a new one, so that not every word is known from before
+    lines, words, made, size = text.split("\n"), sorted(set(text.split())), [], 0
+    new = lambda: "".join(w[i * len(w) // 2:(i + 1) * len(w) // 2] for i, w in enumerate(r.choices(words, k=2)))
+    while size < a.speed_mb * 1e6:
+        made.append(" ".join(new() if r.random() < 1 / 12 else w for w in r.choice(lines).split(" ")))
+        size += len(made[-1]) + 1
+    data = "\n".join(made)
+    open(work + "/big.txt", "w", newline="").write(data)
+    ratios = []
+    for _ in range(5):
+        start = time.time(); gpt2.encode_ordinary(data); theirs = time.time() - start
+        seconds = float(subprocess.run([pipe, "time", a.gpt2, work + "/big.txt"], check=True, stdout=subprocess.PIPE, text=True).stdout)
+        ratios.append(theirs / seconds)
+        print(f"encode, one thread: {size / seconds / 1e6:.1f} MB/s, tiktoken {size / theirs / 1e6:.1f} MB/s, {ratios[-1]:.2f}x")
+    print(f"median of {len(ratios)}: {sorted(ratios)[len(ratios) // 2]:.2f}x")
+    for megabytes in (1, 10):
+        open(work + "/one.txt", "w").write("a" * megabytes * 1000000)
+        seconds = subprocess.run([pipe, "time", a.gpt2, work + "/one.txt"], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        print(f"{megabytes} MB of one character: {seconds} s")
     print(f"{differ} differences")
     sys.exit(differ > 0)
 
 
 def write_golden(path, gpt2, r):
-    """One case a line: pattern, text as hexadecimal UTF-8, ids (gpt2) or lengths of the pieces in bytes."""
+    """One case a line: pattern, text as hexadecimal bytes, ids (gpt2) or lengths of the pieces in bytes."""
     byte_ranks = {bytes([b]): b for b in range(256)}
     cases = [random_string(r) for _ in range(190)] + WORDS + OTHERS + [s + x for s in SPACES for x in ("", "a", "1", "!", " a")]
     with open(path, "w") as f:
@@ -171,6 +222,12 @@ def write_golden(path, gpt2, r):
             splitter = pre_tokenizers.Split(Regex(REGEX[name].replace("{1,3}+", "{1,3}")), "isolated")  # see split.h
             for text in cases:
                 f.write(f"{name} {text.encode().hex()} {' '.join(str(len(p.encode())) for p, _ in splitter.pre_tokenize_str(text))}\n")
+        wild = [x for x in (random_bytes(r) for _ in range(60)) if x and not unfit(x)]
+        for name in REGEX:
+            pattern = regex.compile(REGEX[name])
+            for data in wild:
+                numbers = encode_bytes(gpt2, pattern, data) if name == "gpt2" else map(len, byte_pieces(pattern, data))
+                f.write(f"{name} {data.hex()} {' '.join(map(str, numbers))}\n")
     print(f"{path}: {os.path.getsize(path)} bytes")
 
 

@@ -89,8 +89,24 @@ inline void transpose_tile(float* out, const float* tile, int rows, int width, f
 
 inline vint lane_numbers() { vint n = {}; for (int i = 0; i < W; i++) n[i] = i; return n; }
 
-// How many keys of the tile that begins at key `key` a query sees.
-inline int visible(int query, int key) { int n = query + 1 - key; return n < 0 ? 0 : n < TILE ? n : TILE; }
+inline int clamp_to_tile(int n) { return n < 0 ? 0 : n < TILE ? n : TILE; }
+// How many keys of the tile that begins at key `key` a query sees, from the tile's first ...
+inline int visible(int query, int key) { return clamp_to_tile(query + 1 - key); }
+
+// ... or, with documents, from the first of its own: starts[i] is where query i's document begins, as a position of the row.
+// It never falls from one query to the next. No starts: all of the row is one document.
+struct Starts {
+    const int* at;  // of the tile's first query; null: none
+    int n;          // queries of the tile
+    int first(int i) const { return at ? at[i < n ? i : n - 1] : 0; }  // the padding behind the last query is like it
+    int hidden(int i, int key) const { return clamp_to_tile(first(i) - key); }
+    // the same of a vector of queries
+    vint hidden_of(int i, int key) const {
+        vint h = {};
+        if (at) for (int lane = 0; lane < W; lane++) h[lane] = first(i + lane) - key;
+        return h;
+    }
+};
 
 // scores[j][q] = key j . query q, for every vector of queries of which the last sees key j.
 inline void multiply_scores(float* scores, const float* keys, const float* queries_t, int queries, int HS, int width,
@@ -114,10 +130,12 @@ struct Queries {
     alignas(64) float sums[TILE * MAX_HS];        // (TILE, width) of weight * value
     alignas(64) float largest[TILE], total[TILE]; // score so far, sum of weights so far
     int n, query;                                 // how many, position of the first
+    Starts starts;
 };
 
-template <class F> inline void begin_queries(Queries& t, const F* q, size_t stride, int n, int query, int HS, int width) {
-    t.n = n, t.query = query;
+template <class F>
+inline void begin_queries(Queries& t, const F* q, size_t stride, int n, int query, const int* starts, int HS, int width) {
+    t.n = n, t.query = query, t.starts = {starts, n};
     load_tile(t.sums, q, stride, n, HS, width);
     transpose_tile(t.transposed, t.sums, round_up(n, W), width, LOG2E / std::sqrt((float)HS));
     for (int i = 0; i < TILE * width; i += W) store(t.sums + i, vfloat{});
@@ -133,17 +151,25 @@ inline void attend_tile(Queries& t, const float* keys, const float* values, int 
     // 2. the running maximum, the weights 2^(score - maximum), their running sum
     for (int i = 0; i < queries; i += W) {
         const int whole = visible(t.query + i, key), count = visible(t.query + i + W - 1, key);
+        const int begin = t.starts.hidden(i, key), all = t.starts.hidden(i + W - 1, key);  // keys that none, and that all see
         const vint last = lane_numbers() + (t.query + i - key);  // the last key that each query sees
         float* column = scores + i;
         vfloat m = load(t.largest + i);
-        for (int j = 0; j < whole; j++) m = vmax(load(column + j * TILE), m);
-        for (int j = whole; j < count; j++) {
-            vfloat s = select(last >= j, load(column + j * TILE), splat(-__builtin_inff()));
-            store(column + j * TILE, s);
-            m = vmax(s, m);
+        auto hide = [&](int from, int to, auto seen) {
+            for (int j = from; j < to; j++) {
+                vfloat s = select(seen(j), load(column + j * TILE), splat(-__builtin_inff()));
+                store(column + j * TILE, s);
+                m = vmax(s, m);
+            }
+        };
+        if (begin < all) {
+            const vint first = t.starts.hidden_of(i, key);
+            hide(begin, all < count ? all : count, [&](int j) { return (first <= j) & (last >= j); });
         }
+        for (int j = all; j < whole; j++) m = vmax(load(column + j * TILE), m);
+        hide(whole > all ? whole : all, count, [&](int j) { return last >= j; });
         vfloat fade = vexp2(load(t.largest + i) - m), sum = load(t.total + i) * fade;
-        for (int j = 0; j < count; j++) {
+        for (int j = begin; j < count; j++) {
             vfloat p = vexp2(load(column + j * TILE) - m);
             store(column + j * TILE, p);
             sum += p;
@@ -157,34 +183,40 @@ inline void attend_tile(Queries& t, const float* keys, const float* values, int 
     for (int i = 0; i < t.n; i += ROWS) {
         // A query must not even multiply what it does not see by zero: 0 * infinity is not 0.
         float* rows = t.sums + i * width;
-        const int count = visible(t.query + i, key);
-        if (count == TILE)
-            product_rows(rows, width, scores + i, 1, TILE, values, width, width, TILE, true);
-        else if (count > 0 && count + ROWS - 1 <= TILE)
-            product_rows<true>(rows, width, scores + i, 1, TILE, values, width, width, count, true);
-        else  // the edge of the tile, when the queries do not begin at a multiple of ROWS
+        const int count = visible(t.query + i, key), begin = t.starts.hidden(i, key), from = begin * TILE + i;
+        const float* seen = values + begin * width;
+        const bool alike = begin == t.starts.hidden(i + ROWS - 1, key) && begin < count;
+        if (alike && count == TILE)
+            product_rows(rows, width, scores + from, 1, TILE, seen, width, width, TILE - begin, true);
+        else if (alike && count + ROWS - 1 <= TILE)
+            product_rows<true>(rows, width, scores + from, 1, TILE, seen, width, width, count - begin, true);
+        else  // the edge of the tile, when the queries do not begin at a multiple of ROWS, or the edge of a document
             for (int r = 0; r < ROWS; r++)
-                for (int d = 0; d < width; d += W)
-                    product<1, 1>(rows + r * width + d, width, scores + i + r, 1, TILE, values + d, width,
-                                  visible(t.query + i + r, key), true);
+                for (int d = 0; d < width; d += W) {
+                    const int first = t.starts.hidden(i + r, key), n = visible(t.query + i + r, key) - first;
+                    product<1, 1>(rows + r * width + d, width, scores + first * TILE + i + r, 1, TILE, values + first * width + d, width,
+                                  n > 0 ? n : 0, true);
+                }
     }
 }
 
-// Attention of n <= GROUP * TILE queries, the first at position `query`, to all keys at positions up to their own.
+// Attention of n <= GROUP * TILE queries, the first at position `query`, to all keys at positions up to their own. starts:
+// where each query's document begins, or null.
 template <class F>
 void attend(F* out, size_t out_stride, float* lse, const F* q, size_t q_stride, const F* k, const F* v, size_t kv_stride,
-            int n, int query, int HS) {
+            const int* starts, int n, int query, int HS) {
     const int width = round_up(HS, W), n_keys = query + n;
     Queries tiles[GROUP];
     alignas(64) float keys[TILE * MAX_HS], values[TILE * MAX_HS];
     for (int i = 0; i < n; i += TILE)
-        begin_queries(tiles[i / TILE], q + (size_t)i * q_stride, q_stride, n - i < TILE ? n - i : TILE, query + i, HS, width);
-    for (int key = 0; key < n_keys; key += TILE) {
+        begin_queries(tiles[i / TILE], q + (size_t)i * q_stride, q_stride, n - i < TILE ? n - i : TILE, query + i,
+                      starts ? starts + i : nullptr, HS, width);
+    for (int key = starts ? starts[0] / TILE * TILE : 0; key < n_keys; key += TILE) {
         const int rows = n_keys - key < TILE ? n_keys - key : TILE;
         load_tile(keys, k + (size_t)key * kv_stride, kv_stride, rows, HS, width);
         load_tile(values, v + (size_t)key * kv_stride, kv_stride, rows, HS, width);
         for (int i = 0; i < n; i += TILE)
-            if (query + i + TILE > key) attend_tile(tiles[i / TILE], keys, values, key, HS, width);
+            if (query + i + TILE > key && tiles[i / TILE].starts.first(0) < key + TILE) attend_tile(tiles[i / TILE], keys, values, key, HS, width);
     }
     for (int i = 0; i < n; i++) {
         const Queries& t = tiles[i / TILE];
@@ -200,11 +232,25 @@ inline void check_heads(int C, int NH) {
 }
 }  // namespace attention_detail
 
-// out[t] = sum over u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
+// starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
+// the first that the document sees. 0 before the first one: the row began inside a document.
+inline void document_starts(int* starts,        // (B, T)
+                            const int* tokens,  // (B, T)
+                            int eot, int B, int T, stream_t) {
+    for (int b = 0; b < B; b++)
+        for (int t = 0, start = 0; t < T; t++) {
+            const size_t at = (size_t)b * T + t;
+            if (tokens[at] == eot) start = t;
+            starts[at] = start;
+        }
+}
+
+// out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
 template <class F>
 void attention_forward(F* out,       // (B, T, C)
                        float* lse,   // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv, // (B, T, 3C)
+                       const int* starts,  // (B, T) where each token's document begins in its row, or null: all is one
                        int B, int T, int C, int NH, stream_t) {
     using namespace attention_detail;
     check_heads(C, NH);
@@ -217,7 +263,7 @@ void attention_forward(F* out,       // (B, T, C)
         const size_t row = (size_t)b * T, C3 = 3 * (size_t)C;
         const F* q = qkv + row * C3 + (size_t)h * HS;
         attend(out + (row + query) * C + (size_t)h * HS, C, lse + ((size_t)b * NH + h) * T + query,
-               q + query * C3, C3, q + C, q + 2 * C, C3, n, query, HS);
+               q + query * C3, C3, q + C, q + 2 * C, C3, starts ? starts + row + query : nullptr, n, query, HS);
     }
 }
 
@@ -243,7 +289,7 @@ void attention_cached(F* out,       // (n, C)
         const int first = task / NH * AT_ONCE, h = task % NH, count = n - first < AT_ONCE ? n - first : AT_ONCE;
         const size_t head = (size_t)h * HS;
         attend(out + (size_t)first * C + head, C, nullptr, qkv + first * C3 + head, C3, kcache + head, vcache + head, C,
-               count, pos + first, HS);
+               nullptr, count, pos + first, HS);
     }
 }
 
@@ -255,15 +301,19 @@ inline size_t attention_scratch(int, int T, int C, int NH) {
 
 namespace attention_detail {
 // p = 2^(p - shift), 0 for a key that the query does not see;  ds = p (ds - D).  A vector holds W queries.
-inline void differentiate_softmax(float* p, float* ds, const float* shift, const float* D, int queries, int query, int key) {
+inline void differentiate_softmax(float* p, float* ds, const float* shift, const float* D, const Starts& starts, int queries,
+                                  int query, int key) {
     for (int i = 0; i < queries; i += W) {
         const int whole = visible(query + i, key), count = visible(query + i + W - 1, key);
+        const int all = starts.hidden(i + W - 1, key);  // from here on all queries see the keys, before it some or none
         const vint last = lane_numbers() + (query + i - key);  // the last key that each query sees
+        const vint first = starts.hidden_of(i, key);
         const vfloat s = load(shift + i), Di = load(D + i);
         for (int j = 0; j < count; j++) {
             float *pj = p + j * TILE + i, *dsj = ds + j * TILE + i;
             vfloat weight = vexp2(load(pj) - s);
             if (j >= whole) weight = select(last >= j, weight, vfloat{});
+            if (j < all) weight = select(first <= j, weight, vfloat{});
             store(pj, weight);
             store(dsj, weight * (load(dsj) - Di));
         }
@@ -272,7 +322,7 @@ inline void differentiate_softmax(float* p, float* ds, const float* shift, const
 }  // namespace attention_detail
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
-//             dv[u] = sum over t >= u of p[t][u] dout[t],
+//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
 //             ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]),  D[t] = dout[t] . out[t],  scale = 1 / sqrt(HS)
 template <class F>
 void attention_backward(F* dqkv,          // (B, T, 3C)
@@ -280,6 +330,7 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
                         const F* out,     // (B, T, C)
                         const float* lse, // (B, NH, T)
                         const F* qkv,     // (B, T, 3C)
+                        const int* starts, // (B, T) as in the forward, or null
                         float* scratch,   // (attention_scratch())
                         int B, int T, int C, int NH, stream_t) {
     using namespace attention_detail;
@@ -304,6 +355,7 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
         }
         for (int query = 0; query < T; query += TILE) {
             const int n = T - query < TILE ? T - query : TILE, padded = round_up(n, W);
+            const Starts documents = {starts ? starts + row + query : nullptr, n};
             // 1. the queries' side of the tile. Rows below n are zero and have weight 2^-infinity = 0.
             load_tile(dqueries, out + (row + query) * C + head, C, n, HS, width);
             load_tile(douts, dout + (row + query) * C + head, C, n, HS, width);
@@ -318,14 +370,14 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
             }
             for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
 
-            for (int key = 0; key <= query; key += TILE) {
+            for (int key = documents.first(0) / TILE * TILE; key <= query; key += TILE) {
                 const bool diagonal = key == query;
                 const int rows = diagonal ? n : TILE;
                 const size_t at = (size_t)key * width;
                 // 2. p and ds, keys by queries
                 multiply_scores(p, keys + at, queries_t, padded, HS, width, query, key);
                 multiply_scores(ds, values + at, douts_t, padded, HS, width, query, key);
-                differentiate_softmax(p, ds, shift, D, padded, query, key);
+                differentiate_softmax(p, ds, shift, D, documents, padded, query, key);
                 // 3. dv += p dout,  dk += ds q: key j's first query is j on the diagonal
                 for (int j = 0; j < rows; j += ROWS) {
                     const int first = diagonal ? j : 0, from = j * TILE + first;

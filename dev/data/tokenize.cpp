@@ -1,0 +1,311 @@
+// tokenize.cpp: text files -> token shards that the trainer reads; or text files -> a tokenizer.
+//     ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o dir --tokenizer gpt2/ --shard-tokens 100M --val 1%
+//     ./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json --pattern llama3
+//
+// The texts stream through: what is in memory is two batches of 8 MB and their tokens. Which documents are held out for
+// validation depends on their number alone, so the same files give the same bytes with any number of cores, and a run that was
+// killed goes on where it last noted its position: in dataset.part.json, beside the shards it is filling, train.part and
+// val.part. Shards that it finished after that note are cut back to it and filled again.
+#include <chrono>
+#include <csignal>
+#include "../../llmc/cpu/device.h"
+#include "../../llmc/flops.h"
+#include "../../llmc/rng.h"
+#include "../../llmc/text.h"
+
+namespace {
+constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tokenizer
+
+  ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o DIR --tokenizer T     writes DIR/train_000000.bin ..., DIR/val_000000.bin ...
+  ./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json           learns a tokenizer from the texts
+
+  -i, --input FILES...   names or patterns of .txt, .jsonl, .txt.gz, .jsonl.gz. In a .txt, <|endoftext|> stands between
+                         documents; a line of a .jsonl is a document, {"text": "..."}
+  -o, --out              folder for shards, or the file to write with --train
+  --tokenizer T          tokenizer.json, a folder with vocab.bpe and encoder.json, a tiktoken rank file, or bytes (bytes)
+  --shard-tokens N       tokens a shard, as 100M; a shard ends with the document that fills it (100M)
+  --val PART             of the documents held out for validation, as 1% or 0.01 (0)
+  --save-every SECONDS   note the position for a run that goes on after a kill (10)
+  --train N              learn a tokenizer of N tokens: 256 bytes, merges, and the end of text
+  --pattern P            how it splits text: gpt2, llama3, cl100k, o200k (gpt2)
+  --threads N            CPU threads; 0: as many as cores (0)
+  --help                 this page
+
+The end-of-text token stands in front of each document. The same command started again goes on where a killed run was.
+)";
+
+struct Options {
+    std::vector<std::string> input;
+    std::string out, tokenizer = "bytes", pattern = "gpt2";
+    uint64_t shard_tokens = 100000000;
+    double val = 0, save_every = 10;
+    int train = 0, threads = 0;
+};
+
+[[noreturn]] void bad_value(const char* option, const std::string& value, const char* right) {
+    die_with(EXIT_USAGE, "%s: '%s' given, must be %s", option, value.c_str(), right);
+}
+// 100M, 2.5G, 1% -> a number; NaN if the text is anything else
+double number(const std::string& text) {
+    char* end;
+    double x = strtod(text.c_str(), &end);
+    if (end == text.c_str() || text.find_first_of("xXnN") != text.npos) return NAN;
+    for (auto [unit, factor] : {std::pair{'K', 1e3}, {'M', 1e6}, {'G', 1e9}, {'%', 0.01}}) if (*end == unit) return end[1] ? NAN : x * factor;
+    return *end ? NAN : x;
+}
+double number_in(const char* option, const std::string& value, double low, double high, const char* right) {
+    double x = number(value);
+    if (!(x >= low && x <= high)) bad_value(option, value, right);
+    return x;
+}
+
+Options parse(int argc, char** argv) {
+    Options o;
+    for (int i = 1; i < argc; i++) {
+        std::string name = argv[i];
+        if (name == "--help" || name == "-h") { fputs(HELP, stdout); exit(0); }
+        if (name == "-i" || name == "--input") {
+            while (i + 1 < argc && argv[i + 1][0] != '-') o.input.push_back(argv[++i]);
+            if (o.input.empty()) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
+            continue;
+        }
+        const char* known[] = {"-o", "--out", "--tokenizer", "--pattern", "--shard-tokens", "--val", "--save-every", "--train", "--threads"};
+        if (std::find(std::begin(known), std::end(known), name) == std::end(known)) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
+        if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow", name.c_str());
+        std::string value = argv[++i];
+        auto whole = [&](double low, double high, const char* right) {
+            double x = number_in(name.c_str(), value, low, high, right);
+            if (x != std::floor(x)) bad_value(name.c_str(), value, right);
+            return x;
+        };
+        if (name == "-o" || name == "--out") o.out = value;
+        if (name == "--tokenizer") o.tokenizer = value;
+        if (name == "--pattern") o.pattern = value;
+        if (name == "--shard-tokens") o.shard_tokens = (uint64_t)whole(1, 1e12, "a whole number of at least 1, as 100M");
+        if (name == "--val") o.val = number_in("--val", value, 0, 0.999, "from 0 to below 1, as 1% or 0.01");
+        if (name == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds of at least 0");
+        if (name == "--train") o.train = (int)whole(257, 1 << 24, "a whole number of at least 257: 256 bytes and the end of text");
+        if (name == "--threads") o.threads = (int)whole(0, 1024, "a whole number from 0 to 1024");
+    }
+    if (o.input.empty()) die_with(EXIT_USAGE, "--input: missing; name text files: -i 'texts/*.jsonl'; --help says more");
+    if (o.out.empty()) die_with(EXIT_USAGE, "--out: missing; name a %s", o.train ? "file: -o tokenizer.json" : "folder for the shards");
+    return o;
+}
+
+// The files that the patterns name, each once.
+std::vector<std::string> list_inputs(const Options& o) {
+    std::vector<std::string> paths;
+    for (const std::string& pattern : o.input)
+        for (const std::string& path : list_files(pattern)) {
+            CHECK(is_text_file(path), "%s: must be named .txt, .jsonl, .txt.gz or .jsonl.gz", path.c_str());
+            if (std::find(paths.begin(), paths.end(), path) == paths.end()) paths.push_back(path);
+        }
+    return paths;
+}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+uint64_t file_size(const std::string& path) {
+    struct stat info;
+    CHECK(stat(path.c_str(), &info) == 0, "%s", errno_text(path).c_str());
+    return (uint64_t)info.st_size;
+}
+bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
+
+void learn(const Options& o) {
+    SplitPattern pattern = SplitPattern::GPT2;
+    bool known = false;
+    std::string names;
+    for (const NamedPattern& p : SPLIT_PATTERNS) {
+        if (o.pattern == p.name) pattern = p.pattern, known = true;
+        if (names.find(p.name) == names.npos) names += (names.empty() ? "" : ", ") + std::string(p.name);
+    }
+    if (!known) bad_value("--pattern", o.pattern, ("one of " + names).c_str());
+    double start = seconds(), bytes = 0;
+    std::vector<std::string> paths = list_inputs(o);
+    for (const std::string& path : paths) bytes += (double)file_size(path);
+    Tokenizer tokenizer = train_tokenizer(paths, o.train, pattern);
+    write_file_atomically(o.out, tokenizer.to_json());
+    printf("%s: %d tokens from %sB in %s\n", o.out.c_str(), tokenizer.vocab_size(), human(bytes).c_str(), clock_text(seconds() - start).c_str());
+    if (tokenizer.vocab_size() < o.train) printf("fewer than %d: no pair of tokens was left that comes twice\n", o.train);
+    printf("next: ./tokenize -i %s -o tokens --tokenizer %s --val 1%%\n", o.input[0].c_str(), o.out.c_str());
+}
+
+// The shards DIR/NAME_000000.bin, DIR/NAME_000001.bin ... Documents are whole: a shard ends with the one that fills it.
+class ShardSet {
+    std::string folder_, name_;
+    int vocabulary_;
+    uint64_t limit_, total_ = 0, shards_ = 0;
+    std::optional<ShardWriter> open_;
+
+    std::string path(uint64_t shard) const { return folder_ + format("/%s_%06llu.bin", name_.c_str(), (unsigned long long)shard); }
+    std::string part() const { return folder_ + "/" + name_ + ".part"; }
+
+  public:
+    ShardSet(const std::string& folder, const std::string& name, int vocabulary, uint64_t limit)
+        : folder_(folder), name_(name), vocabulary_(vocabulary), limit_(limit) {}
+
+    uint64_t shards() const { return shards_; }  // finished
+    uint64_t total() const { return total_; }    // tokens in all of them and the open one
+    void add(const std::vector<int>& tokens, bool starts_document) {
+        if (starts_document && open_ && open_->count() >= limit_) finish();
+        if (!open_) open_.emplace(path(shards_), vocabulary_, part());
+        open_->add(tokens.data(), tokens.size());
+        total_ += tokens.size();
+    }
+    void finish() {
+        if (!open_) return;
+        open_->finish();
+        open_.reset();
+        shards_++;
+    }
+    // What a run that goes on must know; all tokens before are on the disk.
+    Json save() {
+        if (open_) open_->sync();
+        return Json::object().add("shards", shards_).add("open_tokens", open_ ? open_->count() : 0).add("tokens", total_);
+    }
+    void restore(const Json& json, const std::string& where) {
+        shards_ = (uint64_t)json.at("shards", where).as_int(where, 0), total_ = (uint64_t)json.at("tokens", where).as_int(where, 0);
+        uint64_t keep = (uint64_t)json.at("open_tokens", where).as_int(where, 0);
+        if (exists(path(shards_))) rename_file(path(shards_), part());  // it was finished after that note
+        remove_after(shards_);
+        if (keep) open_.emplace(path(shards_), vocabulary_, part(), keep);
+    }
+    void remove_after(uint64_t shard) { while (exists(path(shard))) unlink(path(shard++).c_str()); }
+    void remove() { unlink(part().c_str()), remove_after(0); }
+};
+
+// Where a run is: files done, batches done of the next one.
+struct Position { uint64_t file = 0, batches = 0, documents = 0, bytes = 0; };
+
+class Progress {
+    double start_ = seconds(), shown_ = start_;
+    uint64_t total_, first_;
+    bool terminal_ = isatty(2);
+
+  public:
+    Progress(uint64_t total, uint64_t first) : total_(total), first_(first) {}
+    void show(uint64_t bytes, uint64_t tokens, bool last = false) {
+        double now = seconds();
+        if (!last && now - shown_ < (terminal_ ? 0.2 : 10)) return;
+        shown_ = now;
+        double part = total_ ? (double)bytes / (double)total_ : 1, rate = (double)(bytes - first_) / (now - start_ + 1e-9);
+        char bar[31] = "..............................";
+        for (int i = 0; i < (int)(30 * part); i++) bar[i] = '#';
+        fprintf(stderr, "%s[%s] %5.1f%%  %sB of %sB  %s tokens  %sB/s  %s left%s", terminal_ ? "\r" : "", bar, 100 * part, human((double)bytes).c_str(),
+                human((double)total_).c_str(), human((double)tokens).c_str(), human(rate).c_str(),
+                clock_text(rate > 0 ? (double)(total_ - bytes) / rate : 0).c_str(), terminal_ && !last ? "   " : "\n");
+    }
+};
+
+void write_shards(const Options& o) {
+    std::vector<std::string> paths = list_inputs(o);
+    Tokenizer tokenizer = o.tokenizer == "bytes" ? Tokenizer::bytes() : Tokenizer::load(o.tokenizer);
+    CHECK(tokenizer.eot() >= 0, "%s: has no end-of-text token to put between documents", o.tokenizer.c_str());
+    const std::string part = o.out + "/dataset.part.json", done = o.out + "/dataset.json";
+
+    // 1. what decides the bytes of the shards
+    Json made = Json::object(), files = Json::array();
+    uint64_t total = 0;
+    made.add("tokenizer", format("%016llx", (unsigned long long)tokenizer.fingerprint())).add("vocab_size", tokenizer.vocab_size());
+    made.add("eot", tokenizer.eot()).add("shard_tokens", o.shard_tokens).add("val", o.val);
+    std::vector<uint64_t> bytes;
+    for (const std::string& path : paths) {
+        total += bytes.emplace_back(file_size(path));
+        files.push(Json::object().add("name", path).add("bytes", bytes.back()).add("fingerprint", format("%016llx", (unsigned long long)text_detail::fingerprint(path))));
+    }
+    made.add("files", files);
+    auto check_same = [&](const Json& earlier, const std::string& where) {
+        CHECK(json_dump(earlier.at("made_from", where)) == json_dump(made), "%s: begun with other options, another tokenizer or other files; choose "
+              "another --out, or remove %s", where.c_str(), o.out.c_str());
+    };
+
+    // 2. done already, or begun, or new
+    if (exists(done)) {
+        check_same(json_parse(read_file(done), done), done);
+        unlink(part.c_str());
+        printf("%s: done already\n", o.out.c_str());
+        return;
+    }
+    ShardSet sets[] = {{o.out, "train", tokenizer.vocab_size(), o.shard_tokens}, {o.out, "val", tokenizer.vocab_size(), o.shard_tokens}};
+    ShardSet &train = sets[0], &val = sets[1];
+    Position at, saved;
+    auto save = [&] {
+        Json state = Json::object();
+        state.add("made_from", made).add("file", at.file).add("batches", at.batches).add("documents", at.documents).add("bytes", at.bytes);
+        for (ShardSet& set : sets) state.add(&set == &train ? "train" : "val", set.save());
+        write_file_atomically(part, json_dump(state) + "\n");
+        saved = at;
+    };
+    if (exists(part)) {
+        Json state = json_parse(read_file(part), part);
+        check_same(state, part);
+        auto read = [&](const char* name) { return (uint64_t)state.at(name, part).as_int(part, 0); };
+        at = saved = {read("file"), read("batches"), read("documents"), read("bytes")};
+        for (ShardSet& set : sets) set.restore(state.at(&set == &train ? "train" : "val", part), part);
+        for (const std::string& name : list_folder(o.out))  // what a kill left while the position was written
+            if (name.find(".json.tmp-") != name.npos) unlink((o.out + "/" + name).c_str());
+        fprintf(stderr, "%s: goes on after %llu documents\n", o.out.c_str(), (unsigned long long)at.documents);
+    } else {
+        make_folders(o.out);
+        for (const std::string& name : list_folder(o.out))
+            CHECK(!text_detail::ends_with(name, ".bin"), "%s/%s: a shard of something else; choose another --out", o.out.c_str(), name.c_str());
+        save();
+    }
+
+    // 3. documents -> shards
+    auto fail = [&](const std::string& error) {
+        if (saved.documents == 0) unlink(part.c_str()), train.remove(), val.remove();  // nothing that is worth going on with
+        die("%s", error.c_str());
+    };
+    Progress progress(total, at.bytes);
+    const uint32_t held_out = (uint32_t)(o.val * 4294967296.0);
+    std::vector<std::vector<int>> tokens;
+    double last_save = seconds();
+    for (bool in_val = false; at.file < paths.size();) {
+        const std::string& path = paths[at.file];
+        const uint64_t skip = at.batches;
+        uint64_t number = 0, before = 0;
+        for (uint64_t i = 0; i < at.file; i++) before += bytes[i];
+        std::string error = text_detail::each_batch(path, [&](text_detail::TextBatch& batch) {
+            if (number++ < skip) {  // a document may go on in the next batch: it must go on in its shard
+                if (number == skip) in_val = at.documents && philox(0, RNG_HOLD_OUT, 0, at.documents - 1).x[0] < held_out;
+                return;
+            }
+            if (std::string wrong = text_detail::encode_batch(batch, tokenizer, tokens); !wrong.empty()) fail(path + ": " + wrong);
+            for (size_t i = 0; i < batch.pieces.size(); i++) {
+                if (tokens[i].empty()) continue;
+                bool starts = batch.pieces[i].starts_document;
+                if (starts) in_val = philox(0, RNG_HOLD_OUT, 0, at.documents++).x[0] < held_out;
+                sets[in_val].add(tokens[i], starts);
+            }
+            at.batches++, at.bytes = before + batch.read;
+            progress.show(at.bytes, train.total() + val.total());
+            if (seconds() - last_save >= o.save_every) save(), last_save = seconds();
+        });
+        if (!error.empty()) fail(error);
+        at.file++, at.batches = 0;
+    }
+    if (at.documents == 0) fail(paths[0] + ": no text in it" + (paths.size() > 1 ? ", nor in the others" : ""));
+    progress.show(total, train.total() + val.total(), true);
+
+    // 4. all shards, then the tokenizer, and dataset.json last: where it is, everything is
+    save();
+    for (ShardSet& set : sets) set.finish();
+    write_file_atomically(o.out + "/tokenizer.json", tokenizer.to_json());
+    Json data = Json::object();
+    data.add("made_from", made).add("documents", at.documents).add("train_tokens", train.total()).add("val_tokens", val.total());
+    write_file_atomically(done, json_dump(data.add("train_shards", train.shards()).add("val_shards", val.shards()), 2) + "\n");
+    unlink(part.c_str());
+    printf("%s: %llu documents, %s tokens in %llu shards to train on, %s in %llu to validate on\n", o.out.c_str(), (unsigned long long)at.documents,
+           human((double)train.total()).c_str(), (unsigned long long)train.shards(), human((double)val.total()).c_str(), (unsigned long long)val.shards());
+    std::string val_option = val.total() ? " -j '" + o.out + "/val_*.bin'" : "";
+    printf("next: ./train_gpt2 -i '%s/train_*.bin'%s --tokenizer %s/tokenizer.json\n", o.out.c_str(), val_option.c_str(), o.out.c_str());
+}
+}  // namespace
+
+int main(int argc, char** argv) {
+    Options o = parse(argc, argv);
+    set_threads(o.threads);
+    std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk
+    if (o.train) learn(o);
+    else write_shards(o);
+}
