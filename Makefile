@@ -22,7 +22,7 @@ B        := build
 SANITIZE :=
 TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
 
-all: train_gpt2
+all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
 train_gpt2: train_gpt2.cu $(CPU)
 	$(CXX) $(FLAGS) $(CXXFLAGS) -x c++ $< -o $@
