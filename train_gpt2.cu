@@ -431,8 +431,8 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                       std::is_same_v<F, float> ? "float32" : "bfloat16"));
     if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
-    save_weights(model, checkpoint);
-    save_state(model, checkpoint);
+    save_weights(model, checkpoint, run.prefix);
+    if (model.options.train) save_state(model, checkpoint);
     checkpoint.commit();
     prune_checkpoints(run.out, run.opt.keep, run.opt.major, step);
 }
@@ -498,13 +498,14 @@ template <class F> void train(Run& run, Model<F>& model, const Evaluation& evalu
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
+    const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     int skipped_in_a_row = 0;
     double seconds_a_step = 0;
     for (int step = run.first_step;; step++) {
         bool last = step >= run.steps;
         // once in a while
-        if (step > run.first_step && opt.checkpoint_every && (g_interrupted || every(opt.checkpoint_every, step, last)))
-            save_checkpoint(run, model, step, data->position(), log);
+        if ((step > run.first_step || resave) && opt.checkpoint_every && (g_interrupted || every(opt.checkpoint_every, step, last)))
+            save_checkpoint(run, model, step, data ? data->position() : 0, log);
         if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
         if (val_data && every(opt.val_every, step, last)) validate(run, model, *val_data, step, log);
         if (every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty()))
@@ -594,7 +595,7 @@ template <class F> void run_trainer(const Options& opt) {
     if (!opt.plan.empty()) return print_plan(run, *model);
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
-    else load_weights(*model, SafetensorsFile(run.weights + "/model.safetensors"));
+    else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
     train(run, *model, evaluation);
 }

@@ -22,6 +22,7 @@ struct Run {
     Comm comm;
     std::string out;           // folder for logs and checkpoints; empty: nothing is written
     std::string weights;       // folder to load weights from; empty: initialise
+    std::string prefix;        // of the names of the tensors in files: as it was in `weights`
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: the data are tokens of we do not know which words

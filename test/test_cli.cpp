@@ -155,6 +155,25 @@ TEST(sample_from_checkpoint) {
     EXPECT_EQ(access("out", F_OK), -1);  // nothing is written where nothing is trained
 }
 
+TEST(a_checkpoint_saved_again_is_the_same) {
+    prepare();
+    for (const char* precision : {"fp32", "bf16"}) {
+        run_small("a", format("-x 3 -n 3 -v 0 --precision %s", precision));
+        std::string from = SCRATCH + "/a/step_00000003", command = format("%s -e %s -x 0 --precision %s -o %s/", TRAINER, from.c_str(), precision, SCRATCH.c_str());
+        EXPECT_EQ(run_command(command + "b").code, 0);
+        for (const char* file : {"model.safetensors", "config.json", "tokenizer.json"})
+            EXPECT(contents(format("a/step_00000003/%s", file)) == contents(format("b/step_00000000/%s", file)));
+        EXPECT_STR(verify_checkpoint(SCRATCH + "/b/step_00000000"), "");
+        EXPECT_EQ(run_command(command + "none -n 0").code, 0);
+        EXPECT(list_checkpoints(SCRATCH + "/none").empty());
+        // a run that is only looked at keeps its state
+        EXPECT_EQ(run_command(small("a", format("-x 0 -y 1 --precision %s", precision))).code, 0);
+        EXPECT(!contents("a/step_00000003/state-00000.safetensors").empty());
+        EXPECT_EQ(list_checkpoints(SCRATCH + "/a").size(), 1u);
+        remove_tree(SCRATCH + "/a"), remove_tree(SCRATCH + "/b");
+    }
+}
+
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
