@@ -112,6 +112,7 @@ struct Parameter {
     Init init;
     bool decays;
     size_t offset;      // in elements, from the start of the parameters
+    size_t number;      // of its row in the table
     size_t size() const { return rows * cols; }
 };
 
@@ -127,7 +128,7 @@ struct ParameterList {
         std::vector<Parameter> rows;
         std::vector<bool> in_block;
         auto row = [&](bool block, const char* name, size_t r, size_t n, Layout layout, Init init, bool decays) {
-            rows.push_back({name, r, n, layout, init, decays, 0});
+            rows.push_back({name, r, n, layout, init, decays, 0, rows.size()});
             in_block.push_back(block);
         };
 #define MODEL_ROW(field, ...) row(false, __VA_ARGS__);
@@ -595,9 +596,11 @@ template <class F> void run_trainer(const Options& opt) {
     if (!opt.plan.empty()) return print_plan(run, *model);
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
+    else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
     train(run, *model, evaluation);
+    if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own

@@ -149,6 +149,56 @@ template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoi
     });
 }
 
+// ---- .bin files of the older format: tensors lie as in memory, but row by row of the table instead of layer by layer ------
+
+// The parameters in the file's order, with the place of each, in elements.
+struct BinPlace { Parameter parameter; uint64_t offset; };
+inline std::vector<BinPlace> bin_order(const ParameterList& list, uint64_t padded_V) {
+    std::vector<BinPlace> order;
+    for (const Parameter& p : list.all) order.push_back({p, 0});
+    std::stable_sort(order.begin(), order.end(), [](const BinPlace& a, const BinPlace& b) { return a.parameter.number < b.parameter.number; });
+    uint64_t at = 0;
+    for (BinPlace& place : order) {
+        const Parameter& p = place.parameter;
+        place.offset = at, at += (p.number == P_wte ? padded_V : p.rows) * p.cols;
+    }
+    return order;
+}
+
+template <class F> void load_bin(Model<F>& model, const BinModel& file) {
+    for (const BinPlace& place : bin_order(model.parameters, file.padded_V))
+        for_each_piece(model, place.parameter, [&](size_t row, size_t rows) {
+            const Parameter& p = place.parameter;
+            file.read_as_float(model.staging, place.offset + row * p.cols, rows * p.cols);
+            store_staged(model, p.offset + row * p.cols, rows * p.cols);
+        });
+}
+
+// Written under another name, synced, renamed: the file is whole or absent. wte is padded to a multiple of 128 rows, as
+// those who read the format expect.
+template <class F> void save_bin(Model<F>& model, const std::string& path) {
+    const Config& c = model.config;
+    const uint64_t padded_V = ((uint64_t)c.V + 127) / 128 * 128;
+    const std::string temporary = path + format(".tmp-%d", (int)getpid());
+    FileWriter file(temporary);
+    const int32_t header[256] = {BIN_MAGIC, std::is_same_v<F, float> ? 3 : 5, c.max_T, c.V, c.L, c.NH, c.C, (int32_t)padded_V};
+    file.write(header, sizeof header);
+    F* staging = (F*)model.staging;
+    for (const BinPlace& place : bin_order(model.parameters, padded_V)) {
+        const Parameter& p = place.parameter;
+        for_each_piece(model, p, [&](size_t row, size_t rows) {
+            copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
+            synchronize(model.stream);
+            file.write(staging, rows * p.cols * sizeof(F));
+        });
+        const std::vector<F> zeros(p.number == P_wte ? (padded_V - p.rows) * p.cols : 0, F(0.0f));
+        file.write(zeros.data(), zeros.size() * sizeof(F));
+    }
+    file.close();
+    rename_file(temporary, path);
+    fsync_dir(parent_folder(path));
+}
+
 // ---- the optimizer's state: flat fp32 tensors by parameter name, in the order of memory ----------------------------------
 
 template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {

@@ -19,7 +19,7 @@
     O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
-    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), or a checkpoint folder") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
     O("Model", int, recompute, "r", 0, "0..2", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too") \
@@ -50,6 +50,7 @@
     O("Output", int, keep, "nk", 0, "0..", "keep the newest so many checkpoints; 0: all") \
     O("Output", int, major, "nm", 0, "0..", "but always keep those whose step is a multiple of this") \
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
+    O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file of the older format at the end") \
     O("Output", int, hellaswag, "h", 0, "0..0", "evaluate HellaSwag (not in this build)") \
     O("Output", std::string, eval, "", "", "", "NAME=FILE.jsonl: answer its questions by greedy completion at the end") \
     O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \

@@ -174,6 +174,26 @@ TEST(a_checkpoint_saved_again_is_the_same) {
     }
 }
 
+TEST(bin_files_in_and_out) {
+    prepare();
+    for (const char* precision : {"fp32", "bf16"}) {
+        run_small("a", format("-x 3 -n 3 -v 0 --precision %s --export-bin %s/a.bin", precision, SCRATCH.c_str()));  // at the end of a run
+        std::string from = SCRATCH + "/a.bin", again = format("%s -x 0 --precision %s --export-bin %s/b.bin -e ", TRAINER, precision, SCRATCH.c_str());
+        for (std::string model : {SCRATCH + "/a/step_00000003", from}) {  // of a checkpoint, of another file
+            EXPECT_EQ(run_command(again + model).code, 0);
+            EXPECT(contents("a.bin") == contents("b.bin"));
+            unlink((SCRATCH + "/b.bin").c_str());
+        }
+        // and back to a folder; trained on, and resumed
+        EXPECT_EQ(run_command(format("%s -x 0 --precision %s -e %s -o %s/b", TRAINER, precision, from.c_str(), SCRATCH.c_str())).code, 0);
+        EXPECT(contents("a/step_00000003/model.safetensors") == contents("b/step_00000000/model.safetensors"));
+        run_small("c", format("-e %s -x 2 -n 1 --precision %s", from.c_str(), precision));
+        remove_tree(SCRATCH + "/c/step_00000002");
+        EXPECT(has(run_small("c", format("-e %s -x 2 -y 1 --precision %s", from.c_str(), precision)).output, "step 2/2"));
+        for (const char* out : {"/a", "/b", "/c"}) remove_tree(SCRATCH + out);
+    }
+}
+
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
@@ -290,6 +310,9 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 1, "config.json"},
+             {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
+             {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
+             {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
          }) {
         std::string options = m.options;
         if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);

@@ -200,3 +200,90 @@ TEST(configs_that_are_not_the_model) {
         EXPECT_DIES(w.says, config_from_json(path));
     }
 }
+
+// ---- .bin files of the older format ----------------------------------------------------------------------------------
+
+namespace {
+// Written from the format's description: each tensor of all layers in turn, matrices (out, in), wte with rows of padding.
+std::string bin_file(const Config& c, int version, int padded_V) {
+    const size_t C = (size_t)c.C;
+    const struct { const char* name; size_t rows, cols; bool block, turned; } tensors[] = {
+        {"wte.weight", (size_t)c.V, C, false, false}, {"wpe.weight", (size_t)c.max_T, C, false, false},
+        {"ln_1.weight", 1, C, true, false}, {"ln_1.bias", 1, C, true, false},
+        {"attn.c_attn.weight", 3 * C, C, true, true}, {"attn.c_attn.bias", 1, 3 * C, true, false},
+        {"attn.c_proj.weight", C, C, true, true}, {"attn.c_proj.bias", 1, C, true, false},
+        {"ln_2.weight", 1, C, true, false}, {"ln_2.bias", 1, C, true, false},
+        {"mlp.c_fc.weight", 4 * C, C, true, true}, {"mlp.c_fc.bias", 1, 4 * C, true, false},
+        {"mlp.c_proj.weight", C, 4 * C, true, true}, {"mlp.c_proj.bias", 1, C, true, false},
+        {"ln_f.weight", 1, C, false, false}, {"ln_f.bias", 1, C, false, false}};
+    int32_t header[256] = {20240326, version, c.max_T, c.V, c.L, c.NH, c.C, padded_V};
+    std::string bytes((const char*)header, sizeof header);
+    auto add = [&](float x) {
+        if (version == 3) return (void)bytes.append((const char*)&x, 4);
+        uint16_t half = bf16(x).bits;
+        bytes.append((const char*)&half, 2);
+    };
+    for (auto& t : tensors)
+        for (int l = 0; l < (t.block ? c.L : 1); l++) {
+            std::string name = (t.block ? "h." + std::to_string(l) + "." : "") + t.name;
+            for (size_t r = 0; r < t.rows; r++)
+                for (size_t k = 0; k < t.cols; k++) add(value_of(name, t.turned ? k * t.rows + r : r * t.cols + k));
+            if (name == "wte.weight") for (size_t i = 0; i < ((size_t)padded_V - t.rows) * C; i++) add(0);
+        }
+    return bytes;
+}
+}  // namespace
+
+TEST(bin_files_load_and_are_written) {
+    std::string dir = fresh("bin");
+    for (int version : {3, 5})
+        for (int padded_V : {131, 192, 256}) {  // 256 is what is written
+            std::string path = dir + "/model.bin", bytes = bin_file(TINY, version, padded_V);
+            put_file(path, bytes);
+            EXPECT(BinModel(path).config == TINY);
+            auto check = [&](auto model, int own) {
+                load_bin(*model, BinModel(path));
+                expect_values(*model);
+                save_bin(*model, dir + "/again.bin");
+                EXPECT(read_file(dir + "/again.bin") == bin_file(TINY, own, 256));
+            };
+            check(make_model<float>(true), 3), check(make_model<bf16>(true), 5);
+        }
+    EXPECT_EQ(list_folder(dir).size(), 2u);  // nothing temporary is left
+}
+
+TEST(bin_files_that_are_not_a_model) {
+    std::string dir = fresh("bad_bin"), path = dir + "/model.bin";
+    const std::string good = bin_file(TINY, 3, 256);
+    struct Wrong { int at, value; const char* says; };
+    for (Wrong w : {Wrong{0, 20240520, "model.bin: starts with 20240520, a model file with 20240326"},
+                    {1, 1, "model.bin: version 1, must be 3 (fp32) or 5 (bf16)"},
+                    {1, 5, "its header promises"},
+                    {2, 0, "model.bin: context is 0, must be at least 1"},
+                    {3, -5, "model.bin: vocabulary is -5, must be at least 1"},
+                    {4, 2000, "larger than anything that can be trained"},
+                    {4, 3, "model.bin: holds 28912 bytes, its header promises 36448: truncated?"},
+                    {4, 1, "the header is wrong or the file was appended to"},
+                    {5, 5, "model.bin: width 12 is not a multiple of 5 heads"},
+                    {6, 2147483647, "is not a multiple of 3 heads"},
+                    {7, 130, "model.bin: 130 rows of wte, must be from the vocabulary, 131"},
+                    {7, -1, "model.bin: -1 rows of wte"}}) {
+        std::string bytes = good;
+        memcpy(&bytes[(size_t)w.at * 4], &w.value, 4);
+        put_file(path, bytes);
+        EXPECT_DIES(w.says, BinModel model(path));
+    }
+    for (size_t n : {(size_t)0, (size_t)3, (size_t)1023}) {
+        put_file(path, good.substr(0, n));
+        EXPECT_DIES("a model file's header alone is 1024: truncated?", BinModel model(path));
+    }
+    for (size_t n : {(size_t)1024, good.size() - 1}) {
+        put_file(path, good.substr(0, n));
+        EXPECT_DIES("its header promises 28912: truncated?", BinModel model(path));
+    }
+    put_file(path, good + "x");
+    EXPECT_DIES("the header is wrong or the file was appended to", BinModel model(path));
+    EXPECT_DIES("nothere.bin: cannot open: No such file", BinModel model(dir + "/nothere.bin"));
+    EXPECT_DIES("build/tmp: not a file", BinModel model("build/tmp"));
+    EXPECT_DIES("nodir/x.bin.tmp-", auto model = make_model<float>(); save_bin(*model, dir + "/nodir/x.bin"));
+}
