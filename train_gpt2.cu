@@ -294,12 +294,11 @@ template <class F> void forward(Model<F>& model) {
 }
 
 // The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
-// `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits.
-template <class F> void classify(Model<F>& model, float dloss, bool backward, bool accumulate) {
+// `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
+template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate) {
     const Block<F>& b = model.block(0);
-    const size_t N = (size_t)model.options.B * model.options.T;
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
-    const int* targets = model.tokens + N;
+    const int* targets = model.tokens + (size_t)model.options.B * model.options.T;
     for (size_t at = 0; at < N; at += model.classifier_chunk()) {
         size_t n = std::min(model.classifier_chunk(), N - at);
         matmul_forward(b.logits, b.lnf + at * C, b.wte, (const F*)nullptr, n, C, Vp, {}, model.stream);
@@ -364,7 +363,7 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     const float dloss = 1.0f / ((float)N * (float)grad_accum * (float)comm.world);
     upload(model, batch);
     forward(model);
-    classify(model, dloss, true, micro > 0);
+    classify(model, N, dloss, true, micro > 0);
     copy_to_host(model.host_losses + (size_t)micro * N, model.block(0).losses, N * sizeof(float), model.stream);
     backward(model, micro > 0);  // from here on the memory of the losses is used by others
     if (micro == grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
@@ -403,7 +402,7 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     const size_t N = (size_t)model.options.B * model.options.T;
     upload(model, batch);
     forward(model);
-    classify(model, 0, false, false);
+    classify(model, N, 0, false, false);
     copy_to_host(model.host_losses, model.block(0).losses, N * sizeof(float), model.stream);
     synchronize(model.stream);
     LossSum sum;
@@ -412,6 +411,7 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     return sum;
 }
 
+#include "llmc/eval.h"
 #include "llmc/generate.h"
 #include "llmc/model_files.h"
 
@@ -484,7 +484,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     fflush(stdout);
 }
 
-template <class F> void train(Run& run, Model<F>& model, const Evaluation& evaluation) {
+template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
@@ -511,10 +511,9 @@ template <class F> void train(Run& run, Model<F>& model, const Evaluation& evalu
         if (val_data && every(opt.val_every, step, last)) validate(run, model, *val_data, step, log);
         if (every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty()))
             print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
-        if (last && !evaluation.questions.empty()) {
-            Score score = answer_questions(model, run.tokenizer, evaluation.questions);
-            log.eval(step, evaluation.name, score.right, score.total, score.chance);
-        }
+        for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
+            if (last || (!set.greedy && step > 0 && every(opt.val_every, step, last)))
+                evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
         if (last) break;
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
@@ -589,8 +588,9 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
 }
 
 template <class F> void run_trainer(const Options& opt) {
-    const Evaluation evaluation = open_evaluation(opt.eval);
+    std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
+    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
@@ -599,7 +599,7 @@ template <class F> void run_trainer(const Options& opt) {
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
-    train(run, *model, evaluation);
+    train(run, *model, eval_sets);
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 

@@ -51,8 +51,8 @@
     O("Output", int, major, "nm", 0, "0..", "but always keep those whose step is a multiple of this") \
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
     O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file of the older format at the end") \
-    O("Output", int, hellaswag, "h", 0, "0..0", "evaluate HellaSwag (not in this build)") \
-    O("Output", std::string, eval, "", "", "", "NAME=FILE.jsonl: answer its questions by greedy completion at the end") \
+    O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
+    O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
     O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
     O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k likeliest tokens; 0: all") \

@@ -194,6 +194,31 @@ TEST(bin_files_in_and_out) {
     }
 }
 
+TEST(evaluations) {
+    prepare();
+    write_file_atomically(SCRATCH + "/q.jsonl", "{\"context\": \"Anna\", \"choices\": [\" has\", \" was\", \" qxz\"], \"answer\": \" has\"}\n"
+                                                "{\"context\": \"Ben has \", \"choices\": [\"xxx xxx xxx\", \"the red ball\"], \"answer\": \"the red ball\"}\n");
+    write_file_atomically(SCRATCH + "/choices.jsonl", "{\"context\": \"Anna\", \"choices\": [\"qqq\", \"has\"], \"answer\": 1}\n");
+    std::string eval = format("--eval q=%s/q.jsonl,one=%s/choices.jsonl,text=%s/text.txt", SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str());
+    Outcome o = run_small("a", "-x 200 -v 100 -l 3e-3 -n 200 " + eval);
+    EXPECT(has(o.output, "one: 1 of 1 right, acc 100.0%, acc_norm 100.0%, by chance 50.0%") && has(o.output, "text: ") && has(o.output, " bits/byte"));
+    EXPECT(has(o.output, "of 2 right by greedy completion, acc 100.0%, acc_norm 100.0%, by chance 41.7%"));
+    std::string log = contents("a/metrics.jsonl");
+    EXPECT(has(log, "{\"step\": 100, \"eval\": \"one\"") && has(log, "{\"step\": 200, \"eval\": \"one\"") && has(log, "{\"step\": 100, \"eval\": \"text\""));
+    EXPECT(!has(log, "{\"step\": 0, \"eval\"") && !has(log, "{\"step\": 100, \"eval\": \"q\"") && has(log, "{\"step\": 200, \"eval\": \"q\""));
+    EXPECT(has(contents("a/main.log"), "s:200 eval:1.000000\n"));
+    EXPECT(has(contents("a/eval_q.jsonl"), "\"item\":2,") && has(contents("a/eval_q.jsonl"), "\"greedy\":") && has(contents("a/eval_text.jsonl"), "\"bytes\":"));
+    // bits per byte of a text, in windows: near the loss on such text, and the same from a checkpoint alone
+    double bits = series("a", "bits_per_byte").back(), loss = series("a", "loss").back() / std::log(2.0);
+    EXPECT(bits > 0.5 * loss && bits < 2 * loss);
+    o = run_command(format("%s -e %s/a/step_00000200 -t 32 -b 2 -x 0 -n 0 -o %s/b %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), eval.c_str()));
+    EXPECT_EQ(o.code, 0);
+    for (const char* file : {"eval_q.jsonl", "eval_one.jsonl", "eval_text.jsonl"})
+        EXPECT(contents(format("a/%s", file)) == contents(format("b/%s", file)));
+    o = run_command(small("c", "-x 1 -n 0 --eval one=" + SCRATCH + "/absent.jsonl"));
+    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
+}
+
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
