@@ -411,6 +411,7 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     return sum;
 }
 
+#include "llmc/chat.h"
 #include "llmc/eval.h"
 #include "llmc/generate.h"
 #include "llmc/model_files.h"
@@ -599,6 +600,7 @@ template <class F> void run_trainer(const Options& opt) {
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
+    if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, eval_sets);
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
@@ -606,6 +608,7 @@ template <class F> void run_trainer(const Options& opt) {
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
+    set_chat_options(opt);
     set_threads(opt.threads);
     catch_signals();
     if (opt.precision == "bf16") run_trainer<bf16>(opt);

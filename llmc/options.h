@@ -54,6 +54,7 @@
     O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
     O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
     O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
+    O("Sampling", std::string, chat, "", "", "", "a checkpoint folder or .bin file: continue each line of standard input with it, up to --sample-tokens") \
     O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k likeliest tokens; 0: all") \
     O("Sampling", double, top_p, "", 1, ">0..1", "sample among the likeliest tokens that make up this probability") \

@@ -115,7 +115,7 @@ inline void choose_sizes(Run& run) {
                   run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
         }
     }
-    run.T = opt.seq ? opt.seq : std::min(run.config.max_T, 256);
+    run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.max_T;
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
 }
 

@@ -219,6 +219,43 @@ TEST(evaluations) {
     EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
 }
 
+TEST(chat) {
+    prepare();
+    run_small("a", "-x 150 -l 3e-3 -n 150 -v 0");
+    const std::string model = SCRATCH + "/a/step_00000150", options = " --temperature 0 -g 24 --threads 1 ";
+    auto says = [&](const std::string& lines, const std::string& more) {
+        write_file_atomically(SCRATCH + "/lines", lines);
+        return run_command(format("%s --chat %s%s%s < %s/lines", TRAINER, model.c_str(), options.c_str(), more.c_str(), SCRATCH.c_str()));
+    };
+    // what --prompt writes, for each line, by itself
+    std::string expected;
+    for (const char* prompt : {"Anna ", "Ben"}) {
+        std::string sample = run_command(format("%s -e %s -x 0 --prompt '%s' -t 1024%s", TRAINER, model.c_str(), prompt, options.c_str())).output;
+        size_t from = sample.find("---\n") + 4;
+        expected += sample.substr(from, sample.find("\n---", from) - from) + "\n[";
+    }
+    Outcome o = says("Anna \nBen", "");
+    EXPECT_EQ(o.code, 0);
+    std::string answers;
+    for (size_t at = o.output.find('\n') + 1, open; (open = o.output.find("\n[", at)) != o.output.npos; at = o.output.find("]\n", open) + 2)
+        answers += o.output.substr(at, open + 2 - at);
+    EXPECT_STR(answers, expected);
+    EXPECT(has(o.output, "[24 tokens, ") && has(o.output, " tokens/s, ") && has(o.output, "% of what memory allows]\n"));
+    EXPECT(has(says("", "").output, "parameters in fp32, context 1024, 1 threads; memory reads ") && says("", "").code == 0);
+    // nothing typed, bytes that are no text, a line longer than the context, Windows' line ends
+    for (std::string lines : {std::string("\n\n"), std::string("\xff\xfe\0\n", 4), std::string(3000, 'x'), std::string("Ben\r\n")})
+        for (const char* more : {"", "-t 16", "--precision bf16"}) {
+            o = says(lines, more);
+            if (o.code || !has(o.output, " tokens/s, ")) FAIL("%s: exit code %d: %s", more, o.code, o.output.c_str());
+        }
+    EXPECT(has(says("Ben\n", "-g 1").output, "\n[1 tokens]\n"));
+    EXPECT_EQ(access("out", F_OK), -1);
+    unlink((model + "/tokenizer.json").c_str());
+    o = says("Ben\n", "");
+    EXPECT(o.code == 2 && has(o.output, "--chat: no tokenizer.json beside the model: --tokenizer must name one"));
+    EXPECT_EQ(says("Ben\n", "--tokenizer bytes").code, 0);
+}
+
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
@@ -328,6 +365,8 @@ TEST(mistakes_are_one_line) {
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
              {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
+             {"--chat SCRATCH/absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
+             {"--chat SCRATCH", 1, "config.json"},
              {"--plan H9000", 2, "--plan: 'H9000' given"},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
