@@ -172,7 +172,7 @@ inline void read_bin(EvalSet& set) {
     CHECK(header[0] == 20240522, "%s: starts with %d, an eval file with 20240522", path, header[0]);
     CHECK(header[1] == 1, "%s: version %d, must be 1", path, header[1]);
     std::vector<uint16_t> stream((bytes.size() - SHARD_HEADER) / 2);
-    memcpy(stream.data(), bytes.data() + SHARD_HEADER, stream.size() * 2);
+    if (!stream.empty()) memcpy(stream.data(), bytes.data() + SHARD_HEADER, stream.size() * 2);
     size_t at = 0, number = 0, end = 0;
     auto take = [&](const char* what) {
         CHECK(at < end, "%s: question %zu ends before its %s", path, number, what);

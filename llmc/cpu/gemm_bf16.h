@@ -78,7 +78,7 @@ struct Dot : Fma {
         sum = (vfloat)_mm512_dpbf16_ps((__m512)sum, (__m512bh)row_units, (__m512bh)x);
     }
     static bool usable() { return true; }
-    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+    NO_UBSAN static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
         const float* a3 = a + 3 * LD;
         __m512 sum[ROWS][VECTORS];
         #pragma GCC unroll 6
