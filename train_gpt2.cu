@@ -112,6 +112,7 @@ struct Parameter {
     Init init;
     bool decays;
     size_t offset;      // in elements, from the start of the parameters
+    size_t number;      // of its row in the table
     size_t size() const { return rows * cols; }
 };
 
@@ -127,7 +128,7 @@ struct ParameterList {
         std::vector<Parameter> rows;
         std::vector<bool> in_block;
         auto row = [&](bool block, const char* name, size_t r, size_t n, Layout layout, Init init, bool decays) {
-            rows.push_back({name, r, n, layout, init, decays, 0});
+            rows.push_back({name, r, n, layout, init, decays, 0, rows.size()});
             in_block.push_back(block);
         };
 #define MODEL_ROW(field, ...) row(false, __VA_ARGS__);
@@ -298,12 +299,11 @@ template <class F> void forward(Model<F>& model) {
 }
 
 // The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
-// `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits.
-template <class F> void classify(Model<F>& model, float dloss, bool backward, bool accumulate) {
+// `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
+template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate) {
     const Block<F>& b = model.block(0);
-    const size_t N = (size_t)model.options.B * model.options.T;
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
-    const int* targets = model.tokens + N;
+    const int* targets = model.tokens + (size_t)model.options.B * model.options.T;
     for (size_t at = 0; at < N; at += model.classifier_chunk()) {
         size_t n = std::min(model.classifier_chunk(), N - at);
         matmul_forward(b.logits, b.lnf + at * C, b.wte, (const F*)nullptr, n, C, Vp, {}, model.stream);
@@ -368,7 +368,7 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     const float dloss = 1.0f / ((float)N * (float)grad_accum * (float)comm.world);
     upload(model, batch);
     forward(model);
-    classify(model, dloss, true, micro > 0);
+    classify(model, N, dloss, true, micro > 0);
     copy_to_host(model.host_losses + (size_t)micro * N, model.block(0).losses, N * sizeof(float), model.stream);
     backward(model, micro > 0);  // from here on the memory of the losses is used by others
     if (micro == grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
@@ -407,7 +407,7 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     const size_t N = (size_t)model.options.B * model.options.T;
     upload(model, batch);
     forward(model);
-    classify(model, 0, false, false);
+    classify(model, N, 0, false, false);
     copy_to_host(model.host_losses, model.block(0).losses, N * sizeof(float), model.stream);
     synchronize(model.stream);
     LossSum sum;
@@ -416,6 +416,8 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     return sum;
 }
 
+#include "llmc/chat.h"
+#include "llmc/eval.h"
 #include "llmc/generate.h"
 #include "llmc/model_files.h"
 
@@ -436,8 +438,8 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                       std::is_same_v<F, float> ? "float32" : "bfloat16"));
     if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
-    save_weights(model, checkpoint);
-    save_state(model, checkpoint);
+    save_weights(model, checkpoint, run.prefix);
+    if (model.options.train) save_state(model, checkpoint);
     checkpoint.commit();
     prune_checkpoints(run.out, run.opt.keep, run.opt.major, step);
 }
@@ -488,7 +490,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     fflush(stdout);
 }
 
-template <class F> void train(Run& run, Model<F>& model, const Evaluation& evaluation) {
+template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
@@ -503,21 +505,21 @@ template <class F> void train(Run& run, Model<F>& model, const Evaluation& evalu
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
+    const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     int skipped_in_a_row = 0;
     double seconds_a_step = 0;
     for (int step = run.first_step;; step++) {
         bool last = step >= run.steps;
         // once in a while
-        if (step > run.first_step && opt.checkpoint_every && (g_interrupted || every(opt.checkpoint_every, step, last)))
-            save_checkpoint(run, model, step, data->position(), log);
+        if ((step > run.first_step || resave) && opt.checkpoint_every && (g_interrupted || every(opt.checkpoint_every, step, last)))
+            save_checkpoint(run, model, step, data ? data->position() : 0, log);
         if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
         if (val_data && every(opt.val_every, step, last)) validate(run, model, *val_data, step, log);
         if (every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty()))
             print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
-        if (last && !evaluation.questions.empty()) {
-            Score score = answer_questions(model, run.tokenizer, evaluation.questions);
-            log.eval(step, evaluation.name, score.right, score.total, score.chance);
-        }
+        for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
+            if (last || (!set.greedy && step > 0 && every(opt.val_every, step, last)))
+                evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
         if (last) break;
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
@@ -593,21 +595,26 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
 }
 
 template <class F> void run_trainer(const Options& opt) {
-    const Evaluation evaluation = open_evaluation(opt.eval);
+    std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
+    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
-    else load_weights(*model, SafetensorsFile(run.weights + "/model.safetensors"));
+    else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
+    else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
-    train(run, *model, evaluation);
+    if (!opt.chat.empty()) return chat(*model, run);
+    train(run, *model, eval_sets);
+    if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
+    set_chat_options(opt);
     set_threads(opt.threads);
     catch_signals();
     if (opt.precision == "bf16") run_trainer<bf16>(opt);

@@ -31,7 +31,7 @@ static Curves read_curves(const std::string& path) {
                 curves.end = format("%.3f bits a byte; no model can need fewer than %.3f: %.2fx of perfect", bits->as_double(path),
                                     floor->as_double(path), bits->as_double(path) / floor->as_double(path));
         }
-        if (json.find("eval"))
+        if (json.find("right"))
             answers = format("; %s: %.0f of %.0f answered right, %.0f by chance", json.at("eval", path).as_string(path).c_str(), json.at("right", path).as_double(path),
                              json.at("total", path).as_double(path), json.at("chance", path).as_double(path) * json.at("total", path).as_double(path));
     }

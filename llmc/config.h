@@ -65,7 +65,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         for (const Gpt3Size& s : GPT3)
             if (s.width == width) return {.max_T = 2048, .V = vocabulary, .L = s.depth, .NH = width / s.head_size, .C = width};
     die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, dNcWhH (d4c128h4: depth, width, heads), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
-             "4096 5120 12288, or a checkpoint folder", name.c_str());
+             "4096 5120 12288, a checkpoint folder, or a .bin model file", name.c_str());
 }
 
 // ---- config.json of a Hugging Face folder ------------------------------------------------------------------------------

@@ -4,8 +4,6 @@
 #include <functional>
 #include <string>
 #include <vector>
-#include "json.h"
-#include "files.h"
 #include "rng.h"
 #include "sampler.h"
 #include "tokenizer.h"
@@ -66,56 +64,4 @@ void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string
     fflush(stdout);
 }
 
-// Questions with one right completion. A line of the file: {"context": ..., "answer": ..., "choices": [...]}; an answer
-// is right if greedy completion of the context begins with it; chance is 1 / choices.
-struct Question { std::string context, answer; double chance; };
-struct Score { int right = 0, total = 0; double chance = 0; };
-
-inline std::vector<Question> load_questions(const std::string& path) {
-    std::vector<Question> questions;
-    std::string text = read_file(path);
-    int number = 0;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find('\n', at), text.size());
-        number++;
-        std::string_view line(text.data() + at, end - at);
-        if (line.find_first_not_of(" \t\r") == line.npos) continue;
-        Json json = json_parse(line, path, number);
-        size_t choices = json.at("choices", path).as_array(path).size();
-        CHECK(choices > 0, "%s: line %d: \"choices\" is empty, must name at least the answer", path.c_str(), number);
-        questions.push_back({json.at("context", path).as_string(path), json.at("answer", path).as_string(path), 1.0 / (double)choices});
-        CHECK(!questions.back().answer.empty(), "%s: line %d: \"answer\" is empty", path.c_str(), number);
-    }
-    CHECK(!questions.empty(), "%s: no questions in it", path.c_str());
-    return questions;
-}
-
-// --eval NAME=FILE
-struct Evaluation { std::string name; std::vector<Question> questions; };
-inline Evaluation open_evaluation(const std::string& option) {
-    if (option.empty()) return {};
-    size_t equals = option.find('=');
-    if (equals == 0 || equals == option.npos || equals + 1 == option.size())
-        die_with(EXIT_USAGE, "--eval: '%s' given, must be NAME=FILE.jsonl", option.c_str());
-    return {option.substr(0, equals), load_questions(option.substr(equals + 1))};
-}
-
 inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }
-
-template <class F> Score answer_questions(Model<F>& model, const Tokenizer& tokenizer, const std::vector<Question>& questions) {
-    Score score;
-    for (const Question& q : questions) {
-        std::vector<int> tokens;
-        if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
-        tokenizer.encode(q.context, tokens);
-        std::string said;
-        generate(model, tokens, (int)q.answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
-            if (token == tokenizer.eot()) return false;
-            said += tokenizer.token_bytes(token);
-            return said.size() < q.answer.size() && q.answer.starts_with(said);
-        });
-        score.right += said.starts_with(q.answer), score.total++;
-        score.chance += q.chance / (double)questions.size();
-    }
-    return score;
-}

@@ -64,12 +64,23 @@ public:
         say(line);
     }
 
-    void eval(int step, const std::string& name, int right, int total, double chance) {
-        double accuracy = total ? (double)right / total : 0;
-        write(main_log, format("s:%d eval:%.6f\n", step, accuracy));
-        record(format("{\"step\": %d, \"eval\": \"%s\", \"accuracy\": %.6f, \"right\": %d, \"total\": %d, \"chance\": %.6f}", step,
-                      name.c_str(), accuracy, right, total, chance));
-        say(format("%s: %d of %d right (%.1f%%), by chance %.1f%%", name.c_str(), right, total, 100 * accuracy, 100 * chance));
+    // Of questions: how many are right by each count; greedy -1: nothing was completed. Of documents: bits and bytes.
+    struct Eval { std::string name; int total, acc = 0, acc_norm = 0, greedy = -1; double chance = 0, bits = 0, bytes = 0; };
+    void eval(int step, const Eval& e) {
+        const char* name = e.name.c_str();
+        if (e.bytes > 0) {
+            const double bits = e.bits / e.bytes;
+            write(main_log, format("s:%d eval:%.6f\n", step, bits));
+            record(format("{\"step\": %d, \"eval\": \"%s\", \"bits_per_byte\": %s, \"bytes\": %.0f}", step, name, number(bits).c_str(), e.bytes));
+            return say(format("%s: %.4f bits/byte", name, bits));
+        }
+        const int right = e.greedy >= 0 ? e.greedy : e.acc_norm;
+        const double n = e.total;
+        write(main_log, format("s:%d eval:%.6f\n", step, right / n));
+        record(format("{\"step\": %d, \"eval\": \"%s\", \"accuracy\": %.6f, \"right\": %d, \"total\": %d, \"chance\": %.6f, \"acc\": %.6f, "
+                      "\"acc_norm\": %.6f}", step, name, right / n, right, e.total, e.chance / n, e.acc / n, e.acc_norm / n));
+        say(format("%s: %d of %d right%s, acc %.1f%%, acc_norm %.1f%%, by chance %.1f%%", name, right, e.total,
+                   e.greedy >= 0 ? " by greedy completion" : "", 100 * e.acc / n, 100 * e.acc_norm / n, 100 * e.chance / n));
     }
 
     void say(const std::string& line) {

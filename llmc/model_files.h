@@ -60,24 +60,23 @@ inline std::vector<size_t> file_shape(const Parameter& p) {
     return p.layout == TRANSPOSED ? std::vector<size_t>{p.cols, p.rows} : std::vector<size_t>{p.rows, p.cols};
 }
 
-// Weights = those of a Hugging Face file, with or without the "transformer." prefix; tensors that the model does not have
-// (the causal masks of old files) are ignored.
-template <class F> void load_weights(Model<F>& model, const SafetensorsFile& file, const std::string& prefix = "transformer.") {
+// Weights = the tensors that find(parameter) names.
+template <class F, class Find> void load_weights(Model<F>& model, Find find) {
     std::vector<float> piece;
     for (const Parameter& p : model.parameters.all) {
-        const TensorInfo* t = file.find(p.name);
-        if (!t) t = file.find(prefix + p.name);
-        CHECK(t, "%s: tensor %s is missing", file.path().c_str(), p.name.c_str());
+        const SafetensorsModel::Place place = find(p);
+        const SafetensorsFile& file = *place.file;
+        const TensorInfo& t = *place.tensor;
         TensorInfo wanted;
         wanted.shape = file_shape(p);
-        CHECK(t->shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), t->name.c_str(),
-              t->shape_text().c_str(), wanted.shape_text().c_str());
+        CHECK(t.shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), json_shown(t.name).c_str(),
+              t.shape_text().c_str(), wanted.shape_text().c_str());
         for_each_piece(model, p, [&](size_t row, size_t rows) {
-            if (p.layout == AS_IS) file.read_as_float(*t, model.staging, row * p.cols, rows * p.cols);
+            if (p.layout == AS_IS) file.read_as_float(t, model.staging, row * p.cols, rows * p.cols);
             else for (size_t col = 0, n; col < p.cols; col += n) {  // file rows are memory's columns: 1 MB of them at a time
                 n = std::min(p.cols - col, std::max<size_t>((1 << 18) / p.rows, 1));
                 piece.resize(n * p.rows);
-                file.read_as_float(*t, piece.data(), col * p.rows, n * p.rows);
+                file.read_as_float(t, piece.data(), col * p.rows, n * p.rows);
                 for (size_t r = 0; r < p.rows; r++)
                     for (size_t c = 0; c < n; c++) model.staging[r * p.cols + col + c] = piece[c * p.rows + r];
             }
@@ -86,13 +85,55 @@ template <class F> void load_weights(Model<F>& model, const SafetensorsFile& fil
     }
 }
 
-template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint) {
+// Some files hold the head too. It is wte again, or the file is not of a model that ties them, whatever its config says.
+inline void check_head(const SafetensorsModel::Place& head, const SafetensorsModel::Place& wte) {
+    const TensorInfo &h = *head.tensor, &w = *wte.tensor;
+    CHECK(h.shape == w.shape, "%s: %s has shape %s, %s has %s", head.file->path().c_str(), h.name.c_str(), h.shape_text().c_str(),
+          w.name.c_str(), w.shape_text().c_str());
+    std::vector<float> a(std::min<size_t>(h.count(), 1 << 18)), b(a.size());
+    for (size_t at = 0, n; at < h.count(); at += n) {
+        n = std::min(a.size(), h.count() - at);
+        head.file->read_as_float(h, a.data(), at, n), wte.file->read_as_float(w, b.data(), at, n);
+        CHECK(!memcmp(a.data(), b.data(), n * sizeof(float)), "%s: %s differs from %s after element %zu, must be equal: the head is tied",
+              head.file->path().c_str(), h.name.c_str(), w.name.c_str(), at);
+    }
+}
+
+// Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if it was saved together with
+// its head, ours behind "transformer."; the prefix is returned, so that what is saved has the names of what was loaded.
+// Beside the weights old files hold the causal mask of each layer, which is ignored. Anything else is not this model.
+template <class F> std::string load_folder(Model<F>& model, const std::string& folder) {
+    const SafetensorsModel files(folder);
+    const std::string prefix = files.find("transformer.wte.weight").tensor ? "transformer." : "";
+    std::vector<std::string> names = {"lm_head.weight"};
+    for (const Parameter& p : model.parameters.all) names.push_back(prefix + p.name);
+    for (int l = 0; l < model.config.L; l++)
+        for (const char* mask : {"bias", "masked_bias"}) names.push_back(format("%sh.%d.attn.%s", prefix.c_str(), l, mask));
+    std::sort(names.begin(), names.end());
+    for (const SafetensorsFile& file : files.files())
+        for (const TensorInfo& t : file.tensors())
+            CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a GPT-2 of %d layers",
+                  file.path().c_str(), json_shown(t.name).c_str(), model.config.L);
+    auto find = [&](const Parameter& p) {
+        const SafetensorsModel::Place place = files.find(prefix + p.name);
+        CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), (prefix + p.name).c_str());
+        return place;
+    };
+    load_weights(model, find);
+    if (const SafetensorsModel::Place head = files.find("lm_head.weight"); head.tensor) check_head(head, find(model.parameters.all[P_wte]));
+    return prefix;
+}
+
+// Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
+template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, const std::string& prefix) {
+    std::vector<Parameter> sorted = model.parameters.all;
+    std::sort(sorted.begin(), sorted.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
     std::vector<TensorSpec> specs;
-    for (const Parameter& p : model.parameters.all) specs.push_back({p.name, dtype_of<F>(), file_shape(p)});
+    for (const Parameter& p : sorted) specs.push_back({prefix + p.name, dtype_of<F>(), file_shape(p)});
     F* staging = (F*)model.staging;
     std::vector<F> piece;
     checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {
-        for (const Parameter& p : model.parameters.all)
+        for (const Parameter& p : sorted)
             for_each_piece(model, p, [&](size_t row, size_t rows) {
                 copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
                 synchronize(model.stream);
@@ -106,6 +147,56 @@ template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoi
                 }
             });
     });
+}
+
+// ---- .bin files of the older format: tensors lie as in memory, but row by row of the table instead of layer by layer ------
+
+// The parameters in the file's order, with the place of each, in elements.
+struct BinPlace { Parameter parameter; uint64_t offset; };
+inline std::vector<BinPlace> bin_order(const ParameterList& list, uint64_t padded_V) {
+    std::vector<BinPlace> order;
+    for (const Parameter& p : list.all) order.push_back({p, 0});
+    std::stable_sort(order.begin(), order.end(), [](const BinPlace& a, const BinPlace& b) { return a.parameter.number < b.parameter.number; });
+    uint64_t at = 0;
+    for (BinPlace& place : order) {
+        const Parameter& p = place.parameter;
+        place.offset = at, at += (p.number == P_wte ? padded_V : p.rows) * p.cols;
+    }
+    return order;
+}
+
+template <class F> void load_bin(Model<F>& model, const BinModel& file) {
+    for (const BinPlace& place : bin_order(model.parameters, file.padded_V))
+        for_each_piece(model, place.parameter, [&](size_t row, size_t rows) {
+            const Parameter& p = place.parameter;
+            file.read_as_float(model.staging, place.offset + row * p.cols, rows * p.cols);
+            store_staged(model, p.offset + row * p.cols, rows * p.cols);
+        });
+}
+
+// Written under another name, synced, renamed: the file is whole or absent. wte is padded to a multiple of 128 rows, as
+// those who read the format expect.
+template <class F> void save_bin(Model<F>& model, const std::string& path) {
+    const Config& c = model.config;
+    const uint64_t padded_V = ((uint64_t)c.V + 127) / 128 * 128;
+    const std::string temporary = path + format(".tmp-%d", (int)getpid());
+    FileWriter file(temporary);
+    const int32_t header[256] = {BIN_MAGIC, std::is_same_v<F, float> ? 3 : 5, c.max_T, c.V, c.L, c.NH, c.C, (int32_t)padded_V};
+    file.write(header, sizeof header);
+    F* staging = (F*)model.staging;
+    for (const BinPlace& place : bin_order(model.parameters, padded_V)) {
+        const Parameter& p = place.parameter;
+        for_each_piece(model, p, [&](size_t row, size_t rows) {
+            copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
+            synchronize(model.stream);
+            file.write(staging, rows * p.cols * sizeof(F));
+        });
+        const std::vector<F> zeros(p.number == P_wte ? (padded_V - p.rows) * p.cols : 0, F(0.0f));
+        file.write(zeros.data(), zeros.size() * sizeof(F));
+    }
+    file.close();
+    rename_file(temporary, path);
+    fsync_dir(parent_folder(path));
 }
 
 // ---- the optimizer's state: flat fp32 tensors by parameter name, in the order of memory ----------------------------------

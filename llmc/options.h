@@ -20,7 +20,7 @@
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
     O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
-    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), or a checkpoint folder") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
     O("Model", int, recompute, "r", 0, "0..2", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too") \
@@ -51,9 +51,11 @@
     O("Output", int, keep, "nk", 0, "0..", "keep the newest so many checkpoints; 0: all") \
     O("Output", int, major, "nm", 0, "0..", "but always keep those whose step is a multiple of this") \
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
-    O("Output", int, hellaswag, "h", 0, "0..0", "evaluate HellaSwag (not in this build)") \
-    O("Output", std::string, eval, "", "", "", "NAME=FILE.jsonl: answer its questions by greedy completion at the end") \
+    O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file of the older format at the end") \
+    O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
+    O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
     O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
+    O("Sampling", std::string, chat, "", "", "", "a checkpoint folder or .bin file: continue each line of standard input with it, up to --sample-tokens") \
     O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k likeliest tokens; 0: all") \
     O("Sampling", double, top_p, "", 1, ">0..1", "sample among the likeliest tokens that make up this probability") \

@@ -5,6 +5,7 @@
 #include <csignal>
 #include <string>
 #include <vector>
+#include "bin_model.h"
 #include "checkpoint.h"
 #include "comm.h"
 #include "config.h"
@@ -21,7 +22,8 @@ struct Run {
     Options opt;
     Comm comm;
     std::string out;           // folder for logs and checkpoints; empty: nothing is written
-    std::string weights;       // folder to load weights from; empty: initialise
+    std::string weights;       // folder or .bin file to load weights from; empty: initialise
+    std::string prefix;        // of the names of the tensors in files: as it was in `weights`
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: the data are tokens of we do not know which words
@@ -109,14 +111,14 @@ inline void choose_sizes(Run& run) {
     const Options& opt = run.opt;
     if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
     else {
-        run.config = config_from_json(run.weights + "/config.json");
-        if (run.resumed && !is_folder(opt.model)) {
+        run.config = is_bin_model(run.weights) ? BinModel(run.weights).config : config_from_json(run.weights + "/config.json");
+        if (run.resumed && !is_folder(opt.model) && !is_bin_model(opt.model)) {
             Config named = config_by_name(opt.model, run.config.V);
             CHECK(named == run.config, "%s: %d layers of width %d, but --model %s has %d of %d", run.weights.c_str(),
                   run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
         }
     }
-    run.T = opt.seq ? opt.seq : std::min(run.config.max_T, 256);
+    run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.max_T;
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
 }
 
@@ -170,7 +172,9 @@ inline Run prepare(const Options& opt) {
         Checkpoint newest = find_newest_checkpoint(run.out);
         if (newest.step >= 0) run.weights = newest.path, run.resumed = true, read_trainer_state(run);
     }
-    if (run.weights.empty() && is_folder(opt.model)) run.weights = opt.model;
+    if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
+    if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
+        die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
     choose_sizes(run);
     if (run.B) count_steps(run);
     if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);

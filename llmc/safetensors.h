@@ -314,6 +314,7 @@ class SafetensorsModel {
             CHECK(is_plain_name(names.back()), "%s: %s is in %s, which is not a plain file name", index.c_str(),
                   json_shown(entry.key).c_str(), json_shown(names.back()).c_str());
         }
+        CHECK(!names.empty(), "%s: \"weight_map\" names no file", index.c_str());
         std::sort(names.begin(), names.end());
         names.erase(std::unique(names.begin(), names.end()), names.end());
         for (const std::string& name : names) {

@@ -155,6 +155,107 @@ TEST(sample_from_checkpoint) {
     EXPECT_EQ(access("out", F_OK), -1);  // nothing is written where nothing is trained
 }
 
+TEST(a_checkpoint_saved_again_is_the_same) {
+    prepare();
+    for (const char* precision : {"fp32", "bf16"}) {
+        run_small("a", format("-x 3 -n 3 -v 0 --precision %s", precision));
+        std::string from = SCRATCH + "/a/step_00000003", command = format("%s -e %s -x 0 --precision %s -o %s/", TRAINER, from.c_str(), precision, SCRATCH.c_str());
+        EXPECT_EQ(run_command(command + "b").code, 0);
+        for (const char* file : {"model.safetensors", "config.json", "tokenizer.json"})
+            EXPECT(contents(format("a/step_00000003/%s", file)) == contents(format("b/step_00000000/%s", file)));
+        EXPECT_STR(verify_checkpoint(SCRATCH + "/b/step_00000000"), "");
+        EXPECT_EQ(run_command(command + "none -n 0").code, 0);
+        EXPECT(list_checkpoints(SCRATCH + "/none").empty());
+        // a run that is only looked at keeps its state
+        EXPECT_EQ(run_command(small("a", format("-x 0 -y 1 --precision %s", precision))).code, 0);
+        EXPECT(!contents("a/step_00000003/state-00000.safetensors").empty());
+        EXPECT_EQ(list_checkpoints(SCRATCH + "/a").size(), 1u);
+        remove_tree(SCRATCH + "/a"), remove_tree(SCRATCH + "/b");
+    }
+}
+
+TEST(bin_files_in_and_out) {
+    prepare();
+    for (const char* precision : {"fp32", "bf16"}) {
+        run_small("a", format("-x 3 -n 3 -v 0 --precision %s --export-bin %s/a.bin", precision, SCRATCH.c_str()));  // at the end of a run
+        std::string from = SCRATCH + "/a.bin", again = format("%s -x 0 --precision %s --export-bin %s/b.bin -e ", TRAINER, precision, SCRATCH.c_str());
+        for (std::string model : {SCRATCH + "/a/step_00000003", from}) {  // of a checkpoint, of another file
+            EXPECT_EQ(run_command(again + model).code, 0);
+            EXPECT(contents("a.bin") == contents("b.bin"));
+            unlink((SCRATCH + "/b.bin").c_str());
+        }
+        // and back to a folder; trained on, and resumed
+        EXPECT_EQ(run_command(format("%s -x 0 --precision %s -e %s -o %s/b", TRAINER, precision, from.c_str(), SCRATCH.c_str())).code, 0);
+        EXPECT(contents("a/step_00000003/model.safetensors") == contents("b/step_00000000/model.safetensors"));
+        run_small("c", format("-e %s -x 2 -n 1 --precision %s", from.c_str(), precision));
+        remove_tree(SCRATCH + "/c/step_00000002");
+        EXPECT(has(run_small("c", format("-e %s -x 2 -y 1 --precision %s", from.c_str(), precision)).output, "step 2/2"));
+        for (const char* out : {"/a", "/b", "/c"}) remove_tree(SCRATCH + out);
+    }
+}
+
+TEST(evaluations) {
+    prepare();
+    write_file_atomically(SCRATCH + "/q.jsonl", "{\"context\": \"Anna\", \"choices\": [\" has\", \" was\", \" qxz\"], \"answer\": \" has\"}\n"
+                                                "{\"context\": \"Ben has \", \"choices\": [\"xxx xxx xxx\", \"the red ball\"], \"answer\": \"the red ball\"}\n");
+    write_file_atomically(SCRATCH + "/choices.jsonl", "{\"context\": \"Anna\", \"choices\": [\"qqq\", \"has\"], \"answer\": 1}\n");
+    std::string eval = format("--eval q=%s/q.jsonl,one=%s/choices.jsonl,text=%s/text.txt", SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str());
+    Outcome o = run_small("a", "-x 200 -v 100 -l 3e-3 -n 200 " + eval);
+    EXPECT(has(o.output, "one: 1 of 1 right, acc 100.0%, acc_norm 100.0%, by chance 50.0%") && has(o.output, "text: ") && has(o.output, " bits/byte"));
+    EXPECT(has(o.output, "of 2 right by greedy completion, acc 100.0%, acc_norm 100.0%, by chance 41.7%"));
+    std::string log = contents("a/metrics.jsonl");
+    EXPECT(has(log, "{\"step\": 100, \"eval\": \"one\"") && has(log, "{\"step\": 200, \"eval\": \"one\"") && has(log, "{\"step\": 100, \"eval\": \"text\""));
+    EXPECT(!has(log, "{\"step\": 0, \"eval\"") && !has(log, "{\"step\": 100, \"eval\": \"q\"") && has(log, "{\"step\": 200, \"eval\": \"q\""));
+    EXPECT(has(contents("a/main.log"), "s:200 eval:1.000000\n"));
+    EXPECT(has(contents("a/eval_q.jsonl"), "\"item\":2,") && has(contents("a/eval_q.jsonl"), "\"greedy\":") && has(contents("a/eval_text.jsonl"), "\"bytes\":"));
+    // bits per byte of a text, in windows: near the loss on such text, and the same from a checkpoint alone
+    double bits = series("a", "bits_per_byte").back(), loss = series("a", "loss").back() / std::log(2.0);
+    EXPECT(bits > 0.5 * loss && bits < 2 * loss);
+    o = run_command(format("%s -e %s/a/step_00000200 -t 32 -b 2 -x 0 -n 0 -o %s/b %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), eval.c_str()));
+    EXPECT_EQ(o.code, 0);
+    for (const char* file : {"eval_q.jsonl", "eval_one.jsonl", "eval_text.jsonl"})
+        EXPECT(contents(format("a/%s", file)) == contents(format("b/%s", file)));
+    o = run_command(small("c", "-x 1 -n 0 --eval one=" + SCRATCH + "/absent.jsonl"));
+    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
+}
+
+TEST(chat) {
+    prepare();
+    run_small("a", "-x 150 -l 3e-3 -n 150 -v 0");
+    const std::string model = SCRATCH + "/a/step_00000150", options = " --temperature 0 -g 24 --threads 1 ";
+    auto says = [&](const std::string& lines, const std::string& more) {
+        write_file_atomically(SCRATCH + "/lines", lines);
+        return run_command(format("%s --chat %s%s%s < %s/lines", TRAINER, model.c_str(), options.c_str(), more.c_str(), SCRATCH.c_str()));
+    };
+    // what --prompt writes, for each line, by itself
+    std::string expected;
+    for (const char* prompt : {"Anna ", "Ben"}) {
+        std::string sample = run_command(format("%s -e %s -x 0 --prompt '%s' -t 1024%s", TRAINER, model.c_str(), prompt, options.c_str())).output;
+        size_t from = sample.find("---\n") + 4;
+        expected += sample.substr(from, sample.find("\n---", from) - from) + "\n[";
+    }
+    Outcome o = says("Anna \nBen", "");
+    EXPECT_EQ(o.code, 0);
+    std::string answers;
+    for (size_t at = o.output.find('\n') + 1, open; (open = o.output.find("\n[", at)) != o.output.npos; at = o.output.find("]\n", open) + 2)
+        answers += o.output.substr(at, open + 2 - at);
+    EXPECT_STR(answers, expected);
+    EXPECT(has(o.output, "[24 tokens, ") && has(o.output, " tokens/s, ") && has(o.output, "% of what memory allows]\n"));
+    EXPECT(has(says("", "").output, "parameters in fp32, context 1024, 1 threads; memory reads ") && says("", "").code == 0);
+    // nothing typed, bytes that are no text, a line longer than the context, Windows' line ends
+    for (std::string lines : {std::string("\n\n"), std::string("\xff\xfe\0\n", 4), std::string(3000, 'x'), std::string("Ben\r\n")})
+        for (const char* more : {"", "-t 16", "--precision bf16"}) {
+            o = says(lines, more);
+            if (o.code || !has(o.output, " tokens/s, ")) FAIL("%s: exit code %d: %s", more, o.code, o.output.c_str());
+        }
+    EXPECT(has(says("Ben\n", "-g 1").output, "\n[1 tokens]\n"));
+    EXPECT_EQ(access("out", F_OK), -1);
+    unlink((model + "/tokenizer.json").c_str());
+    o = says("Ben\n", "");
+    EXPECT(o.code == 2 && has(o.output, "--chat: no tokenizer.json beside the model: --tokenizer must name one"));
+    EXPECT_EQ(says("Ben\n", "--tokenizer bytes").code, 0);
+}
+
 TEST(overfit_and_switches) {
     prepare();
     Outcome o = run_small("a", "-a 1 -x 40 -l 5e-3 -v 0 -n 0 --grad-clip 0");
@@ -288,6 +389,8 @@ TEST(mistakes_are_one_line) {
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
              {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
+             {"--chat SCRATCH/absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
+             {"--chat SCRATCH", 1, "config.json"},
              {"--plan H9000", 2, "--plan: 'H9000' given"},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
@@ -295,6 +398,9 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 1, "config.json"},
+             {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
+             {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
+             {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
          }) {
         std::string options = m.options;
         if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);

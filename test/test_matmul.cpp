@@ -242,6 +242,32 @@ template <class F> static void rows_are_independent() {
 TEST(independent_rows_fp32) { rows_are_independent<float>(); }
 TEST(independent_rows_bf16) { rows_are_independent<bf16>(); }
 
+// A single row takes another way, without packing: the same bits as the same row among three, at every edge of the product's
+// blocks along k (128 and 256 units) and of a group of rows, and where K is too long for that way (40000).
+template <class F> static void one_row_alone() {
+    int before = max_threads();
+    for (int C : {1, 2, 15, 16, 17, 31, 33, 127, 128, 129, 255, 256, 257, 383, 511, 512, 513, 768, 3072, 40000})
+        for (int OC : {1, 15, 16, 17, 131, 300}) {
+            size_t c = (size_t)C, oc = (size_t)OC;
+            auto inp = random_values<F>(3 * c, 1), weight = random_values<F>(oc * c, 2), bias = random_values<F>(oc, 3);
+            std::vector<F> out(3 * oc), pre(3 * oc), plain(3 * oc);
+            matmul_forward<F>(out.data(), inp.data(), weight.data(), bias.data(), 3, C, OC, {.pre_gelu = pre.data()}, {});
+            matmul_forward<F>(plain.data(), inp.data(), weight.data(), nullptr, 3, C, OC, {}, {});
+            for (int threads : {1, 3}) {
+                set_threads(threads);
+                Output<F> out1(oc), pre1(oc), plain1(oc);
+                matmul_forward<F>(out1.data(), inp.data() + 2 * c, weight.data(), bias.data(), 1, C, OC, {.pre_gelu = pre1.data()}, {});
+                matmul_forward<F>(plain1.data(), inp.data() + 2 * c, weight.data(), nullptr, 1, C, OC, {}, {});
+                bool same = !memcmp(out1.data(), out.data() + 2 * oc, oc * sizeof(F)) && !memcmp(pre1.data(), pre.data() + 2 * oc, oc * sizeof(F)) &&
+                            !memcmp(plain1.data(), plain.data() + 2 * oc, oc * sizeof(F));
+                if (!same) FAIL("C = %d, OC = %d, %d threads: a row alone has other bits", C, OC, threads);
+            }
+            set_threads(before);
+        }
+}
+TEST(one_row_alone_fp32) { one_row_alone<float>(); }
+TEST(one_row_alone_bf16) { one_row_alone<bf16>(); }
+
 TEST(an_infinite_weight_reaches_its_channel_only) {
     auto inp = random_values<float>(7 * 48, 1), weight = random_values<float>(131 * 48, 2);
     weight[100 * 48 + 5] = INFINITY;
@@ -251,6 +277,9 @@ TEST(an_infinite_weight_reaches_its_channel_only) {
 }
 
 TEST(peak_is_plausible) {
+    std::vector<char> memory(64 << 20, 'x');
+    double bandwidth = measure_bandwidth(memory.data(), memory.size());
+    EXPECT(bandwidth > 1e7 && bandwidth < 1e14);
     EXPECT(strlen(gemm_path<float>()) > 0 && strlen(gemm_path<bf16>()) > 0);
     for (double flops : {measure_peak_flops<float>(0.02), measure_peak_flops<bf16>(0.02)}) EXPECT(flops > 1e8 && flops < 1e15);
 }

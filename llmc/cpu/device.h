@@ -3,7 +3,10 @@
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
+#include <algorithm>
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include "../check.h"
 #ifdef _OPENMP
@@ -57,3 +60,19 @@ inline void synchronize(stream_t) {}
 
 // Bytes that the machine has in all.
 inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }
+
+// Bytes a second that all threads together read: the fastest of ten passes over memory that is there already.
+inline double measure_bandwidth(const void* memory, size_t bytes) {
+    const uint64_t* words = (const uint64_t*)memory;
+    double best = 0;
+    uint64_t sum = 0;
+    for (int pass = 0; pass < 10; pass++) {
+        auto start = std::chrono::steady_clock::now();
+        #pragma omp parallel for schedule(static) reduction(+ : sum)
+        for (size_t i = 0; i < bytes / 8; i += 8) sum += words[i];  // a word of each line
+        best = std::max(best, (double)bytes / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
+    }
+    volatile uint64_t used = sum;  // or else nothing would be read
+    (void)used;
+    return best;
+}

@@ -167,6 +167,9 @@ struct Fma {
                 store(to, first ? sum[r][v] : sum[r][v] + load(to));
             }
     }
+    // One unit of k of a single column: the same multiply-adds, and a chain that begins anew at every L1_DEPTH.
+    static constexpr bool ONE_COLUMN = true, ONE_CHAIN = false;
+    static void add_unit(vfloat& sum, vfloat row_units, vfloat x) { sum += row_units * x; }
     // All of a panel, or a vector at a time of the last.
     static void tile(float* c, const float* a, const float* b, int columns, int units, bool first, Soon& soon, Soon& dest) {
         if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, a, b, units, first, soon, dest);
@@ -290,6 +293,60 @@ void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish fini
             worker.task(t, next);
         }
         Engine::end();
+    }
+}
+
+// The sums of W rows of A with one column, of `units` units, a multiple of W: the rows are turned around in registers, W units
+// at a time. Each sum has the chain, and so the bits, that Engine::tile gives it.
+template <class Engine, class F> vfloat column_sums(Operand<F> a, size_t rows, size_t K, const float* x, int units) {
+    using Unit = typename Engine::Unit;
+    constexpr size_t SIDE = W * K_PER_UNIT<Unit>;
+    vfloat sum = {}, total = {};
+    for (int u = 0; u < units; u += W) {
+        const size_t k = (size_t)u * K_PER_UNIT<Unit>;
+        alignas(64) float edge[W * W];
+        vfloat w[W];
+        if (rows >= W && k + SIDE <= K) {
+            #pragma GCC unroll 16
+            for (size_t r = 0; r < W; r++) {
+                const F* from = a.data + r * a.stride + k;
+                __builtin_prefetch(from + W * a.stride, 0, 2);  // the next W rows: W streams are too many for the hardware to foresee
+                w[r] = load_along_k(Unit{}, from);
+            }
+            transpose(w);
+        } else {
+            pack<Unit, false, W>(edge, W, W, a.at(0, k), rows, K - k);
+            for (int i = 0; i < W; i++) w[i] = load(edge + i * W);
+        }
+        #pragma GCC unroll 16
+        for (int i = 0; i < W; i++) Engine::add_unit(sum, w[i], splat(x[u + i]));
+        if (!Engine::ONE_CHAIN && ((u + W) % Engine::L1_DEPTH == 0 || u + W == units))
+            total = u < Engine::L1_DEPTH ? sum : sum + total, sum = vfloat{};
+    }
+    return Engine::ONE_CHAIN ? sum : total;
+}
+
+// finish(A b) for a single column b: each number of A is used once, so that nothing is worth packing and memory is the limit.
+template <class Engine, class F>
+void run_column(Operand<F> a, size_t ni, Operand<F> b, size_t K, Finish finish) {
+    using Unit = typename Engine::Unit;
+    const int units = round_up((int)((K + K_PER_UNIT<Unit> - 1) / K_PER_UNIT<Unit>), W);
+    float* x = Workspace::of_thread(Workspace::all(max_threads())).a;
+    for (int u = 0; u < units; u += W) {
+        const size_t k = (size_t)u * K_PER_UNIT<Unit>, n = std::min<size_t>(K - k, W * K_PER_UNIT<Unit>);
+        F part[W * K_PER_UNIT<Unit>] = {};
+        memcpy(part, b.data + k, n * sizeof(F));
+        store(x + u, load_along_k(Unit{}, part));
+    }
+    const size_t groups = (ni + W - 1) / W;
+    #pragma omp parallel for schedule(dynamic, 8)  // 8 groups of 768 bf16 are 196 KB: 10 us of memory
+    for (size_t g = 0; g < groups; g++) {
+        const size_t i = g * W, rows = std::min<size_t>(W, ni - i);
+        alignas(64) float c[W * W];
+        float sums[W];
+        store(sums, column_sums<Engine>(a.at(i, 0), rows, K, x, units));
+        for (int r = 0; r < W; r++) c[r * W] = sums[r];
+        finish.call(finish.self, c, W, {i, 0, (int)rows, 1});
     }
 }
 

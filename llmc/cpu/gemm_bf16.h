@@ -18,6 +18,7 @@ namespace gemm_detail {
 struct Amx {
     using Unit = Pair;
     static constexpr const char* NAME = "AMX bf16";
+    static constexpr bool ONE_COLUMN = false;
     static constexpr int ROWS = 32, COLUMNS = 32;
     static constexpr int DEPTH = 384, L1_DEPTH = 384, WIDTH = 256, RUN = 512, BLOCK = 32, STEP = 16;
     static constexpr int LD = DEPTH + 16;
@@ -72,6 +73,10 @@ using Bf16Engine = Amx;
 struct Dot : Fma {
     using Unit = Pair;
     static constexpr const char* NAME = "AVX-512 bf16";
+    static constexpr bool ONE_CHAIN = true;
+    static void add_unit(vfloat& sum, vfloat row_units, vfloat x) {
+        sum = (vfloat)_mm512_dpbf16_ps((__m512)sum, (__m512bh)row_units, (__m512bh)x);
+    }
     static bool usable() { return true; }
     static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
         __m512 sum[ROWS][VECTORS];

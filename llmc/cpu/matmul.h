@@ -8,11 +8,17 @@
 namespace matmul_detail {
 using namespace gemm_detail;
 
+// One column, as when a model writes, goes its own way, to the same bits.
+template <class Engine, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
+    if constexpr (Engine::ONE_COLUMN)
+        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_column<Engine>(a, ni, b, K, finish);
+    run<Engine>(a, ni, b, nj, K, finish);
+}
 template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
     if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>) {
-        if (Bf16Engine::usable()) return run<Bf16Engine>(a, ni, b, nj, K, finish);
+        if (Bf16Engine::usable()) return gemm_by<Bf16Engine>(a, ni, b, nj, K, finish);
     }
-    run<Fma>(a, ni, b, nj, K, finish);
+    gemm_by<Fma>(a, ni, b, nj, K, finish);
 }
 
 template <class F> inline vfloat load_most(const F* p, int n) { return n >= W ? load(p) : load_part(p, n); }

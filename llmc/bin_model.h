@@ -1,0 +1,63 @@
+// bin_model.h: model files of the older format: 256 int32 of header, then the tensors without names.
+//
+//     header   20240326, version (3: fp32, 5: bf16), context, vocabulary, layers, heads, width, rows of wte; the rest is 0
+//     tensors  in the order of the table in train_gpt2.cu, each of all layers in turn, matrices (out, in), wte padded
+#pragma once
+#include "bf16.h"
+#include "config.h"
+#include "shards.h"
+
+constexpr int32_t BIN_MAGIC = 20240326;
+constexpr size_t BIN_HEADER = 256 * sizeof(int32_t);
+
+inline bool is_bin_model(const std::string& name) { return name.ends_with(".bin"); }
+
+// Elements of all tensors. Sizes that check_config allows cannot overflow.
+inline uint64_t bin_elements(const Config& c, uint64_t padded_V) {
+    uint64_t C = (uint64_t)c.C, L = (uint64_t)c.L;
+    return (padded_V + (uint64_t)c.max_T) * C + L * (12 * C * C + 13 * C) + 2 * C;
+}
+
+// An open file, all of whose header has been checked against itself and the file's size.
+class BinModel {
+    std::string path_;
+    int fd = -1, width = 0;  // bytes an element
+
+public:
+    Config config;
+    uint64_t padded_V = 0;
+
+    explicit BinModel(const std::string& path) : path_(path), fd(shards_detail::open_file(path)) {
+        struct stat info;
+        CHECK(!fstat(fd, &info), "%s: %s", path.c_str(), strerror(errno));
+        CHECK(S_ISREG(info.st_mode), "%s: not a file", path.c_str());
+        CHECK((uint64_t)info.st_size >= BIN_HEADER, "%s: %lld bytes, a model file's header alone is %zu: truncated?", path.c_str(),
+              (long long)info.st_size, BIN_HEADER);
+        int32_t h[8];
+        shards_detail::read_fully(fd, path, 0, sizeof h, h);
+        CHECK(h[0] == BIN_MAGIC, "%s: starts with %d, a model file with %d", path.c_str(), h[0], BIN_MAGIC);
+        CHECK(h[1] == 3 || h[1] == 5, "%s: version %d, must be 3 (fp32) or 5 (bf16)", path.c_str(), h[1]);
+        width = h[1] == 3 ? 4 : 2;
+        config = {.max_T = h[2], .V = h[3], .L = h[4], .NH = h[5], .C = h[6]};
+        check_config(config, path);
+        CHECK(h[7] >= h[3] && h[7] <= 1 << 25, "%s: %d rows of wte, must be from the vocabulary, %d, to %d", path.c_str(), h[7], h[3], 1 << 25);
+        padded_V = (uint64_t)h[7];
+        const unsigned long long promised = BIN_HEADER + bin_elements(config, padded_V) * (uint64_t)width, holds = (unsigned long long)info.st_size;
+        CHECK(holds == promised, "%s: holds %llu bytes, its header promises %llu: %s", path.c_str(), holds, promised,
+              holds < promised ? "truncated?" : "the header is wrong or the file was appended to");
+    }
+    BinModel(const BinModel&) = delete;
+    ~BinModel() { close(fd); }
+
+    // dst = elements [first, first + n) of the file
+    void read_as_float(float* dst, uint64_t first, size_t n) const {
+        shards_detail::read_fully(fd, path_, BIN_HEADER + first * (uint64_t)width, n * (size_t)width, dst);
+        if (width == 4) return;
+        const char* narrow = (const char*)dst;  // back to front: a wide element never lies before the narrow one it came from
+        for (size_t i = n; i-- > 0;) {
+            uint16_t half;
+            memcpy(&half, narrow + 2 * i, 2);
+            dst[i] = bf16::from_bits(half);
+        }
+    }
+};

@@ -1,0 +1,64 @@
+// chat.h: a line from standard input, and the model goes on from it, token by token as they come.
+#pragma once
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include "generate.h"
+#include "log.h"
+#include "options.h"
+#include "run.h"
+
+// What --chat is beside other options: no data, no run, one sequence as long as the model's context.
+inline void set_chat_options(Options& opt) {
+    if (opt.chat.empty()) return;
+    if (!run_detail::is_folder(opt.chat) && !is_bin_model(opt.chat))
+        die_with(EXIT_USAGE, "--chat: '%s' given, must be a checkpoint folder or a .bin model file", opt.chat.c_str());
+    opt.model = opt.chat, opt.batch = "1", opt.steps = 0, opt.resume = 0, opt.total_batch = 0;
+    opt.train_data = opt.val_data = opt.out = "";
+}
+
+// A token cannot come sooner than memory delivers what it takes: all weights (of the positions one row) and the keys and
+// values of every token before it. After each answer: how near that it was. The time is from the first new token, which
+// had the line to read, to the last.
+template <class F> void chat(Model<F>& model, const Run& run) {
+    if (!run.has_tokenizer) die_with(EXIT_USAGE, "--chat: no tokenizer.json beside the model: --tokenizer must name one");
+    std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL);  // there is nothing to finish
+    const Config& c = model.config;
+    const Tokenizer& tokenizer = run.tokenizer;
+    const double bandwidth = measure_bandwidth(model.params, model.parameters.elements * sizeof(F));
+    const double weights = (double)(model.parameters.elements - (size_t)c.max_T * (size_t)c.C) * sizeof(F);
+    const double position = 2.0 * c.L * c.C * sizeof(F);
+    const bool typed = isatty(STDIN_FILENO);
+    printf("%s: %s parameters in %s, context %d, %d threads; memory reads %.1f GB/s: at most %.0f tokens/s\n", run.weights.c_str(),
+           human((double)model.parameters.count()).c_str(), run.opt.precision.c_str(), model.options.T, max_threads(), bandwidth / 1e9, bandwidth / weights);
+    char* line = nullptr;
+    size_t size = 0;
+    for (int number = 0;; number++) {
+        if (typed) printf("> ");
+        fflush(stdout);
+        ssize_t n = getline(&line, &size, stdin);
+        if (n < 0) break;
+        while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
+        std::vector<int> tokens;
+        if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+        tokenizer.encode(std::string_view(line, (size_t)n), tokens);
+        if (tokens.empty()) continue;
+        if (!typed) fwrite(line, 1, (size_t)n, stdout);
+        int count = 0;
+        double seconds = 0, bytes = 0;
+        Clock::time_point first;
+        generate(model, tokens, run.opt.sample_tokens, sampler_options(run.opt), run.opt.seed, number, [&](int token) {
+            if (count++ == 0) first = Clock::now();
+            else seconds = seconds_since(first), bytes += weights + position * std::min(tokens.size() + (size_t)count, (size_t)model.options.T);
+            if (token == tokenizer.eot()) return false;
+            std::string_view text = tokenizer.token_bytes(token);
+            fwrite(text.data(), 1, text.size(), stdout);
+            fflush(stdout);
+            return true;
+        });
+        printf("\n[%d tokens", count);
+        if (count > 1) printf(", %.1f tokens/s, %.0f%% of what memory allows", (count - 1) / seconds, 100 * bytes / seconds / bandwidth);
+        printf("]\n");
+    }
+    free(line);
+}

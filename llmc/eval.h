@@ -1,0 +1,93 @@
+// eval.h: the model takes the tests of eval_sets.h.
+#pragma once
+#include <numeric>
+#include <string>
+#include <vector>
+#include "eval_sets.h"
+#include "generate.h"
+#include "log.h"
+
+// Sum of the log-probabilities of each row's scored tokens. Rows of similar length share a batch as long as the longest of them,
+// of as many rows as the model's memory holds; a row's bits do not depend on its neighbours.
+template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<const EvalRow*>& rows) {
+    const size_t N = (size_t)model.options.B * (size_t)model.options.T;
+    const int C = model.config.C, NH = model.config.NH;
+    auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };
+    std::vector<size_t> order(rows.size());
+    std::iota(order.begin(), order.end(), (size_t)0);
+    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) > length(b); });
+    std::vector<double> sums(rows.size());
+    std::vector<int> inputs, targets;
+    std::vector<float> losses;
+    for (size_t at = 0, n; at < rows.size(); at += n) {
+        const size_t T = length(order[at]);
+        n = std::min(std::max<size_t>(N / T, 1), rows.size() - at);
+        inputs.assign(n * T, 0), targets.assign(n * T, -1), losses.resize(n * T);
+        for (size_t r = 0; r < n; r++) {
+            const EvalRow& row = *rows[order[at + r]];
+            const size_t end = row.tokens.size() - 1, begin = end - (size_t)row.scored;
+            std::copy_n(row.tokens.begin(), end, inputs.begin() + (long)(r * T));
+            std::copy(row.tokens.begin() + (long)begin + 1, row.tokens.end(), targets.begin() + (long)(r * T + begin));
+        }
+        copy_to_device(model.tokens, inputs.data(), inputs.size() * sizeof(int), model.stream);
+        copy_to_device(model.tokens + N, targets.data(), targets.size() * sizeof(int), model.stream);
+        forward_trunk(model, model.tokens, (int)n, (int)T, 0, [&](const Block<F>& b) {
+            attention_forward(b.atty, b.lse, b.qkv, nullptr, (int)n, (int)T, C, NH, model.stream);  // a row is one document
+        });
+        classify(model, n * T, 0, false, false);
+        copy_to_host(losses.data(), model.block(0).losses, losses.size() * sizeof(float), model.stream);
+        synchronize(model.stream);
+        for (size_t r = 0; r < n; r++)
+            for (size_t t = 0; t < T; t++) sums[order[at + r]] -= (double)losses[r * T + t];
+    }
+    return sums;
+}
+
+// Does the greedy completion of the context begin with the answer?
+template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, const std::string& context, const std::string& answer) {
+    std::vector<int> tokens;
+    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+    tokenizer.encode(context, tokens);
+    std::string said;
+    generate(model, tokens, (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
+        if (token == tokenizer.eot()) return false;
+        said += tokenizer.token_bytes(token);
+        return said.size() < answer.size() && answer.starts_with(said);
+    });
+    return said.starts_with(answer);
+}
+
+inline size_t likeliest(const std::vector<double>& x) { return (size_t)(std::max_element(x.begin(), x.end()) - x.begin()); }
+
+// The result goes to the log, and if there is a folder, one line for each item to `items`.
+template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, int step, Log& log, const std::string& items) {
+    std::vector<const EvalRow*> rows;
+    for (const EvalItem& item : set.items) for (const EvalRow& row : item.rows) rows.push_back(&row);
+    const std::vector<double> sums = score_rows(model, rows);
+    std::string lines;
+    Log::Eval result{.name = set.name, .total = (int)set.items.size()};
+    const double* sum = sums.data();
+    for (const EvalItem& item : set.items) {
+        std::vector<double> plain(sum, sum + item.rows.size()), normed = plain;
+        sum += item.rows.size();
+        Json line = Json::object().add("item", item.line), likelihoods = Json::array();
+        if (set.documents) {
+            double total = std::accumulate(plain.begin(), plain.end(), 0.0);
+            result.bits -= total / std::log(2.0), result.bytes += (double)item.text.size();
+            line.add("loglikelihood", total).add("bytes", item.text.size());
+        } else {
+            for (size_t i = 0; i < normed.size(); i++) normed[i] /= item.lengths[i], likelihoods.push(plain[i]);
+            const bool acc = (int)likeliest(plain) == item.answer, acc_norm = (int)likeliest(normed) == item.answer;
+            result.acc += acc, result.acc_norm += acc_norm, result.chance += 1 / (double)plain.size();
+            line.add("loglikelihoods", likelihoods).add("answer", item.answer).add("acc", (int)acc).add("acc_norm", (int)acc_norm);
+            if (set.greedy) {
+                const bool right = completes(model, tokenizer, item.contexts[0], item.choices[(size_t)item.answer]);
+                result.greedy = std::max(result.greedy, 0) + right;
+                line.add("greedy", (int)right);
+            }
+        }
+        lines += json_dump(line) + "\n";
+    }
+    log.eval(step, result);
+    if (!items.empty()) write_file_atomically(items, lines);
+}
