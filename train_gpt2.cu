@@ -3,6 +3,7 @@
 //     nvcc        train_gpt2.cu -o train_gpt2cu      NVIDIA GPUs
 // Read it from top to bottom: the table of tensors, the model (forward, backward, update), and the training loop.
 // F is the type in which weights and activations are stored: float or bf16.
+#include <functional>
 #include <memory>
 #include <optional>
 #include "llmc/arena.h"
@@ -126,7 +127,7 @@ struct ParameterList {
     explicit ParameterList(const Config& c) {
         size_t C = (size_t)c.C, Vp = (size_t)c.Vp(), max_T = (size_t)c.max_T;
         std::vector<Parameter> rows;
-        std::vector<bool> in_block;
+        std::vector<char> in_block;
         auto row = [&](bool block, const char* name, size_t r, size_t n, Layout layout, Init init, bool decays) {
             rows.push_back({name, r, n, layout, init, decays, 0, rows.size()});
             in_block.push_back(block);
@@ -169,6 +170,7 @@ struct ModelOptions {
 
 template <class F> class Model {
 public:
+    using Attend = std::function<void(const Block<F>&)>;
     const Config config;
     const ModelOptions options;
     const ParameterList parameters;
@@ -261,8 +263,7 @@ private:
 
 // The trunk: tokens (B, T) -> lnf (B, T, C). `attend` is attention over the batch itself, or over a cache of keys and
 // values when generating; position `pos` is that of the first token of each row.
-template <class F, class Attend>
-void forward_trunk(Model<F>& model, const int* tokens, int B, int T, int pos, Attend attend) {
+template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B, int T, int pos, const typename Model<F>::Attend& attend) {
     const int C = model.config.C, L = model.config.L;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;

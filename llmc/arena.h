@@ -49,7 +49,9 @@ public:
     void plan() {
         std::vector<size_t> order(rows.size());
         for (size_t i = 0; i < order.size(); i++) order[i] = i;
-        std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return rows[a].bytes > rows[b].bytes; });
+        std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+            return rows[a].bytes != rows[b].bytes ? rows[a].bytes > rows[b].bytes : a < b;
+        });
         std::vector<const Row*> placed;  // sorted by offset
         total = red_zone;
         for (size_t i : order) {

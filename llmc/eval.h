@@ -15,7 +15,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
     auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };
     std::vector<size_t> order(rows.size());
     std::iota(order.begin(), order.end(), (size_t)0);
-    std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) > length(b); });
+    std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) != length(b) ? length(a) > length(b) : a < b; });
     std::vector<double> sums(rows.size());
     std::vector<int> inputs, targets;
     std::vector<float> losses;

@@ -124,17 +124,23 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
     return prefix;
 }
 
+inline std::vector<const Parameter*> sorted_by_name(const ParameterList& list) {
+    std::vector<const Parameter*> sorted;
+    for (const Parameter& p : list.all) sorted.push_back(&p);
+    std::sort(sorted.begin(), sorted.end(), [](const Parameter* a, const Parameter* b) { return a->name < b->name; });
+    return sorted;
+}
+
 // Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
 template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, const std::string& prefix) {
-    std::vector<Parameter> sorted = model.parameters.all;
-    std::sort(sorted.begin(), sorted.end(), [](const Parameter& a, const Parameter& b) { return a.name < b.name; });
+    const std::vector<const Parameter*> sorted = sorted_by_name(model.parameters);
     std::vector<TensorSpec> specs;
-    for (const Parameter& p : sorted) specs.push_back({prefix + p.name, dtype_of<F>(), file_shape(p)});
+    for (const Parameter* p : sorted) specs.push_back({prefix + p->name, dtype_of<F>(), file_shape(*p)});
     F* staging = (F*)model.staging;
     std::vector<F> piece;
     checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {
-        for (const Parameter& p : sorted)
-            for_each_piece(model, p, [&](size_t row, size_t rows) {
+        for (const Parameter* q : sorted)
+            for_each_piece(model, *q, [&, &p = *q](size_t row, size_t rows) {
                 copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
                 synchronize(model.stream);
                 if (p.layout == AS_IS) file.write(staging, rows * p.cols * sizeof(F));
@@ -155,13 +161,13 @@ template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoi
 struct BinPlace { Parameter parameter; uint64_t offset; };
 inline std::vector<BinPlace> bin_order(const ParameterList& list, uint64_t padded_V) {
     std::vector<BinPlace> order;
-    for (const Parameter& p : list.all) order.push_back({p, 0});
-    std::stable_sort(order.begin(), order.end(), [](const BinPlace& a, const BinPlace& b) { return a.parameter.number < b.parameter.number; });
     uint64_t at = 0;
-    for (BinPlace& place : order) {
-        const Parameter& p = place.parameter;
-        place.offset = at, at += (p.number == P_wte ? padded_V : p.rows) * p.cols;
-    }
+    for (size_t row = 0; row < PARAMETER_ROWS; row++)
+        for (const Parameter& p : list.all) {
+            if (p.number != row) continue;
+            order.push_back({p, at});
+            at += (row == P_wte ? padded_V : p.rows) * p.cols;
+        }
     return order;
 }
 

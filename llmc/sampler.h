@@ -21,7 +21,9 @@ inline int sample(const float* logits, int V, const SamplerOptions& options, flo
     size_t kept = (size_t)V;
     if (options.top_k > 0 || options.top_p < 1) {
         // likeliest first, ids in order among equals: keep k of them, then the fewest that reach probability p
-        std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return weight[(size_t)a] > weight[(size_t)b]; });
+        std::sort(order.begin(), order.end(), [&](int a, int b) {
+            return weight[(size_t)a] != weight[(size_t)b] ? weight[(size_t)a] > weight[(size_t)b] : a < b;
+        });
         if (options.top_k > 0) kept = std::min(kept, (size_t)options.top_k);
         double mass = 0, among = 0;
         for (size_t i = 0; i < kept; i++) among += weight[(size_t)order[i]];
