@@ -144,7 +144,7 @@ TEST(short_and_long_pieces_against_the_definition) {
     Bpe bpe(v);
     for (uint32_t trial = 0; trial < 150; trial++) {
         std::string piece = random_text(100 + trial, 30).substr(0, 1 + trial % 7 + (trial % 3) * Bpe::SHORT / 2);
-        if (trial % 10 == 0) piece.assign(Bpe::SHORT - 1 + trial / 40, 'a');  // around the length where the way changes
+        if (trial % 10 == 0) piece = std::string(Bpe::SHORT - 1 + (size_t)trial / 40, 'a');  // around the length where the way changes
         std::vector<int> got;
         bpe.encode_piece(piece, got);
         EXPECT(got == naive_encode(tokenizer, v, piece));
