@@ -8,12 +8,9 @@ OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 
 CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
 WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
-# g++: passes of -O2 that take a third of the compile time and make no layer faster (dev/LOG.md, 6); no garbage collection
+# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6); no garbage collection
 QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
-            tree-pre tree-vrp tree-vectorize tree-dominator-opts tree-dse tree-sink tree-ccp tree-bit-ccp tree-copy-prop tree-tail-merge \
-            tree-switch-conversion tree-builtin-call-dce ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp ipa-modref ipa-pure-const ipa-reference \
-            ipa-ra ipa-profile gcse thread-jumps code-hoisting optimize-strlen forward-propagate cprop-registers dse dce partial-inlining \
-            devirtualize))
+            tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp tree-vectorize))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
