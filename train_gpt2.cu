@@ -166,6 +166,7 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
+    bool tf32 = true, separate_rows = false;
 };
 
 template <class F> class Model {
@@ -181,16 +182,23 @@ public:
     float* master = nullptr;   // the same in fp32 if F is not
     float* grads = nullptr;    // their gradients
     float *m = nullptr, *v = nullptr;  // AdamW's moments
-    double* norm = nullptr;    // (1) square of the gradient's norm
-    float* host_losses = nullptr;  // (grad_accum, B, T) of this step, in pinned memory
-    double* host_norm = nullptr;
-    int* host_batches = nullptr;   // (2, 2, B, T) the data loader's slots, then as many for validation
-    float* staging = nullptr;      // a tensor on its way between files and the device
-    int* tokens = nullptr;         // (2, B, T) inputs and targets on the device
-    std::vector<Segment> segments; // of the flat buffers: which parameters decay
+    double *norm_squared = nullptr, *loss_sum = nullptr;  // (1) of this step, so far
+    Verdict* verdict = nullptr;        // (1) on this step
+    History* history = nullptr;        // (1) losses and norms of the last steps
+    Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
+    char* workspace = nullptr;         // of the stream's kernels
+    int* tokens = nullptr;             // (2, B, T) inputs and targets on the device
+    // in pinned memory
+    Verdict* host_verdict = nullptr;   // of the last step that was reported or waits for it
+    History* host_history = nullptr;   // on its way between checkpoints and the device
+    double* host_loss_sum = nullptr;   // of a validation batch
+    int* host_batches = nullptr;       // (2, 2, B, T) the data loader's slots, then as many for validation
+    float* staging = nullptr;          // a tensor on its way between files and the device
+    event_t uploaded{};                // the last batch has been copied: its slot may be filled anew
+    event_t judged{};                  // host_verdict has arrived
 
     // Plans all memory; nothing is allocated before allocate().
-    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c) {
+    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
         const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
         const int NH = c.NH;
@@ -204,25 +212,30 @@ public:
         row(grads, device, "grads", "gradients", train * n, ALWAYS);
         row(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         row(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        row(norm, device, "norm", "scratch", 1, UPDATE);
+        row(norm_squared, device, "norm", "scratch", 1, ALWAYS);
+        row(loss_sum, device, "loss", "scratch", 1, ALWAYS);
+        row(verdict, device, "verdict", "scratch", 1, ALWAYS);
+        row(history, device, "history", "scratch", 1, ALWAYS);
+        row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
+        row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
         row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
 #define ADD(field, type, copies, elements, category, phases) \
         activation_rows[A_##field] = device.add(#field, category, (copies) * (size_t)(elements) * sizeof(type), phases); \
         activation_stride[A_##field] = (copies) > 1 ? (size_t)(elements) : 0;
         ACTIVATIONS(ADD)
 #undef ADD
-        row(host_losses, pinned, "losses", "host", N * (size_t)o.grad_accum, ALWAYS);
-        row(host_norm, pinned, "norm", "host", 1, ALWAYS);
+        row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
+        row(host_history, pinned, "history", "host", 1, ALWAYS);
+        row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
         row(host_batches, pinned, "batches", "host", 8 * N, ALWAYS);
         row(staging, pinned, "staging", "host", staging_floats(), ALWAYS);
         device.plan();
         pinned.plan();
-        for (const Parameter& p : parameters.all) segments.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
     }
 
     void allocate() {
-        device.bind(device_alloc(device.bytes()));
-        pinned.bind(pinned_alloc(pinned.bytes()));
+        device.allocate(device_alloc);
+        pinned.allocate(pinned_alloc);
         for (const Field& f : fields) {
             void* memory = f.arena->template pointer<char>(f.row);
             memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
@@ -242,8 +255,15 @@ public:
             ACTIVATIONS(VIEW)
 #undef VIEW
         }
+        stream = open_stream({.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32});
+        uploaded = make_event(), judged = make_event();
+        std::vector<Segment> list;
+        for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
+        copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
+        synchronize(stream);
     }
 
+    size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
     size_t classifier_chunk() const { return chunk; }
     size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
@@ -356,63 +376,72 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 // ---------------------------------------------------------------------------------------------------------------------
 // A step
 
+// The copies are under way when it returns; before the batch's memory is filled anew, wait for model.uploaded.
 template <class F> void upload(Model<F>& model, const Batch& batch) {
-    const size_t N = (size_t)model.options.B * model.options.T;
+    const size_t N = model.N();
     copy_to_device(model.tokens, batch.inputs, N * sizeof(int), model.stream);
     copy_to_device(model.tokens + N, batch.targets, N * sizeof(int), model.stream);
+    record(model.uploaded, model.stream);
+}
+template <class F> Batch next_batch(const Model<F>& model, DataLoader& data) {
+    wait(model.uploaded);
+    return data.next();
 }
 
-// One micro-batch: gradients = (first) or +=, losses to host_losses, and after the last one the sum over the ranks.
+// One micro-batch: gradients and the sum of the losses = (first) or +=, and after the last one their sum over the ranks.
 template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
-    const size_t N = (size_t)model.options.B * model.options.T;
+    const size_t N = model.N();
     const int grad_accum = model.options.grad_accum;
     const float dloss = 1.0f / ((float)N * (float)grad_accum * (float)comm.world);
     upload(model, batch);
     forward(model);
     classify(model, N, dloss, true, micro > 0);
-    copy_to_host(model.host_losses + (size_t)micro * N, model.block(0).losses, N * sizeof(float), model.stream);
+    sum_losses(model.loss_sum, model.block(0).losses, N, micro > 0, model.stream);
     backward(model, micro > 0);  // from here on the memory of the losses is used by others
     if (micro == grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
 }
 
-// Mean loss of the step over micro-batches and ranks.
-template <class F> double mean_loss(const Model<F>& model, const Comm& comm) {
-    const size_t n = (size_t)model.options.B * model.options.T * model.options.grad_accum;
-    synchronize(model.stream);
-    double sum = 0;
-    for (size_t i = 0; i < n; i++) sum += model.host_losses[i];
-    comm.all_reduce_sum(&sum, 1);
-    return sum / ((double)n * comm.world);
-}
-
-// Global norm of the gradients, before clipping.
-template <class F> double grad_norm(Model<F>& model) {
-    global_norm_squared(model.norm, model.grads, model.parameters.elements, model.stream);
-    copy_to_host(model.host_norm, model.norm, sizeof(double), model.stream);
-    synchronize(model.stream);
-    return std::sqrt(*model.host_norm);
-}
-
-// AdamW with the gradient scaled to --grad-clip. Steps count from 0.
-template <class F> void update(Model<F>& model, const Options& opt, double lr, double norm, int step) {
-    double scale = opt.grad_clip > 0 && norm > opt.grad_clip ? opt.grad_clip / norm : 1;
+// AdamW with the gradient cut to --grad-clip, unless loss or norm are too odd: decided on the device, which need not wait for
+// the host. The verdict is in model.host_verdict when model.judged is reached. Steps count from 0.
+template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
+    const stream_t stream = model.stream;
+    const size_t n = model.parameters.elements;
+    const Limits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
+    global_norm_squared(model.norm_squared, model.grads, n, stream);
+    judge_step(model.verdict, model.history, model.loss_sum, model.norm_squared,
+               (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
+    copy_to_host(model.host_verdict, model.verdict, sizeof(Verdict), stream);
+    record(model.judged, stream);
     AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
-                .weight_decay = (float)opt.weight_decay, .scale = (float)scale, .t = step + 1, .seed = opt.seed};
-    adamw_update(model.params, model.master, model.grads, model.m, model.v, model.segments.data(), (int)model.segments.size(),
-                 hyper, model.stream);
+                .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed};
+    adamw_update(model.params, model.master, model.grads, model.m, model.v, model.segments, (int)model.parameters.all.size(),
+                 model.verdict, n, hyper, stream);
+}
+
+// The losses and norms against which the next ones are judged.
+template <class F> void set_history(Model<F>& model, const History& history) {
+    *model.host_history = history;
+    copy_to_device(model.history, model.host_history, sizeof(History), model.stream);
+    synchronize(model.stream);
+}
+template <class F> const History& get_history(Model<F>& model) {
+    copy_to_host(model.host_history, model.history, sizeof(History), model.stream);
+    synchronize(model.stream);
+    return *model.host_history;
 }
 
 // Losses of a batch without gradients: their sum, and the number of targets that count.
 struct LossSum { double loss = 0, targets = 0, bytes = 0; };
 template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const std::vector<int>& byte_lengths) {
-    const size_t N = (size_t)model.options.B * model.options.T;
+    const size_t N = model.N();
     upload(model, batch);
     forward(model);
     classify(model, N, 0, false, false);
-    copy_to_host(model.host_losses, model.block(0).losses, N * sizeof(float), model.stream);
+    sum_losses(model.loss_sum, model.block(0).losses, N, false, model.stream);
+    copy_to_host(model.host_loss_sum, model.loss_sum, sizeof(double), model.stream);
     synchronize(model.stream);
-    LossSum sum;
-    for (size_t i = 0; i < N; i++) sum.loss += model.host_losses[i], sum.targets += batch.targets[i] >= 0;
+    LossSum sum{.loss = *model.host_loss_sum};
+    for (size_t i = 0; i < N; i++) sum.targets += batch.targets[i] >= 0;
     sum.bytes = (double)count_target_bytes(batch, N, byte_lengths);
     return sum;
 }
@@ -431,8 +460,8 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     trainer.add("version", VERSION).add("step", step).add("position", position);
     trainer.add("main_log", log.position().main_log).add("metrics", log.position().metrics);
     Json losses = Json::array(), norms = Json::array(), options = Json::object();
-    for (double x : run.losses.values) losses.push(x);
-    for (double x : run.norms.values) norms.push(x);
+    const History& history = get_history(model);
+    for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
     for (auto& [name, value] : describe(run.opt)) options.add(name, value);
     trainer.add("losses", losses).add("norms", norms).add("options", options);
     checkpoint.add_text("trainer.json", json_dump(trainer, 2) + "\n");
@@ -453,7 +482,7 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     data.seek(0);
     LossSum sum;
     for (uint64_t i = 0; i < batches; i++) {
-        LossSum batch = batch_loss(model, data.next(), lengths);
+        LossSum batch = batch_loss(model, next_batch(model, data), lengths);
         sum.loss += batch.loss, sum.targets += batch.targets, sum.bytes += batch.bytes;
     }
     run.comm.all_reduce_sum(&sum.loss, 1), run.comm.all_reduce_sum(&sum.targets, 1), run.comm.all_reduce_sum(&sum.bytes, 1);
@@ -461,15 +490,9 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     log.val(step, sum.loss / sum.targets, bits_per_byte, run.floor);
 }
 
-// A norm that is not finite, or a loss or norm far above the last 128: the update is skipped, and the run says so.
-struct Verdict { bool skip = false; std::string why; };
-inline Verdict judge(Run& run, double loss, double norm) {
-    if (!std::isfinite(loss) || !std::isfinite(norm)) return {true, "loss or norm is not finite"};
-    double loss_z = run.losses.z_score(loss), norm_z = run.norms.z_score(norm);
-    const Options& opt = run.opt;
-    if (opt.skip_loss_z > 0 && loss_z > opt.skip_loss_z) return {true, format("loss is %.1f deviations above the last 128", loss_z)};
-    if (opt.skip_grad_z > 0 && norm_z > opt.skip_grad_z) return {true, format("norm is %.1f deviations above the last 128", norm_z)};
-    return {};
+inline std::string why_skipped(const Verdict& v) {
+    return v.skip == NOT_FINITE ? "loss or norm is not finite"
+                                : format("%s is %.1f deviations above the last 128", v.skip == LOSS_SPIKE ? "loss" : "norm", v.z);
 }
 
 // What is about to happen, in a few lines.
@@ -496,50 +519,67 @@ template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalS
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
     const double peak = measure_peak_flops<F>(0.05) * comm.world;
-    print_banner(run, model, format("%s, %d threads, %s", BACKEND, max_threads(), gemm_path<F>()), peak);
+    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak);
 
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, 2), data->seek(run.position);
-    if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + 4 * (size_t)run.B * run.T, 2);
+    if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + 4 * model.N(), 2);
     if (run.steps < 0) run.steps = std::max(1, (int)((double)data->rows() * run.T / tokens));
     Log log(run.out, comm.rank == 0, run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
-    const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
+    // A step is reported when its verdict has arrived: on a GPU that is while the next one runs.
+    struct InFlight { int step; double lr; };
+    std::optional<InFlight> in_flight;
     int skipped_in_a_row = 0;
     double seconds_a_step = 0;
+    Clock::time_point last_report = Clock::now();
+    auto report = [&] {
+        if (!in_flight) return;
+        wait(model.judged);
+        const Verdict v = *model.host_verdict;
+        const int step = in_flight->step + 1;
+        const double seconds = seconds_since(last_report);
+        last_report = Clock::now();
+        seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
+        log.step({.step = step, .steps = run.steps, .loss = v.loss, .norm = v.norm, .lr = in_flight->lr, .seconds = seconds, .tokens = tokens,
+                  .flops = flops, .peak = peak, .seconds_left = seconds_a_step * (run.steps - step)});
+        in_flight.reset();
+        skipped_in_a_row = v.skip ? skipped_in_a_row + 1 : 0;
+        if (v.skip) log.say(format("step %d: update skipped: %s", step, why_skipped(v).c_str()));
+        CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint",
+              step, why_skipped(v).c_str());
+    };
+
+    const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
-        bool last = step >= run.steps;
+        const bool last = step >= run.steps, validates = val_data && every(opt.val_every, step, last);
+        const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty());
+        const bool evaluates = !eval_sets.empty() && (last || (step > 0 && every(opt.val_every, step, last)));
+        const bool saves = (step > run.first_step || resave) && opt.checkpoint_every &&
+                           (g_interrupted || every(opt.checkpoint_every, step, last));
         // once in a while
-        if ((step > run.first_step || resave) && opt.checkpoint_every && (g_interrupted || every(opt.checkpoint_every, step, last)))
-            save_checkpoint(run, model, step, data ? data->position() : 0, log);
-        if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
-        if (val_data && every(opt.val_every, step, last)) validate(run, model, *val_data, step, log);
-        if (every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty()))
-            print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
-        for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
-            if (last || (!set.greedy && step > 0 && every(opt.val_every, step, last)))
-                evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
-        if (last) break;
+        if (last || g_interrupted || validates || samples || evaluates || saves) {
+            report();
+            if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, log);
+            if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
+            if (validates) validate(run, model, *val_data, step, log);
+            if (samples) print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
+            for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
+                if (evaluates && (last || !set.greedy))
+                    evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
+            if (last) break;
+            last_report = Clock::now();
+        }
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
-        Clock::time_point start = Clock::now();
-        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
-        double loss = mean_loss(model, comm), norm = grad_norm(model);
-        double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
-        Verdict verdict = judge(run, loss, norm);
-        if (!verdict.skip) update(model, opt, lr, norm, step);
-
-        // say what happened
-        double seconds = seconds_since(start);
-        seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
-        log.step({.step = step + 1, .steps = run.steps, .loss = loss, .norm = norm, .lr = lr, .seconds = seconds, .tokens = tokens,
-                  .flops = flops, .peak = peak, .seconds_left = seconds_a_step * (run.steps - step - 1)});
-        skipped_in_a_row = verdict.skip ? skipped_in_a_row + 1 : 0;
-        if (verdict.skip) log.say(format("step %d: update skipped: %s", step + 1, verdict.why.c_str()));
-        CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint",
-              step + 1, verdict.why.c_str());
+        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, next_batch(model, *data), micro, comm);
+        report();  // the step before this one, whose verdict this one's will overwrite
+        const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
+        update(model, opt, lr, step, comm);
+        in_flight = {step, lr};
+        if (reached(model.judged)) report();
     }
 }
 
@@ -550,7 +590,7 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
     bool fp32 = std::is_same_v<F, float>;
     double peak = opt.nproc * (gpu ? 1e12 * (fp32 ? (opt.tf32 ? gpu->tf32 : gpu->fp32) : gpu->bf16) : measure_peak_flops<F>(0.05));
-    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : format("%s, %d threads", BACKEND, max_threads()), peak);
+    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
     double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
     double seconds = flops / (0.5 * peak);
     printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
@@ -572,7 +612,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int grad_accum = opt.total_batch ? (int)std::max<int64_t>(1, opt.total_batch / micro) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
-                             .mask_eot = opt.doc_mask ? end_of_text(run) : -1};
+                             .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
+                             .tf32 = opt.tf32 != 0, .separate_rows = opt.separate_rows != 0};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {
@@ -606,7 +647,7 @@ template <class F> void run_trainer(const Options& opt) {
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
-    if (run.resumed && opt.steps != 0) load_state(*model, run.weights);
+    if (run.resumed && opt.steps != 0) load_state(*model, run.weights), set_history(*model, run.history);
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, eval_sets);
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);

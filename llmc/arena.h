@@ -29,12 +29,12 @@ enum Phase : unsigned { FORWARD = 1, CLASSIFY = 2, BACKWARD_MLP = 4, BACKWARD_AT
 
 class Arena {
 public:
-    struct Row { std::string name; const char* category; size_t bytes; unsigned phases; size_t offset = 0; };
+    struct Row { std::string name; const char* category; size_t bytes; unsigned phases; size_t offset = 0; char* memory = nullptr; };
     static constexpr size_t ALIGN = 256;  // what every vector load, TMA and cuBLASLt are content with
 
     // Under AddressSanitizer every row has its own bytes and poisoned red zones, so that an overrun inside the arena is
-    // seen like any other.
-    explicit Arena(bool red_zones = ARENA_RED_ZONES) : red_zone(red_zones ? 4096 : 0) {}
+    // seen like any other. Separate rows, each an allocation of its own, are for tools that watch allocations.
+    explicit Arena(bool separate_rows = false, bool red_zones = ARENA_RED_ZONES) : separate(separate_rows), red_zone(red_zones ? 4096 : 0) {}
     ~Arena() { arena_unpoison(base, base ? total : 0); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
@@ -58,7 +58,7 @@ public:
             Row& row = rows[i];
             row.offset = red_zone;
             for (const Row* other : placed) {
-                bool together = (row.phases & other->phases) || red_zone;
+                bool together = (row.phases & other->phases) || red_zone || separate;
                 bool overlaps = row.offset < end_of(*other) && other->offset < end_of(row);
                 if (together && overlaps) row.offset = end_of(*other);
             }
@@ -70,14 +70,15 @@ public:
 
     size_t bytes() const { return total; }
 
-    // Binds the plan to memory of bytes() bytes.
-    void bind(void* memory) {
-        base = (char*)memory;
-        if (!red_zone) return;
+    // Takes the planned memory: all at once by one call of take(bytes), or row by row.
+    template <class Take> void allocate(Take take) {
+        if (!separate) base = (char*)take(total);
+        for (Row& row : rows) if (row.bytes) row.memory = separate ? (char*)take(row.bytes) : base + row.offset;
+        if (!red_zone || separate) return;
         arena_poison(base, total);
         for (const Row& row : rows) arena_unpoison(base + row.offset, row.bytes);
     }
-    template <class X> X* pointer(size_t row) const { return rows[row].bytes ? (X*)(base + rows[row].offset) : nullptr; }
+    template <class X> X* pointer(size_t row) const { return (X*)rows[row].memory; }
 
     // The plan by category, in MiB. A category may be smaller than its rows: those that share.
     void print(const char* title) const {
@@ -109,6 +110,7 @@ private:
 #endif
     size_t end_of(const Row& row) const { return row.offset + (row.bytes + ALIGN - 1) / ALIGN * ALIGN + red_zone; }
     std::vector<Row> rows;
+    bool separate;
     size_t red_zone, total = 0;
     char* base = nullptr;
 };

@@ -1,6 +1,6 @@
-// backend.h: picks the backend. Both offer the same functions under the same names.
+// backend.h: picks the backend: CUDA for nvcc, and for a C++ compiler that finds test/emu. Both offer the same functions under the same names.
 #pragma once
-#ifdef __CUDACC__
+#if defined(__CUDACC__) || __has_include(<cuda_on_cpu.h>)
 #include "cuda/backend.cuh"
 #else
 #include "cpu/adamw.h"
@@ -12,4 +12,5 @@
 #include "cpu/global_norm.h"
 #include "cpu/layernorm.h"
 #include "cpu/matmul.h"
+#include "cpu/verdict.h"
 #endif

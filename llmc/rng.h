@@ -5,13 +5,14 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include "host_device.h"
 
 enum Purpose : uint32_t { RNG_INIT = 1, RNG_SHUFFLE, RNG_ROUNDING, RNG_SAMPLING, RNG_TEST, RNG_HOLD_OUT };
 
 struct Random4 { uint32_t x[4]; };
 
 // The four words of counter (index, step, purpose) under key seed.
-inline Random4 philox(uint64_t seed, Purpose purpose, uint32_t step, uint64_t index) {
+HOST_DEVICE inline Random4 philox(uint64_t seed, Purpose purpose, uint32_t step, uint64_t index) {
     uint32_t c0 = (uint32_t)index, c1 = (uint32_t)(index >> 32), c2 = step, c3 = purpose;
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int round = 0; round < 10; round++) {

@@ -12,6 +12,7 @@
 #include "data.h"
 #include "flops.h"
 #include "json.h"
+#include "layers.h"
 #include "log.h"
 #include "options.h"
 #include "schedule.h"
@@ -35,7 +36,7 @@ struct Run {
     int first_step = 0, steps = 0;
     // what a checkpoint carries besides tensors
     uint64_t position = 0;     // rows of the training data that all ranks have taken
-    OutlierDetector losses, norms;
+    History history{};
     Log::Position log_position;
 };
 
@@ -60,14 +61,21 @@ inline std::string choose_out(const Options& opt) {
     return out;
 }
 
+inline void read_window(Window& window, const Json& json, const char* name, const std::string& path) {
+    for (const Json& x : json.at(name, path).as_array(path)) {
+        CHECK(window.count < Window::SIZE, "%s: %s has more than %d numbers", path.c_str(), name, Window::SIZE);
+        window.values[window.count++] = x.as_double(path);
+    }
+}
+
 // trainer.json of the checkpoint that is resumed.
 inline void read_trainer_state(Run& run) {
     std::string path = run.weights + "/trainer.json";
     Json json = json_parse(read_file(path), path);
     run.first_step = (int)json.at("step", path).as_int(path, 0, INT_MAX);
     run.position = (uint64_t)json.at("position", path).as_int(path, 0);
-    for (const Json& x : json.at("losses", path).as_array(path)) run.losses.values.push_back(x.as_double(path));
-    for (const Json& x : json.at("norms", path).as_array(path)) run.norms.values.push_back(x.as_double(path));
+    read_window(run.history.losses, json, "losses", path);
+    read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
 }

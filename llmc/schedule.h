@@ -1,9 +1,7 @@
-// schedule.h: the learning rate of a step, and which updates are too odd to apply.
+// schedule.h: the learning rate of a step.
 #pragma once
 #include <cmath>
-#include <cstddef>
 #include <string>
-#include <vector>
 
 // Rises linearly over `warmup` steps, then falls from lr to final_frac * lr at the last step:
 // cosine, linear, constant, or wsd: warm-up, stable, and a decay by 1 - sqrt over the last fifth (Hägele et al. 2024).
@@ -20,22 +18,3 @@ inline double learning_rate(const std::string& schedule, double lr, int step, in
     }
     return lr * (final_frac + part * (1 - final_frac));
 }
-
-// How many standard deviations a value lies above the last 128. NaN until the window is full.
-class OutlierDetector {
-public:
-    static constexpr size_t WINDOW = 128;
-    std::vector<double> values;  // oldest first; a checkpoint keeps them
-    double z_score(double x) {
-        double z = NAN;
-        if (values.size() == WINDOW) {
-            double mean = 0, variance = 0;
-            for (double v : values) mean += v / WINDOW;
-            for (double v : values) variance += (v - mean) * (v - mean) / WINDOW;
-            z = variance > 0 ? (x - mean) / std::sqrt(variance) : 0;
-            values.erase(values.begin());
-        }
-        values.push_back(x);
-        return z;
-    }
-};

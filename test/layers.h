@@ -5,7 +5,7 @@
 #include <type_traits>
 #include <vector>
 #include "../llmc/bf16.h"
-#include "../llmc/cpu/device.h"
+#include "../llmc/threads.h"
 #include "../llmc/rng.h"
 #include "test.h"
 

@@ -4,29 +4,10 @@
 #include <cstddef>
 #include <type_traits>
 #include "../check.h"
+#include "../layers.h"
 #include "../rng.h"
 #include "device.h"
 #include "vec.h"
-
-// Elements offset .. offset + count of the flat buffers; a segment may begin and end anywhere.
-struct Segment {
-    size_t offset, count;
-    float decay;  // times weight_decay: 1 for matrices and embeddings, 0 for the rest
-};
-
-struct AdamW {
-    float lr, beta1, beta2, eps, weight_decay;
-    float scale = 1;     // of the gradient: clipping
-    int t;               // step, from 1
-    uint64_t seed;       // of the rounding
-    uint64_t first = 0;  // number in the whole model of element 0 here: a shard rounds as the whole does
-};
-
-// The 16 random bits that round element i at step t. Eight elements share one call of the generator, two a word.
-inline uint32_t rounding_bits(uint64_t seed, int t, uint64_t i) {
-    uint32_t word = philox(seed, RNG_ROUNDING, (uint32_t)t, i / 8).x[i % 8 / 2];
-    return i % 2 ? word >> 16 : word & 0xffff;
-}
 
 namespace adamw_detail {
 // Philox on W / 2 counters at once, each word in the lower half of a 64-bit lane. What gathers in the upper halves does
@@ -80,7 +61,7 @@ inline void store_random(bf16* p, vfloat v, const uint16_t* bits, int k) {
 }
 }  // namespace adamw_detail
 
-//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = scale * grad
+//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = verdict->scale * grad
 //   p -= lr * (mhat / (sqrt(vhat) + eps) + decay * weight_decay * p),   mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
 // p is the master weight where there is one, else the parameter; bf16 parameters are p rounded stochastically.
 template <class F>
@@ -89,10 +70,14 @@ void adamw_update(F* params,          // (n)
                   const float* grads, // (n)
                   float* m,           // (n)
                   float* v,           // (n)
-                  const Segment* segments, int n_segments, AdamW h, stream_t) {
+                  const Segment* segments, int n_segments,
+                  const Verdict* verdict,  // (1) nothing happens if it says so
+                  [[maybe_unused]] size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
     constexpr size_t BLOCK = 8192;  // elements a thread takes at a time
     static_assert(BLOCK % GROUP == 0);
+    if (verdict->skip) return;
+    const float scale = verdict->scale;
     const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
     const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
 
@@ -112,7 +97,7 @@ void adamw_update(F* params,          // (n)
                 if constexpr (!std::is_same_v<F, float>)
                     rounding_group(bits, h.seed, h.t, h.first + segment.offset - skew + group);
                 each_vector((int)(end - begin), [&](int j, int k) {
-                    vfloat g = load_first(grads + i + j, k) * h.scale;
+                    vfloat g = load_first(grads + i + j, k) * scale;
                     vfloat mi = load_first(m + i + j, k), vi = load_first(v + i + j, k);
                     // One product and one sum each: the compiler can fuse them in one way only, so the bits are the same
                     // for every F and every place in a segment.

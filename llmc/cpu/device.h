@@ -8,34 +8,15 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <string>
 #include "../check.h"
-#ifdef _OPENMP
-#include <omp.h>
-#endif
+#include "../threads.h"
 
 struct CpuStream {};
 using stream_t = CpuStream;
+struct CpuEvent {};
+using event_t = CpuEvent;
 constexpr const char* BACKEND = "cpu";
-
-inline int  max_threads() {
-#ifdef _OPENMP
-    return omp_get_max_threads();
-#else
-    return 1;
-#endif
-}
-inline int  thread_number() {
-#ifdef _OPENMP
-    return omp_get_thread_num();
-#else
-    return 0;
-#endif
-}
-inline void set_threads([[maybe_unused]] int n) {
-#ifdef _OPENMP
-    if (n > 0) omp_set_num_threads(n);
-#endif
-}
 
 // Memory of the one arena: zeroed, never returned before the run ends. Large pages where the system has them: a
 // gigabyte is then touched in a fifth of the time.
@@ -57,6 +38,19 @@ inline void copy_to_device(void* device, const void* host, size_t bytes, stream_
 inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
 inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes); }
 inline void synchronize(stream_t) {}
+
+// A stream has a workspace that its kernels use while they run; here they have the stack.
+struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false; };
+inline stream_t open_stream(StreamOptions) { return {}; }
+inline size_t workspace_bytes(size_t, int, int) { return 0; }
+
+// An event is a place in a stream's order of work, which has been reached when the call returns.
+inline event_t make_event() { return {}; }
+inline void record(event_t, stream_t) {}
+inline void wait(event_t) {}
+inline bool reached(event_t) { return true; }
+
+inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 
 // Bytes that the machine has in all.
 inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }

@@ -1,15 +1,10 @@
 // gelu_math.h: the tanh GELU of GPT-2 and its derivative on one vector. Apart from gelu.h because the epilogues of
 // matmul.h use it too, and both must give the same bits.
 #pragma once
+#include "../layers.h"
 #include "vec.h"
 
-//   gelu(x) = x/2 * (1 + tanh(u)),  u = sqrt(2/pi) * (x + 0.044715 x^3)
-// and (1 + tanh(u)) / 2 = 1 / (1 + e^-2u) = s, the logistic function of 2u: one exponential, and nothing cancels, neither
-// near 0 nor in the tail.
-constexpr float GELU_A = 1.5957691216f;              // 2 sqrt(2/pi)
-constexpr float GELU_B = 1.5957691216f * 0.044715f;  // so that 2u = x (A + B x^2)
-
-// gelu(x) = x s.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.
+// gelu(x) = x s, s as in layers.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.
 inline vfloat gelu(vfloat x) {
     vfloat c = vmax(splat(-100.0f), x);  // in this order, so that a NaN stays one
     vfloat minus_2u = -c * (GELU_A + GELU_B * (c * c));

@@ -3,10 +3,9 @@
 #include <cmath>
 #include <cstddef>
 #include "../check.h"
+#include "../layers.h"
 #include "device.h"
 #include "vec.h"
-
-constexpr float LAYERNORM_EPS = 1e-5f;
 
 namespace layernorm_detail {
 // Sum of term(c, k) over a row; k elements of the vector count. Four running sums, because one waits for itself.
@@ -85,11 +84,6 @@ void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t) 
     for (size_t i = 0; i < n; i += BLOCK)
         layernorm_detail::add_row(out + i, inp1 + i, inp2 + i, (int)(n - i < BLOCK ? n - i : BLOCK));
 }
-
-struct LayernormBackward {
-    bool accumulate = false;   // dweight, dbias += instead of =
-    bool add_to_dinp = false;  // dinp += instead of =
-};
 
 // dinp = or +=   dweight = or +=   dbias = or +=
 //   dx = rstd * (dn - mean(dn) - n * mean(dn * n)),  dn = dout * weight,  n = (inp - mean) * rstd

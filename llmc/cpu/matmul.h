@@ -108,8 +108,6 @@ template <class F> const char* gemm_path() {
     return Fma::NAME;
 }
 
-template <class F> struct MatmulForward { F* pre_gelu = nullptr; };  // (N, OC)
-
 // out = inp @ weight^T + bias;  with pre_gelu: pre_gelu = that,  out = gelu(pre_gelu)
 //
 // The weights are the rows of the product: they are many and only copied, while the activations, of which there are few
@@ -124,11 +122,6 @@ void matmul_forward(F* out,             // (N, OC)
     matmul_detail::ForwardFinish<F> finish = {out, also.pre_gelu, bias, (size_t)OC};
     gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Finish::with(finish));
 }
-
-template <class F> struct MatmulBackwardInput {
-    const F* pre_gelu = nullptr;  // (N, C): inp was gelu(pre_gelu), and the gradient goes through to pre_gelu
-    bool accumulate = false;
-};
 
 // dinp (=, += if accumulate)  dout @ weight * gelu'(pre_gelu)
 template <class F>

@@ -1,0 +1,25 @@
+// verdict.h: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need not
+// wait for them.
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include "../layers.h"
+#include "device.h"
+
+// loss_sum = or +=  sum of losses, in double
+inline void sum_losses(double* loss_sum,     // (1)
+                       const float* losses,  // (N)
+                       size_t N, bool accumulate, stream_t) {
+    double sum = 0;
+    for (size_t n = 0; n < N; n++) sum += (double)losses[n];
+    *loss_sum = (accumulate ? *loss_sum : 0) + sum;
+}
+
+// verdict = of a step whose n_losses losses add up to loss_sum; the history moves on
+inline void judge_step(Verdict* verdict,            // (1)
+                       History* history,            // (1)
+                       const double* loss_sum,      // (1)
+                       const double* norm_squared,  // (1)
+                       double n_losses, Limits limits, stream_t) {
+    *verdict = judge(*history, *loss_sum / n_losses, std::sqrt(*norm_squared), limits);
+}

@@ -1,0 +1,169 @@
+// device.cuh: what a backend must offer besides layers: memory, copies, streams, events; one way to launch; and the few
+// things that kernels share: 16-byte packs, conversions, sums over a warp and a block.
+#pragma once
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include "../bf16.h"
+#include "../check.h"
+#include "../threads.h"
+#if __has_include(<ptx_on_cpu.h>)
+#include <ptx_on_cpu.h>
+#else
+#include "ptx.cuh"
+#endif
+
+// The name of what failed, and what CUDA says of it.
+#define CUDA_CHECK(call) cuda_check(call, #call, __FILE__, __LINE__)
+inline void cuda_check(cudaError_t error, const char* call, const char* file, int line) {
+    CHECK(error == cudaSuccess, "%s:%d: %.*s: %s: %s", file, line, (int)strcspn(call, "("), call, cudaGetErrorName(error),
+          cudaGetErrorString(error));
+}
+
+// A stream and the memory that its kernels may use while they run: what one leaves there the next overwrites. It also says
+// how fp32 products are made.
+struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false; };
+struct CudaStream : StreamOptions {
+    cudaStream_t handle = nullptr;
+    operator cudaStream_t() const { return handle; }
+};
+using stream_t = CudaStream;
+inline stream_t open_stream(StreamOptions options) {
+    stream_t stream;
+    (StreamOptions&)stream = options;
+    CUDA_CHECK(cudaStreamCreateWithFlags(&stream.handle, cudaStreamNonBlocking));
+    return stream;
+}
+inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
+
+// An event is a place in a stream's order of work.
+using event_t = cudaEvent_t;
+inline event_t make_event() {
+    event_t event;
+    CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
+    return event;
+}
+inline void record(event_t event, stream_t stream) { CUDA_CHECK(cudaEventRecord(event, stream)); }
+inline void wait(event_t event) { CUDA_CHECK(cudaEventSynchronize(event)); }
+// Whether it has been reached; never waits.
+inline bool reached(event_t event) {
+    cudaError_t error = cudaEventQuery(event);
+    if (error != cudaErrorNotReady) CUDA_CHECK(error);
+    return error == cudaSuccess;
+}
+
+// ---- memory ------------------------------------------------------------------------------------------------------------
+
+constexpr const char* BACKEND = "cuda";
+
+inline cudaDeviceProp device_properties() {
+    int device;
+    cudaDeviceProp properties;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaGetDeviceProperties(&properties, device));
+    return properties;
+}
+inline std::string device_name() { return device_properties().name; }
+
+// Bytes that can be had now.
+inline size_t device_memory() {
+    size_t available, all;
+    CUDA_CHECK(cudaMemGetInfo(&available, &all));
+    return available;
+}
+
+// Memory of the arenas: zeroed, never returned before the run ends.
+inline void* device_alloc(size_t bytes) {
+    void* p = nullptr;
+    CUDA_CHECK(cudaMalloc(&p, bytes > 0 ? bytes : 1));
+    CUDA_CHECK(cudaMemset(p, 0, bytes));
+    return p;
+}
+inline void* pinned_alloc(size_t bytes) {
+    void* p = nullptr;
+    CUDA_CHECK(cudaMallocHost(&p, bytes > 0 ? bytes : 1));
+    memset(p, 0, bytes);
+    return p;
+}
+
+inline void copy_to_device(void* device, const void* host, size_t bytes, stream_t stream) {
+    CUDA_CHECK(cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, stream));
+}
+inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t stream) {
+    CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
+}
+inline void zero(void* device, size_t bytes, stream_t stream) { CUDA_CHECK(cudaMemsetAsync(device, 0, bytes, stream)); }
+
+// ---- launching ---------------------------------------------------------------------------------------------------------
+
+struct Grid { dim3 blocks, threads; size_t shared = 0; };  // shared: bytes of dynamic shared memory
+
+constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+
+// One thread an item.
+inline Grid over(size_t n, unsigned threads) {
+    CHECK(ceil_div(n, threads) < (size_t)1 << 31, "%zu items are too many for one launch", n);
+    return {(unsigned)ceil_div(n, threads), threads};
+}
+
+// launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   Nothing to do, nothing is launched.
+template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, stream_t stream, A... arguments) {
+    if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
+    if (grid.shared > 48 * 1024)  // more must be asked for
+        CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared));
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
+    CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
+}
+
+// ---- in kernels --------------------------------------------------------------------------------------------------------
+
+constexpr int WARP = 32;
+
+__device__ inline size_t thread_index() { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
+
+__device__ inline float to_float(float x) { return x; }
+__device__ inline float to_float(bf16 x) { return __uint_as_float((uint32_t)x.bits << 16); }
+template <class F> __device__ inline F from_float(float x);
+template <> __device__ inline float from_float<float>(float x) { return x; }
+template <> __device__ inline bf16 from_float<bf16>(float x) { return bf16::from_bits(__bfloat16_as_ushort(__float2bfloat16_rn(x))); }
+
+// 16 bytes: what a thread reads or writes at once. p must be 16-byte aligned.
+template <class F> struct alignas(16) Pack {
+    static constexpr int SIZE = 16 / sizeof(F);
+    F x[SIZE];
+    __device__ F& operator[](int i) { return x[i]; }
+    __device__ const F& operator[](int i) const { return x[i]; }
+};
+template <class F> __device__ inline Pack<F> load_pack(const F* p) { return *(const Pack<F>*)p; }
+template <class F> __device__ inline void store_pack(F* p, const Pack<F>& pack) { *(Pack<F>*)p = pack; }
+// The same of what is not needed again soon: it does not push anything out of the cache.
+template <class F> __device__ inline Pack<F> load_pack_stream(const F* p) { return __builtin_bit_cast(Pack<F>, __ldcs((const int4*)p)); }
+template <class F> __device__ inline void store_pack_stream(F* p, const Pack<F>& pack) { __stcs((int4*)p, __builtin_bit_cast(int4, pack)); }
+
+// Over all 32 lanes; every lane gets the result, and the order is always the same.
+template <class X> __device__ inline X warp_sum(X x) {
+    for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+    return x;
+}
+__device__ inline float warp_max(float x) {  // a NaN does not come through
+    for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
+    return x;
+}
+
+// Sum over a block of at most 1024 threads, a multiple of 32; every thread gets it. All threads must call it.
+template <class X> __device__ inline X block_sum(X x) {
+    __shared__ X sums[WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    x = warp_sum(x);
+    if (lane == 0) sums[warp] = x;
+    __syncthreads();  // every warp reads all sums
+    x = warp_sum(lane < warps ? sums[lane] : X(0));
+    __syncthreads();  // the next call writes them again
+    return x;
+}

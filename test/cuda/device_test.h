@@ -1,0 +1,123 @@
+// device_test.h: what the tests of CUDA layers share: the CPU backend beside them as `cpu::`, buffers on the device with
+// margins, and many schedules. The same tests run on a GPU (make test-gpu) and on a CPU (make test-emu).
+#pragma once
+// what llmc/cpu includes comes first, outside of the namespace
+#include <sys/mman.h>
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cfloat>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+#include "../../llmc/bf16.h"
+#include "../../llmc/check.h"
+#include "../../llmc/layers.h"
+#include "../../llmc/rng.h"
+#include "../../llmc/threads.h"
+namespace cpu {
+#include "../../llmc/cpu/device.h"
+#include "../../llmc/cpu/vec.h"
+}
+#include "../../llmc/cuda/device.cuh"
+#include "../layers.h"
+#if __has_include(<cuda_on_cpu.h>)
+#include <cuda_on_cpu.h>
+constexpr bool ON_CPU = true;
+inline void set_schedule(int n) { emu::set_seed((uint64_t)n); }
+#else
+constexpr bool ON_CPU = false;
+inline void set_schedule(int) {}
+#endif
+
+// A buffer on the device between two margins; everything that nobody has written is 0xff, a NaN that no arithmetic makes.
+template <class X> class OnDevice {
+public:
+    static constexpr size_t MARGIN = 256;  // bytes: keeps the alignment that rows of the arena have
+    explicit OnDevice(size_t n) : size_(n), all_(n * sizeof(X) + 2 * MARGIN) {
+        CUDA_CHECK(cudaMalloc((void**)&memory_, all_));
+        CUDA_CHECK(cudaMemset(memory_, 0xff, all_));
+        CUDA_CHECK(cudaDeviceSynchronize());  // streams that do not block do not wait for it
+    }
+    explicit OnDevice(const std::vector<X>& values) : OnDevice(values.size()) { set(values); }
+    ~OnDevice() { cudaFree(memory_); }
+    OnDevice(const OnDevice&) = delete;
+    OnDevice& operator=(const OnDevice&) = delete;
+    size_t size() const { return size_; }
+    X* data() { return (X*)(memory_ + MARGIN); }
+    void set(const std::vector<X>& values) {
+        if (size_) CUDA_CHECK(cudaMemcpy(data(), values.data(), size_ * sizeof(X), cudaMemcpyHostToDevice));
+        CUDA_CHECK(cudaDeviceSynchronize());
+    }
+    // Waits for all work, and fails the test if something was written beside the buffer.
+    std::vector<X> values() {
+        std::vector<unsigned char> bytes(all_);
+        CUDA_CHECK(cudaDeviceSynchronize());
+        CUDA_CHECK(cudaMemcpy(bytes.data(), memory_, all_, cudaMemcpyDeviceToHost));
+        for (size_t i = 0; i < MARGIN; i++)
+            if (bytes[i] != 0xff || bytes[all_ - 1 - i] != 0xff) { FAIL("a margin of a buffer of %zu elements was written", size_); break; }
+        std::vector<X> x(size_);
+        if (size_) memcpy((void*)x.data(), bytes.data() + MARGIN, size_ * sizeof(X));
+        return x;
+    }
+    // As values(), of a buffer of which nothing may have been left out.
+    std::vector<X> written() {
+        std::vector<X> x = values();
+        size_t missing = 0;
+        for (const X& e : x) missing += Guarded<X>::poisoned(e);
+        if (missing) FAIL("%zu of %zu elements were not written", missing, size_);
+        return x;
+    }
+
+private:
+    size_t size_, all_;
+    char* memory_ = nullptr;
+};
+
+// A stream with a workspace of exactly as many bytes as a layer asks for.
+struct TestStream {
+    OnDevice<char> workspace;
+    stream_t stream;
+    explicit TestStream(size_t bytes = 0, bool tf32 = false) : workspace(bytes) {
+        stream = open_stream({.workspace = bytes ? workspace.data() : nullptr, .workspace_bytes = bytes, .tf32 = tf32});
+    }
+    ~TestStream() {
+        workspace.values();  // looks at the margins
+        cudaStreamDestroy(stream.handle);
+    }
+    operator stream_t() const { return stream; }
+};
+
+// body() runs in many orders of threads, blocks and streams on a CPU (EMU_SCHEDULES of them, 20 unless told), three times on
+// a GPU; what it returns, a vector, must have the same bits each time. It is the vector of the last.
+template <class Body> auto for_schedules(Body body) {
+    const char* told = getenv("EMU_SCHEDULES");
+    const int n = !ON_CPU ? 3 : told ? atoi(told) : 20;
+    set_schedule(1);
+    auto first = body();
+    for (int i = 2; i <= n; i++) {
+        set_schedule(i);
+        auto again = body();
+        if (!same_bits(first, again)) FAIL("schedule %d gives other bits than schedule 1", i);
+    }
+    return first;
+}
+
+// Whole numbers from low to high: sums of products of them are exact in any order, so results must be bit-equal.
+template <class F> std::vector<F> small_integers(Random& random, size_t n, int low = -3, int high = 3) {
+    std::vector<F> x(n);
+    for (F& e : x) e = F((float)random.between(low, high));
+    return x;
+}
