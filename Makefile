@@ -68,6 +68,51 @@ $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
 
+# --- CUDA ------------------------------------------------------------------------------------------------------------
+NVCC     ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
+CUDA     := $(HOST) $(wildcard llmc/cuda/*)
+# ARCH: the GPU at hand, else every one that the project knows and this toolkit too, with PTX for those that come later
+KNOWN    := 80 86 89 90 100 120
+ARCH     ?= $(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)))
+ARCHS     = $(if $(ARCH),$(ARCH),$(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),$(KNOWN)))
+GENCODE   = $(foreach a,$(ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP))
+NVLIBS    = -lcublasLt
+
+train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
+	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
+	$(NVCC) $(NVFLAGS) $(GENCODE) $< -o $@ $(NVLIBS)
+
+# every kernel of every architecture in turn: no warning, no spilled register
+test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
+	dev/nvcc_check.sh "$(NVCC)" 80 90 100
+
+# the layers' tests, the trainer's and the emulator's own, on a CPU: E is the build, and how its code is watched
+E         := build/emu
+WATCH     := -O2
+EMULATOR := $(wildcard test/emu/*.h test/emu/*.cpp)
+EMU_TESTS := $(patsubst test/%,$(E)/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
+EMU_FLAGS := $(FLAGS) $(NATIVE) $(WATCH) -Itest/emu
+
+test-emu: train_gpt2                      ## every kernel and the CUDA trainer on a CPU: plain, under ASan + UBSan, and with every access watched
+	$(MAKE) E=build/emu build/emu/tests build/emu/train_gpt2cu
+	build/emu/tests
+	$(MAKE) E=build/emu-asan WATCH="-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all" build/emu-asan/tests build/emu-asan/train_gpt2cu
+	build/emu-asan/tests
+
+$(E)/tests: $(EMU_TESTS) $(E)/main.o
+	$(CXX) $(EMU_FLAGS) $^ -o $@
+$(E)/main.o: test/main.cpp test/test.h
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -c $< -o $@
+$(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
+	@mkdir -p $(@D) $(E)/tmp
+	$(CXX) $(EMU_FLAGS) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -x c++ -c $< -o $@
+$(E)/train_gpt2cu: train_gpt2.cu $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -x c++ $< -o $@
+
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
 	dev/bench/run.sh
@@ -102,6 +147,6 @@ help:                                     ## this list
 	@grep -hE '^[a-z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):.*## */\1\t/' | expand -t 16
 
 clean:                                    ## remove what was built
-	rm -rf build train_gpt2 tokenize
+	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-emu bench bench-gemm single floors quickstart help clean

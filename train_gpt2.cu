@@ -496,7 +496,7 @@ inline std::string why_skipped(const Verdict& v) {
 }
 
 // What is about to happen, in a few lines.
-template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, double peak) {
+template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, double peak, const char* source) {
     if (run.comm.rank != 0) return;
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
@@ -507,19 +507,24 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
-    printf("machine  %s, peak %sFLOP/s\n", machine.c_str(), human(peak).c_str());
+    printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak).c_str(), source);
     if (!run.out.empty()) printf("out      %s\n", run.out.c_str());
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
     fflush(stdout);
 }
 
+template <class F> double data_sheet_flops(const Gpu& gpu, const Options& opt) {
+    return 1e12 * (!std::is_same_v<F, float> ? gpu.bf16 : opt.tf32 ? gpu.tf32 : gpu.fp32);
+}
+
 template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
-    const double peak = measure_peak_flops<F>(0.05) * comm.world;
-    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak);
+    const Gpu* gpu = find_gpu_of_device(device_name());
+    const double peak = comm.world * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
+    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak, gpu ? "by its data sheet" : "measured");
 
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, 2), data->seek(run.position);
@@ -588,9 +593,8 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
-    bool fp32 = std::is_same_v<F, float>;
-    double peak = opt.nproc * (gpu ? 1e12 * (fp32 ? (opt.tf32 ? gpu->tf32 : gpu->fp32) : gpu->bf16) : measure_peak_flops<F>(0.05));
-    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
+    double peak = opt.nproc * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
+    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak, gpu ? "by its data sheet" : "measured");
     double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
     double seconds = flops / (0.5 * peak);
     printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
@@ -639,6 +643,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
 template <class F> void run_trainer(const Options& opt) {
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
+    check_model(run.config.C, run.config.NH);
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);

@@ -1,6 +1,7 @@
 // flops.h: how much arithmetic a token costs, and what machines can do.
 #pragma once
 #include <cstdio>
+#include <cstring>
 #include <string>
 #include "config.h"
 
@@ -16,6 +17,7 @@ struct Gpu { const char* name; double bf16, tf32, fp32; double gib; };
 constexpr Gpu GPUS[] = {
     {"A100", 312, 156, 19.5, 80},      {"A10G", 70, 35, 31.2, 24},     {"A6000", 154.8, 77.4, 38.7, 48},
     {"L4", 121, 60, 30.3, 24},         {"L40S", 362, 183, 91.6, 48},   {"H100", 989.4, 494.7, 66.9, 80},
+    {"H100PCIe", 756, 378, 51, 80},
     {"H200", 989.4, 494.7, 66.9, 141}, {"B200", 2250, 1125, 75, 180},  {"GB200", 2500, 1250, 80, 186},
     {"RTX3090", 71, 35.6, 35.6, 24},   {"RTX4090", 165.2, 82.6, 82.6, 24}, {"RTX5090", 209.5, 104.8, 104.8, 32},
 };
@@ -23,6 +25,14 @@ constexpr Gpu GPUS[] = {
 inline const Gpu* find_gpu(const std::string& name) {
     for (const Gpu& gpu : GPUS) if (name == gpu.name) return &gpu;
     return nullptr;
+}
+// The one that a driver's name for the device ("NVIDIA GeForce RTX 4090") holds, the longest if several.
+inline const Gpu* find_gpu_of_device(std::string device) {
+    std::erase(device, ' ');
+    const Gpu* found = nullptr;
+    for (const Gpu& gpu : GPUS)
+        if (device.find(gpu.name) != std::string::npos && (!found || strlen(gpu.name) > strlen(found->name))) found = &gpu;
+    return found;
 }
 inline std::string gpu_names() {
     std::string names;

@@ -11,6 +11,13 @@
 #include "matmul.cuh"
 #include "verdict.cuh"
 
+// Sizes that the kernels have no code for end here, before anything begins.
+inline void check_model(int C, int NH) {
+    if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
+    if (C % NH || C / NH % 8 || C / NH > 256)
+        die_with(EXIT_USAGE, "--model: width %d with %d heads, must give heads of a multiple of 8 up to 256 on a GPU", C, NH);
+}
+
 // Bytes of a stream's workspace for batches of N tokens: what the hungriest layer takes.
 inline size_t workspace_bytes(size_t N, int C, int V) {
     size_t bytes = matmul_workspace(N, C, V);

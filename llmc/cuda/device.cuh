@@ -21,8 +21,9 @@
 // The name of what failed, and what CUDA says of it.
 #define CUDA_CHECK(call) cuda_check(call, #call, __FILE__, __LINE__)
 inline void cuda_check(cudaError_t error, const char* call, const char* file, int line) {
-    CHECK(error == cudaSuccess, "%s:%d: %.*s: %s: %s", file, line, (int)strcspn(call, "("), call, cudaGetErrorName(error),
-          cudaGetErrorString(error));
+    const bool no_gpu = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
+    CHECK(error == cudaSuccess, "%s:%d: %.*s: %s: %s%s", file, line, (int)strcspn(call, "("), call, cudaGetErrorName(error),
+          cudaGetErrorString(error), no_gpu ? ": is there an NVIDIA GPU with its driver? ./train_gpt2 trains on the CPU" : "");
 }
 
 // A stream and the memory that its kernels may use while they run: what one leaves there the next overwrites. It also says

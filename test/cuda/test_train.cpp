@@ -1,0 +1,128 @@
+// The CUDA trainer as a user meets it, emulated or on a GPU, beside the CPU trainer: the same options, the same losses.
+#include "../../llmc/checkpoint.h"
+#include "../../llmc/json.h"
+#include "../test.h"
+
+namespace {
+const std::string SCRATCH = BUILD "/tmp/train";
+
+std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
+    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -x 10 -l 3e-3 -u 2 %s", trainer, SCRATCH.c_str(),
+                  SCRATCH.c_str(), out.c_str(), rest.c_str());
+}
+void train(const char* trainer, const std::string& out, const std::string& rest) {
+    Outcome outcome = run_command(train_command(trainer, out, rest));
+    if (outcome.code) FAIL("%s %s: exit code %d: %s", trainer, rest.c_str(), outcome.code, outcome.output.c_str());
+}
+void prepare() {
+    remove_tree(SCRATCH);
+    make_folders(SCRATCH);
+    std::string text;
+    const char* who[] = {"Anna", "Ben", "Clara", "David"};
+    const char* what[] = {"the red ball", "a small box", "an old book"};
+    for (int i = 0; i < 400; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]) + (i % 10 ? "" : "<|endoftext|>");
+    write_file_atomically(SCRATCH + "/text.txt", text);
+}
+std::string contents(const std::string& path) {
+    if (!access((SCRATCH + "/" + path).c_str(), R_OK)) return read_file(SCRATCH + "/" + path);
+    FAIL("%s: no such file", path.c_str());
+    return "";
+}
+// All values that metrics.jsonl has of a field, in order.
+std::vector<double> series(const std::string& out, const char* field) {
+    std::vector<double> values;
+    std::string text = contents(out + "/metrics.jsonl");
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = text.find('\n', at);
+        Json json = json_parse(std::string_view(text).substr(at, end - at), "metrics.jsonl");
+        if (const Json* value = json.find(field)) values.push_back(value->as_double("metrics.jsonl"));
+    }
+    return values;
+}
+bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
+
+void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
+    for (const char* field : {"loss", "val_loss"}) {
+        std::vector<double> x = series(a, field), y = series(b, field);
+        EXPECT(x.size() == y.size() && x.size() >= 3);
+        for (size_t i = 0; i < x.size() && i < y.size(); i++)
+            if (!(std::fabs(x[i] - y[i]) <= tolerance * std::fabs(y[i])))
+                FAIL("%s and %s: %s %zu: %.7f and %.7f", a.c_str(), b.c_str(), field, i, x[i], y[i]);
+    }
+    EXPECT(series(a, "loss").back() < 0.9 * series(a, "loss").front());  // they have learnt
+}
+}  // namespace
+
+// fp32: the sums differ in order only. bf16: a stored number is off by up to 2^-9 of itself in either build, wherever a sum
+// fell on the other side of a border; the loss by no more than both together, as it is a mean over many such numbers.
+TEST(losses_are_the_cpu_builds) {
+    prepare();
+    for (const char* options : {"--precision fp32", "--precision bf16", "--precision fp32 --doc-mask 1", "--precision bf16 -w 0"}) {
+        train(TRAINER, "cpu", options);
+        train(CUDA_TRAINER, "cuda", std::string(options) + " --tf32 0");
+        expect_same_losses("cuda", "cpu", std::string(options).find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
+        remove_tree(SCRATCH + "/cpu"), remove_tree(SCRATCH + "/cuda");
+    }
+}
+
+// Recomputation, an allocation for each row, and running again leave every bit.
+TEST(bits_stay) {
+    prepare();
+    for (const char* precision : {"--precision fp32", "--precision bf16"}) {
+        train(CUDA_TRAINER, "a", precision);
+        for (const char* options : {"", "-r 1", "-r 2", "--separate-rows 1"}) {
+            train(CUDA_TRAINER, "b", std::string(precision) + " " + options);
+            for (const char* file : {"model.safetensors", "state-00000.safetensors"})
+                if (!same_file("a/step_00000010/" + std::string(file), "b/step_00000010/" + std::string(file))) FAIL("%s %s: %s differs", precision, options, file);
+            EXPECT(same_file("a/main.log", "b/main.log"));
+            remove_tree(SCRATCH + "/b");
+        }
+        remove_tree(SCRATCH + "/a");
+    }
+}
+
+// Killed after step 5 and resumed: the run that was never stopped. And a checkpoint of one build goes on in the other.
+TEST(checkpoints_move) {
+    prepare();
+    for (const char* precision : {"--precision fp32 -n 5", "--precision bf16 -n 5"}) {
+        train(TRAINER, "cpu", precision);
+        train(CUDA_TRAINER, "cuda", std::string(precision) + " --tf32 0");
+        std::string weights = contents("cuda/step_00000010/model.safetensors"), log = contents("cuda/main.log");
+        for (const char* out : {"cpu", "cuda"}) remove_tree(SCRATCH + "/" + out + "/step_00000010");
+        run_command(format("cp -r %s/cuda %s/moved", SCRATCH.c_str(), SCRATCH.c_str()));
+        train(CUDA_TRAINER, "cuda", std::string(precision) + " --tf32 0 -y 1");
+        EXPECT(contents("cuda/step_00000010/model.safetensors") == weights);
+        EXPECT(contents("cuda/main.log") == log);
+        train(TRAINER, "moved", std::string(precision) + " -y 1");
+        train(CUDA_TRAINER, "cpu", std::string(precision) + " --tf32 0 -y 1");
+        expect_same_losses("moved", "cpu", std::string(precision).find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
+        for (const char* out : {"cpu", "cuda", "moved"}) remove_tree(SCRATCH + "/" + out);
+    }
+}
+
+// What a model writes greedily, through the cache of keys and values, is the same text.
+TEST(writes_the_same) {
+    prepare();
+    train(TRAINER, "cpu", "-n 10");
+    std::string text[2];
+    for (int i = 0; i < 2; i++) {
+        Outcome o = run_command(format("%s -e %s/cpu/step_00000010 -x 0 --tf32 0 --prompt Anna --temperature 0 -g 12", i ? CUDA_TRAINER : TRAINER, SCRATCH.c_str()));
+        EXPECT_EQ(o.code, 0);
+        text[i] = o.output.substr(std::min(o.output.rfind("Anna"), o.output.size()));
+    }
+    EXPECT(text[0].size() > 8);
+    EXPECT_STR(text[1], text[0]);
+}
+
+// What does not fit the kernels or the device is refused before anything begins.
+TEST(refusals) {
+    prepare();
+    auto expect = [](const std::string& rest, int code, const char* line) {
+        Outcome o = run_command(format("%s -i %s/text.txt -o %s/no -b 1 -t 16 -x 1 %s", CUDA_TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), rest.c_str()));
+        if (o.code != code || o.output.find(line) == std::string::npos) FAIL("%s: exit code %d: %s", rest.c_str(), o.code, o.output.c_str());
+        EXPECT(access((SCRATCH + "/no/main.log").c_str(), R_OK) != 0);
+    };
+    expect("-e d1c36h3", 2, "multiple of 8");
+    expect("-e d1c520h2", 2, "256");
+    expect("-e d48 -b 4096 -t 1024", 1, "out of memory: the plan takes");
+}
