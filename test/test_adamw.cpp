@@ -1,3 +1,4 @@
+#include <bit>
 #include <limits>
 #include "../llmc/cpu/adamw.h"
 #include "layers.h"
@@ -5,8 +6,10 @@
 constexpr int SHAPES = 60;
 
 static AdamW hyper(int t) {
-    return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .scale = 0.7f, .t = t, .seed = 1234567890123};
+    return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123};
 }
+constexpr float SCALE = 0.7f;
+static const Verdict VERDICT{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 // Segments of odd lengths that begin anywhere, with gaps between them.
 struct AdamWCase {
@@ -38,10 +41,10 @@ TEST(adamw_fp32) {
         auto pd = in_double(s.p), md = in_double(s.m), vd = in_double(s.v);
         for (int t = 1; t <= 3; t++) {
             AdamW h = hyper(t);
-            adamw_update(p.data(), (float*)nullptr, s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), h, stream_t{});
+            adamw_update(p.data(), (float*)nullptr, s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), &VERDICT, s.n, h, stream_t{});
             for (Segment segment : s.segments)
                 for (size_t i = segment.offset; i < segment.offset + segment.count; i++) {
-                    double g = (double)s.grads[i] * (double)h.scale, b1 = (double)h.beta1, b2 = (double)h.beta2;
+                    double g = (double)s.grads[i] * (double)SCALE, b1 = (double)h.beta1, b2 = (double)h.beta2;
                     md[i] = b1 * md[i] + (1 - b1) * g, vd[i] = b2 * vd[i] + (1 - b2) * g * g;
                     double mhat = md[i] / (1 - std::pow(b1, t)), vhat = vd[i] / (1 - std::pow(b2, t));
                     pd[i] -= (double)h.lr * (mhat / (std::sqrt(vhat) + (double)h.eps) +
@@ -72,15 +75,15 @@ TEST(adamw_bf16_rounds_the_master) {
         Guarded<bf16> params(start), alone(std::vector<bf16>(s.p.begin(), s.p.end()));
         std::vector<float> widened(alone.data(), alone.data() + s.n);
         const int n = (int)s.segments.size();
-        adamw_update(p.data(), (float*)nullptr, s.grads.data(), m.data(), v.data(), s.segments.data(), n, h, stream_t{});
-        adamw_update(params.data(), master.data(), s.grads.data(), m2.data(), v2.data(), s.segments.data(), n, h, stream_t{});
-        adamw_update(alone.data(), (float*)nullptr, s.grads.data(), m3.data(), v3.data(), s.segments.data(), n, h, stream_t{});
+        adamw_update(p.data(), (float*)nullptr, s.grads.data(), m.data(), v.data(), s.segments.data(), n, &VERDICT, s.n, h, stream_t{});
+        adamw_update(params.data(), master.data(), s.grads.data(), m2.data(), v2.data(), s.segments.data(), n, &VERDICT, s.n, h, stream_t{});
+        adamw_update(alone.data(), (float*)nullptr, s.grads.data(), m3.data(), v3.data(), s.segments.data(), n, &VERDICT, s.n, h, stream_t{});
         EXPECT(same_bits(master.all, p.all));
         EXPECT(same_bits(m.all, m2.all) && same_bits(v.all, v2.all) && same_bits(m.all, m3.all));
         EXPECT_WHOLE(params);
         EXPECT_WHOLE(alone);
         std::vector<float> m4 = s.m, v4 = s.v;
-        adamw_update(widened.data(), (float*)nullptr, s.grads.data(), m4.data(), v4.data(), s.segments.data(), n, h, stream_t{});
+        adamw_update(widened.data(), (float*)nullptr, s.grads.data(), m4.data(), v4.data(), s.segments.data(), n, &VERDICT, s.n, h, stream_t{});
         int wrong = 0;
         for (size_t i = 0; i < s.n; i++) {
             uint32_t random = rounding_bits(h.seed, h.t, h.first + i);
@@ -88,6 +91,24 @@ TEST(adamw_bf16_rounds_the_master) {
             wrong += s.inside[i] && alone[i].bits != round_stochastic(widened[i], random).bits;
         }
         EXPECT_EQ(wrong, 0);
+    }
+}
+
+// A step that is left out leaves every bit, whatever the gradients are.
+TEST_BOTH(adamw_skips) {
+    Random r(6);
+    for (Skip why : {NOT_FINITE, LOSS_SPIKE, NORM_SPIKE}) {
+        AdamWCase s(r, 3000);
+        s.grads[s.n / 2] = std::numeric_limits<float>::quiet_NaN();
+        Guarded<F> p(normal_values<F>(r, s.n));
+        Guarded<float> m(s.m), v(s.v), master(s.p);
+        const auto p0 = p.all;
+        const auto m0 = m.all, v0 = v.all, master0 = master.all;
+        Verdict verdict = VERDICT;
+        verdict.skip = why;
+        adamw_update(p.data(), master.data(), s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), &verdict, s.n,
+                     hyper(1), stream_t{});
+        EXPECT(same_bits(p.all, p0) && same_bits(m.all, m0) && same_bits(v.all, v0) && same_bits(master.all, master0));
     }
 }
 
@@ -103,14 +124,14 @@ TEST_BOTH(adamw_in_pieces) {
         AdamW h = hyper(7);
         h.first = r.word();
         const Segment all{0, n, 1};
-        adamw_update(whole.data(), master.data(), grads.data(), m.data(), v.data(), &all, 1, h, stream_t{});
+        adamw_update(whole.data(), master.data(), grads.data(), m.data(), v.data(), &all, 1, &VERDICT, n, h, stream_t{});
         for (size_t at = 0; at < n;) {
             size_t count = (size_t)r.between(1, shape % 2 ? 40 : 4000);
             if (count > n - at) count = n - at;
             AdamW shard = h;
             shard.first += at;
             const Segment segment{0, count, 1};
-            adamw_update(pieces.data() + at, &master2[at], &grads[at], &m2[at], &v2[at], &segment, 1, shard, stream_t{});
+            adamw_update(pieces.data() + at, &master2[at], &grads[at], &m2[at], &v2[at], &segment, 1, &VERDICT, count, shard, stream_t{});
             at += count;
         }
         EXPECT_WHOLE(whole);
@@ -164,7 +185,8 @@ TEST_BOTH(adamw_same_bits_for_any_threads) {
     EXPECT(same_bits_for_any_threads([&] {
         auto m = s.m, v = s.v, master = s.p;
         std::vector<F> p(s.n, F(0.0f));
-        adamw_update(p.data(), master.data(), s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), hyper(3), stream_t{});
+        adamw_update(p.data(), master.data(), s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), &VERDICT, s.n,
+                     hyper(3), stream_t{});
         for (F e : p) master.push_back((float)e);
         master.insert(master.end(), m.begin(), m.end()), master.insert(master.end(), v.begin(), v.end());
         return master;

@@ -84,10 +84,12 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     float *master = narrow ? make<float>(n) : nullptr, *grads = make<float>(n), *m = make<float>(n), *v = make<float>(n);
     for (size_t i = 0; i < n; i++) v[i] = v[i] * v[i];
     Segment all{0, n, 1};
+    const Verdict verdict{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED};
     double norm = 0;
     row("global norm, 85M", 0, 4.0 * n, [&] { global_norm_squared(&norm, grads, n, stream); });
     row("AdamW, 85M", 0, (narrow ? 30.0 : 28.0) * n, [&] {
-        adamw_update(params, master, grads, m, v, &all, 1, {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1}, stream);
+        adamw_update(params, master, grads, m, v, &all, 1, &verdict, n,
+                     {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1}, stream);
     });
 }
 

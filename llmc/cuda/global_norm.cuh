@@ -1,0 +1,48 @@
+// global_norm.cuh: the square of the length of all gradients taken as one vector.
+#pragma once
+#include <cstddef>
+#include "device.cuh"
+
+namespace global_norm_detail {
+// As many blocks on any GPU and for any n, so that the order of the sum is always the same. 1024 x 256 threads are all
+// that 128 SMs hold at once.
+constexpr unsigned PARTS = 1024, THREADS = 256;
+
+// parts[block] = sum of every 1024th run of 256 x 16 bytes
+__global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,       // (PARTS)
+                                                             const float* grads,  // (n)
+                                                             size_t n) {
+    constexpr size_t SIZE = Pack<float>::SIZE, STRIDE = PARTS * THREADS * SIZE;
+    const size_t whole = n / SIZE * SIZE, first = thread_index() * SIZE;
+    double sum = 0;
+    #pragma unroll 4  // 64 bytes on their way at once
+    for (size_t i = first; i < whole; i += STRIDE) {
+        const Pack<float> g = load_pack(grads + i);
+        for (int k = 0; k < (int)SIZE; k++) sum += (double)g[k] * (double)g[k];
+    }
+    if (first == 0) for (size_t i = whole; i < n; i++) sum += (double)grads[i] * (double)grads[i];
+    sum = block_sum(sum);
+    if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(PARTS) add_parts_kernel(double* out,           // (1)
+                                                          const double* parts) { // (PARTS)
+    const double sum = block_sum(parts[threadIdx.x]);
+    if (threadIdx.x == 0) *out = sum;
+}
+}  // namespace global_norm_detail
+
+// Bytes that global_norm_squared needs.
+inline size_t global_norm_workspace() { return global_norm_detail::PARTS * sizeof(double); }
+
+// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity come through
+inline void global_norm_squared(double* out,         // (1)
+                                const float* grads,  // (n)
+                                size_t n, stream_t stream) {
+    using namespace global_norm_detail;
+    CHECK(stream.workspace_bytes >= global_norm_workspace(), "global norm: %zu bytes of workspace, %zu needed", stream.workspace_bytes,
+          global_norm_workspace());
+    double* parts = (double*)stream.workspace;
+    launch(norm_parts_kernel, Grid{PARTS, THREADS}, stream, parts, grads, n);
+    launch(add_parts_kernel, Grid{1, PARTS}, stream, out, (const double*)parts);
+}
