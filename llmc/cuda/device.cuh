@@ -147,6 +147,26 @@ template <class F> __device__ inline void store_pack(F* p, const Pack<F>& pack) 
 template <class F> __device__ inline Pack<F> load_pack_stream(const F* p) { return __builtin_bit_cast(Pack<F>, __ldcs((const int4*)p)); }
 template <class F> __device__ inline void store_pack_stream(F* p, const Pack<F>& pack) { __stcs((int4*)p, __builtin_bit_cast(int4, pack)); }
 
+// K elements from p on, as floats, 16 bytes at a time: K is a multiple of what a pack holds. ONCE: not needed again soon.
+enum Reuse { AGAIN, ONCE };
+template <Reuse reuse = AGAIN, int K, class F> __device__ inline void load_floats(float (&x)[K], const F* p) {
+    constexpr int SIZE = Pack<F>::SIZE;
+    static_assert(K % SIZE == 0);
+    for (int k = 0; k < K; k += SIZE) {
+        const Pack<F> pack = reuse == ONCE ? load_pack_stream(p + k) : load_pack(p + k);
+        for (int i = 0; i < SIZE; i++) x[k + i] = to_float(pack[i]);
+    }
+}
+template <Reuse reuse = AGAIN, int K, class F> __device__ inline void store_floats(F* p, const float (&x)[K]) {
+    constexpr int SIZE = Pack<F>::SIZE;
+    static_assert(K % SIZE == 0);
+    for (int k = 0; k < K; k += SIZE) {
+        Pack<F> pack;
+        for (int i = 0; i < SIZE; i++) pack[i] = from_float<F>(x[k + i]);
+        if (reuse == ONCE) store_pack_stream(p + k, pack); else store_pack(p + k, pack);
+    }
+}
+
 // Over all 32 lanes; every lane gets the result, and the order is always the same.
 template <class X> __device__ inline X warp_sum(X x) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
@@ -156,6 +176,18 @@ __device__ inline float warp_max(float x) {  // a NaN does not come through
     for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
     return x;
 }
+// x of the lanes up to this one and with it.
+template <class X> __device__ inline X warp_prefix_sum(X x) {
+    const int lane = threadIdx.x % WARP;
+    for (int offset = 1; offset < WARP; offset *= 2) {
+        const X below = __shfl_up_sync(0xffffffff, x, offset);
+        if (lane >= offset) x += below;
+    }
+    return x;
+}
+template <class X> __device__ inline X from_lane(X x, int lane) { return __shfl_sync(0xffffffff, x, lane); }
+// The lanes whose x is this one's, a bit each; at least its own.
+__device__ inline unsigned lanes_with_same(int x) { return __match_any_sync(0xffffffff, x); }
 
 // Sum over a block of at most 1024 threads, a multiple of 32; every thread gets it. All threads must call it.
 template <class X> __device__ inline X block_sum(X x) {
