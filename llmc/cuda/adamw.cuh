@@ -97,5 +97,6 @@ void adamw_update(F* params,          // (n)
                   size_t n, AdamW h, stream_t stream) {
     using namespace adamw_detail;
     const Step step{h, (float)(1 / (1 - std::pow((double)h.beta1, h.t))), (float)(1 / (1 - std::pow((double)h.beta2, h.t)))};
-    launch(adamw_kernel<F>, over(ceil_div(n, GROUP), 256), stream, Buffers<F>{params, master, grads, m, v}, segments, n_segments, verdict, n, step);
+    const Buffers<F> buffers{params, master, grads, m, v};
+    launch(adamw_kernel<F>, over(ceil_div(n, GROUP), 256), stream, buffers, segments, n_segments, verdict, n, step);
 }

@@ -4,19 +4,19 @@
 #include "device.cuh"
 
 namespace global_norm_detail {
-// As many blocks on any GPU and for any n, so that the order of the sum is always the same. 1024 x 256 threads are all
-// that 128 SMs hold at once.
+// As many blocks on any GPU, so that the order of the sum is always the same. 1024 x 256 threads are all that 128 SMs
+// hold at once; fewer blocks do where there is less than 16 bytes for each thread.
 constexpr unsigned PARTS = 1024, THREADS = 256;
 
-// parts[block] = sum of every 1024th run of 256 x 16 bytes
+// parts[block] = sum of what its threads meet, 16 bytes at a time
 __global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,       // (PARTS)
                                                              const float* grads,  // (n)
                                                              size_t n) {
-    constexpr size_t SIZE = Pack<float>::SIZE, STRIDE = PARTS * THREADS * SIZE;
-    const size_t whole = n / SIZE * SIZE, first = thread_index() * SIZE;
+    constexpr size_t SIZE = Pack<float>::SIZE;
+    const size_t whole = n / SIZE * SIZE, first = thread_index() * SIZE, stride = gridDim.x * THREADS * SIZE;
     double sum = 0;
     #pragma unroll 4  // 64 bytes on their way at once
-    for (size_t i = first; i < whole; i += STRIDE) {
+    for (size_t i = first; i < whole; i += stride) {
         const Pack<float> g = load_pack(grads + i);
         for (int k = 0; k < (int)SIZE; k++) sum += (double)g[k] * (double)g[k];
     }
@@ -26,8 +26,9 @@ __global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,     
 }
 
 __global__ void __launch_bounds__(PARTS) add_parts_kernel(double* out,           // (1)
-                                                          const double* parts) { // (PARTS)
-    const double sum = block_sum(parts[threadIdx.x]);
+                                                          const double* parts,   // (blocks)
+                                                          unsigned blocks) {
+    const double sum = block_sum(threadIdx.x < blocks ? parts[threadIdx.x] : 0);
     if (threadIdx.x == 0) *out = sum;
 }
 }  // namespace global_norm_detail
@@ -43,6 +44,8 @@ inline void global_norm_squared(double* out,         // (1)
     CHECK(stream.workspace_bytes >= global_norm_workspace(), "global norm: %zu bytes of workspace, %zu needed", stream.workspace_bytes,
           global_norm_workspace());
     double* parts = (double*)stream.workspace;
-    launch(norm_parts_kernel, Grid{PARTS, THREADS}, stream, parts, grads, n);
-    launch(add_parts_kernel, Grid{1, PARTS}, stream, out, (const double*)parts);
+    const size_t full = n / (THREADS * Pack<float>::SIZE) + 1;
+    const unsigned blocks = full < PARTS ? (unsigned)full : PARTS;
+    launch(norm_parts_kernel, Grid{blocks, THREADS}, stream, parts, grads, n);
+    launch(add_parts_kernel, Grid{1, PARTS}, stream, out, parts, blocks);
 }
