@@ -44,7 +44,7 @@ void embedding_backward(float* dwte,      // (V, C)
     for (int t = 0; t < T; t++) {
         float* row = dwpe + (size_t)t * C;
         each_vector(C, [=](int c, int k) {
-            vfloat total = accumulate ? load_first(row + c, k) : vfloat{};
+            vfloat total = accumulate ? load_first(row + c, k) : splat(0);
             for (int b = 0; b < B; b++) total += load_first(dout + ((size_t)b * T + t) * C + c, k);
             store_first(row + c, total, k);
         });
