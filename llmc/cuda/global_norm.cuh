@@ -25,10 +25,12 @@ __global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,     
     if (threadIdx.x == 0) parts[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(PARTS) add_parts_kernel(double* out,           // (1)
-                                                          const double* parts,   // (blocks)
-                                                          unsigned blocks) {
-    const double sum = block_sum(threadIdx.x < blocks ? parts[threadIdx.x] : 0);
+__global__ void __launch_bounds__(THREADS) add_parts_kernel(double* out,          // (1)
+                                                            const double* parts,  // (blocks)
+                                                            unsigned blocks) {
+    double sum = 0;
+    for (unsigned p = threadIdx.x; p < blocks; p += THREADS) sum += parts[p];
+    sum = block_sum(sum);
     if (threadIdx.x == 0) *out = sum;
 }
 }  // namespace global_norm_detail
@@ -47,5 +49,5 @@ inline void global_norm_squared(double* out,         // (1)
     const size_t full = n / (THREADS * Pack<float>::SIZE) + 1;
     const unsigned blocks = full < PARTS ? (unsigned)full : PARTS;
     launch(norm_parts_kernel, Grid{blocks, THREADS}, stream, parts, grads, n);
-    launch(add_parts_kernel, Grid{1, PARTS}, stream, out, parts, blocks);
+    launch(add_parts_kernel, Grid{1, THREADS}, stream, out, parts, blocks);
 }
