@@ -1,0 +1,333 @@
+// blocks.h: runs the threads of a kernel: several blocks at a time, in an order drawn from the seed; a thread runs until it
+// meets a barrier or a warp operation, waits there for those it has to meet, and goes on when all have come.
+#pragma once
+#include <link.h>
+#include <unistd.h>
+#include <condition_variable>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string>
+#include <thread>
+#include <vector>
+#include "fiber.h"
+#include "language.h"
+#include "watch.h"
+
+namespace emu {
+using Where = std::source_location;
+
+// ---- randomness: one seed decides everything -----------------------------------------------------------------------
+inline uint64_t& random_state() { static uint64_t s = 0x9E3779B97F4A7C15; return s; }
+inline uint32_t random() {
+    uint64_t& x = random_state();
+    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+    return (uint32_t)(x >> 32);
+}
+inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * below >> 32); }
+inline void set_seed(uint64_t n) {
+    random_state() = (n + 1) * 0x9E3779B97F4A7C15;
+    for (int i = 0; i < 8; i++) random();
+}
+
+// ---- what runs ------------------------------------------------------------------------------------------------------
+struct Rendezvous {            // lanes of a warp on their way to meet
+    const void* kind;          // of the operation
+    unsigned mask, arrived;
+    const void* in[32];
+    void* out[32];
+};
+struct AsyncCopy { void* dst; const void* src; unsigned bytes, zeros; int group; };
+struct Thread {
+    Fiber fiber;
+    uint3 index;
+    unsigned linear;
+    bool waiting;
+    std::string waits_for;
+    std::vector<AsyncCopy> copies;
+    int groups;                // commits so far
+};
+struct Block {
+    uint3 index;
+    unsigned number;
+    std::vector<std::unique_ptr<Thread>> threads;
+    std::vector<unsigned> ready;
+    unsigned alive, at_barrier;
+    const char* barrier_file;
+    unsigned barrier_line;
+    int any, all, count;                 // of the predicates of the barrier that threads meet at now
+    int met_any, met_all, met_count;     // ... and of the last one
+    std::vector<std::vector<Rendezvous>> warps;
+    char* shared = nullptr;              // dynamic
+    std::vector<char> statics;           // its static shared memory while another block runs
+};
+struct Machine {
+    Block* block = nullptr;    // that runs now
+    Thread* thread = nullptr;  // null: the scheduler or the host
+    const std::function<void()>* body = nullptr;
+    std::string kernel;
+    size_t shared_bytes = 0;
+    bool failed = false;
+    std::vector<std::unique_ptr<Block>> pool;
+};
+inline Machine& machine() { static Machine m; return m; }
+
+// A mistake in a kernel: one line; the kernel is given up, and every later call returns an error, as on a GPU.
+inline bool& g_fault() { static bool f = false; return f; }
+inline void fault(const std::string& what) {
+    Machine& m = machine();
+    fflush(stdout);
+    if (m.block) {
+        fprintf(stderr, "emulator: %s: block (%u,%u,%u) thread %u: %s\n", m.kernel.c_str(), m.block->index.x, m.block->index.y,
+                m.block->index.z, m.thread ? m.thread->linear : 0, what.c_str());
+    } else fprintf(stderr, "emulator: %s\n", what.c_str());
+    fflush(stderr);
+    g_fault() = m.failed = true;
+    if (m.thread) suspend(m.thread->fiber);  // never comes back
+}
+
+// ---- static shared memory: the thread-local bytes of this program in the device's thread ----------------------------
+struct Statics { char* begin = nullptr; size_t size = 0; };
+inline Statics find_statics() {
+    Statics s;
+    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* out) {
+        for (int i = 0; i < info->dlpi_phnum; i++)
+            if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) *(Statics*)out = {(char*)info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
+        return 1;  // the program itself comes first, and is the only one
+    }, &s);
+    return s;
+}
+
+// ---- waiting -----------------------------------------------------------------------------------------------------------
+inline void run_copies(Thread& t, int groups_done, bool some);
+inline void wait_for(const std::string& what) {
+    Thread* t = machine().thread;
+    t->waiting = true, t->waits_for = what;
+    suspend(t->fiber);
+}
+inline void wake(Block& b, Thread& t) { t.waiting = false, b.ready.push_back(t.linear); }
+inline void pause() {  // lets others go first, now and then
+    Machine& m = machine();
+    m.block->ready.push_back(m.thread->linear);
+    suspend(m.thread->fiber);
+}
+
+inline void meet(Block& b) {
+    b.met_any = b.any, b.met_all = b.all, b.met_count = b.count;
+    b.any = 0, b.all = 1, b.count = 0, b.at_barrier = 0, b.barrier_file = nullptr;
+    EMU_WATCH(barrier(b.number));
+    for (auto& t : b.threads) if (t->waiting && t->waits_for.starts_with("__syncthreads")) wake(b, *t);
+}
+inline void barrier(int predicate, Where where) {
+    Block& b = *machine().block;
+    if (b.barrier_file && (b.barrier_line != where.line() || strcmp(b.barrier_file, where.file_name())))
+        fault(std::string("divergent __syncthreads: this one in line ") + std::to_string(where.line()) + ", that of other threads in line " + std::to_string(b.barrier_line));
+    b.barrier_file = where.file_name(), b.barrier_line = where.line();
+    b.any |= predicate != 0, b.all &= predicate != 0, b.count += predicate != 0;
+    Thread* me = machine().thread;
+    me->waiting = true, me->waits_for = "__syncthreads in line " + std::to_string(where.line());
+    if (++b.at_barrier == b.alive) meet(b);
+    suspend(me->fiber);
+}
+
+// The lanes of `mask` meet, and only they; compute(in, out), over arrays of 32, runs once, in the last to come.
+template <class Out, class In, class Compute> Out warp_collective(unsigned mask, const In& mine, Compute compute) {
+    static const char kind = 0;  // one address for each operation
+    Machine& m = machine();
+    const unsigned lane = m.thread->linear % 32, warp = m.thread->linear / 32;
+    if (!(mask >> lane & 1)) fault("the mask of a warp operation does not name its caller");
+    Out result{};
+    std::vector<Rendezvous>& open = m.block->warps[warp];
+    size_t i = 0;
+    while (i < open.size() && !(open[i].mask & 1u << lane)) i++;
+    if (i == open.size()) open.push_back({&kind, mask, 0, {}, {}});
+    if (open[i].kind != &kind) fault("lanes of a warp meet in different operations");
+    if (open[i].mask != mask) fault("lanes of a warp meet with different masks");
+    open[i].arrived |= 1u << lane, open[i].in[lane] = &mine, open[i].out[lane] = &result;
+    if (open[i].arrived != mask) {
+        wait_for("the other lanes of a warp operation");
+        return result;
+    }
+    const Rendezvous r = open[i];
+    open.erase(open.begin() + (long)i);
+    In in[32]{};
+    Out out[32]{};
+    for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) in[l] = *(const In*)r.in[l];
+    compute((const In*)in, (Out*)out);
+    for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) {
+        *(Out*)r.out[l] = out[l];
+        if (l != lane) wake(*m.block, *m.block->threads[warp * 32 + l]);
+    }
+    return result;
+}
+
+// ---- a kernel ----------------------------------------------------------------------------------------------------------
+inline void thread_entry() {
+    first_entry();
+    Machine& m = machine();
+    (*m.body)();
+    Thread* me = m.thread;
+    Block& b = *m.block;
+    if (!me->copies.empty()) fault("a thread ends with asynchronous copies under way");
+    me->fiber.done = true;
+    b.alive--;
+    if (b.alive && b.at_barrier == b.alive) meet(b);
+    suspend(me->fiber);
+}
+
+inline char* shared_alloc(size_t bytes) {  // red zones of 4 KB around it
+    char* p = (char*)aligned_alloc(4096, (bytes + 4095) / 4096 * 4096 + 8192);
+    memset(p, 0xff, bytes + 8192);
+#ifdef EMU_ASAN
+    __asan_poison_memory_region(p, 4096);
+    __asan_poison_memory_region(p + 4096 + bytes, (bytes + 4095) / 4096 * 4096 + 4096 - bytes);
+#endif
+    return p + 4096;
+}
+inline void shared_free(char* p, [[maybe_unused]] size_t bytes) {
+#ifdef EMU_ASAN
+    __asan_unpoison_memory_region(p - 4096, (bytes + 4095) / 4096 * 4096 + 8192);
+#endif
+    free(p - 4096);
+}
+
+inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& statics) {
+    Machine& m = machine();
+    std::unique_ptr<Block> b;
+    if (!m.pool.empty()) b = std::move(m.pool.back()), m.pool.pop_back();
+    else b = std::make_unique<Block>();
+    const unsigned n = blockDim.x * blockDim.y * blockDim.z;
+    b->number = number;
+    b->index = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
+    b->ready.clear(), b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
+    b->warps.assign((n + 31) / 32, {});
+    while (b->threads.size() < n) b->threads.push_back(std::make_unique<Thread>());
+    while (b->threads.size() > n) b->threads.pop_back();
+    for (unsigned i = 0; i < n; i++) {
+        Thread& t = *b->threads[i];
+        t.linear = i, t.waiting = false, t.copies.clear(), t.groups = 0;
+        t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
+        prepare(t.fiber, thread_entry);
+        b->ready.push_back(i);
+    }
+    b->shared = shared_alloc(m.shared_bytes);
+    b->statics.assign(statics.size, (char)0xff);
+    EMU_WATCH(block_begins(number, n, b->shared, m.shared_bytes));
+    return b;
+}
+
+// All blocks of a grid, on the device's thread.
+inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+    constexpr size_t RESIDENT = 4;
+    Machine& m = machine();
+    m.kernel = kernel, m.body = &body, m.shared_bytes = shared_bytes, m.failed = false;
+    gridDim = grid, blockDim = block;
+    const Statics statics = find_statics();
+    const unsigned blocks = grid.x * grid.y * grid.z;
+    EMU_WATCH(kernel_begins(blocks));
+    std::vector<std::unique_ptr<Block>> resident;
+    unsigned next = 0;
+    while ((next < blocks || !resident.empty()) && !m.failed) {
+        while (next < blocks && resident.size() < RESIDENT) resident.push_back(begin_block(next++, statics));
+        const size_t which = random((uint32_t)resident.size());
+        Block& b = *resident[which];
+        m.block = &b, blockIdx = b.index;
+        if (statics.size) memcpy(statics.begin, b.statics.data(), statics.size);
+        EMU_WATCH(block_moves(b.number, b.shared, shared_bytes));
+        // a block keeps the processor for a while: now and then only for a few threads, so that blocks overtake each other
+        size_t turns = 1 + random(random(4) ? 16 * (uint32_t)b.threads.size() : 8);
+        for (; turns && b.alive && !m.failed; turns--) {
+            if (b.ready.empty()) {
+                for (auto& t : b.threads) if (!t->fiber.done) {
+                    const std::string what = t->waits_for;
+                    m.thread = nullptr;
+                    fault("thread " + std::to_string(t->linear) + " waits for ever for " + what);
+                    break;
+                }
+                break;
+            }
+            const size_t pick = random((uint32_t)b.ready.size());
+            Thread& t = *b.threads[b.ready[pick]];
+            b.ready[pick] = b.ready.back(), b.ready.pop_back();
+            m.thread = &t, threadIdx = t.index;
+            EMU_WATCH(thread_runs((int)t.linear));
+            resume(t.fiber);
+            EMU_WATCH(thread_runs(-1));
+            m.thread = nullptr;
+        }
+        if (statics.size) memcpy(b.statics.data(), statics.begin, statics.size);
+        m.block = nullptr;
+        if (b.alive && !m.failed) continue;
+        shared_free(b.shared, shared_bytes);
+        if (!m.failed) m.pool.push_back(std::move(resident[which]));
+        resident.erase(resident.begin() + (long)which);
+    }
+    for (auto& b : resident) shared_free(b->shared, shared_bytes);
+    EMU_WATCH(kernel_ends());
+}
+
+// ---- asynchronous copies to shared memory: they happen some time between their commit and the wait for it --------------
+inline void copy_now(const AsyncCopy& c) {
+    memcpy(c.dst, c.src, c.bytes);
+    memset((char*)c.dst + c.bytes, 0, c.zeros);
+    EMU_WATCH(written(c.dst, c.bytes + c.zeros));
+}
+inline void async_copy(void* dst, const void* src, unsigned bytes, unsigned zeros) {
+    Thread& t = *machine().thread;
+    t.copies.push_back({dst, src, bytes, zeros, t.groups});
+    if (random(8) == 0) copy_now(t.copies.back()), t.copies.pop_back();  // the earliest; most come as late as they may
+}
+inline void async_commit() { machine().thread->groups++; }
+inline void async_wait(int pending) {  // all but the last `pending` groups
+    Thread& t = *machine().thread;
+    std::erase_if(t.copies, [&](const AsyncCopy& c) {
+        if (c.group >= t.groups - pending) return false;
+        copy_now(c);
+        return true;
+    });
+}
+inline char* dynamic_shared() { return machine().block->shared; }
+
+// ---- the device's thread: kernels run there, so that their static shared memory is nobody else's -----------------------
+class DeviceThread {
+public:
+    DeviceThread() : thread([this] { loop(); }) {}
+    ~DeviceThread() {
+        { std::lock_guard<std::mutex> lock(mutex); stop = true; }
+        changed.notify_all();
+        thread.join();
+    }
+    void run(const std::function<void()>& work) {
+        std::unique_lock<std::mutex> lock(mutex);
+        job = &work;
+        changed.notify_all();
+        changed.wait(lock, [&] { return !job; });
+    }
+
+private:
+    void loop() {
+        std::unique_lock<std::mutex> lock(mutex);
+        for (;;) {
+            changed.wait(lock, [&] { return job || stop; });
+            if (stop) return;
+            (*job)();
+            job = nullptr;
+            changed.notify_all();
+        }
+    }
+    std::mutex mutex;
+    std::condition_variable changed;
+    const std::function<void()>* job = nullptr;
+    bool stop = false;
+    std::thread thread;
+};
+inline DeviceThread& device_thread() {
+    static DeviceThread* thread = nullptr;
+    static pid_t owner = 0;  // a forked child has no threads but its own: it gets a new one
+    if (owner != getpid()) thread = new DeviceThread, owner = getpid();
+    return *thread;
+}
+}  // namespace emu

@@ -1,0 +1,65 @@
+// errors.h: what a call returns, calls that fail on request, and what is reported when the program ends.
+#pragma once
+#include <cstdio>
+#include <cstdlib>
+#include "blocks.h"
+
+#define EMU_ERRORS(E)                                                                                             \
+    E(cudaSuccess, 0, "no error") E(cudaErrorInvalidValue, 1, "invalid argument")                                 \
+    E(cudaErrorMemoryAllocation, 2, "out of memory") E(cudaErrorInitializationError, 3, "initialization error")   \
+    E(cudaErrorInvalidConfiguration, 9, "invalid configuration argument")                                         \
+    E(cudaErrorInvalidMemcpyDirection, 21, "invalid copy direction for memcpy")                                   \
+    E(cudaErrorInsufficientDriver, 35, "CUDA driver version is insufficient for CUDA runtime version")            \
+    E(cudaErrorNoDevice, 100, "no CUDA-capable device is detected") E(cudaErrorInvalidDevice, 101, "invalid device ordinal") \
+    E(cudaErrorInvalidResourceHandle, 400, "invalid resource handle") E(cudaErrorNotReady, 600, "device not ready") \
+    E(cudaErrorIllegalAddress, 700, "an illegal memory access was encountered")                                   \
+    E(cudaErrorLaunchFailure, 719, "unspecified launch failure") E(cudaErrorNotSupported, 801, "operation not supported") \
+    E(cudaErrorStreamCaptureUnsupported, 900, "operation not permitted when stream is capturing")                 \
+    E(cudaErrorStreamCaptureInvalidated, 901, "operation failed due to a previous error during capture")          \
+    E(cudaErrorUnknown, 999, "unknown error")
+enum cudaError_t {
+#define E(name, number, text) name = number,
+    EMU_ERRORS(E)
+#undef E
+};
+inline const char* cudaGetErrorName(cudaError_t error) {
+#define E(name, number, text) if (error == name) return #name;
+    EMU_ERRORS(E)
+#undef E
+    return "unrecognized error code";
+}
+inline const char* cudaGetErrorString(cudaError_t error) {
+#define E(name, number, text) if (error == name) return text;
+    EMU_ERRORS(E)
+#undef E
+    return "unrecognized error code";
+}
+
+namespace emu {
+inline cudaError_t& last_error() { static cudaError_t e = cudaSuccess; return e; }
+inline cudaError_t failed(cudaError_t e) { if (e != cudaErrorNotReady) last_error() = e; return e; }
+
+// EMU_FAIL=n or fail_call(n): the n-th call from now on returns an error; who it was is printed.
+inline long& calls_to_failure() {
+    static long n = getenv("EMU_FAIL") ? atol(getenv("EMU_FAIL")) : 0;
+    return n;
+}
+inline void fail_call(long n) { calls_to_failure() = n; }
+
+// Every call begins with it. A mistake in a kernel is for ever.
+inline cudaError_t enter(const char* call) {
+    if (g_fault()) return failed(cudaErrorLaunchFailure);
+    if (calls_to_failure() > 0 && --calls_to_failure() == 0) {
+        fprintf(stderr, "emulator: %s fails on request\n", call);
+        return failed(cudaErrorUnknown);
+    }
+    return cudaSuccess;
+}
+#define EMU_ENTER() do { if (cudaError_t e_ = emu::enter(__func__); e_ != cudaSuccess) return e_; } while (0)
+}  // namespace emu
+inline cudaError_t cudaGetLastError() {
+    const cudaError_t e = emu::g_fault() ? cudaErrorLaunchFailure : emu::last_error();
+    emu::last_error() = cudaSuccess;
+    return e;
+}
+inline cudaError_t cudaPeekAtLastError() { return emu::g_fault() ? cudaErrorLaunchFailure : emu::last_error(); }
