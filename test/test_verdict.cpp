@@ -46,7 +46,7 @@ TEST(window_z_scores) {
 
 TEST(judge_clips) {
     struct Case { double norm, clip; float scale; };
-    for (Case c : {Case{4, 1, 0.25f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f}, {3, 0.3, (float)(0.3 / 3)}}) {
+    for (Case c : {Case{4, 1, 0.25f}, {1.25, 1, 0.8f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f}, {3, 0.3, (float)(0.3 / 3)}}) {
         History h{};
         const Verdict v = judge(h, 2, c.norm, {.grad_clip = c.clip, .skip_loss_z = 0, .skip_grad_z = 0});
         EXPECT_EQ(v.scale, c.scale);

@@ -76,7 +76,7 @@ __global__ void __launch_bounds__(256) adamw_kernel(Buffers<F> b,
         return;
     }
     // 2. else each looks for its own
-    for (size_t i = begin; i < begin + GROUP && i < n; i++) {
+    for (size_t i = begin; i < begin + GROUP; i++) {
         while (s + 1 < n_segments && segments[s + 1].offset <= i) s++;
         if (s >= 0 && i - segments[s].offset < segments[s].count) step_one(b, i, scale, segments[s].decay * h.weight_decay, h);
     }
