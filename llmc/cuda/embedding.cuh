@@ -26,14 +26,13 @@ __global__ void forward_kernel(F* out,          // (N, C)
 }
 
 // ---- the places of each token together, in their order -----------------------------------------------------------------
-// A stable radix sort by token, the lower 9 bits first. Each round: the tiles count their digits; from the counts follows
+// A stable radix sort by token, the lower bits first. Each round: the tiles count their digits; from the counts follows
 // where the keys of a tile and a digit go; the tiles put them there. A warp a tile: its 32 lanes see one another's digits.
 
 struct Place { int token, n; };  // inp[n] == token
 
-constexpr int DIGIT_BITS = 9, DIGITS = 1 << DIGIT_BITS;  // two rounds sort ids below 2^18; a row of counters is 2 KB
-constexpr int TILE = 512;                                // so that there are no more counters than keys
-constexpr int STEPS = TILE / WARP;                       // 16 keys a lane, which all are on their way at once
+constexpr int ROUNDS = 3, DIGIT_BITS = 6, DIGITS = 1 << DIGIT_BITS, MAX_V = 1 << ROUNDS * DIGIT_BITS;  // ids below 2^18
+constexpr int TILE = 512, STEPS = TILE / WARP;  // 16 keys a lane, all on their way at once; a counter for 8 keys
 
 __device__ inline int digit_of(int token, int round) { return token >> round * DIGIT_BITS & (DIGITS - 1); }
 
@@ -214,15 +213,15 @@ __global__ void positions_kernel(float* dwpe,    // (Tmax, C)
 
 // What the backward pass keeps in the stream's workspace.
 struct Workspace {
-    Place *half_sorted, *sorted;  // (N)
-    int* counts;                  // (DIGITS, tiles)
-    int* totals;                  // (DIGITS)
-    float* sums;                  // (pieces, C)
+    Place* places[2];  // (N) each: a round reads one and writes the other
+    int* counts;       // (DIGITS, tiles)
+    int* totals;       // (DIGITS)
+    float* sums;       // (pieces, C)
     size_t bytes;
     Workspace(void* memory, size_t N, int C) {
         size_t at = 0;
         auto take = [&]<class X>(X*& p, size_t n) { p = (X*)((uintptr_t)memory + at), at += ceil_div(n * sizeof(X), 256) * 256; };
-        take(half_sorted, N), take(sorted, N);
+        take(places[0], N), take(places[1], N);
         take(counts, DIGITS * ceil_div(N, TILE)), take(totals, DIGITS);
         take(sums, ceil_div(N, piece_length(N)) * C);
         bytes = at;
@@ -233,7 +232,7 @@ struct Workspace {
 // Bytes that embedding_backward needs for N tokens.
 inline size_t embedding_workspace(size_t N, int C, int V) {
     using namespace embedding_detail;
-    CHECK(V <= DIGITS * DIGITS, "V = %d: two rounds of 9 bits sort ids below %d", V, DIGITS * DIGITS);
+    CHECK(V <= MAX_V, "V = %d: %d rounds of %d bits sort ids up to %d", V, ROUNDS, DIGIT_BITS, MAX_V - 1);
     return Workspace(nullptr, N, C).bytes;
 }
 
@@ -267,17 +266,18 @@ void embedding_backward(float* dwte,      // (V, C)
     if (N == 0) return;
 
     const int tiles = (int)ceil_div(N, TILE), length = (int)piece_length(N), pieces = (int)ceil_div(N, (size_t)length);
-    for (int round = 0; round < 2; round++) {
-        const Place* from = round == 0 ? nullptr : work.half_sorted;
-        Place* to = round == 0 ? work.half_sorted : work.sorted;
+    Place* sorted = nullptr;
+    for (int round = 0; round < ROUNDS; round++) {
+        const Place* from = sorted;  // none at first: the batch itself
+        sorted = work.places[round % 2];
         launch(count_kernel, over((size_t)tiles * WARP, WARP), stream, work.counts, from, inp, (int)N, round);
         launch(add_tiles_kernel, over(DIGITS * WARP, 256), stream, work.counts, work.totals, tiles);
-        launch(place_kernel, over((size_t)tiles * WARP, WARP), stream, to, from, inp, work.counts, work.totals, (int)N, round);
+        launch(place_kernel, over((size_t)tiles * WARP, WARP), stream, sorted, from, inp, work.counts, work.totals, (int)N, round);
     }
     const unsigned threads = C / SIZE < 256 ? (unsigned)(ceil_div(C / SIZE, WARP) * WARP) : 256;
     const dim3 sum_blocks((unsigned)pieces, (unsigned)ceil_div(C / SIZE, threads));
-    launch(sum_runs_kernel<F>, Grid{sum_blocks, threads}, stream, dwte, work.sums, dout, work.sorted, (int)N, length, C);
+    launch(sum_runs_kernel<F>, Grid{sum_blocks, threads}, stream, dwte, work.sums, dout, sorted, (int)N, length, C);
     const dim3 join_blocks((unsigned)pieces - 1, (unsigned)ceil_div((size_t)C, WARP * Pack<float>::SIZE));
-    launch(join_pieces_kernel, Grid{join_blocks, JOIN_WARPS * WARP}, stream, dwte, work.sums, work.sorted, pieces, length, C);
+    launch(join_pieces_kernel, Grid{join_blocks, JOIN_WARPS * WARP}, stream, dwte, work.sums, sorted, pieces, length, C);
     launch(positions_kernel<F>, over(end / SIZE, 256), stream, dwpe, dout, B, TC, end, accumulate);
 }

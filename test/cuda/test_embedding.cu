@@ -67,7 +67,7 @@ static std::vector<Batch> batches(Random& r) {
     for (int n = 0; n < 128; n++) borders.inp.push_back(n < 32 ? 7 : n < 64 ? 9 : n < 95 ? 10 : n < 96 ? 11 : 40);
     std::swap(borders.inp[3], borders.inp[100]), std::swap(borders.inp[33], borders.inp[95]);
     list.push_back(borders);
-    Batch frequent{5, 210, 8, 5001, 210, tokens_between(r, 1050, 0, 5000)};  // three tiles; both digits, some ids often
+    Batch frequent{5, 210, 8, 5001, 210, tokens_between(r, 1050, 0, 5000)};  // three tiles; some ids often
     for (int& token : frequent.inp) if (r.between(0, 2)) token = std::vector{0, 1, 511, 512, 513, 1025, 5000, 5000, 5000}[(size_t)r.between(0, 8)];
     list.push_back(frequent);
     return list;
