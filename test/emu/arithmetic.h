@@ -63,10 +63,9 @@ template <class X> void __stcg(X* p, std::type_identity_t<X> x) { *p = x; }
 template <class X> void __stwb(X* p, std::type_identity_t<X> x) { *p = x; }
 template <class X> void __stwt(X* p, std::type_identity_t<X> x) { *p = x; }
 
-// A fence orders this thread's accesses for others; the watcher takes atomics alone as what others can see.
-inline void __threadfence() {}
+inline void __threadfence() { EMU_WATCH(fence()); }
+inline void __threadfence_system() { EMU_WATCH(fence()); }
 inline void __threadfence_block() {}
-inline void __threadfence_system() {}
 
 namespace emu {
 // Before an atomic operation others may go first; the operation itself is not to be seen as two accesses.

@@ -271,6 +271,7 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
 
 // ---- asynchronous copies to shared memory: they happen some time between their commit and the wait for it --------------
 inline void copy_now(const AsyncCopy& c) {
+    EMU_WATCH(read(c.src, c.bytes));
     memcpy(c.dst, c.src, c.bytes);
     memset((char*)c.dst + c.bytes, 0, c.zeros);
     EMU_WATCH(written(c.dst, c.bytes + c.zeros));

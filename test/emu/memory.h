@@ -1,6 +1,7 @@
 // memory.h: device memory, a region of its own in which every allocation stands between pages that nobody may touch; pinned
 // memory; and who may touch what.
 #pragma once
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -51,11 +52,12 @@ inline void on_segv(int, siginfo_t* info, void*) {
     if (write(2, line, (size_t)n) < 0) {}
     _exit(99);
 }
+inline char* first_page(char* p, size_t bytes) { return p - (pages(std::max<size_t>(bytes, 1)) - bytes) / 256 * 256; }
 inline void set_hidden(bool hidden) {
     Memory& m = memory();
     if (!protects() || m.hidden == hidden) return;
     m.hidden = hidden;
-    for (auto& [p, a] : m.device) if (!a.managed) mprotect(p, pages(a.bytes), hidden ? PROT_NONE : PROT_READ | PROT_WRITE);
+    for (auto& [p, a] : m.device) if (!a.managed) mprotect(first_page(p, a.bytes), pages(std::max<size_t>(a.bytes, 1)), hidden ? PROT_NONE : PROT_READ | PROT_WRITE);
 }
 
 // EMU_LEAKS=1: what is still allocated at the end is reported.
@@ -100,7 +102,7 @@ inline cudaError_t device_give(char* p) {
         return failed(cudaErrorInvalidValue);
     }
     const size_t bytes = found->second.bytes, whole = pages(std::max<size_t>(bytes, 1));
-    char* page = p - (whole - bytes) / 256 * 256;
+    char* page = first_page(p, bytes);
 #ifdef EMU_ASAN
     __asan_unpoison_memory_region(page, whole);
 #endif

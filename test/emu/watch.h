@@ -15,9 +15,11 @@ struct Watcher {
     void (*thread_runs)(int thread);                                         // -1: none
     void (*barrier)(unsigned block);                                         // all threads of the block have met
     void (*warp_sync)(unsigned block, unsigned warp, unsigned mask);
+    void (*fence)();                                                         // of the thread that runs
     void (*atomic)(const void* p, size_t bytes);
     void (*allocated)(const void* p, size_t bytes);
-    void (*written)(const void* p, size_t bytes);                            // by a copy or a library
+    void (*read)(const void* p, size_t bytes);                               // by a copy, a library, or for a thread
+    void (*written)(const void* p, size_t bytes);
     Traffic (*traffic)();
 };
 inline const Watcher* g_watcher = nullptr;  // set by watch.cpp before main
