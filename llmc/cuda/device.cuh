@@ -176,6 +176,24 @@ __device__ inline float warp_max(float x) {  // a NaN does not come through
     for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
     return x;
 }
+// The same among each LANES neighbouring lanes, a power of two.
+template <int LANES> __device__ inline float lanes_sum(float x) {
+    for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+    return x;
+}
+template <int LANES> __device__ inline float lanes_max(float x) {
+    for (int offset = LANES / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
+    return x;
+}
+// Among the lanes of the same number in each LANES neighbours.
+template <int LANES> __device__ inline float strided_sum(float x) {
+    for (int offset = LANES; offset < WARP; offset *= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+    return x;
+}
+// Whether x is true in any lane.
+__device__ inline bool warp_any(bool x) { return __any_sync(0xffffffff, x); }
+// The lanes in which x is true, a bit each.
+__device__ inline unsigned lanes_where(bool x) { return __ballot_sync(0xffffffff, x); }
 // x of the lanes up to this one and with it.
 template <class X> __device__ inline X warp_prefix_sum(X x) {
     const int lane = threadIdx.x % WARP;

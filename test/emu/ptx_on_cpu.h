@@ -6,8 +6,6 @@
 #include <cstring>
 #include "cuda_runtime.h"
 
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // "#pragma unroll" is for nvcc
-
 inline char* dynamic_shared() { return emu::dynamic_shared(); }
 
 // ---- asynchronous copies: what is copied is there once the copying thread has waited, and not before ---------------------

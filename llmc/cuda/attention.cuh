@@ -1,0 +1,118 @@
+// attention.cuh: causal multi-head attention, a tile of queries against a tile of keys at a time, so that no T x T matrix exists
+// (Dao et al. 2022, "FlashAttention").
+//
+// q, k, v stand side by side in a row of qkv (B, T, 3C), heads of HS = C / NH, a multiple of 8 up to 256. The kernels already know
+// of fewer heads of keys and values than of queries (attention_detail::forward and backward take their number). What a query does
+// not see has a weight of 0, in the tiles that it shares with what it sees: it must be finite, as 0 times infinity is not 0.
+#pragma once
+#include "attention_backward.cuh"
+#include "attention_cached.cuh"
+#include "attention_forward.cuh"
+
+namespace attention_detail {
+inline Shape shape_of(int B, int T, int C, int NH) {
+    CHECK(NH > 0 && C % NH == 0, "attention: %d channels do not divide into %d heads", C, NH);
+    return {B, T, NH, NH, C / NH};
+}
+inline void check(const Shape& shape) {
+    CHECK(shape.HS % 8 == 0 && shape.HS <= MAX_HS, "attention: head size %d, must be a multiple of 8 up to %d on a GPU", shape.HS, MAX_HS);
+    CHECK(shape.NKV > 0 && shape.NH % shape.NKV == 0, "attention: %d heads do not divide among %d of keys", shape.NH, shape.NKV);
+}
+
+template <class F> void forward(F* out, float* lse, const F* qkv, const int* starts, Shape shape, stream_t stream) {
+    check(shape);
+    for_padded(shape.HS, [&](auto padded) {
+        constexpr int D = padded;
+        constexpr Cut cut = forward_cut<F, D>();
+        launch_tiles(attention_forward_kernel<F, D>, cut, (size_t)shape.B * shape.NH, shape.T, 1, tile_bytes<F, D>(cut, 1), stream,
+                     out, lse, qkv, starts, shape, LOG2E / std::sqrt((float)shape.HS));
+    });
+}
+
+template <class F>
+void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, Shape shape,
+              stream_t stream) {
+    check(shape);
+    const size_t heads = (size_t)shape.B * shape.NH;
+    launch(attention_dot_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, shape);
+    for_padded(shape.HS, [&](auto padded) {
+        constexpr int D = padded;
+        constexpr Cut dkv = dkv_cut<F, D>(), dq = dq_cut<F, D>();
+        const float scale = 1 / std::sqrt((float)shape.HS);
+        launch_tiles(attention_dkv_kernel<F, D>, dkv, (size_t)shape.B * shape.NKV, shape.T, D / part_columns<D>(),
+                     tile_bytes<F, D>(dkv, 2) + statistics_bytes<F, D>(), stream, dqkv, dout, lse, scratch, qkv, starts, shape, scale);
+        launch_tiles(attention_dq_kernel<F, D>, dq, heads, shape.T, 1, tile_bytes<F, D>(dq, 2), stream,
+                     dqkv, dout, lse, scratch, qkv, starts, shape, scale);
+    });
+}
+
+// kcache, vcache: (Tmax, NKV * HS)
+template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n, int pos, Shape shape, stream_t stream) {
+    check(shape);
+    const size_t KC = (size_t)shape.NKV * shape.HS, blocks = (size_t)n * shape.NH;
+    CHECK(blocks < (size_t)1 << 31, "attention: %zu queries are too many for one launch", blocks);
+    launch(append_kernel<F>, over(n * KC / Pack<F>::SIZE, 256), stream, kcache + pos * KC, vcache + pos * KC, qkv, n, shape);
+    launch(attention_cached_kernel<F>, Grid{(unsigned)blocks, CACHED_THREADS}, stream, out, kcache, vcache, qkv, pos, shape,
+           LOG2E / std::sqrt((float)shape.HS));
+}
+
+// A warp a row: 32 tokens at a time, and what the last of those before said.
+static __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
+    const size_t row = thread_index() / WARP, lane = threadIdx.x % WARP;
+    if (row >= (size_t)B) return;
+    int start = 0;
+    for (int first = 0; first < T; first += WARP) {
+        const int t = first + lane;
+        const unsigned begins = lanes_where(t < T && tokens[row * T + t] == eot), before = begins & 0xffffffff >> (WARP - 1 - lane);
+        if (t < T) starts[row * T + t] = before ? first + 31 - __clz((int)before) : start;
+        if (begins) start = first + 31 - __clz((int)begins);
+    }
+}
+}  // namespace attention_detail
+
+// starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
+// the first that the document sees. 0 before the first one: the row began inside a document.
+inline void document_starts(int* starts,        // (B, T)
+                            const int* tokens,  // (B, T)
+                            int eot, int B, int T, stream_t stream) {
+    launch(attention_detail::document_starts_kernel, over((size_t)B * WARP, 128), stream, starts, tokens, eot, B, T);
+}
+
+// out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
+template <class F>
+void attention_forward(F* out,             // (B, T, C)
+                       float* lse,         // (B, NH, T) log of the sum of e^score, for the backward
+                       const F* qkv,       // (B, T, 3C)
+                       const int* starts,  // (B, T) where each token's document begins in its row, or null: all is one
+                       int B, int T, int C, int NH, stream_t stream) {
+    attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream);
+}
+
+// For generating: appends the keys and values of n new tokens, at positions pos.., to the caches, and attends each of
+// them to everything before it and itself.
+template <class F>
+void attention_cached(F* out,        // (n, C)
+                      F* kcache,     // (Tmax, C)
+                      F* vcache,     // (Tmax, C)
+                      const F* qkv,  // (n, 3C)
+                      int n, int pos, int C, int NH, stream_t stream) {
+    attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, C, NH), stream);
+}
+
+// Floats of scratch for the backward: D.
+inline size_t attention_scratch(int B, int T, int, int NH) { return (size_t)B * T * NH; }
+
+// dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
+//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
+//             ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]),  D[t] = dout[t] . out[t],  scale = 1 / sqrt(HS)
+template <class F>
+void attention_backward(F* dqkv,            // (B, T, 3C)
+                        const F* dout,      // (B, T, C)
+                        const F* out,       // (B, T, C)
+                        const float* lse,   // (B, NH, T)
+                        const F* qkv,       // (B, T, 3C)
+                        const int* starts,  // (B, T) as in the forward, or null
+                        float* scratch,     // (attention_scratch())
+                        int B, int T, int C, int NH, stream_t stream) {
+    attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream);
+}

@@ -1,0 +1,187 @@
+// attention_backward.cuh: the kernels of attention's backward: D; the gradient of queries; that of keys and values.
+//
+// The last two make scores, weights and their gradients each for itself: 7 products of tiles where a single kernel would make 5,
+// so up to 40 % more work. What it buys: no sum is shared between blocks, so there are no atomics, the bits are always the same,
+// and there is no gradient in fp32 in memory (4 B T C bytes to clear, add to and convert).
+#pragma once
+#include "attention_tiles.cuh"
+
+namespace attention_detail {
+// By the bytes of a row; two tiles of rows now. 96 KB at most and two blocks an SM, as in the forward. A lane's registers: m * D / 2
+// for each sum that it keeps, of at most 128 columns, and m * columns / 2 for weights and as many for their gradients.
+//   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 32 + 2 * 32 (2 * 64 + 2 * 32 for 32 rows a warp spill)
+//   256 B: 64 KB; at bf16 64 + 2 * 16, 2 * 64 + 2 * 16;  512 B: 96 KB;  1024 B: 96 KB: correct, not tuned
+template <class F, int D> constexpr Cut long_rows_cut() {
+    constexpr size_t bytes = D * sizeof(F);
+    return bytes == 256 ? Cut{4, 1, 32} : bytes == 512 ? Cut{4, 1, 16} : Cut{2, 1, 8};
+}
+template <class F, int D> constexpr Cut dq_cut() { return D * sizeof(F) == 128 ? Cut{4, 2, 32} : long_rows_cut<F, D>(); }
+template <class F, int D> constexpr Cut dkv_cut() { return D * sizeof(F) == 128 ? Cut{4, 1, 64} : long_rows_cut<F, D>(); }
+// What dk and dv take beyond tiles: lse, D and start of the queries, in both buffers.
+template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * dkv_cut<F, D>().columns * sizeof(float); }
+// dk and dv together are in registers up to this many columns of a head; of longer heads a block makes a part.
+template <int D> constexpr int part_columns() { return D < 128 ? D : 128; }
+
+// D[t] = dout[t] . out[t], head by head. Eight lanes a head: 16 bytes each are a head of 64 in bf16.
+template <class F>
+__global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
+                                     const F* dout,  // (B, T, NH * HS)
+                                     const F* out,   // (B, T, NH * HS)
+                                     Shape shape) {
+    constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
+    const size_t i = thread_index() / LANES, n = (size_t)shape.B * shape.T * shape.NH;
+    float sum = 0;
+    if (i < n)
+        for (int d = threadIdx.x % LANES * SIZE; d < shape.HS; d += LANES * SIZE) {
+            const Pack<F> a = load_pack(dout + i * shape.HS + d), b = load_pack(out + i * shape.HS + d);
+            for (int j = 0; j < SIZE; j++) sum += to_float(a[j]) * to_float(b[j]);
+        }
+    sum = lanes_sum<LANES>(sum);
+    const size_t token = i / shape.NH, h = i % shape.NH, b = token / shape.T, t = token % shape.T;
+    if (i < n && threadIdx.x % LANES == 0) dots[(b * shape.NH + h) * shape.T + t] = sum;
+}
+
+// dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]).  A block's queries go along the keys.
+template <class F, int D>
+__global__ void __launch_bounds__(dq_cut<F, D>().threads(), 2)
+attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the queries' part =
+                    const F* dout,      // (B, T, NH * HS)
+                    const float* lse,   // (B, NH, T)
+                    const float* dots,  // (B, NH, T)
+                    const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
+                    const int* starts,  // (B, T) or null
+                    Shape shape, float scale) {
+    constexpr Cut cut = dq_cut<F, D>();
+    constexpr int ROWS = cut.rows(), KEYS = cut.columns, M = cut.m, THREADS = cut.threads();
+    // 1. whose queries: those from `query` on, of them this warp's from `first` on
+    const int T = shape.T, HS = shape.HS, heads = shape.B * shape.NH;
+    const int b = blockIdx.x % heads / shape.NH, h = blockIdx.x % shape.NH;
+    const int query = (gridDim.x / heads - 1 - blockIdx.x / heads) * ROWS, row = threadIdx.x / WARP * 16 * M, first = query + row;
+    const size_t width = shape.width(), C = (size_t)shape.NH * HS, token = (size_t)b * T;
+    const F* q = qkv + token * width + (size_t)h * HS;
+    const F* k = qkv + token * width + (size_t)(shape.NH + h / shape.group()) * HS;
+    const F* v = k + (size_t)shape.NKV * HS;
+    const int* start = starts ? starts + token : nullptr;
+    // 2. queries, their gradients, and the first keys that they see
+    const auto tile = [](int at) { return Tile<F, D>{(F*)dynamic_shared() + at * D}; };
+    const auto fetch_keys = [&](int key, int buffer) {
+        fetch<KEYS, THREADS>(tile(2 * ROWS + 2 * buffer * KEYS), k + key * width, width, T - key, HS);
+        fetch<KEYS, THREADS>(tile(2 * ROWS + (2 * buffer + 1) * KEYS), v + key * width, width, T - key, HS);
+        cp_async_commit_group();
+    };
+    const int begin = start ? start[query] / KEYS * KEYS : 0, end = min(T, query + ROWS);
+    fetch<ROWS, THREADS>(tile(0), q + query * width, width, T - query, HS);
+    fetch<ROWS, THREADS>(tile(ROWS), dout + (token + query) * C + (size_t)h * HS, C, T - query, HS);
+    fetch_keys(begin, 0);
+
+    Sums<M, D> dq{};
+    float shift[M][2], dot[M][2];
+    each_row<M>([&](int m, int half) {
+        const int t = min(first + dq.row(m, 2 * half), T - 1);  // rows below the last are like it, and not stored
+        const size_t at = ((size_t)b * shape.NH + h) * T + t;
+        shift[m][half] = lse[at] * LOG2E, dot[m][half] = dots[at];
+    });
+    const auto document = [&](int t) { return start ? start[min(t, T - 1)] : 0; };  // where t's begins; later ones' later
+    const int earliest = document(first), latest = document(first + 16 * M - 1);
+    for (int key = begin, buffer = 0; key < end; key += KEYS, buffer ^= 1) {
+        cp_async_wait_group<0>();
+        __syncthreads();  // all see these keys, and none still reads those before, which the next ones overwrite
+        if (key + KEYS < end) fetch_keys(key + KEYS, buffer ^ 1);
+        if (key >= first + 16 * M || key + KEYS <= earliest) continue;  // this warp sees none of them
+        // 3. scores, and the gradients of weights
+        const Tile<F, D> keys = tile(2 * ROWS + 2 * buffer * KEYS), values = tile(2 * ROWS + (2 * buffer + 1) * KEYS);
+        Sums<M, KEYS> s{}, ds{};
+        multiply_transposed(s, tile(0), row, keys);
+        multiply_transposed(ds, tile(ROWS), row, values);
+        if (key + KEYS - 1 > first || key < latest)
+            each_row<M>([&](int m, int half) {
+                const int t = first + s.row(m, 2 * half);
+                hide(s, m, half, document(t) - key, t - key);
+            });
+        // 4. through the softmax, and to the queries
+        s.each([&](int m, int n, int i) {
+            const float p = ex2_approx(fmaf(s.x[m][n][i], scale * LOG2E, -shift[m][i / 2]));
+            ds.x[m][n][i] = p * (ds.x[m][n][i] - dot[m][i / 2]);
+        });
+        multiply(dq, ds, keys);
+    }
+    dq.scale(scale);
+    store(dqkv + (token + first) * width + (size_t)h * HS, width, T - first, HS, dq, tile(0), row);
+}
+
+// dk[u] = scale * sum over t of ds[t][u] q[t],  dv[u] = sum over t of p[t][u] dout[t],  over all heads of queries that share this
+// one of keys.  A block's keys go along the queries; scores are transposed, so that p^T and ds^T are left factors.
+template <class F, int D>
+__global__ void __launch_bounds__(dkv_cut<F, D>().threads(), 2)
+attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys' and values' part =
+                     const F* dout,      // (B, T, NH * HS)
+                     const float* lse,   // (B, NH, T)
+                     const float* dots,  // (B, NH, T)
+                     const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
+                     const int* starts,  // (B, T) or null
+                     Shape shape, float scale) {
+    constexpr Cut cut = dkv_cut<F, D>();
+    constexpr int ROWS = cut.rows(), QUERIES = cut.columns, M = cut.m, THREADS = cut.threads(), COLUMNS = part_columns<D>();
+    constexpr size_t TILES = tile_bytes<F, D>(cut, 2);
+    // 1. whose keys: those from `key` on, of them this warp's from `first` on, and which part of their columns
+    const int T = shape.T, HS = shape.HS, heads = shape.B * shape.NKV;
+    const int b = blockIdx.x % heads / shape.NKV, h = blockIdx.x % shape.NKV, part = blockIdx.x / heads % (D / COLUMNS) * COLUMNS;
+    const int key = blockIdx.x / heads / (D / COLUMNS) * ROWS, row = threadIdx.x / WARP * 16 * M, first = key + row;
+    const size_t width = shape.width(), C = (size_t)shape.NH * HS, token = (size_t)b * T;
+    const size_t k = token * width + (size_t)(shape.NH + h) * HS, v = k + (size_t)shape.NKV * HS;
+    const int* start = starts ? starts + token : nullptr;
+    // 2. keys, values, and the first queries that see them: those of one head after another
+    const int end = start ? end_of_document(start, min(key + ROWS, T) - 1, T) : T;
+    const int steps = (end - key + QUERIES - 1) / QUERIES;
+    const auto tile = [](int at) { return Tile<F, D>{(F*)dynamic_shared() + at * D}; };
+    const auto statistics = [](int buffer) { return (float*)(dynamic_shared() + TILES) + 3 * buffer * QUERIES; };
+    const auto fetch_queries = [&](int step, int buffer) {
+        const int head = h * shape.group() + step / steps, query = key + step % steps * QUERIES;
+        fetch<QUERIES, THREADS>(tile(2 * ROWS + 2 * buffer * QUERIES), qkv + (token + query) * width + (size_t)head * HS, width, T - query, HS);
+        fetch<QUERIES, THREADS>(tile(2 * ROWS + (2 * buffer + 1) * QUERIES), dout + (token + query) * C + (size_t)head * HS, C, T - query, HS);
+        if (const int i = threadIdx.x; i < QUERIES) {  // what is zero below the last query adds zeros
+            const int there = query + i < T, t = there ? query + i : 0;
+            const size_t at = ((size_t)b * shape.NH + head) * T + t;
+            cp_async_4(statistics(buffer) + i, lse + at, there * 4);
+            cp_async_4(statistics(buffer) + QUERIES + i, dots + at, there * 4);
+            cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? there * 4 : 0);
+        }
+        cp_async_commit_group();
+    };
+    fetch<ROWS, THREADS>(tile(0), qkv + k + key * width, width, T - key, HS);
+    fetch<ROWS, THREADS>(tile(ROWS), qkv + v + key * width, width, T - key, HS);
+    fetch_queries(0, 0);
+
+    Sums<M, COLUMNS> dk{}, dv{};
+    for (int step = 0, buffer = 0; step < steps * shape.group(); step++, buffer ^= 1) {
+        cp_async_wait_group<0>();
+        __syncthreads();  // all see these queries, and none still reads those before, which the next ones overwrite
+        if (step + 1 < steps * shape.group()) fetch_queries(step + 1, buffer ^ 1);
+        const int query = key + step % steps * QUERIES;
+        const float *shift = statistics(buffer), *dot = shift + QUERIES;
+        const int* document = (const int*)(dot + QUERIES);
+        if (query + QUERIES <= first || document[0] >= first + 16 * M) continue;  // none of them sees this warp's keys
+        // 3. scores, and the gradients of weights: keys by queries
+        const Tile<F, D> queries = tile(2 * ROWS + 2 * buffer * QUERIES), douts = tile(2 * ROWS + (2 * buffer + 1) * QUERIES);
+        Sums<M, QUERIES> p{}, ds{};
+        multiply_transposed(p, tile(0), row, queries);
+        multiply_transposed(ds, tile(ROWS), row, douts);
+        if (query < first + 16 * M - 1 || document[min(QUERIES, T - query) - 1] > first)
+            p.each([&](int m, int n, int i) {
+                const int u = first + p.row(m, i), t = p.column(n, i);
+                if ((u > query + t) | (u < document[t])) p.x[m][n][i] = -INFINITY;
+            });
+        // 4. through the softmax, and to values and keys
+        p.each([&](int m, int n, int i) {
+            const int t = p.column(n, i);
+            p.x[m][n][i] = ex2_approx(fmaf(p.x[m][n][i], scale * LOG2E, -shift[t] * LOG2E));
+            ds.x[m][n][i] = p.x[m][n][i] * (ds.x[m][n][i] - dot[t]);
+        });
+        multiply(dv, p, douts, part);
+        multiply(dk, ds, queries, part);
+    }
+    dk.scale(scale);
+    store(dqkv + k + first * width, width, T - first, HS, dk, tile(0), row, part);
+    store(dqkv + v + first * width, width, T - first, HS, dv, tile(ROWS), row, part);
+}
+}  // namespace attention_detail

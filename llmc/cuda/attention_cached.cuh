@@ -1,0 +1,88 @@
+// attention_cached.cuh: the kernels of attention for generating: the cache grows, and few queries go along it.
+#pragma once
+#include "attention_tiles.cuh"
+
+namespace attention_detail {
+// A row of keys and one of values a token, 16 bytes a thread.
+template <class F>
+__global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
+                              F* vcache,     // (n, KC)
+                              const F* qkv,  // (n, NH * HS + 2 KC),  KC = NKV * HS
+                              int n, Shape shape) {
+    constexpr int SIZE = Pack<F>::SIZE;
+    const size_t KC = (size_t)shape.NKV * shape.HS, packs = KC / SIZE, i = thread_index();
+    if (i >= (size_t)n * packs) return;
+    const size_t token = i / packs, c = i % packs * SIZE;
+    const F* k = qkv + token * shape.width() + (size_t)shape.NH * shape.HS + c;
+    store_pack(kcache + token * KC + c, load_pack(k));
+    store_pack(vcache + token * KC + c, load_pack(k + KC));
+}
+
+constexpr int CACHED_THREADS = 512;  // 16 warps a query and head: one query must keep much memory in flight to be fast
+template <class F> constexpr int CACHED_LANES = 4 * sizeof(F);  // share a key: 16 bytes each are a head of 64
+
+// A block a query and head; each group of lanes takes every 64th key (bf16; fp32: 32nd), with sums of its own (an online softmax), which
+// are put together in the end, in an order that is always the same. So a query's bits do not depend on how many come at once.
+template <class F>
+__global__ void __launch_bounds__(CACHED_THREADS)
+attention_cached_kernel(F* out,           // (n, NH * HS)
+                        const F* kcache,  // (Tmax, NKV * HS)
+                        const F* vcache,  // (Tmax, NKV * HS)
+                        const F* qkv,     // (n, (NH + 2 NKV) * HS)
+                        int pos, Shape shape, float scale) {
+    constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
+    __shared__ float sums[WARPS][MAX_HS], tops[WARPS], totals[WARPS];
+    const int h = blockIdx.x % shape.NH, query = blockIdx.x / shape.NH, HS = shape.HS;
+    const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, mine = lane % LANES * SIZE;
+    const size_t KC = (size_t)shape.NKV * HS, head = (size_t)(h / shape.group()) * HS;
+    const auto each = [&](auto f) {  // f(pack, its first column) of this lane's share of a row
+        #pragma unroll
+        for (int i = 0; i < PACKS; i++)
+            if (const int d = i * LANES * SIZE + mine; d < HS) f(i, d);
+    };
+    // 1. the query
+    Pack<F> q[PACKS];
+    each([&](int i, int d) { q[i] = load_pack(qkv + query * shape.width() + (size_t)h * HS + d); });
+    // 2. along the keys
+    float o[PACKS][SIZE] = {}, top = -INFINITY, total = 0;
+    for (int first = 0; first <= pos + query; first += CACHED_THREADS / LANES) {  // the same for all lanes, which meet below
+        const int key = first + threadIdx.x / LANES;
+        const bool seen = key <= pos + query;
+        const size_t at = (size_t)(seen ? key : 0) * KC + head;
+        Pack<F> v[PACKS];
+        float score = 0;
+        each([&](int i, int d) {
+            const Pack<F> k = load_pack(kcache + at + d);
+            v[i] = load_pack(vcache + at + d);
+            for (int j = 0; j < SIZE; j++) score += to_float(q[i][j]) * to_float(k[j]);
+        });
+        score = lanes_sum<LANES>(score) * scale;
+        if (!seen) continue;
+        const float before = top;
+        top = fmaxf(top, score);
+        const float shrink = ex2_approx(before - top), p = ex2_approx(score - top);
+        total = total * shrink + p;
+        each([&](int i, int) { for (int j = 0; j < SIZE; j++) o[i][j] = o[i][j] * shrink + p * to_float(v[i][j]); });
+    }
+    // 3. a warp's sums
+    const float largest = warp_max(top), weight = top == -INFINITY ? 0 : ex2_approx(top - largest);
+    total = warp_sum(lane % LANES == 0 ? total * weight : 0);
+    #pragma unroll
+    for (int i = 0; i < PACKS; i++)
+        for (int j = 0; j < SIZE; j++) {
+            const float sum = strided_sum<LANES>(o[i][j] * weight);
+            if (const int d = i * LANES * SIZE + mine; lane < LANES && d < HS) sums[warp][d + j] = sum;
+        }
+    if (lane == 0) tops[warp] = largest, totals[warp] = total;
+    __syncthreads();  // all warps' sums are there
+    // 4. all warps'
+    float m = -INFINITY, sum = 0, all = 0;
+    for (int w = 0; w < WARPS; w++) m = fmaxf(m, tops[w]);
+    if ((int)threadIdx.x >= HS) return;
+    for (int w = 0; w < WARPS; w++) {
+        const float factor = tops[w] == -INFINITY ? 0 : ex2_approx(tops[w] - m);
+        sum += sums[w][threadIdx.x] * factor, all += totals[w] * factor;
+    }
+    out[(size_t)query * shape.NH * HS + (size_t)h * HS + threadIdx.x] = from_float<F>(sum / all);
+}
+}  // namespace attention_detail

@@ -1,0 +1,307 @@
+// Attention against its definition in double, and against the CPU backend.
+#include <limits>
+#include "../../llmc/cuda/attention.cuh"
+#include "device_test.h"
+namespace cpu {
+#include "../../llmc/cpu/attention.h"
+}
+
+namespace {
+using Doubles = std::vector<double>;
+using Ints = std::vector<int>;
+using attention_detail::Shape;
+
+struct Case : Shape {
+    Ints starts;  // of documents; none: all of a row is one
+    size_t tokens() const { return (size_t)B * T; }
+    size_t C() const { return (size_t)NH * HS; }
+    size_t q(size_t token, int h) const { return token * width() + (size_t)h * HS; }
+    size_t k(size_t token, int h) const { return q(token, NH + h / group()); }
+    size_t v(size_t token, int h) const { return q(token, NH + NKV + h / group()); }
+    int start(size_t token) const { return starts.empty() ? 0 : starts[token]; }
+    double scale() const { return 1 / std::sqrt((double)HS); }
+};
+
+// The definition. `size` is what a sum would be were none of its terms negative: what errors of its terms are measured by.
+struct Oracle { Doubles lse, out, out_size, d, d_size; };
+double dot(const double* a, const double* b, int n) {
+    double sum = 0;
+    for (int i = 0; i < n; i++) sum += a[i] * b[i];
+    return sum;
+}
+void weights(Doubles& p, double& lse, const Case& c, const Doubles& qkv, size_t row, int t, int h) {
+    double largest = -1e300, sum = 0;
+    for (int u = c.start(row + t); u <= t; u++)
+        largest = std::fmax(largest, p[u] = dot(&qkv[c.q(row + t, h)], &qkv[c.k(row + u, h)], c.HS) * c.scale());
+    for (int u = c.start(row + t); u <= t; u++) sum += p[u] = std::exp(p[u] - largest);
+    for (int u = c.start(row + t); u <= t; u++) p[u] /= sum;
+    lse = largest + std::log(sum);
+}
+Oracle attention_oracle(const Case& c, const Doubles& qkv, const Doubles& dout = {}, const Doubles& out = {}) {
+    Oracle y{Doubles(c.tokens() * c.NH), Doubles(c.tokens() * c.C()), Doubles(c.tokens() * c.C()), Doubles(qkv.size()), Doubles(qkv.size())};
+    Doubles p((size_t)c.T);
+    for (int b = 0; b < c.B; b++)
+        for (int h = 0; h < c.NH; h++)
+            for (int t = 0; t < c.T; t++) {
+                const size_t row = (size_t)b * c.T, o = (row + t) * c.C() + (size_t)h * c.HS, q = c.q(row + t, h);
+                weights(p, y.lse[((size_t)b * c.NH + h) * c.T + t], c, qkv, row, t, h);
+                const double D = dout.empty() ? 0 : dot(&dout[o], &out[o], c.HS);
+                for (int u = c.start(row + t); u <= t; u++) {
+                    const size_t k = c.k(row + u, h), v = c.v(row + u, h);
+                    for (int i = 0; i < c.HS; i++) y.out[o + i] += p[u] * qkv[v + i], y.out_size[o + i] += p[u] * std::fabs(qkv[v + i]);
+                    if (dout.empty()) continue;
+                    const double ds = p[u] * (dot(&dout[o], &qkv[v], c.HS) - D) * c.scale();
+                    const auto add = [&](size_t at, double x) { y.d[at] += x, y.d_size[at] += std::fabs(x); };
+                    for (int i = 0; i < c.HS; i++) add(q + i, ds * qkv[k + i]), add(k + i, ds * qkv[q + i]), add(v + i, p[u] * dout[o + i]);
+                }
+            }
+    return y;
+}
+
+// One after the other on the device: out, lse, dqkv.
+template <class F> struct Results {
+    std::vector<F> out, dqkv;
+    std::vector<float> lse;
+    std::vector<F> all() const {  // for a comparison of bits
+        std::vector<F> x = out;
+        x.insert(x.end(), dqkv.begin(), dqkv.end());
+        x.insert(x.end(), (const F*)lse.data(), (const F*)(lse.data() + lse.size()));
+        return x;
+    }
+};
+template <class F> Results<F> run(const Case& c, const std::vector<F>& qkv, const std::vector<F>& dout) {
+    TestStream stream;
+    OnDevice<F> out(c.tokens() * c.C()), dqkv(dout.empty() ? 0 : qkv.size()), dqkv_in(qkv), ddout(dout);
+    OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(c.B, c.T, (int)c.C(), c.NH));
+    OnDevice<int> starts(c.starts);
+    const int* given = c.starts.empty() ? nullptr : starts.data();
+    attention_detail::forward(out.data(), lse.data(), dqkv_in.data(), given, c, stream);
+    if (!dout.empty())
+        attention_detail::backward(dqkv.data(), ddout.data(), out.data(), lse.data(), dqkv_in.data(), given, scratch.data(), c, stream);
+    scratch.values();  // looks at the margins
+    return {out.written(), dqkv.written(), lse.written()};
+}
+
+// fp32: a score is a sum of HS products scaled by 1/sqrt(HS); the tests' scores reach about 6, and e^s turns 6 * 2^-24 * (a few
+// roundings) into a relative error of the weight; ex2.approx adds 4 * 2^-24. 64 bound a row; sums over T terms add sqrt(T) < 20.
+constexpr double ROUNDINGS = 84;
+// bf16: weights and their gradients are rounded to bf16 before they are multiplied again, each of them off by up to 2^-8 of
+// itself: a sum by up to 2^-8 of its size. In fp32 they are not.
+template <class F> constexpr double FACTORS = std::is_same_v<F, float> ? 0 : 0x1p-8;
+
+template <class F> void expect_right(const Case& c, const std::vector<F>& qkv, const std::vector<F>& dout, const Results<F>& y) {
+    const Doubles x = in_double(qkv);
+    const Oracle exact = attention_oracle(c, x, in_double(dout), in_double(y.out));
+    const int before = g_failures;
+    EXPECT_NEAR(y.lse.data(), exact.lse.data(), y.lse.size(), ROUNDINGS * 0x1p-24 * std::sqrt((double)y.lse.size()));
+    EXPECT_NEAR(y.out.data(), exact.out.data(), y.out.size(),
+                tolerance<F>(ROUNDINGS) * norm(exact.out) + (FACTORS<F> + ROUNDINGS * 0x1p-24) * norm(exact.out_size));
+    if (!dout.empty()) {
+        // ds = p (dp - D) is a difference: its error is measured against the terms before they cancel, |dout| |v| |k|
+        const double rms = norm(x) / std::sqrt((double)x.size()), terms = norm(exact.d) + norm(dout) * rms * rms * std::sqrt((double)c.HS);
+        EXPECT_NEAR(y.dqkv.data(), exact.d.data(), exact.d.size(),
+                    half_ulp<F>() * norm(exact.d) + FACTORS<F> * norm(exact.d_size) + ROUNDINGS * 0x1p-24 * terms);
+    }
+    if (g_failures > before)
+        printf("    with B %d, T %d, NH %d, NKV %d, HS %d, %s\n", c.B, c.T, c.NH, c.NKV, c.HS, c.starts.empty() ? "no documents" : "documents");
+}
+
+// Documents of random lengths: of one token, of many tiles, one a row.
+Ints random_starts(Random& r, int B, int T) {
+    Ints starts;
+    const int longest = r.between(1, 2 * T);
+    for (int b = 0; b < B; b++)
+        for (int t = 0, start = 0, next = r.between(1, longest); t < T; t++) {
+            if (t == next) start = t, next += r.between(1, longest);
+            starts.push_back(start);
+        }
+    return starts;
+}
+template <class F> void check_case(Random& r, Case c) {
+    set_schedule(c.T + c.HS);
+    auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
+    expect_right(c, qkv, dout, run(c, qkv, dout));
+}
+}  // namespace
+
+TEST_BOTH(attention_of_every_size) {
+    Random r(1);
+    for (int HS : {8, 16, 40, 64, 72, 128, 136, 256})
+        for (int T : {1, 7, 65}) check_case<F>(r, {{T < 65 ? 2 : 1, T, T < 65 ? 3 : 1, T < 65 ? 3 : 1, HS}, {}});
+    for (int T : {16, 32, 64, 128, 129}) check_case<F>(r, {{1, T, 1, 1, 64}, {}});
+    check_case<F>(r, {{1, 130, 1, 1, 128}, {}});
+    check_case<F>(r, {{1, 131, 1, 1, 256}, {}});
+    check_case<F>(r, {{1, 270, 1, 1, 8}, {}});
+}
+
+TEST_BOTH(attention_within_documents) {
+    Random r(2);
+    for (int HS : {8, 64, 128, 256})
+        for (int i = 0; i < 4; i++) {
+            const int T = i == 3 ? 150 : r.between(2, 90), B = i == 3 ? 1 : 2;
+            check_case<F>(r, {{B, T, 1, 1, HS}, random_starts(r, B, T)});
+        }
+    Case c{{1, 200, 1, 1, 16}, Ints(200)};  // a border in front of, at and behind those of tiles
+    for (int at : {63, 64, 65, 127, 128, 129, 192}) for (int t = at; t < 200; t++) c.starts[t] = at;
+    check_case<F>(r, c);
+}
+
+TEST_BOTH(attention_with_fewer_heads_of_keys) {
+    Random r(3);
+    check_case<F>(r, {{2, 9, 4, 2, 16}, {}});
+    check_case<F>(r, {{1, 70, 3, 1, 64}, {}});
+    check_case<F>(r, {{1, 40, 4, 2, 136}, random_starts(r, 1, 40)});
+    check_case<F>(r, {{2, 33, 6, 3, 128}, random_starts(r, 2, 33)});
+}
+
+// The same bits for any order of threads and blocks; the sizes cross borders of tiles of queries and of keys.
+TEST_BOTH(attention_is_deterministic) {
+    Random r(4);
+    for (Case c : {Case{{1, 130, 2, 1, 64}, {}}, Case{{2, 37, 1, 1, 128}, random_starts(r, 2, 37)}}) {
+        auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
+        Results<F> y;
+        for_schedules([&] { return (y = run(c, qkv, dout)).all(); });
+        expect_right(c, qkv, dout, y);
+    }
+}
+
+// Tokens after t, the rest of the batch and other documents do not reach the result of t in any bit; nor does T.
+TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
+    Random r(5);
+    for (int HS : {24, 64, 128, 256}) {
+        Case c{{2, 139, 1, 1, HS}, {}};
+        auto qkv = normal_values<F>(r, c.tokens() * c.width()), other = qkv;
+        const Results<F> y = run(c, qkv, std::vector<F>());
+        const int t = HS == 64 ? 63 : r.between(0, c.T - 1);
+        for (size_t n = (size_t)t + 1; n < c.tokens(); n++)
+            for (size_t i = 0; i < c.width(); i++) other[n * c.width() + i] = F(1000 * r.normal());
+        const Results<F> z = run(c, other, std::vector<F>());
+        EXPECT(!memcmp((void*)y.out.data(), (void*)z.out.data(), (size_t)(t + 1) * c.C() * sizeof(F)));
+        EXPECT(!memcmp(y.lse.data(), z.lse.data(), (size_t)(t + 1) * sizeof(float)));
+        // the row alone, and no longer than t, gives the same bits too
+        const Case shorter{{1, t + 1, 1, 1, HS}, {}};
+        const Results<F> s = run(shorter, std::vector<F>(qkv.begin(), qkv.begin() + (long)(shorter.tokens() * c.width())), std::vector<F>());
+        EXPECT(!memcmp((void*)y.out.data(), (void*)s.out.data(), s.out.size() * sizeof(F)));
+        // a document alone, at the same positions
+        Case documents{{1, 139, 1, 1, HS}, Ints(139)};
+        for (int u = 50; u < 139; u++) documents.starts[u] = u < 101 ? 50 : 101;
+        std::vector<F> first(qkv.begin(), qkv.begin() + (long)(documents.tokens() * c.width())), second = first;
+        for (size_t n = 0; n < documents.tokens(); n++)
+            if (n < 50 || n > 100) for (size_t i = 0; i < c.width(); i++) second[n * c.width() + i] = F(1000 * r.normal());
+        const Results<F> a = run(documents, first, std::vector<F>()), b = run(documents, second, std::vector<F>());
+        EXPECT(!memcmp((void*)&a.out[50 * c.C()], (void*)&b.out[50 * c.C()], 51 * c.C() * sizeof(F)));
+        EXPECT(!memcmp(&a.lse[50], &b.lse[50], 51 * sizeof(float)));
+    }
+}
+
+// With q of zeros all weights of t are 1 / (t + 1): sums of small integers. Where t + 1 is a power of 2 nothing is rounded: the bits
+// are the definition's. dv likewise; dk is zero, as ds is multiplied by q.
+TEST_BOTH(attention_of_equal_weights_is_exact) {
+    Random r(6);
+    for (int HS : {16, 64, 128, 256}) {
+        Case c{{1, 128, 1, 1, HS}, {}};
+        auto qkv = small_integers<F>(r, c.tokens() * c.width()), dout = small_integers<F>(r, c.tokens() * c.C());
+        for (size_t t = 0; t < c.tokens(); t++)
+            for (int i = 0; i < HS; i++) {
+                qkv[c.q(t, 0) + i] = F(0.0f);
+                if (t & (t + 1)) dout[t * c.C() + i] = F(0.0f);
+            }
+        const Results<F> y = run(c, qkv, dout);
+        const Oracle exact = attention_oracle(c, in_double(qkv), in_double(dout), in_double(y.out));
+        for (int t = 0; t < c.T; t = 2 * t + 1)
+            for (int i = 0; i < HS; i++) EXPECT_EQ((float)y.out[t * c.C() + i], (float)F((float)exact.out[t * c.C() + i]));
+        for (int t = 0; t < c.T; t++)
+            for (int i = 0; i < HS; i++) EXPECT_EQ((float)y.dqkv[c.k(t, 0) + i], 0.0f);
+    }
+}
+
+// Scores of hundreds do not overflow; a NaN anywhere in what a query sees reaches it, so that the loss shows it.
+TEST_BOTH(attention_survives_large_scores_and_passes_nan_on) {
+    Random r(7);
+    Case c{{1, 70, 1, 1, 16}, {}};
+    auto qkv = normal_values<F>(r, c.tokens() * c.width(), 30), dout = normal_values<F>(r, c.tokens() * c.C());
+    const Results<F> y = run(c, qkv, dout);
+    for (F e : y.all()) EXPECT(std::isfinite((float)e));
+    // scores of s = 30^2 sqrt(HS) = 3600 times a few are off by s * 2^-24 * (a few), and weights by that of themselves
+    const Oracle exact = attention_oracle(c, in_double(qkv));
+    EXPECT_NEAR(y.out.data(), exact.out.data(), y.out.size(), (2 * half_ulp<F>() + 16 * 3600 * 0x1p-24) * norm(exact.out_size));
+    for (int part = 0; part < 3; part++) {
+        auto bad = qkv;
+        bad[(size_t)(40 * 3 + part) * 16 + 5] = F(std::numeric_limits<float>::quiet_NaN());
+        EXPECT(std::isnan((float)run(c, bad, std::vector<F>()).out[40 * 16 + 5]));
+    }
+}
+
+// The CPU backend computes the same; both are off by no more than the bound of each.
+TEST_BOTH(attention_of_both_backends) {
+    Random r(8);
+    const int B = 2, T = 75, C = 96, NH = 4;
+    Case c{{B, T, NH, NH, C / NH}, random_starts(r, B, T)};
+    auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
+    std::vector<F> out(c.tokens() * c.C()), d(qkv.size());
+    std::vector<float> lse(c.tokens() * c.NH), scratch(cpu::attention_scratch(B, T, C, NH));
+    cpu::attention_forward(out.data(), lse.data(), qkv.data(), c.starts.data(), B, T, C, NH, cpu::stream_t{});
+    cpu::attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), c.starts.data(), scratch.data(), B, T, C, NH, cpu::stream_t{});
+    TestStream stream;
+    OnDevice<F> x(qkv), dy(dout), y(out.size()), dx(d.size());
+    OnDevice<float> l(lse.size()), dots(attention_scratch(B, T, C, NH));
+    OnDevice<int> starts(c.starts);
+    attention_forward(y.data(), l.data(), x.data(), starts.data(), B, T, C, NH, stream);
+    attention_backward(dx.data(), dy.data(), y.data(), l.data(), x.data(), starts.data(), dots.data(), B, T, C, NH, stream);
+    const double tolerance = std::is_same_v<F, float> ? 4 * ROUNDINGS * 0x1p-24 : 4 * 0x1p-8;
+    EXPECT_CLOSE(y.written().data(), in_double(out).data(), out.size(), tolerance);
+    EXPECT_CLOSE(l.written().data(), in_double(lse).data(), lse.size(), ROUNDINGS * 0x1p-24);
+    EXPECT_CLOSE(dx.written().data(), in_double(d).data(), d.size(), tolerance);
+}
+
+TEST(starts_of_documents) {
+    Random r(9);
+    for (int T : {1, 6, 31, 32, 33, 100, 257}) {
+        const int B = 3;
+        std::vector<int> tokens((size_t)B * T), expected(tokens.size());
+        for (int& token : tokens) token = r.between(0, T < 50 ? 4 : 40);
+        cpu::document_starts(expected.data(), tokens.data(), 2, B, T, cpu::stream_t{});
+        const auto starts = for_schedules([&] {
+            TestStream stream;
+            OnDevice<int> y(tokens.size()), x(tokens);
+            document_starts(y.data(), x.data(), 2, B, T, stream);
+            return y.written();
+        });
+        EXPECT(same_bits(starts, expected));
+    }
+}
+
+// Fed in pieces of any size: the bits do not depend on the pieces, and are the forward's but for roundings.
+TEST_BOTH(attention_cached) {
+    Random r(10);
+    for (Case c : {Case{{1, 75, 2, 2, 64}, {}}, Case{{1, 5, 1, 1, 8}, {}}, Case{{1, 40, 4, 2, 72}, {}}, Case{{1, 9, 1, 1, 256}, {}}, Case{{1, 1, 1, 1, 128}, {}}}) {
+        auto qkv = normal_values<F>(r, c.tokens() * c.width());
+        const size_t KC = (size_t)c.NKV * c.HS;
+        std::vector<F> once;
+        for (int way = 0; way < 3; way++) {  // all at once, one by one, and as it comes
+            TestStream stream;
+            OnDevice<F> out(c.tokens() * c.C()), kcache(c.tokens() * KC), vcache(c.tokens() * KC), x(qkv);
+            for (int pos = 0, n; pos < c.T; pos += n) {
+                n = std::min(c.T - pos, way == 0 ? c.T : way == 1 ? 1 : r.between(1, 9));
+                attention_detail::cached(out.data() + (size_t)pos * c.C(), kcache.data(), vcache.data(), x.data() + (size_t)pos * c.width(), n, pos, c, stream);
+            }
+            const auto y = out.written(), k = kcache.written(), v = vcache.written();
+            for (size_t t = 0; t < c.tokens(); t++) {
+                EXPECT(!memcmp((void*)&k[t * KC], (void*)&qkv[c.k(t, 0)], KC * sizeof(F)));
+                EXPECT(!memcmp((void*)&v[t * KC], (void*)&qkv[c.v(t, 0)], KC * sizeof(F)));
+            }
+            if (way == 0) once = y;
+            EXPECT(same_bits(y, once));
+        }
+        const Oracle exact = attention_oracle(c, in_double(qkv));  // in fp32 throughout: bf16 only as it is stored
+        EXPECT_NEAR(once.data(), exact.out.data(), once.size(), half_ulp<F>() * norm(exact.out) + ROUNDINGS * 0x1p-24 * norm(exact.out_size));
+    }
+}
+
+TEST(attention_says_no_to_heads_that_do_not_fit) {
+    TestStream stream;
+    OnDevice<float> x(100);
+    EXPECT_DIES("10 channels", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 10, 3, stream));
+    EXPECT_DIES("head size 264", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 264, 1, stream));
+    EXPECT_DIES("head size 12", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 24, 2, stream));
+}
