@@ -15,7 +15,8 @@ static Window even_window(double center) {
 template <class X> static bool same(const X& a, const X& b) { return !memcmp(&a, &b, sizeof(X)); }
 
 // Against mean and deviation in long double over a list that is kept plainly. Sums of 128 terms of size `largest` are off by
-// d = 130 * 2^-53 * largest at most; that moves x - mean by d and the deviation by about as much.
+// d = 130 * 2^-53 * largest at most; that moves x - mean by d and the deviation by as much, and so do the roundings of the
+// variance's own sum.
 TEST(window_z_scores) {
     Random r(1);
     for (double level : {0.0, 3.0, 1e6}) {
@@ -30,7 +31,7 @@ TEST(window_z_scores) {
                 mean /= 128;
                 for (double v : last) variance += (v - mean) * (v - mean);
                 const long double deviation = std::sqrt(variance / 128), exact = (x - mean) / deviation;
-                EXPECT(std::abs(z - exact) <= 130 * 0x1p-53L * largest / deviation * (1 + std::abs(exact)) + 0x1p-45L * std::abs(exact));
+                EXPECT(std::abs(z - exact) <= 130 * 0x1p-53L * (largest / deviation * (1 + std::abs(exact)) + std::abs(exact)));
                 last.pop_front();
             }
             last.push_back(x);
@@ -46,7 +47,8 @@ TEST(window_z_scores) {
 
 TEST(judge_clips) {
     struct Case { double norm, clip; float scale; };
-    for (Case c : {Case{4, 1, 0.25f}, {1.25, 1, 0.8f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f}, {3, 0.3, (float)(0.3 / 3)}}) {
+    for (Case c : {Case{4, 1, 0.25f}, {1.25, 1, 0.8f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f},
+                   {3, 0.3, (float)(0.3 / 3)}}) {
         History h{};
         const Verdict v = judge(h, 2, c.norm, {.grad_clip = c.clip, .skip_loss_z = 0, .skip_grad_z = 0});
         EXPECT_EQ(v.scale, c.scale);
@@ -60,7 +62,8 @@ TEST(judge_waits_for_its_window) {
     for (bool limited : {true, false}) {
         History h{};
         const Limits limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
-        for (int i = 0; i < 128; i++) EXPECT_EQ(judge(h, i == 100 ? 1e9 : 2 + i % 2, i == 101 ? 1e9 : i % 2, limits).skip, (int)APPLIED);
+        for (int i = 0; i < 128; i++)
+            EXPECT_EQ(judge(h, i == 100 ? 1e9 : 2 + i % 2, i == 101 ? 1e9 : i % 2, limits).skip, (int)APPLIED);
         EXPECT(h.losses.count == 128 && h.norms.count == 128);
         const int skip = judge(h, 1e12, 1, limits).skip;
         EXPECT_EQ(skip, limited ? (int)LOSS_SPIKE : (int)APPLIED);
@@ -98,7 +101,8 @@ TEST(judge_leaves_out_what_is_not_finite) {
                 History h{}, before;
                 if (full) h = {even_window(5), even_window(1)};
                 memcpy(&before, &h, sizeof h);
-                const Verdict v = judge(h, in_norm ? 5 : bad, in_norm ? bad : 1, {.grad_clip = 1, .skip_loss_z = 3, .skip_grad_z = 3});
+                const Verdict v = judge(h, in_norm ? 5 : bad, in_norm ? bad : 1,
+                                        {.grad_clip = 1, .skip_loss_z = 3, .skip_grad_z = 3});
                 EXPECT_EQ(v.skip, (int)NOT_FINITE);
                 EXPECT(same(h, before));
             }
@@ -138,7 +142,8 @@ TEST(judge_step) {
     const Limits limits{.grad_clip = 1, .skip_loss_z = 2, .skip_grad_z = 2};
     int skipped = 0;
     for (int i = 0; i < 300; i++) {
-        const double loss_sum = 24 * (3 + r.normal()), norm = std::fabs(1 + r.normal()), squared = i == 200 ? INFINITE : norm * norm;
+        const double loss_sum = 24 * (3 + r.normal()), norm = std::fabs(1 + r.normal());
+        const double squared = i == 200 ? INFINITE : norm * norm;
         Verdict v;
         memset((void*)&v, 0xff, sizeof v);
         judge_step(&v, &h, &loss_sum, &squared, 24, limits, stream_t{});

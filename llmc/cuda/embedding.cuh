@@ -122,7 +122,7 @@ inline size_t piece_length(size_t N) { return N > MIN_PIECE * MAX_PIECES ? ceil_
 // dwte[token] += sum over the places of the run.  A block a piece, a thread 16 bytes of the row.
 template <class F>
 __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // (V, C)
-                                                       float* sums,          // (pieces, C) of the run that a piece begins in the middle of
+                                                       float* sums,          // (pieces, C) where a piece begins inside a run
                                                        const F* dout,        // (N, C)
                                                        const Place* places,  // (N) sorted
                                                        int N, int length, int C) {
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // 
     store_floats(row, sum);
 }
 
-// dwte[token] += the sums of the pieces that begin in the middle of its run.  A block the first such piece, 128 columns.
+// dwte[token] += the sums of the pieces that begin inside its run.  A block the first such piece, 128 columns.
 constexpr int JOIN_WARPS = 8;
 __global__ void __launch_bounds__(JOIN_WARPS* WARP) join_pieces_kernel(float* dwte,          // (V, C)
                                                                        const float* sums,    // (pieces, C)
@@ -169,7 +169,7 @@ __global__ void __launch_bounds__(JOIN_WARPS* WARP) join_pieces_kernel(float* dw
                                                                        int pieces, int length, int C) {
     __shared__ Pack<float> shared[JOIN_WARPS][WARP];
     constexpr int SIZE = Pack<float>::SIZE;
-    // 1. is it a piece that begins in the middle of a run, and the first of them?
+    // 1. is it a piece that begins inside a run, and the first of them?
     const int first = (int)blockIdx.x + 1, token = places[(size_t)first * length].token;
     if (places[(size_t)first * length - 1].token != token) return;
     if (first > 1 && places[(size_t)(first - 1) * length - 1].token == token) return;
@@ -262,7 +262,8 @@ void embedding_backward(float* dwte,      // (V, C)
     const Workspace work(stream.workspace, N, C);
     CHECK(C % 8 == 0, "C = %d: 16-byte loads need a multiple of 8", C);
     CHECK(N <= 1 << 30, "%d x %d tokens: places are counted in an int", B, T);
-    CHECK(work.bytes <= stream.workspace_bytes, "embedding: %zu bytes of workspace, %zu needed", stream.workspace_bytes, work.bytes);
+    CHECK(work.bytes <= stream.workspace_bytes, "embedding: %zu bytes of workspace, %zu needed", stream.workspace_bytes,
+          work.bytes);
     if (N == 0) return;
 
     const int tiles = (int)ceil_div(N, TILE), length = (int)piece_length(N), pieces = (int)ceil_div(N, (size_t)length);

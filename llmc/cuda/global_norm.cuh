@@ -43,8 +43,8 @@ inline void global_norm_squared(double* out,         // (1)
                                 const float* grads,  // (n)
                                 size_t n, stream_t stream) {
     using namespace global_norm_detail;
-    CHECK(stream.workspace_bytes >= global_norm_workspace(), "global norm: %zu bytes of workspace, %zu needed", stream.workspace_bytes,
-          global_norm_workspace());
+    CHECK(stream.workspace_bytes >= global_norm_workspace(), "global norm: %zu bytes of workspace, %zu needed",
+          stream.workspace_bytes, global_norm_workspace());
     double* parts = (double*)stream.workspace;
     const size_t full = n / (THREADS * Pack<float>::SIZE) + 1;
     const unsigned blocks = full < PARTS ? (unsigned)full : PARTS;

@@ -10,7 +10,8 @@ constexpr float SCALE = 0.7f;
 static const Verdict GO{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 static AdamW hyper(int t, uint64_t first = 0) {
-    return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123, .first = first};
+    return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123,
+            .first = first};
 }
 
 // What a step works on; `inside` are the elements that lie in a segment.
@@ -18,8 +19,9 @@ template <class F> struct State {
     std::vector<F> params;
     std::vector<float> master, m, v, grads;
     size_t n() const { return params.size(); }
-    State(Random& r, size_t n) : params(normal_values<F>(r, n)), master(normal_values<float>(r, n, 0.02f)), m(normal_values<float>(r, n, 0.1f)),
-                                 v(normal_values<float>(r, n, 0.3f)), grads(normal_values<float>(r, n)) {
+    State(Random& r, size_t n) : params(normal_values<F>(r, n)), master(normal_values<float>(r, n, 0.02f)),
+                                 m(normal_values<float>(r, n, 0.1f)), v(normal_values<float>(r, n, 0.3f)),
+                                 grads(normal_values<float>(r, n)) {
         for (float& x : v) x *= x;
     }
     std::vector<float> all() const {
@@ -30,21 +32,26 @@ template <class F> struct State {
     }
 };
 
-template <class F> static State<F> on_device(State<F> s, bool has_master, const std::vector<Segment>& segments, const Verdict& verdict, const AdamW& h) {
+using Segments = std::vector<Segment>;
+
+template <class F>
+static State<F> on_device(State<F> s, bool has_master, const Segments& segments, const Verdict& verdict, const AdamW& h) {
     OnDevice<F> params(s.params);
     OnDevice<float> master(s.master), m(s.m), v(s.v), grads(s.grads);
     OnDevice<Segment> list(segments);
     OnDevice<Verdict> decision({verdict});
     TestStream stream;
-    adamw_update(params.data(), has_master ? master.data() : nullptr, grads.data(), m.data(), v.data(), list.data(), (int)segments.size(),
-                 decision.data(), s.n(), h, stream);
+    adamw_update(params.data(), has_master ? master.data() : nullptr, grads.data(), m.data(), v.data(), list.data(),
+                 (int)segments.size(), decision.data(), s.n(), h, stream);
     s.params = params.values(), s.master = master.values(), s.m = m.values(), s.v = v.values();
     return s;
 }
 
 // The same in plain C++, rounded where the kernel rounds.
-template <class F> static State<F> one_by_one(State<F> s, bool has_master, const std::vector<Segment>& segments, const Verdict& verdict, const AdamW& h) {
-    const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t))), vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
+template <class F>
+static State<F> one_by_one(State<F> s, bool has_master, const Segments& segments, const Verdict& verdict, const AdamW& h) {
+    const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
+    const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
     for (const Segment& segment : segments)
         for (size_t i = segment.offset; i < segment.offset + segment.count; i++) {
             const volatile float g = s.grads[i] * verdict.scale;  // volatile: a sum of its own
@@ -62,8 +69,8 @@ template <class F> static bool same_state(const State<F>& a, const State<F>& b) 
 }
 
 // Segments of any lengths, none too, that begin anywhere, with gaps between them; the last may end where everything ends.
-static std::vector<Segment> random_segments(Random& r, int count, int max_length, size_t& n) {
-    std::vector<Segment> list;
+static Segments random_segments(Random& r, int count, int max_length, size_t& n) {
+    Segments list;
     n = 0;
     for (int s = 0; s < count; s++) {
         n += (size_t)(r.between(0, 2) ? 0 : r.between(1, 19));
@@ -78,7 +85,7 @@ static std::vector<Segment> random_segments(Random& r, int count, int max_length
 TEST_BOTH(cuda_adamw) {
     Random r(1);
     for (auto [count, length] : {std::pair{1, 9}, {4, 40}, {3, 3000}, {600, 25}, {40, 200}, {0, 0}})
-        for (uint64_t first : {(uint64_t)0, (uint64_t)8 * 12345, ((uint64_t)1 << 35) - 129}) {  // indices beyond 32 bits; no multiple of 8
+        for (uint64_t first : {0ull, 8ull * 12345, (1ull << 35) - 129}) {  // indices beyond 32 bits, and no multiple of 8
             size_t n;
             auto segments = random_segments(r, count, length, n);
             for (bool has_master : {true, false}) {
@@ -103,8 +110,8 @@ TEST_BOTH(cuda_adamw_beside_the_cpu) {
     State<F> s(r, n);
     for (int t = 1; t <= 3; t++) {
         State<F> got = on_device(s, true, segments, GO, hyper(t));
-        cpu::adamw_update(s.params.data(), s.master.data(), s.grads.data(), s.m.data(), s.v.data(), segments.data(), (int)segments.size(), &GO, n,
-                          hyper(t), cpu::stream_t{});
+        cpu::adamw_update(s.params.data(), s.master.data(), s.grads.data(), s.m.data(), s.v.data(), segments.data(),
+                          (int)segments.size(), &GO, n, hyper(t), cpu::stream_t{});
         EXPECT_CLOSE(got.m.data(), s.m.data(), n, tolerance<float>(12));
         EXPECT_CLOSE(got.v.data(), s.v.data(), n, tolerance<float>(12));
         EXPECT_CLOSE(got.master.data(), s.master.data(), n, tolerance<float>(12));
@@ -167,7 +174,8 @@ TEST(cuda_stochastic_rounding) {
         s.grads.assign(n, 0), s.m.assign(n, 0), s.v.assign(n, 0);
         for (size_t i = 0; i < n; i++) {
             const uint32_t border = 65536 - random[i];  // 65536 where no fraction goes up
-            const uint32_t fraction = kind == EACH ? (uint32_t)i : kind == NONE ? 0 : kind == UP && border < 65536 ? border : border - 1;
+            const uint32_t reaches = kind == UP && border < 65536 ? border : border - 1;
+            const uint32_t fraction = kind == EACH ? (uint32_t)i : kind == NONE ? 0 : reaches;
             s.master[i] = std::bit_cast<float>(upper[i] | fraction);
         }
         State<bf16> got = on_device(s, true, {{0, n, 1}}, GO, h);
@@ -176,7 +184,8 @@ TEST(cuda_stochastic_rounding) {
         for (size_t i = 0; i < n; i++) {
             const bool up = kind == UP && random[i] > 0;
             const uint16_t expected = (uint16_t)((upper[i] >> 16) + up);
-            wrong += got.params[i].bits != round_stochastic(s.master[i], random[i]).bits || (kind != EACH && got.params[i].bits != expected);
+            wrong += got.params[i].bits != round_stochastic(s.master[i], random[i]).bits;
+            wrong += kind != EACH && got.params[i].bits != expected;
         }
         EXPECT_EQ(wrong, 0);
     }
@@ -191,16 +200,19 @@ TEST(cuda_stochastic_rounding_of_special_values) {
         AdamW h = hyper(1);
         h.lr = 3e38f, h.weight_decay = 0;
         s.m.assign(n, 0), s.v.assign(n, 0), s.grads.assign(n, 1);  // mhat / sqrt(vhat) = 1: p -= 3e38
-        for (size_t i = 0; i < n; i++) s.master[i] = i % 5 == 0 ? -3.4e38f : i % 5 == 1 ? nan : i % 5 == 2 ? std::bit_cast<float>(0xff800001) : 1;
+        const float values[] = {-3.4e38f, nan, std::bit_cast<float>(0xff800001), 1, 1};
+        for (size_t i = 0; i < n; i++) s.master[i] = values[i % 5];
         State<bf16> got = on_device(s, true, {{0, n, 0}}, GO, h);
         for (size_t i = 0; i < n; i++) {
             const float p = (float)got.params[i];
-            EXPECT(i % 5 == 0 ? p == -infinity && got.master[i] == -infinity : i % 5 <= 2 ? p != p : p <= -2.98e38f && p >= -3.02e38f);
+            if (i % 5 == 0) EXPECT(p == -infinity && got.master[i] == -infinity);
+            else EXPECT(i % 5 <= 2 ? p != p : p <= -2.98e38f && p >= -3.02e38f);
         }
         h.lr = 0;
         const uint32_t largest = 0x7f7fffff;  // up in 65535 of 65536 cases: to infinity
         s.master.assign(n, std::bit_cast<float>(largest));
         got = on_device(s, true, {{0, n, 0}}, GO, h);
-        for (size_t i = 0; i < n; i++) EXPECT_EQ(got.params[i].bits, round_stochastic(s.master[i], rounding_bits(h.seed, h.t, i)).bits);
+        for (size_t i = 0; i < n; i++)
+            EXPECT_EQ(got.params[i].bits, round_stochastic(s.master[i], rounding_bits(h.seed, h.t, i)).bits);
     }
 }
