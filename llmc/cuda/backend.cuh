@@ -21,7 +21,7 @@ inline void check_model(int C, int NH) {
 // Bytes of a stream's workspace for batches of N tokens: what the hungriest layer takes.
 inline size_t workspace_bytes(size_t N, int C, int V) {
     size_t bytes = matmul_workspace(N, C, V);
-    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, V), global_norm_workspace()})
+    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V), global_norm_workspace()})
         if (other > bytes) bytes = other;
     return bytes;
 }
