@@ -1,0 +1,244 @@
+// layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition that stands before it.
+#pragma once
+#include <cstddef>
+#include "../layers.h"
+#include "device.cuh"
+
+namespace layernorm_detail {
+constexpr int MAX_C = 16384;  // a row of fp32 is then 64 KB of shared memory, which every GPU from sm_80 on has
+
+// ---- forward: a warp a row; the row waits in shared memory, each lane's part for that lane alone, so nobody has to be waited for
+
+template <class F, bool RESIDUAL>
+__global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
+                               F* out,           // (N, C)
+                               float* mean,      // (N)
+                               float* rstd,      // (N)
+                               const F* inp1,    // (N, C)
+                               const F* inp2,    // (N, C) if RESIDUAL
+                               const F* weight,  // (C)
+                               const F* bias,    // (C) or null
+                               size_t N, int C) {
+    constexpr int SIZE = Pack<F>::SIZE;
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const size_t n = (size_t)blockIdx.x * (blockDim.x / WARP) + warp;
+    if (n >= N) return;
+    F* row = (F*)dynamic_shared() + (size_t)warp * C;
+    // 1. mean
+    float sum = 0;
+    for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
+        float x[SIZE];
+        load_floats(x, inp1 + n * C + c);
+        if constexpr (RESIDUAL) {
+            float y[SIZE];
+            load_floats<ONCE>(y, inp2 + n * C + c);
+            for (int i = 0; i < SIZE; i++) x[i] = to_float(from_float<F>(x[i] + y[i]));  // as it will be read later
+            store_floats(residual + n * C + c, x);
+        }
+        store_floats(row + c, x);
+        for (int i = 0; i < SIZE; i++) sum += x[i];
+    }
+    const float m = warp_sum(sum) / (float)C;
+    // 2. rstd
+    float squares = 0;
+    for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
+        float x[SIZE];
+        load_floats(x, row + c);
+        for (int i = 0; i < SIZE; i++) squares += (x[i] - m) * (x[i] - m);
+    }
+    const float s = 1.0f / sqrtf(warp_sum(squares) / (float)C + LAYERNORM_EPS);
+    // 3. scale and shift
+    for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
+        float x[SIZE], w[SIZE], b[SIZE] = {};
+        load_floats(x, row + c);
+        load_floats(w, weight + c);
+        if (bias) load_floats(b, bias + c);
+        for (int i = 0; i < SIZE; i++) x[i] = (x[i] - m) * s * w[i] + b[i];
+        store_floats(out + n * C + c, x);
+    }
+    if (lane == 0) mean[n] = m, rstd[n] = s;
+}
+
+template <class F, bool RESIDUAL>
+void forward(F* residual, F* out, float* mean, float* rstd, const F* inp1, const F* inp2, const F* weight, const F* bias, size_t N,
+             int C, stream_t stream) {
+    CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
+    const size_t row = (size_t)C * sizeof(F);
+    const size_t warps = row <= 8192 ? 4 : 1;  // 6 KB a block for GPT-2 124M; never more than 64 KB
+    launch(forward_kernel<F, RESIDUAL>, {(unsigned)ceil_div(N, warps), (unsigned)(warps * WARP), warps * row}, stream, residual, out,
+           mean, rstd, inp1, inp2, weight, bias, N, C);
+}
+
+template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* inp2, size_t n) {
+    constexpr int SIZE = Pack<F>::SIZE;
+    const size_t begin = thread_index() * SIZE;
+    if (begin + SIZE <= n) {
+        float x[SIZE], y[SIZE];
+        load_floats(x, inp1 + begin);
+        load_floats(y, inp2 + begin);
+        for (int i = 0; i < SIZE; i++) x[i] += y[i];
+        store_floats(out + begin, x);
+    } else {
+        for (size_t i = begin; i < n; i++) out[i] = from_float<F>(to_float(inp1[i]) + to_float(inp2[i]));
+    }
+}
+
+// ---- backward: a thread owns columns, and a block takes row after row, so that dweight and dbias gather in registers.
+// The blocks' sums go to the workspace, and a second kernel adds them, always in the same order.
+
+constexpr int COLUMNS = 8;       // neighbouring columns: 16 bytes of bf16
+constexpr int MAX_BLOCKS = 512;  // about 4 on each SM of an H100; 3 MB of sums for C = 768 beside 150 MB of rows. Never asks
+                                 // the GPU: the bits are the same on every one
+constexpr int ROWS = 2;          // whose sums a block makes at once: twice the loads under way, half the barriers
+
+// Sums over the block, two numbers for each of the rows.
+__device__ inline void block_sums(float (&x)[2 * ROWS]) {
+    __shared__ float sums[2 * ROWS][WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
+    for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(x[i]);
+    if (lane == 0) for (int i = 0; i < 2 * ROWS; i++) sums[i][warp] = x[i];
+    __syncthreads();  // every warp reads all sums
+    for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(lane < warps ? sums[i][lane] : 0.0f);
+    __syncthreads();  // the next rows write them again
+}
+
+// GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart.
+template <class F, int GROUPS>
+__global__ void backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
+                                const float* rstd, const F* weight, size_t N, int C, bool add_to_dinp) {
+    const int first = threadIdx.x * COLUMNS, step = blockDim.x * COLUMNS;
+    float dw[GROUPS][COLUMNS] = {}, db[GROUPS][COLUMNS] = {};
+    for (size_t begin = (size_t)blockIdx.x * ROWS; begin < N; begin += (size_t)gridDim.x * ROWS) {
+        // 1. the two means of each row, and what its columns add to dweight and dbias
+        float sums[2 * ROWS] = {};
+        for (int r = 0; r < ROWS; r++) {
+            const size_t n = begin + r;
+            if (n >= N) break;
+            const float m = mean[n], s = rstd[n];
+            for (int k = 0; k < GROUPS; k++) {
+                const int c = first + k * step;
+                if (c >= C) break;
+                float d[COLUMNS], x[COLUMNS], w[COLUMNS];
+                load_floats(d, dout + n * C + c);
+                load_floats(x, inp + n * C + c);
+                load_floats(w, weight + c);
+                for (int i = 0; i < COLUMNS; i++) {
+                    const float normed = (x[i] - m) * s, dn = d[i] * w[i];
+                    dw[k][i] += d[i] * normed, db[k][i] += d[i];
+                    sums[2 * r] += dn, sums[2 * r + 1] += dn * normed;
+                }
+            }
+        }
+        block_sums(sums);
+        // 2. dinp; the rows come from the first-level cache
+        for (int r = 0; r < ROWS; r++) {
+            const size_t n = begin + r;
+            if (n >= N) break;
+            const float m = mean[n], s = rstd[n], mean_dn = sums[2 * r] / (float)C, mean_dn_n = sums[2 * r + 1] / (float)C;
+            for (int k = 0; k < GROUPS; k++) {
+                const int c = first + k * step;
+                if (c >= C) break;
+                float d[COLUMNS], x[COLUMNS], w[COLUMNS], old[COLUMNS] = {};
+                load_floats(d, dout + n * C + c);
+                load_floats(x, inp + n * C + c);
+                load_floats(w, weight + c);
+                if (add_to_dinp) load_floats(old, dinp + n * C + c);
+                for (int i = 0; i < COLUMNS; i++)
+                    x[i] = old[i] + (d[i] * w[i] - mean_dn - (x[i] - m) * s * mean_dn_n) * s;
+                store_floats(dinp + n * C + c, x);
+            }
+        }
+    }
+    // 3. this block's sums
+    for (int k = 0; k < GROUPS; k++) {
+        const int c = first + k * step;
+        if (c >= C) break;
+        float* part = parts + (size_t)blockIdx.x * 2 * C + c;
+        store_floats(part, dw[k]);
+        store_floats(part + C, db[k]);
+    }
+}
+
+// dweight, dbias = or +=  the blocks' sums. 32 columns a block; each warp adds every 8th part, then the first adds the warps'.
+constexpr int ADDING_WARPS = 8;
+__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(float* dweight, float* dbias, const float* parts, int n_parts,
+                                                                        int C, bool accumulate) {
+    __shared__ float sums[ADDING_WARPS][WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;  // 0 .. 2C
+    float sum = 0;
+    if (c < 2 * C) for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * 2 * C + c];
+    sums[warp][lane] = sum;
+    __syncthreads();  // the first warp reads what all have summed
+    if (warp > 0 || c >= 2 * C) return;
+    sum = 0;
+    for (int w = 0; w < ADDING_WARPS; w++) sum += sums[w][lane];
+    float* to = c < C ? dweight + c : dbias ? dbias + (c - C) : nullptr;
+    if (to) *to = (accumulate ? *to : 0) + sum;
+}
+}  // namespace layernorm_detail
+
+// Bytes of workspace of the backward.
+inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::MAX_BLOCKS * 2 * (size_t)C * sizeof(float); }
+
+// out = (inp - mean) * rstd * weight + bias
+template <class F>
+void layernorm_forward(F* out,           // (N, C)
+                       float* mean,      // (N)
+                       float* rstd,      // (N) 1 / standard deviation
+                       const F* inp,     // (N, C)
+                       const F* weight,  // (C)
+                       const F* bias,    // (C) or null
+                       size_t N, int C, stream_t stream) {
+    layernorm_detail::forward<F, false>(nullptr, out, mean, rstd, inp, nullptr, weight, bias, N, C, stream);
+}
+
+// residual = inp1 + inp2,  out = layernorm(residual).  The same bits as the two functions one after the other: the row is
+// rounded to F before its mean is taken.  residual may be inp1 or inp2.
+template <class F>
+void residual_layernorm_forward(F* residual,      // (N, C)
+                                F* out,           // (N, C)
+                                float* mean,      // (N)
+                                float* rstd,      // (N)
+                                const F* inp1,    // (N, C)
+                                const F* inp2,    // (N, C)
+                                const F* weight,  // (C)
+                                const F* bias,    // (C) or null
+                                size_t N, int C, stream_t stream) {
+    layernorm_detail::forward<F, true>(residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, stream);
+}
+
+// out = inp1 + inp2;  out may be inp1 or inp2
+template <class F>
+void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t stream) {
+    launch(layernorm_detail::add_kernel<F>, over(ceil_div(n, Pack<F>::SIZE), 256), stream, out, inp1, inp2, n);
+}
+
+// dinp = or +=   dweight = or +=   dbias = or +=
+//   dx = rstd * (dn - mean(dn) - n * mean(dn * n)),  dn = dout * weight,  n = (inp - mean) * rstd
+//   dweight = sum over rows of dout * n,  dbias = sum over rows of dout
+// dinp may be dout or inp.
+template <class F>
+void layernorm_backward(F* dinp,            // (N, C)
+                        float* dweight,     // (C)
+                        float* dbias,       // (C) or null
+                        const F* dout,      // (N, C)
+                        const F* inp,       // (N, C)
+                        const float* mean,  // (N)
+                        const float* rstd,  // (N)
+                        const F* weight,    // (C)
+                        size_t N, int C, LayernormBackward how, stream_t stream) {
+    using namespace layernorm_detail;
+    CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
+    CHECK(stream.workspace_bytes >= layernorm_workspace(C), "layernorm: %zu bytes of workspace, must be %zu", stream.workspace_bytes,
+          layernorm_workspace(C));
+    float* parts = (float*)stream.workspace;
+    const size_t blocks = ceil_div(N, ROWS) < MAX_BLOCKS ? ceil_div(N, ROWS) : MAX_BLOCKS;
+    const size_t owners = ceil_div((size_t)C / COLUMNS, WARP) * WARP;  // a thread for each group of columns, in whole warps
+    auto run = [&](auto kernel, size_t threads) {
+        launch(kernel, {(unsigned)blocks, (unsigned)threads}, stream, dinp, parts, dout, inp, mean, rstd, weight, N, C, how.add_to_dinp);
+    };
+    if (owners <= 512) run(backward_kernel<F, 1>, owners);
+    else run(backward_kernel<F, 4>, 512);
+    launch(add_parts_kernel, {(unsigned)ceil_div(2 * (size_t)C, WARP), WARP * ADDING_WARPS}, stream, dweight, dbias, (const float*)parts,
+           (int)blocks, C, how.accumulate);
+}

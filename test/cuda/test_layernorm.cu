@@ -1,0 +1,140 @@
+#include "device_test.h"
+namespace cpu {
+#include "../../llmc/cpu/layernorm.h"
+}
+#include "../../llmc/cuda/layernorm.cuh"
+
+namespace {
+// N rows of C; the last shapes cross the borders of warps, of rows a block, and of the columns that a thread owns once.
+struct Shape { size_t N; int C; };
+const Shape SHAPES[] = {{1, 8}, {7, 48}, {3, 264}, {33, 768}, {5, 1600}, {2, 4104}, {1030, 16}};
+
+template <class F> struct Case {
+    size_t N;
+    int C;
+    std::vector<F> x, y, w, b, dout;
+    std::vector<float> dw, db;
+    Case(Random& r, Shape s) : N(s.N), C(s.C) {
+        x = normal_values<F>(r, N * (size_t)C, 1, 0.5f), y = normal_values<F>(r, N * (size_t)C), dout = normal_values<F>(r, N * (size_t)C);
+        w = normal_values<F>(r, (size_t)C, 0.3f, 1), b = normal_values<F>(r, (size_t)C);
+        dw = normal_values<float>(r, (size_t)C), db = normal_values<float>(r, (size_t)C);
+    }
+    // Sums over a row in other orders: C / 32 + 5 roundings here, C / 64 + 8 there, each of terms as large as |x| / deviation,
+    // which is below 6 for these values; then a few operations.
+    double roundings() const { return 6 * ((double)C / 20 + 13); }
+};
+}  // namespace
+
+TEST_BOTH(cuda_layernorm_forward) {
+    Random r(1);
+    for (Shape shape : SHAPES) {
+        Case<F> s(r, shape);
+        for (bool biased : {true, false}) {
+            std::vector<F> out(s.x.size());
+            std::vector<float> mean(s.N), rstd(s.N);
+            cpu::layernorm_forward(out.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, {});
+            OnDevice<F> x(s.x), w(s.w), b(s.b);
+            std::vector<float> got_mean, got_rstd;
+            auto got = for_schedules([&] {
+                OnDevice<F> o(s.x.size());
+                OnDevice<float> m(s.N), d(s.N);
+                TestStream stream;
+                layernorm_forward(o.data(), m.data(), d.data(), x.data(), w.data(), biased ? b.data() : nullptr, s.N, s.C, stream);
+                got_mean = m.written(), got_rstd = d.written();
+                return o.written();
+            });
+            EXPECT_CLOSE(got.data(), out.data(), got.size(), 2 * half_ulp<F>() + s.roundings() * 0x1p-24);  // both are rounded to F
+            EXPECT_NEAR(got_mean.data(), mean.data(), s.N, s.roundings() * 0x1p-24 * std::sqrt((double)s.N));
+            EXPECT_CLOSE(got_rstd.data(), rstd.data(), s.N, s.roundings() * 0x1p-24);
+        }
+    }
+}
+
+// The sum, its LayerNorm, and the two in one, in place too.
+TEST_BOTH(cuda_residual_layernorm) {
+    Random r(2);
+    for (Shape shape : SHAPES) {
+        Case<F> s(r, shape);
+        std::vector<F> sum(s.x.size());
+        cpu::residual_forward(sum.data(), s.x.data(), s.y.data(), sum.size(), {});
+        for (int place : {0, 1, 2}) for_schedules([&] {
+            OnDevice<F> x(s.x), y(s.y), w(s.w), b(s.b), residual(s.x.size()), out(s.x.size()), sum2(s.x.size()), out2(s.x.size());
+            OnDevice<float> mean(s.N), rstd(s.N), mean2(s.N), rstd2(s.N);
+            TestStream stream;
+            residual_forward(sum2.data(), x.data(), y.data(), s.x.size(), stream);
+            layernorm_forward(out2.data(), mean2.data(), rstd2.data(), sum2.data(), w.data(), b.data(), s.N, s.C, stream);
+            synchronize(stream);
+            OnDevice<F>& to = place == 0 ? residual : place == 1 ? x : y;
+            residual_layernorm_forward(to.data(), out.data(), mean.data(), rstd.data(), x.data(), y.data(), w.data(), b.data(), s.N, s.C, stream);
+            EXPECT(same_bits(sum2.written(), sum));
+            EXPECT(same_bits(to.written(), sum));
+            EXPECT(same_bits(out.written(), out2.written()));
+            EXPECT(same_bits(mean.written(), mean2.written()) && same_bits(rstd.written(), rstd2.written()));
+            return std::vector<float>();
+        });
+    }
+    // a number of elements that no pack divides
+    std::vector<F> a = normal_values<F>(r, 1003), b = normal_values<F>(r, 1003), sum(1003);
+    cpu::residual_forward(sum.data(), a.data(), b.data(), 1003, {});
+    OnDevice<F> da(a), db(b);
+    TestStream stream;
+    residual_forward(da.data(), da.data(), db.data(), 1003, stream);
+    EXPECT(same_bits(da.written(), sum));
+}
+
+TEST_BOTH(cuda_layernorm_backward) {
+    Random r(3);
+    for (Shape shape : SHAPES) {
+        Case<F> s(r, shape);
+        std::vector<F> normed(s.x.size());
+        std::vector<float> mean(s.N), rstd(s.N);
+        cpu::layernorm_forward(normed.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), (const F*)nullptr, s.N, s.C, {});
+        for (int how = 0; how < 4; how++) {
+            if (shape.N > 1000 && how != 3) continue;  // long, and only the number of rows is new
+            const LayernormBackward options{.accumulate = how % 2 == 1, .add_to_dinp = how >= 2};
+            std::vector<F> dx = s.y;
+            std::vector<float> dw = s.dw, db = s.db;
+            cpu::layernorm_backward(dx.data(), dw.data(), db.data(), s.dout.data(), s.x.data(), mean.data(), rstd.data(), s.w.data(), s.N, s.C, options, {});
+            std::vector<float> got_dw, got_db;
+            auto got = for_schedules([&] {
+                OnDevice<F> dinp(s.x.size()), dout(s.dout), x(s.x), w(s.w);
+                OnDevice<float> dweight((size_t)s.C), dbias((size_t)s.C), m(mean), d(rstd);
+                if (options.add_to_dinp) dinp.set(s.y);
+                if (options.accumulate) dweight.set(s.dw), dbias.set(s.db);
+                TestStream stream(layernorm_workspace(s.C));
+                layernorm_backward(dinp.data(), dweight.data(), dbias.data(), dout.data(), x.data(), m.data(), d.data(), w.data(), s.N, s.C, options, stream);
+                got_dw = dweight.written(), got_db = dbias.written();
+                return dinp.written();
+            });
+            // dx: as the forward's; the sums over rows have N terms of the size of the products
+            EXPECT_CLOSE(got.data(), dx.data(), dx.size(), 2 * half_ulp<F>() + s.roundings() * 0x1p-24);
+            const double sum_of_rows = ((double)s.N / 16 + 10) * 6 * 0x1p-24 * std::sqrt((double)s.N * s.C) * 4;
+            EXPECT_NEAR(got_dw.data(), dw.data(), dw.size(), sum_of_rows + 0x1p-23 * norm(dw));
+            EXPECT_NEAR(got_db.data(), db.data(), db.size(), sum_of_rows + 0x1p-23 * norm(db));
+        }
+    }
+}
+
+// dinp in the place of dout or inp, and no bias: the same bits.
+TEST_BOTH(cuda_layernorm_backward_in_place) {
+    Random r(4);
+    Case<F> s(r, {35, 296});
+    std::vector<float> mean(s.N, 0.5f), rstd(s.N, 0.9f);
+    std::vector<std::vector<F>> results;
+    for (int place : {0, 1, 2}) {
+        OnDevice<F> dinp(s.x.size()), dout(s.dout), x(s.x), w(s.w);
+        OnDevice<float> dweight((size_t)s.C), m(mean), d(rstd);
+        TestStream stream(layernorm_workspace(s.C));
+        OnDevice<F>& to = place == 0 ? dinp : place == 1 ? dout : x;
+        layernorm_backward(to.data(), dweight.data(), (float*)nullptr, dout.data(), x.data(), m.data(), d.data(), w.data(), s.N, s.C, {}, stream);
+        dweight.written();
+        results.push_back(to.written());
+    }
+    EXPECT(same_bits(results[0], results[1]) && same_bits(results[0], results[2]));
+}
+
+TEST(cuda_layernorm_refuses) {
+    TestStream stream;
+    EXPECT_DIES("multiple of 8", layernorm_forward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 12, stream));
+    EXPECT_DIES("bytes of workspace", layernorm_backward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 16, {}, stream));
+}

@@ -1,0 +1,64 @@
+#include "device_test.h"
+namespace cpu {
+#include "../../llmc/cpu/verdict.h"
+}
+#include "../../llmc/cuda/verdict.cuh"
+
+// Small whole numbers: every order of the sum has the same bits.
+TEST(cuda_sum_of_losses) {
+    Random r(1);
+    for (size_t n : {1, 31, 1024, 5000}) {
+        std::vector<float> losses = small_integers<float>(r, n, 0, 9);
+        double sum = 7;
+        cpu::sum_losses(&sum, losses.data(), n, true, {});
+        for (bool accumulate : {true, false}) {
+            auto got = for_schedules([&] {
+                OnDevice<float> l(losses);
+                OnDevice<double> s(1);
+                if (accumulate) s.set({7.0});
+                TestStream stream;
+                sum_losses(s.data(), l.data(), n, accumulate, stream);
+                return s.written();
+            });
+            EXPECT_EQ(got[0], accumulate ? sum : sum - 7);
+        }
+    }
+}
+
+// 300 steps with a spike, a NaN and a large gradient: verdict and history as on the CPU.
+TEST(cuda_verdicts) {
+    Random r(2);
+    const Limits limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
+    History history{};
+    OnDevice<History> device_history(std::vector<History>(1, history));
+    OnDevice<Verdict> verdict(1);
+    OnDevice<double> loss(1), norm(1);
+    TestStream stream;
+    int skips[4] = {};
+    for (int step = 0; step < 300; step++) {
+        double l = 3 + 0.1 * (double)r.normal(), n = 1.1 + 0.1 * (double)r.normal();
+        if (step == 150) l = 9;
+        if (step == 160) n = 30;
+        if (step == 170) l = NAN;
+        if (step == 180) n = INFINITY;
+        loss.set({l * 16}), norm.set({n * n});
+        Verdict expected;
+        const double l16 = l * 16, nn = n * n;
+        cpu::judge_step(&expected, &history, &l16, &nn, 16, limits, {});
+        judge_step(verdict.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
+        const Verdict got = verdict.values()[0];
+        EXPECT_EQ(got.skip, expected.skip);
+        EXPECT_EQ(got.scale, expected.scale);
+        if (std::isfinite(l) && std::isfinite(n)) {
+            EXPECT_EQ(got.loss, expected.loss);
+            EXPECT_EQ(got.norm, expected.norm);
+        }
+        if (got.skip == LOSS_SPIKE || got.skip == NORM_SPIKE) EXPECT(std::fabs(got.z - expected.z) < 1e-9 * expected.z);
+        skips[got.skip]++;
+    }
+    EXPECT_EQ(skips[NOT_FINITE], 2);
+    EXPECT(skips[LOSS_SPIKE] >= 1 && skips[NORM_SPIKE] >= 1 && skips[APPLIED] > 290);
+    const History end = device_history.values()[0];
+    EXPECT_EQ(end.losses.count, history.losses.count);
+    for (int i = 0; i < end.losses.count; i++) EXPECT_EQ(end.losses.values[i], history.losses.values[i]);
+}
