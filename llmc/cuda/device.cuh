@@ -28,7 +28,7 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
 
 // A stream and the memory that its kernels may use while they run: what one leaves there the next overwrites. It also says
 // how fp32 products are made.
-struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false; };
+struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false; };
 struct CudaStream : StreamOptions {
     cudaStream_t handle = nullptr;
     operator cudaStream_t() const { return handle; }
@@ -217,4 +217,38 @@ template <class X> __device__ inline X block_sum(X x) {
     x = warp_sum(lane < warps ? sums[lane] : X(0));
     __syncthreads();  // the next call writes them again
     return x;
+}
+
+// ---- what the device can do --------------------------------------------------------------------------------------------
+
+// A sum keeps the loads from being left out; no thread ever finds it to be this.
+__global__ void read_kernel(const int4* x, size_t n, int* out) {
+    int sum = 0;
+    for (size_t i = thread_index(); i < n; i += (size_t)gridDim.x * blockDim.x) {
+        const int4 v = x[i];
+        sum += v.x + v.y + v.z + v.w;
+    }
+    if (sum == 0x7badbad7) *out = sum;
+}
+
+// Bytes a second at which memory that is there already is read: the fastest of ten passes.
+inline double measure_bandwidth(const void* memory, size_t bytes) {
+    stream_t stream = open_stream({});
+    cudaEvent_t begin = nullptr, end = nullptr;
+    CUDA_CHECK(cudaEventCreate(&begin));
+    CUDA_CHECK(cudaEventCreate(&end));
+    double best = 0;
+    for (int pass = 0; pass < 10; pass++) {
+        record(begin, stream);
+        launch(read_kernel, {(unsigned)device_properties().multiProcessorCount * 4, 512}, stream, (const int4*)memory, bytes / 16, (int*)memory);
+        record(end, stream);
+        wait(end);
+        float ms = 0;
+        CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
+        if (ms > 0) best = fmax(best, 1e3 * (double)bytes / ms);
+    }
+    CUDA_CHECK(cudaEventDestroy(begin));
+    CUDA_CHECK(cudaEventDestroy(end));
+    CUDA_CHECK(cudaStreamDestroy(stream));
+    return best;
 }
