@@ -24,8 +24,13 @@ TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
+# two compilers at once: bf16, and the rest; `$(CXX) $(FLAGS) -x c++ train_gpt2.cu` alone makes the same program (dev/LOG.md, 12)
 train_gpt2: train_gpt2.cu $(CPU)
-	$(CXX) $(FLAGS) $(CXXFLAGS) -x c++ $< -o $@
+	@mkdir -p build
+	$(CXX) $(FLAGS) $(CXXFLAGS) -DLLMC_ONLY_BF16 -x c++ -c $< -o build/bf16.o & bf16=$$!; \
+	$(CXX) $(FLAGS) $(CXXFLAGS) -DLLMC_NO_BF16 -x c++ -c $< -o build/rest.o; rest=$$?; \
+	wait $$bf16 && exit $$rest
+	$(CXX) $(FLAGS) $(CXXFLAGS) build/bf16.o build/rest.o -o $@
 
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
 	$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@

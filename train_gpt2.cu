@@ -640,11 +640,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         (double)model->device.bytes() / (1 << 30), memory / (1 << 30));
 }
 
-template <class F> void run_trainer(const Options& opt) {
-    std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
-    Run run = prepare(opt);
-    check_model(run.config.C, run.config.NH);
-    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
+template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_sets) {
+    const Options& opt = run.opt;
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
@@ -658,13 +655,25 @@ template <class F> void run_trainer(const Options& opt) {
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 
-#ifndef LLMC_NO_MAIN  // tests include this file and bring their own
+// A compiler needs this file and nothing else. Two at once are done sooner, so make starts two: one for bf16, one for the rest.
+#ifdef LLMC_ONLY_BF16
+template void run_trainer<bf16>(Run&, const std::vector<EvalSet>&);
+#endif
+#ifdef LLMC_NO_BF16
+extern template void run_trainer<bf16>(Run&, const std::vector<EvalSet>&);
+#endif
+
+#if !defined(LLMC_NO_MAIN) && !defined(LLMC_ONLY_BF16)  // tests include this file and bring their own
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
     set_chat_options(opt);
     set_threads(opt.threads);
     catch_signals();
-    if (opt.precision == "bf16") run_trainer<bf16>(opt);
-    else run_trainer<float>(opt);
+    std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
+    Run run = prepare(opt);
+    check_model(run.config.C, run.config.NH);
+    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
+    if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
+    else run_trainer<float>(run, eval_sets);
 }
 #endif
