@@ -15,8 +15,9 @@ inline Shape shape_of(int B, int T, int C, int NH) {
     return {B, T, NH, NH, C / NH};
 }
 inline void check(const Shape& shape) {
-    CHECK(shape.HS % 8 == 0 && shape.HS <= MAX_HS, "attention: head size %d, must be a multiple of 8 up to %d on a GPU", shape.HS, MAX_HS);
-    CHECK(shape.NKV > 0 && shape.NH % shape.NKV == 0, "attention: %d heads do not divide among %d of keys", shape.NH, shape.NKV);
+    const int NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
+    CHECK(HS % 8 == 0 && HS <= MAX_HS, "attention: head size %d, must be a multiple of 8 up to %d on a GPU", HS, MAX_HS);
+    CHECK(NKV > 0 && NH % NKV == 0, "attention: %d heads do not divide among %d of keys", NH, NKV);
 }
 
 template <class F> void forward(F* out, float* lse, const F* qkv, const int* starts, Shape shape, stream_t stream) {
@@ -24,7 +25,9 @@ template <class F> void forward(F* out, float* lse, const F* qkv, const int* sta
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
         constexpr Cut cut = forward_cut<F, D>();
-        launch_tiles(attention_forward_kernel<F, D>, cut, (size_t)shape.B * shape.NH, shape.T, 1, tile_bytes<F, D>(cut, 1), stream,
+        constexpr size_t bytes = tile_bytes<F, D>(cut, 1);
+        static_assert(bytes <= MAX_SHARED);
+        launch_tiles(attention_forward_kernel<F, D>, cut, (size_t)shape.B * shape.NH, shape.T, 1, bytes, stream,
                      out, lse, qkv, starts, shape, LOG2E / std::sqrt((float)shape.HS));
     });
 }
@@ -38,10 +41,12 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
         constexpr Cut dkv = dkv_cut<F, D>(), dq = dq_cut<F, D>();
+        constexpr size_t dkv_bytes = tile_bytes<F, D>(dkv, 2) + statistics_bytes<F, D>(), dq_bytes = tile_bytes<F, D>(dq, 2);
+        static_assert(dkv_bytes <= MAX_SHARED && dq_bytes <= MAX_SHARED);
         const float scale = 1 / std::sqrt((float)shape.HS);
         launch_tiles(attention_dkv_kernel<F, D>, dkv, (size_t)shape.B * shape.NKV, shape.T, D / part_columns<D>(),
-                     tile_bytes<F, D>(dkv, 2) + statistics_bytes<F, D>(), stream, dqkv, dout, lse, scratch, qkv, starts, shape, scale);
-        launch_tiles(attention_dq_kernel<F, D>, dq, heads, shape.T, 1, tile_bytes<F, D>(dq, 2), stream,
+                     dkv_bytes, stream, dqkv, dout, lse, scratch, qkv, starts, shape, scale);
+        launch_tiles(attention_dq_kernel<F, D>, dq, heads, shape.T, 1, dq_bytes, stream,
                      dqkv, dout, lse, scratch, qkv, starts, shape, scale);
     });
 }

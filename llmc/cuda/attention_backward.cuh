@@ -7,8 +7,8 @@
 #include "attention_tiles.cuh"
 
 namespace attention_detail {
-// By the bytes of a row; two tiles of rows now. 96 KB at most and two blocks an SM, as in the forward. A lane's registers: m * D / 2
-// for each sum that it keeps, of at most 128 columns, and m * columns / 2 for weights and as many for their gradients.
+// By the bytes of a row, as in the forward, with two tiles of rows now. A lane's registers: m * D / 2 for each sum that it keeps,
+// of at most 128 columns, and m * columns / 2 for weights and as many for their gradients.
 //   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 32 + 2 * 32 (2 * 64 + 2 * 32 for 32 rows a warp spill)
 //   256 B: 64 KB; at bf16 64 + 2 * 16, 2 * 64 + 2 * 16;  512 B: 96 KB;  1024 B: 96 KB: correct, not tuned
 template <class F, int D> constexpr Cut long_rows_cut() {
@@ -53,60 +53,35 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
                     Shape shape, float scale) {
     constexpr Cut cut = dq_cut<F, D>();
     constexpr int ROWS = cut.rows(), KEYS = cut.columns, M = cut.m, THREADS = cut.threads();
-    // 1. whose queries: those from `query` on, of them this warp's from `first` on
-    const int T = shape.T, HS = shape.HS, heads = shape.B * shape.NH;
-    const int b = blockIdx.x % heads / shape.NH, h = blockIdx.x % shape.NH;
-    const int query = (gridDim.x / heads - 1 - blockIdx.x / heads) * ROWS, row = threadIdx.x / WARP * 16 * M, first = query + row;
-    const size_t width = shape.width(), C = (size_t)shape.NH * HS, token = (size_t)b * T;
-    const F* q = qkv + token * width + (size_t)h * HS;
-    const F* k = qkv + token * width + (size_t)(shape.NH + h / shape.group()) * HS;
-    const F* v = k + (size_t)shape.NKV * HS;
-    const int* start = starts ? starts + token : nullptr;
-    // 2. queries, their gradients, and the first keys that they see
-    const auto tile = [](int at) { return Tile<F, D>{(F*)dynamic_shared() + at * D}; };
-    const auto fetch_keys = [&](int key, int buffer) {
-        fetch<KEYS, THREADS>(tile(2 * ROWS + 2 * buffer * KEYS), k + key * width, width, T - key, HS);
-        fetch<KEYS, THREADS>(tile(2 * ROWS + (2 * buffer + 1) * KEYS), v + key * width, width, T - key, HS);
-        cp_async_commit_group();
-    };
-    const int begin = start ? start[query] / KEYS * KEYS : 0, end = min(T, query + ROWS);
-    fetch<ROWS, THREADS>(tile(0), q + query * width, width, T - query, HS);
-    fetch<ROWS, THREADS>(tile(ROWS), dout + (token + query) * C + (size_t)h * HS, C, T - query, HS);
-    fetch_keys(begin, 0);
-
+    // 1. the queries and their gradients
+    const Queries<F, ROWS, M> my(shape, qkv, starts);
+    const int T = shape.T, HS = shape.HS;
+    const size_t C = (size_t)shape.NH * HS;
+    const Tile<F, D> queries = tile_at<F, D>(0), douts = tile_at<F, D>(ROWS);
+    fetch<ROWS, THREADS>(queries, my.q + my.query * my.width, my.width, T - my.query, HS);
+    fetch<ROWS, THREADS>(douts, dout + (my.token + my.query) * C + (size_t)my.h * HS, C, T - my.query, HS);
     Sums<M, D> dq{};
     float shift[M][2], dot[M][2];
     each_row<M>([&](int m, int half) {
-        const int t = min(first + dq.row(m, 2 * half), T - 1);  // rows below the last are like it, and not stored
-        const size_t at = ((size_t)b * shape.NH + h) * T + t;
+        const int t = min(my.first + dq.row(m, 2 * half), T - 1);  // rows below the last are like it, and not stored
+        const size_t at = ((size_t)my.b * shape.NH + my.h) * T + t;
         shift[m][half] = lse[at] * LOG2E, dot[m][half] = dots[at];
     });
-    const auto document = [&](int t) { return start ? start[min(t, T - 1)] : 0; };  // where t's begins; later ones' later
-    const int earliest = document(first), latest = document(first + 16 * M - 1);
-    for (int key = begin, buffer = 0; key < end; key += KEYS, buffer ^= 1) {
-        cp_async_wait_group<0>();
-        __syncthreads();  // all see these keys, and none still reads those before, which the next ones overwrite
-        if (key + KEYS < end) fetch_keys(key + KEYS, buffer ^ 1);
-        if (key >= first + 16 * M || key + KEYS <= earliest) continue;  // this warp sees none of them
-        // 3. scores, and the gradients of weights
-        const Tile<F, D> keys = tile(2 * ROWS + 2 * buffer * KEYS), values = tile(2 * ROWS + (2 * buffer + 1) * KEYS);
+    my.template along_keys<KEYS, THREADS>(tile_at<F, D>(2 * ROWS), [&](int key, Tile<F, D> keys, Tile<F, D> values) {
+        // 2. scores, and the gradients of weights
         Sums<M, KEYS> s{}, ds{};
-        multiply_transposed(s, tile(0), row, keys);
-        multiply_transposed(ds, tile(ROWS), row, values);
-        if (key + KEYS - 1 > first || key < latest)
-            each_row<M>([&](int m, int half) {
-                const int t = first + s.row(m, 2 * half);
-                hide(s, m, half, document(t) - key, t - key);
-            });
-        // 4. through the softmax, and to the queries
+        multiply_transposed(s, queries, my.row, keys);
+        my.hide(s, key);
+        multiply_transposed(ds, douts, my.row, values);
+        // 3. through the softmax, and to the queries
         s.each([&](int m, int n, int i) {
             const float p = ex2_approx(fmaf(s.x[m][n][i], scale * LOG2E, -shift[m][i / 2]));
             ds.x[m][n][i] = p * (ds.x[m][n][i] - dot[m][i / 2]);
         });
         multiply(dq, ds, keys);
-    }
+    });
     dq.scale(scale);
-    store(dqkv + (token + first) * width + (size_t)h * HS, width, T - first, HS, dq, tile(0), row);
+    store(dqkv + (my.token + my.first) * my.width + (size_t)my.h * HS, my.width, T - my.first, HS, dq, queries, my.row);
 }
 
 // dk[u] = scale * sum over t of ds[t][u] q[t],  dv[u] = sum over t of p[t][u] dout[t],  over all heads of queries that share this
@@ -133,23 +108,25 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
     // 2. keys, values, and the first queries that see them: those of one head after another
     const int end = start ? end_of_document(start, min(key + ROWS, T) - 1, T) : T;
     const int steps = (end - key + QUERIES - 1) / QUERIES;
-    const auto tile = [](int at) { return Tile<F, D>{(F*)dynamic_shared() + at * D}; };
     const auto statistics = [](int buffer) { return (float*)(dynamic_shared() + TILES) + 3 * buffer * QUERIES; };
+    const auto queries = [](int buffer) { return tile_at<F, D>(2 * ROWS + 2 * buffer * QUERIES); };
+    const auto douts = [](int buffer) { return tile_at<F, D>(2 * ROWS + (2 * buffer + 1) * QUERIES); };
     const auto fetch_queries = [&](int step, int buffer) {
         const int head = h * shape.group() + step / steps, query = key + step % steps * QUERIES;
-        fetch<QUERIES, THREADS>(tile(2 * ROWS + 2 * buffer * QUERIES), qkv + (token + query) * width + (size_t)head * HS, width, T - query, HS);
-        fetch<QUERIES, THREADS>(tile(2 * ROWS + (2 * buffer + 1) * QUERIES), dout + (token + query) * C + (size_t)head * HS, C, T - query, HS);
-        if (const int i = threadIdx.x; i < QUERIES) {  // what is zero below the last query adds zeros
-            const int there = query + i < T, t = there ? query + i : 0;
+        const F *q = qkv + (token + query) * width + (size_t)head * HS, *dy = dout + (token + query) * C + (size_t)head * HS;
+        fetch<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
+        fetch<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
+        if (const int i = threadIdx.x; i < QUERIES) {  // below the last all are like it; their rows are zero, and what they add
+            const int t = min(query + i, T - 1);
             const size_t at = ((size_t)b * shape.NH + head) * T + t;
-            cp_async_4(statistics(buffer) + i, lse + at, there * 4);
-            cp_async_4(statistics(buffer) + QUERIES + i, dots + at, there * 4);
-            cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? there * 4 : 0);
+            cp_async_4(statistics(buffer) + i, lse + at, 4);
+            cp_async_4(statistics(buffer) + QUERIES + i, dots + at, 4);
+            cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? 4 : 0);
         }
         cp_async_commit_group();
     };
-    fetch<ROWS, THREADS>(tile(0), qkv + k + key * width, width, T - key, HS);
-    fetch<ROWS, THREADS>(tile(ROWS), qkv + v + key * width, width, T - key, HS);
+    fetch<ROWS, THREADS>(tile_at<F, D>(0), qkv + k + key * width, width, T - key, HS);
+    fetch<ROWS, THREADS>(tile_at<F, D>(ROWS), qkv + v + key * width, width, T - key, HS);
     fetch_queries(0, 0);
 
     Sums<M, COLUMNS> dk{}, dv{};
@@ -162,11 +139,10 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
         const int* document = (const int*)(dot + QUERIES);
         if (query + QUERIES <= first || document[0] >= first + 16 * M) continue;  // none of them sees this warp's keys
         // 3. scores, and the gradients of weights: keys by queries
-        const Tile<F, D> queries = tile(2 * ROWS + 2 * buffer * QUERIES), douts = tile(2 * ROWS + (2 * buffer + 1) * QUERIES);
         Sums<M, QUERIES> p{}, ds{};
-        multiply_transposed(p, tile(0), row, queries);
-        multiply_transposed(ds, tile(ROWS), row, douts);
-        if (query < first + 16 * M - 1 || document[min(QUERIES, T - query) - 1] > first)
+        multiply_transposed(p, tile_at<F, D>(0), row, queries(buffer));
+        multiply_transposed(ds, tile_at<F, D>(ROWS), row, douts(buffer));
+        if (query < first + 16 * M - 1 || document[QUERIES - 1] > first)
             p.each([&](int m, int n, int i) {
                 const int u = first + p.row(m, i), t = p.column(n, i);
                 if ((u > query + t) | (u < document[t])) p.x[m][n][i] = -INFINITY;
@@ -177,11 +153,11 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
             p.x[m][n][i] = ex2_approx(fmaf(p.x[m][n][i], scale * LOG2E, -shift[t] * LOG2E));
             ds.x[m][n][i] = p.x[m][n][i] * (ds.x[m][n][i] - dot[t]);
         });
-        multiply(dv, p, douts, part);
-        multiply(dk, ds, queries, part);
+        multiply(dv, p, douts(buffer), part);
+        multiply(dk, ds, queries(buffer), part);
     }
     dk.scale(scale);
-    store(dqkv + k + first * width, width, T - first, HS, dk, tile(0), row, part);
-    store(dqkv + v + first * width, width, T - first, HS, dv, tile(ROWS), row, part);
+    store(dqkv + k + first * width, width, T - first, HS, dk, tile_at<F, D>(0), row, part);
+    store(dqkv + v + first * width, width, T - first, HS, dv, tile_at<F, D>(ROWS), row, part);
 }
 }  // namespace attention_detail

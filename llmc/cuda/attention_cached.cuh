@@ -21,8 +21,8 @@ __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
 constexpr int CACHED_THREADS = 512;  // 16 warps a query and head: one query must keep much memory in flight to be fast
 template <class F> constexpr int CACHED_LANES = 4 * sizeof(F);  // share a key: 16 bytes each are a head of 64
 
-// A block a query and head; each group of lanes takes every 64th key (bf16; fp32: 32nd), with sums of its own (an online softmax), which
-// are put together in the end, in an order that is always the same. So a query's bits do not depend on how many come at once.
+// A block a query and head; each group of lanes takes every 64th key (bf16; fp32: 32nd), with sums of its own (an online softmax),
+// which are put together in the end, in an order that is always the same: a query's bits do not depend on how many come at once.
 template <class F>
 __global__ void __launch_bounds__(CACHED_THREADS)
 attention_cached_kernel(F* out,           // (n, NH * HS)
@@ -69,7 +69,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
     total = warp_sum(lane % LANES == 0 ? total * weight : 0);
     #pragma unroll
     for (int i = 0; i < PACKS; i++)
-        for (int j = 0; j < SIZE; j++) {
+        for (int j = 0; j < SIZE && i * LANES * SIZE < HS; j++) {
             const float sum = strided_sum<LANES>(o[i][j] * weight);
             if (const int d = i * LANES * SIZE + mine; lane < LANES && d < HS) sums[warp][d + j] = sum;
         }

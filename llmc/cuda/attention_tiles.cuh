@@ -25,6 +25,10 @@ struct Cut {
 template <class F, int D> constexpr size_t tile_bytes(Cut cut, int row_tiles) {
     return (size_t)(row_tiles * cut.rows() + 4 * cut.columns) * D * sizeof(F);
 }
+constexpr size_t MAX_SHARED = 99 * 1024;  // that a block can have on sm_86, 89 and 120; 163 KB on sm_80, 227 on sm_90 and 100
+
+// Tiles follow one another in dynamic shared memory: the one that begins after so many rows.
+template <class F, int D> __device__ inline Tile<F, D> tile_at(int rows) { return {(F*)dynamic_shared() + rows * D}; }
 
 // Head sizes are padded to 64, 128 or 256: as many kernels of a kind, and as many sizes that waste nothing.
 template <class Body> void for_padded(int HS, Body body) {
@@ -41,17 +45,6 @@ void launch_tiles(Kernel kernel, Cut cut, size_t heads, int T, int parts, size_t
     launch(kernel, Grid{(unsigned)blocks, (unsigned)cut.threads(), shared}, stream, arguments...);
 }
 
-// A row sees columns begin ... last of its scores: the others become -infinity.
-template <int M, int N> __device__ inline void hide(Sums<M, N>& s, int m, int half, int begin, int last) {
-    #pragma unroll
-    for (int n = 0; n < N / 8; n++)
-        #pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const int column = s.column(n, i);
-            if ((column < begin) | (column > last)) s.x[m][n][2 * half + i] = -INFINITY;
-        }
-}
-
 // The first token at or after `key` that does not see it: its document begins later, or the row ends. Starts never fall.
 __device__ inline int end_of_document(const int* starts, int key, int T) {
     int low = key, high = T;
@@ -61,4 +54,59 @@ __device__ inline int end_of_document(const int* starts, int key, int T) {
     }
     return low;
 }
+
+// The queries of a block, all of one head, and of them this warp's 16 m from `first` on.
+template <class F, int ROWS, int M> struct Queries {
+    int T, HS, b, h;
+    int query, row, first;  // position of the block's first; the warp's first, counted from it; and its position
+    size_t token, width;    // row b's first token, elements from one token to the next
+    const F *q, *k, *v;     // of row b's first token
+    const int* starts;      // of row b, or null
+    int earliest, latest;   // where the documents of this warp's first and last begin
+
+    __device__ Queries(const Shape& shape, const F* qkv, const int* all_starts) : T(shape.T), HS(shape.HS), width(shape.width()) {
+        const int heads = shape.B * shape.NH, tile = gridDim.x / heads - 1 - blockIdx.x / heads;  // the last sees the most keys
+        b = blockIdx.x % heads / shape.NH, h = blockIdx.x % shape.NH;
+        query = tile * ROWS, row = threadIdx.x / WARP * 16 * M, first = query + row, token = (size_t)b * T;
+        q = qkv + token * width + (size_t)h * HS;
+        k = qkv + token * width + (size_t)(shape.NH + h / shape.group()) * HS, v = k + (size_t)shape.NKV * HS;
+        starts = all_starts ? all_starts + token : nullptr;
+        earliest = document(first), latest = document(first + 16 * M - 1);
+    }
+    // Where t's document begins; what follows the last token is like it.
+    __device__ int document(int t) const { return starts ? starts[min(t, T - 1)] : 0; }
+
+    // Scores of keys from `key` on that a query does not see become -infinity.
+    template <int KEYS> __device__ void hide(Sums<M, KEYS>& s, int key) const {
+        if (key + KEYS - 1 <= first && latest <= key) return;  // all are seen: the rule, away from the edges
+        each_row<M>([&](int m, int half) {
+            const int last = first + s.row(m, 2 * half) - key, begin = document(last + key) - key;
+            #pragma unroll
+            for (int n = 0; n < KEYS / 8; n++)
+                #pragma unroll
+                for (int i = 0; i < 2; i++)
+                    if (const int j = s.column(n, i); (j < begin) | (j > last)) s.x[m][n][2 * half + i] = -INFINITY;
+        });
+    }
+
+    // Along the keys that the block's queries see: body(key, keys, values) for each tile of them of which this warp sees some.
+    // What was fetched before is there with the first.
+    template <int KEYS, int THREADS, int D, class Body> __device__ void along_keys(Tile<F, D> tiles, Body body) const {
+        const auto keys = [&](int buffer) { return Tile<F, D>{tiles.at + 2 * buffer * KEYS * D}; };
+        const auto values = [&](int buffer) { return Tile<F, D>{tiles.at + (2 * buffer + 1) * KEYS * D}; };
+        const auto fetch_keys = [&](int key, int buffer) {
+            fetch<KEYS, THREADS>(keys(buffer), k + key * width, width, T - key, HS);
+            fetch<KEYS, THREADS>(values(buffer), v + key * width, width, T - key, HS);
+            cp_async_commit_group();
+        };
+        const int begin = document(query) / KEYS * KEYS, end = min(T, query + ROWS);
+        fetch_keys(begin, 0);
+        for (int key = begin, buffer = 0; key < end; key += KEYS, buffer ^= 1) {
+            cp_async_wait_group<0>();
+            __syncthreads();  // all see these keys, and none still reads those before, which the next ones overwrite
+            if (key + KEYS < end) fetch_keys(key + KEYS, buffer ^ 1);
+            if (key < first + 16 * M && key + KEYS > earliest) body(key, keys(buffer), values(buffer));
+        }
+    }
+};
 }  // namespace attention_detail

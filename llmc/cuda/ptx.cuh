@@ -24,7 +24,9 @@ __device__ inline void cp_async_4(void* dst, const void* src, int bytes) {
 // Closes a group: the thread's copies since the last one.
 __device__ inline void cp_async_commit_group() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Waits until at most PENDING of the thread's own groups are under way. Other threads see the bytes after a barrier.
-template <int PENDING> __device__ inline void cp_async_wait_group() { asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory"); }
+template <int PENDING> __device__ inline void cp_async_wait_group() {
+    asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
+}
 
 // ---- products of matrices by a warp ------------------------------------------------------------------------------------
 // With g = lane / 4 and t = lane % 4, a lane holds of
@@ -35,7 +37,8 @@ template <int PENDING> __device__ inline void cp_async_wait_group() { asm volati
 
 // c += a b
 __device__ inline void mma_m16n8k16_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
                  : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }

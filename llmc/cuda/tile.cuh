@@ -23,7 +23,8 @@ template <class F, int D> struct Tile {
 
 // Begins to copy `rows` rows of HS elements, `stride` apart, into a tile of ROWS rows; all else in the tile becomes zero. HS is a
 // multiple of 8. Each of the block's THREADS takes a share; the copies are part of its open group.
-template <int ROWS, int THREADS, class F, int D> __device__ inline void fetch(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
+template <int ROWS, int THREADS, class F, int D>
+__device__ inline void fetch(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
     using Tile = Tile<F, D>;
     static_assert(THREADS % Tile::CHUNKS == 0, "a thread stays in its column");
     const int c = threadIdx.x % Tile::CHUNKS, there = c * Tile::PER_CHUNK < HS ? rows : 0;
@@ -36,7 +37,9 @@ template <int ROWS, int THREADS, class F, int D> __device__ inline void fetch(Ti
 template <class F> struct alignas(2 * sizeof(F)) Pair { F x[2]; };
 template <class F> __device__ inline Pair<F> make_pair(float a, float b);
 template <> __device__ inline Pair<float> make_pair<float>(float a, float b) { return {{a, b}}; }
-template <> __device__ inline Pair<bf16> make_pair<bf16>(float a, float b) { return __builtin_bit_cast(Pair<bf16>, cvt_bf16x2(a, b)); }
+template <> __device__ inline Pair<bf16> make_pair<bf16>(float a, float b) {
+    return __builtin_bit_cast(Pair<bf16>, cvt_bf16x2(a, b));
+}
 
 // ---- in registers ------------------------------------------------------------------------------------------------------
 
