@@ -45,7 +45,7 @@ inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stre
 // An event is a place in a stream's order of work.
 using event_t = cudaEvent_t;
 inline event_t make_event() {
-    event_t event;
+    event_t event = nullptr;
     CUDA_CHECK(cudaEventCreateWithFlags(&event, cudaEventDisableTiming));
     return event;
 }
@@ -73,7 +73,7 @@ inline std::string device_name() { return device_properties().name; }
 
 // Bytes that can be had now.
 inline size_t device_memory() {
-    size_t available, all;
+    size_t available = 0, all = 0;
     CUDA_CHECK(cudaMemGetInfo(&available, &all));
     return available;
 }
@@ -83,6 +83,7 @@ inline void* device_alloc(size_t bytes) {
     void* p = nullptr;
     CUDA_CHECK(cudaMalloc(&p, bytes > 0 ? bytes : 1));
     CUDA_CHECK(cudaMemset(p, 0, bytes));
+    CUDA_CHECK(cudaDeviceSynchronize());  // streams that do not block would not wait for it
     return p;
 }
 inline void* pinned_alloc(size_t bytes) {

@@ -12,8 +12,6 @@ struct alignas(2) __half {
     operator float() const { return emu::Half::to_float(bits); }
 };
 struct alignas(4) __half2 { __half x, y; };
-using half = __half;
-using half2 = __half2;
 inline __half __float2half(float f) { return f; }
 inline __half __float2half_rn(float f) { return f; }
 inline float __half2float(__half h) { return h; }
