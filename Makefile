@@ -93,30 +93,37 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
 	dev/nvcc_check.sh "$(NVCC)" 80 90 100
 
-# the layers' tests, the trainer's and the emulator's own, on a CPU: E is the build, and how its code is watched
-E         := build/emu
-WATCH     := -O2
-EMULATOR := $(wildcard test/emu/*.h test/emu/*.cpp)
-EMU_TESTS := $(patsubst test/%,$(E)/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
-EMU_FLAGS := $(FLAGS) $(NATIVE) $(WATCH) -Itest/emu
+# CUDA on a CPU (test/emu). V is how its code is looked at: not at all, by AddressSanitizer and UBSan, or every access by the
+# emulator: compiled with -fsanitize=thread and linked without it, test/emu/watch.cpp takes the calls. EMU_ONLY: one file of tests
+V           := plain
+E           := build/emu-$(V)
+LOOK_plain  := -O2
+LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+LOOK_watch  := -O1 -g1 -fsanitize=thread
+EMU_FLAGS   := -std=c++20 -pthread $(OPENMP) $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
+EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$V),$(E)/watch.o)
+EMULATOR    := $(wildcard test/emu/*.h)
 
-test-emu: train_gpt2                      ## every kernel and the CUDA trainer on a CPU: plain, under ASan + UBSan, and with every access watched
-	$(MAKE) E=build/emu build/emu/tests build/emu/train_gpt2cu
-	build/emu/tests
-	$(MAKE) E=build/emu-asan WATCH="-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all" build/emu-asan/tests build/emu-asan/train_gpt2cu
-	build/emu-asan/tests
+test-emu: train_gpt2                      ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
+	$(MAKE) V=plain emu-build && build/emu-plain/tests
+	$(MAKE) V=asan emu-build && build/emu-asan/tests
+	$(MAKE) V=watch emu-build && EMU_SCHEDULES=4 build/emu-watch/tests
 
-$(E)/tests: $(EMU_TESTS) $(E)/main.o
-	$(CXX) $(EMU_FLAGS) $^ -o $@
-$(E)/main.o: test/main.cpp test/test.h
+emu-build: $(E)/tests $(E)/train_gpt2cu
+$(E)/tests: $(EMU_OBJECTS)
+	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
+$(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -c $< -o $@
+	$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
 $(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
-	$(CXX) $(EMU_FLAGS) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -x c++ -c $< -o $@
-$(E)/train_gpt2cu: train_gpt2.cu $(CUDA) $(EMULATOR)
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -x c++ -c $< -o $@
+$(E)/trainer_%.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -x c++ $< -o $@
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DLLMC_$* -x c++ -c $< -o $@
+$(E)/train_gpt2cu: $(E)/trainer_NO_BF16.o $(E)/trainer_ONLY_BF16.o $(if $(filter watch,$V),$(E)/watch.o)
+	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
@@ -154,4 +161,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-emu bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-emu emu-build bench bench-gemm single floors quickstart help clean

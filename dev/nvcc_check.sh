@@ -9,7 +9,7 @@ mkdir -p build/nvcc
 for arch in "$@"; do
     start=$(date +%s)
     $nvcc -std=c++20 -O3 --expt-relaxed-constexpr -Xptxas -v -Xcompiler -Wall,-Wno-parentheses -gencode arch=compute_$arch,code=sm_$arch \
-        train_gpt2.cu -o build/nvcc/train_gpt2cu_$arch -lcublasLt 2> build/nvcc/$arch.log || { cat build/nvcc/$arch.log; exit 1; }
+        -c train_gpt2.cu -o build/nvcc/$arch.o 2> build/nvcc/$arch.log || { cat build/nvcc/$arch.log; exit 1; }
     if grep -i 'warning' build/nvcc/$arch.log; then echo "nvcc_check: sm_$arch: a warning"; exit 1; fi
     c++filt < build/nvcc/$arch.log | awk -v arch=$arch '
         /Compiling entry function/ { name = $0; sub(/.*function ./, "", name); sub(/. for .sm_.*/, "", name); sub(/^void /, "", name); sub(/\(.*/, "", name) }

@@ -1,0 +1,90 @@
+// mutants.cpp: plants mistakes into the CUDA sources, one by one, and looks whether the tests notice.
+//     build/mutants [part of a mutant's text]        the list is dev/mutants/list.txt; make test-mutants
+// A mutant that no test notices has survived: either the tests have a hole, or the line makes no difference (LOG.md says which).
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+#include "../../llmc/check.h"
+#include "../../llmc/files.h"
+#include "../../test/test.h"
+
+// One line of the list:   file | tests | from | to       `tests`: files of test/cuda, separated by blanks; `from` occurs once.
+struct Mutant { int line; std::string file, tests, from, to; };
+
+static std::string trimmed(const std::string& s) {
+    size_t begin = s.find_first_not_of(' '), end = s.find_last_not_of(' ');
+    return begin == std::string::npos ? "" : s.substr(begin, end - begin + 1);
+}
+
+static std::vector<Mutant> read_list(const std::string& path) {
+    std::vector<Mutant> mutants;
+    const std::string text = read_file(path);
+    int number = 0;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size());
+        const std::string line = text.substr(at, end - at);
+        number++;
+        if (line.empty() || line[0] == '#') continue;
+        std::vector<std::string> fields;
+        for (size_t from = 0, bar; from <= line.size(); from = bar + 3) {
+            bar = std::min(line.find(" | ", from), line.size());
+            fields.push_back(trimmed(line.substr(from, bar - from)));
+        }
+        CHECK(fields.size() == 4, "%s:%d: %zu fields, must be 4: file | tests | from | to", path.c_str(), number, fields.size());
+        mutants.push_back({number, fields[0], fields[1], fields[2], fields[3] == "nothing" ? "" : fields[3]});
+        const std::string source = read_file(fields[0]);
+        size_t first = source.find(fields[2]);
+        CHECK(first != std::string::npos && source.find(fields[2], first + 1) == std::string::npos,
+              "%s:%d: '%s' must occur once in %s", path.c_str(), number, fields[2].c_str(), fields[0].c_str());
+    }
+    return mutants;
+}
+
+// In a copy of the sources. Empty: no test noticed; else what noticed.
+static std::string killed_by(const Mutant& m, const std::string& place) {
+    remove_tree(place);
+    make_folders(place);
+    auto shell = [&](const std::string& command) { return run_command("cd " + place + " && " + command); };
+    run_command("cp -r llmc test train_gpt2.cu Makefile dev " + place);
+    std::string source = read_file(m.file);
+    source.replace(source.find(m.from), m.from.size(), m.to);
+    write_file_atomically(place + "/" + m.file, source);
+    // few schedules first: most mistakes show at once
+    for (const char* build : {"plain", "checked", "asan"})
+        for (size_t at = 0, end; at < m.tests.size(); at = end + 1) {
+            end = std::min(m.tests.find(' ', at), m.tests.size());
+            const std::string test = m.tests.substr(at, end - at);
+            Outcome made = shell(format("make -s EMU_ONLY=%s emu-%s-build 2>&1", test.c_str(), build));
+            if (made.code) return "the compiler";
+            Outcome ran = shell(format("EMU_SCHEDULES=6 timeout 300 build/emu-%s/tests 2>&1", build));
+            if (ran.code) return test + " " + build;
+        }
+    return "";
+}
+
+int main(int argc, char** argv) {
+    setvbuf(stdout, nullptr, _IOLBF, 0);
+    std::vector<Mutant> mutants = read_list("dev/mutants/list.txt");
+    if (argc > 1) std::erase_if(mutants, [&](const Mutant& m) { return (m.file + m.from + m.to).find(argv[1]) == std::string::npos; });
+    std::atomic<size_t> next = 0, killed = 0;
+    std::mutex printing;
+    auto work = [&](int worker) {
+        for (size_t i; (i = next++) < mutants.size();) {
+            const Mutant& m = mutants[i];
+            const std::string by = killed_by(m, format("build/mutants-%d", worker));
+            killed += !by.empty();
+            std::lock_guard<std::mutex> lock(printing);
+            printf("%-9s line %-3d %s: '%s' -> '%s'%s%s\n", by.empty() ? "SURVIVED" : "killed", m.line, m.file.c_str(), m.from.c_str(),
+                   m.to.c_str(), by.empty() ? "" : " by ", by.c_str());
+        }
+    };
+    std::vector<std::thread> workers;
+    for (int w = 0; w < std::max(1, (int)std::thread::hardware_concurrency()); w++) workers.emplace_back(work, w);
+    for (std::thread& w : workers) w.join();
+    printf("%zu of %zu mutants were noticed\n", killed.load(), mutants.size());
+    return killed.load() * 10 < mutants.size() * 9;
+}
