@@ -8,9 +8,9 @@ OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 
 CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
 WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
-# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6); no garbage collection
+# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 12); no garbage collection
 QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
-            tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp tree-vectorize))
+            tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)

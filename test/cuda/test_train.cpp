@@ -7,7 +7,7 @@ namespace {
 const std::string SCRATCH = BUILD "/tmp/train";
 
 std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
-    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -x 10 -l 3e-3 -u 2 %s", trainer, SCRATCH.c_str(),
+    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -l 3e-3 -u 2 %s", trainer, SCRATCH.c_str(),
                   SCRATCH.c_str(), out.c_str(), rest.c_str());
 }
 void train(const char* trainer, const std::string& out, const std::string& rest) {
@@ -49,7 +49,7 @@ void expect_same_losses(const std::string& a, const std::string& b, double toler
             if (!(std::fabs(x[i] - y[i]) <= tolerance * std::fabs(y[i])))
                 FAIL("%s and %s: %s %zu: %.7f and %.7f", a.c_str(), b.c_str(), field, i, x[i], y[i]);
     }
-    EXPECT(series(a, "loss").back() < 0.9 * series(a, "loss").front());  // they have learnt
+    EXPECT(series(a, "loss").back() < 0.95 * series(a, "loss").front());  // they have learnt
 }
 }  // namespace
 
@@ -58,8 +58,8 @@ void expect_same_losses(const std::string& a, const std::string& b, double toler
 TEST(losses_are_the_cpu_builds) {
     prepare();
     for (const char* options : {"--precision fp32", "--precision bf16", "--precision fp32 --doc-mask 1", "--precision bf16 -w 0"}) {
-        train(TRAINER, "cpu", options);
-        train(CUDA_TRAINER, "cuda", std::string(options) + " --tf32 0");
+        train(TRAINER, "cpu", std::string(options) + " -x 10 -n 0");
+        train(CUDA_TRAINER, "cuda", std::string(options) + " -x 10 -n 0 --tf32 0");
         expect_same_losses("cuda", "cpu", std::string(options).find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
         remove_tree(SCRATCH + "/cpu"), remove_tree(SCRATCH + "/cuda");
     }
@@ -68,12 +68,12 @@ TEST(losses_are_the_cpu_builds) {
 // Recomputation, an allocation for each row, and running again leave every bit.
 TEST(bits_stay) {
     prepare();
-    for (const char* precision : {"--precision fp32", "--precision bf16"}) {
+    for (const char* precision : {"--precision fp32 -x 3", "--precision bf16 -x 3"}) {
         train(CUDA_TRAINER, "a", precision);
         for (const char* options : {"", "-r 1", "-r 2", "--separate-rows 1"}) {
             train(CUDA_TRAINER, "b", std::string(precision) + " " + options);
             for (const char* file : {"model.safetensors", "state-00000.safetensors"})
-                if (!same_file("a/step_00000010/" + std::string(file), "b/step_00000010/" + std::string(file))) FAIL("%s %s: %s differs", precision, options, file);
+                if (!same_file("a/step_00000003/" + std::string(file), "b/step_00000003/" + std::string(file))) FAIL("%s %s: %s differs", precision, options, file);
             EXPECT(same_file("a/main.log", "b/main.log"));
             remove_tree(SCRATCH + "/b");
         }
@@ -81,17 +81,17 @@ TEST(bits_stay) {
     }
 }
 
-// Killed after step 5 and resumed: the run that was never stopped. And a checkpoint of one build goes on in the other.
+// Killed after step 3 and resumed: the run that was never stopped. And a checkpoint of one build goes on in the other.
 TEST(checkpoints_move) {
     prepare();
-    for (const char* precision : {"--precision fp32 -n 5", "--precision bf16 -n 5"}) {
+    for (const char* precision : {"--precision fp32 -x 6 -n 3", "--precision bf16 -x 6 -n 3"}) {
         train(TRAINER, "cpu", precision);
         train(CUDA_TRAINER, "cuda", std::string(precision) + " --tf32 0");
-        std::string weights = contents("cuda/step_00000010/model.safetensors"), log = contents("cuda/main.log");
-        for (const char* out : {"cpu", "cuda"}) remove_tree(SCRATCH + "/" + out + "/step_00000010");
+        std::string weights = contents("cuda/step_00000006/model.safetensors"), log = contents("cuda/main.log");
+        for (const char* out : {"cpu", "cuda"}) remove_tree(SCRATCH + "/" + out + "/step_00000006");
         run_command(format("cp -r %s/cuda %s/moved", SCRATCH.c_str(), SCRATCH.c_str()));
         train(CUDA_TRAINER, "cuda", std::string(precision) + " --tf32 0 -y 1");
-        EXPECT(contents("cuda/step_00000010/model.safetensors") == weights);
+        EXPECT(contents("cuda/step_00000006/model.safetensors") == weights);
         EXPECT(contents("cuda/main.log") == log);
         train(TRAINER, "moved", std::string(precision) + " -y 1");
         train(CUDA_TRAINER, "cpu", std::string(precision) + " --tf32 0 -y 1");
@@ -103,7 +103,7 @@ TEST(checkpoints_move) {
 // What a model writes greedily, through the cache of keys and values, is the same text.
 TEST(writes_the_same) {
     prepare();
-    train(TRAINER, "cpu", "-n 10");
+    train(TRAINER, "cpu", "-x 10 -n 10");
     std::string text[2];
     for (int i = 0; i < 2; i++) {
         Outcome o = run_command(format("%s -e %s/cpu/step_00000010 -x 0 --tf32 0 --prompt Anna --temperature 0 -g 12", i ? CUDA_TRAINER : TRAINER, SCRATCH.c_str()));

@@ -45,8 +45,8 @@ struct Thread {
     Fiber fiber;
     uint3 index;
     unsigned linear;
-    bool waiting;
-    std::string waits_for;
+    const char* waits_for;     // null: it may run
+    unsigned in_line;          // of the barrier
     std::vector<AsyncCopy> copies;
     int groups;                // commits so far
 };
@@ -102,24 +102,24 @@ inline Statics find_statics() {
 }
 
 // ---- waiting -----------------------------------------------------------------------------------------------------------
-inline void run_copies(Thread& t, int groups_done, bool some);
-inline void wait_for(const std::string& what) {
+inline void wait_for(const char* what, unsigned line) {
     Thread* t = machine().thread;
-    t->waiting = true, t->waits_for = what;
+    t->waits_for = what, t->in_line = line;
     suspend(t->fiber);
 }
-inline void wake(Block& b, Thread& t) { t.waiting = false, b.ready.push_back(t.linear); }
+inline void wake(Block& b, Thread& t) { t.waits_for = nullptr, b.ready.push_back(t.linear); }
 inline void pause() {  // lets others go first, now and then
     Machine& m = machine();
     m.block->ready.push_back(m.thread->linear);
     suspend(m.thread->fiber);
 }
 
+constexpr const char* BARRIER = "__syncthreads";
 inline void meet(Block& b) {
     b.met_any = b.any, b.met_all = b.all, b.met_count = b.count;
     b.any = 0, b.all = 1, b.count = 0, b.at_barrier = 0, b.barrier_file = nullptr;
     EMU_WATCH(barrier(b.number));
-    for (auto& t : b.threads) if (t->waiting && t->waits_for.starts_with("__syncthreads")) wake(b, *t);
+    for (auto& t : b.threads) if (t->waits_for == BARRIER) wake(b, *t);
 }
 inline void barrier(int predicate, Where where) {
     Block& b = *machine().block;
@@ -128,7 +128,7 @@ inline void barrier(int predicate, Where where) {
     b.barrier_file = where.file_name(), b.barrier_line = where.line();
     b.any |= predicate != 0, b.all &= predicate != 0, b.count += predicate != 0;
     Thread* me = machine().thread;
-    me->waiting = true, me->waits_for = "__syncthreads in line " + std::to_string(where.line());
+    me->waits_for = BARRIER, me->in_line = where.line();
     if (++b.at_barrier == b.alive) meet(b);
     suspend(me->fiber);
 }
@@ -148,7 +148,7 @@ template <class Out, class In, class Compute> Out warp_collective(unsigned mask,
     if (open[i].mask != mask) fault("lanes of a warp meet with different masks");
     open[i].arrived |= 1u << lane, open[i].in[lane] = &mine, open[i].out[lane] = &result;
     if (open[i].arrived != mask) {
-        wait_for("the other lanes of a warp operation");
+        wait_for("the other lanes of a warp operation", 0);
         return result;
     }
     const Rendezvous r = open[i];
@@ -208,7 +208,7 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
     while (b->threads.size() > n) b->threads.pop_back();
     for (unsigned i = 0; i < n; i++) {
         Thread& t = *b->threads[i];
-        t.linear = i, t.waiting = false, t.copies.clear(), t.groups = 0;
+        t.linear = i, t.waits_for = nullptr, t.copies.clear(), t.groups = 0;
         t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         prepare(t.fiber, thread_entry);
         b->ready.push_back(i);
@@ -242,7 +242,7 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
         for (; turns && b.alive && !m.failed; turns--) {
             if (b.ready.empty()) {
                 for (auto& t : b.threads) if (!t->fiber.done) {
-                    const std::string what = t->waits_for;
+                    const std::string what = t->waits_for + (t->in_line ? " in line " + std::to_string(t->in_line) : std::string());
                     m.thread = nullptr;
                     fault("thread " + std::to_string(t->linear) + " waits for ever for " + what);
                     break;
