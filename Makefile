@@ -81,9 +81,13 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)))
 ARCHS     = $(if $(ARCH),$(ARCH),$(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),$(KNOWN)))
 GENCODE   = $(foreach a,$(ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
-
+# host code as for the CPU trainer
 NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP))
-NVLIBS    = -lcublasLt
+# where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
+CUDA_INCLUDE ?=
+CUDA_LIB     ?=
+CUBLASLT      = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))) -lcublasLt)
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(CUBLASLT)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
@@ -92,6 +96,21 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 # every kernel of every architecture in turn: no warning, no spilled register
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
 	dev/nvcc_check.sh "$(NVCC)" 80 90 100
+
+# the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
+# says of them and of GCC's pragmas
+GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
+GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp) test/main.cpp)
+test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trainer and its kernels on a GPU
+	build/gpu/tests
+build/gpu/tests: $(GPU_TESTS)
+	$(NVCC) $(GPU_FLAGS) $^ -o $@ $(NVLIBS)
+build/gpu/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU)
+	@mkdir -p $(@D) build/gpu/tmp
+	$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
+build/gpu/bench_layers: dev/bench/layers.cpp dev/bench/results.h $(CUDA)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
 # CUDA on a CPU (test/emu). V is how its code is looked at: not at all, by AddressSanitizer and UBSan, or every access by the
 # emulator: compiled with -fsanitize=thread and linked without it, test/emu/watch.cpp takes the calls. EMU_ONLY: one file of tests
@@ -161,4 +180,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-emu emu-build bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu emu-build bench bench-gemm single floors quickstart help clean

@@ -2,9 +2,11 @@
 // Easy as 1, 2, 3", SC 2011). A number depends on (seed, purpose, step, index) alone: there is no state to save, and any
 // number of ranks and threads draws the same numbers.
 #pragma once
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include "host_device.h"
 
 enum Purpose : uint32_t { RNG_INIT = 1, RNG_SHUFFLE, RNG_ROUNDING, RNG_SAMPLING, RNG_TEST, RNG_HOLD_OUT };
@@ -58,14 +60,19 @@ inline void normal_pair(uint32_t a, uint32_t b, float& z0, float& z1) {
 }
 
 // out[i] = stddev * z,  z ~ N(0, 1) number (first + i) of `tensor`; a shard of a tensor gets the numbers of the whole.
-// first must be even.
+// first must be even. Each loop does one thing over arrays of fixed size: as one loop g++ makes no vectors of it; LOG 12.
 inline void normal_fill(float* out, size_t n, float stddev, uint64_t seed, uint32_t tensor, size_t first) {
-    #pragma omp parallel for simd schedule(static)
-    for (size_t pair = 0; pair < (n + 1) / 2; pair++) {
-        Random4 r = philox(seed, RNG_INIT, tensor, first / 2 + pair);
-        float z0, z1;
-        normal_pair(r.x[0], r.x[1], z0, z1);
-        out[2 * pair] = stddev * z0;
-        if (2 * pair + 1 < n) out[2 * pair + 1] = stddev * z1;
+    constexpr size_t PAIRS = 64;
+    #pragma omp parallel for schedule(static)
+    for (size_t at = 0; at < n; at += 2 * PAIRS) {
+        uint32_t a[PAIRS], b[PAIRS];
+        float z0[PAIRS], z1[PAIRS], z[2 * PAIRS];
+        for (size_t i = 0; i < PAIRS; i++) {
+            Random4 r = philox(seed, RNG_INIT, tensor, (first + at) / 2 + i);
+            a[i] = r.x[0], b[i] = r.x[1];
+        }
+        for (size_t i = 0; i < PAIRS; i++) normal_pair(a[i], b[i], z0[i], z1[i]);
+        for (size_t i = 0; i < PAIRS; i++) z[2 * i] = stddev * z0[i], z[2 * i + 1] = stddev * z1[i];
+        memcpy(out + at, z, std::min(2 * PAIRS, n - at) * sizeof(float));
     }
 }
