@@ -124,10 +124,10 @@ EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu 
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$V),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
-test-emu: train_gpt2                      ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
-	$(MAKE) V=plain emu-build && build/emu-plain/tests
-	$(MAKE) V=asan emu-build && build/emu-asan/tests
-	$(MAKE) V=watch emu-build && EMU_SCHEDULES=4 build/emu-watch/tests
+test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
+test-emu-%: train_gpt2
+	$(MAKE) V=$* emu-build
+	$(if $(filter watch,$*),EMU_SCHEDULES=4) build/emu-$*/tests
 
 emu-build: $(E)/tests $(E)/train_gpt2cu
 $(E)/tests: $(EMU_OBJECTS)

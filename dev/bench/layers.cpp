@@ -1,58 +1,75 @@
-// layers.cpp: every layer of GPT-2 124M on this CPU: GFLOP/s against the rate of a product that stays in the cache, GB/s
-// against a large copy, both measured in this run. What fits in a cache may go faster than the copy.
-//     build/bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]
+// layers.cpp: every layer of GPT-2 124M, by either backend: FLOP/s against the rate of a product, on a CPU of one that stays in
+// the cache and on a GPU of a large one; GB/s against a large copy; both measured in this run. What fits in a cache may go
+// faster than the copy.
+//     build/bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]       build/gpu/bench_layers the same on a GPU
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 #include "../../llmc/backend.h"
 #include "../../llmc/rng.h"
 #include "results.h"
 
+constexpr bool ON_GPU = std::string_view(BACKEND) == "cuda";
+constexpr int CALLS = ON_GPU ? 20 : 1;  // one after the other, and then the GPU is waited for
+
 // Median seconds of a call, after one to warm up.
-template <class Call> double median_seconds(double budget, Call call) {
+template <class Call> double median_seconds(double budget, stream_t stream, Call call) {
     call();
+    synchronize(stream);
     std::vector<double> times;
     for (Clock::time_point begin = Clock::now(); seconds_since(begin) < budget || times.size() < 5;) {
         Clock::time_point start = Clock::now();
-        call();
-        times.push_back(seconds_since(start));
+        for (int i = 0; i < CALLS; i++) call();
+        synchronize(stream);
+        times.push_back(seconds_since(start) / CALLS);
     }
     return median(times);
 }
 
-// Random numbers in memory like the arena's.
-template <class F> F* make(size_t n, float scale = 1) {
-    F* x = (F*)device_alloc(n * sizeof(F));
-    #pragma omp parallel for
-    for (size_t i = 0; i < n; i++) x[i] = F(scale * (uniform(philox(1, RNG_TEST, 0, i).x[0]) - 0.5f));
+template <class X> X* on_device(const std::vector<X>& values) {
+    X* x = (X*)device_alloc(values.size() * sizeof(X));
+    const stream_t stream = open_stream({});
+    copy_to_device(x, values.data(), values.size() * sizeof(X), stream);
+    synchronize(stream);
     return x;
+}
+// Random numbers in memory like the arena's; the same million again and again.
+template <class F> F* make(size_t n, float scale = 1) {
+    std::vector<F> values(n);
+    #pragma omp parallel for
+    for (size_t i = 0; i < n; i++) values[i] = F(scale * (uniform(philox(1, RNG_TEST, 0, i % 1000003).x[0]) - 0.5f));
+    return on_device(values);
 }
 
 static double g_copy_rate, g_budget;
 
 template <class F> void bench(Results& results, const char* type, int B, int T) {
-    const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = 256;
+    const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 1024 : 256;
     const size_t N = (size_t)B * T, S = sizeof(F), n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
-    const stream_t stream{};
+    const size_t workspace = workspace_bytes(N, C, Vp);
+    const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true});
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
-        const double s = median_seconds(g_budget, call), limit = std::max(flops / peak, bytes / g_copy_rate);
+        const double s = median_seconds(g_budget, stream, call), limit = std::max(flops / peak, bytes / g_copy_rate);
         printf("%-5s %-24s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,
                100 * flops / s / peak, bytes / s / 1e9, 100 * bytes / s / g_copy_rate, 1e3 * limit);
         results.add(format("\"layer\": \"%s\", \"precision\": \"%s\", \"batch\": %d, \"seq\": %d, \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f, "
                            "\"peak_gflops\": %.1f, \"copy_gbs\": %.2f", layer, type, B, T, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, peak / 1e9, g_copy_rate / 1e9));
     };
-    printf("%s: %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d, %d threads\n", type, gemm_path<F>(), peak / 1e9, g_copy_rate / 1e9,
-           B, T, C, max_threads());
+    printf("%s: %s, %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d\n", type, device_name().c_str(), gemm_path<F>(), peak / 1e9,
+           g_copy_rate / 1e9, B, T, C);
 
     F *x = make<F>(N * 4 * C), *y = make<F>(N * 4 * C), *z = make<F>(N * 4 * C), *w = make<F>((size_t)Vp * C, 0.1f), *qkv = make<F>(N * 3 * C);
     float *dw = make<float>((size_t)Vp * C), *mean = make<float>(N), *rstd = make<float>(N), *lse = make<float>(N * NH), *dbias = make<float>(4 * C);
     float* scratch = make<float>(attention_scratch(B, T, C, NH));
-    std::vector<int> tokens(N);
-    for (size_t i = 0; i < N; i++) tokens[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
+    std::vector<int> ids(N);
+    for (size_t i = 0; i < N; i++) ids[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
 
-    row("embedding forward", 0, 3.0 * N * C * S, [&] { embedding_forward(x, tokens.data(), w, w, B, T, C, 0, stream); });
-    row("embedding backward", 0, N * C * (S + 16.0), [&] { embedding_backward(dw, dw, x, tokens.data(), B, T, C, 1024, true, stream); });
+    int* tokens = on_device(ids);
+
+    row("embedding forward", 0, 3.0 * N * C * S, [&] { embedding_forward(x, tokens, w, w, B, T, C, 0, stream); });
+    row("embedding backward", 0, N * C * (S + 16.0), [&] { embedding_backward(dw, dw, x, tokens, B, T, C, 1024, true, stream); });
     row("layernorm forward", 0, 2.0 * N * C * S, [&] { layernorm_forward(y, mean, rstd, x, w, w, N, C, stream); });
     row("residual + layernorm", 0, 4.0 * N * C * S, [&] { residual_layernorm_forward(z, y, mean, rstd, x, y, w, w, N, C, stream); });
     row("layernorm backward", 0, 4.0 * N * C * S, [&] { layernorm_backward(z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream); });
@@ -70,25 +87,25 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     row("attention backward", 5.0 * N * T * C, 8.0 * N * C * S, [&] { attention_backward(z, x, y, lse, qkv, nullptr, scratch, B, T, C, NH, stream); });
 
     F* logits = make<F>((size_t)chunk * Vp);
-    std::vector<float> losses(chunk);
-    std::vector<int> targets(tokens.begin(), tokens.begin() + std::min<long>(chunk, (long)N));
-    targets.resize(chunk);
+    float* losses = make<float>((size_t)chunk);
+    ids.resize((size_t)chunk);
+    int* targets = on_device(ids);
     double head = 2.0 * chunk * C * Vp, head_bytes = ((double)Vp * (C + chunk) + (double)chunk * C) * S;
-    row("head forward, 256 rows", head, head_bytes, [&] { matmul_forward(logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream); });
-    row("classifier, 256 rows", 0, 2.0 * chunk * Vp * S, [&] { fused_classifier(logits, losses.data(), targets.data(), 1e-3f, (size_t)chunk, V, Vp, true, stream); });
+    row("head forward, a chunk", head, head_bytes, [&] { matmul_forward(logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream); });
+    row("classifier, a chunk", 0, 2.0 * chunk * Vp * S, [&] { fused_classifier(logits, losses, targets, 1e-3f, (size_t)chunk, V, Vp, true, stream); });
     row("head backward input", head, head_bytes, [&] { matmul_backward_input(y, logits, w, chunk, C, Vp, {}, stream); });
     row("head backward weight", head, (double)Vp * C * 8 + (double)chunk * (Vp + C) * S, [&] { matmul_backward_weight(dw, (float*)nullptr, logits, x, chunk, C, Vp, true, stream); });
 
     constexpr bool narrow = !std::is_same_v<F, float>;
     F* params = make<F>(n);
     float *master = narrow ? make<float>(n) : nullptr, *grads = make<float>(n), *m = make<float>(n), *v = make<float>(n);
-    for (size_t i = 0; i < n; i++) v[i] = v[i] * v[i];
-    Segment all{0, n, 1};
-    const Verdict verdict{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED};
-    double norm = 0;
-    row("global norm, 85M", 0, 4.0 * n, [&] { global_norm_squared(&norm, grads, n, stream); });
+    zero(v, n * sizeof(float), stream);
+    Segment* all = on_device(std::vector<Segment>{{0, n, 1}});
+    Verdict* verdict = on_device(std::vector<Verdict>{{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED}});
+    double* norm = make<double>(1);
+    row("global norm, 85M", 0, 4.0 * n, [&] { global_norm_squared(norm, grads, n, stream); });
     row("AdamW, 85M", 0, (narrow ? 30.0 : 28.0) * n, [&] {
-        adamw_update(params, master, grads, m, v, &all, 1, &verdict, n,
+        adamw_update(params, master, grads, m, v, all, 1, verdict, n,
                      {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1}, stream);
     });
 }
@@ -97,13 +114,11 @@ int main(int argc, char** argv) {
     const int B = argc > 2 ? atoi(argv[2]) : 4, T = argc > 3 ? atoi(argv[3]) : 64;
     g_budget = argc > 4 ? atof(argv[4]) : 0.3;
     if (argc < 2 || B < 1 || T < 1 || g_budget <= 0) die_with(EXIT_USAGE, "usage: bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]");
-    Results results(argv[1], max_threads());
-    const size_t n = 64 << 20;
+    Results results(argv[1], ON_GPU ? device_name() : cpu_name());
+    const size_t n = (size_t)(device_memory() > (size_t)8 << 30 ? 64 : 1) << 20;
     float *from = make<float>(n), *to = make<float>(n);
-    g_copy_rate = 8.0 * n / median_seconds(1, [&] {
-        #pragma omp parallel for schedule(static)
-        for (size_t i = 0; i < n; i += W) store(to + i, load(from + i));
-    });
+    const stream_t stream = open_stream({});
+    g_copy_rate = 8.0 * (double)n / median_seconds(1, stream, [&] { copy_on_device(to, from, n * sizeof(float), stream); });
     bench<float>(results, "fp32", B, T);
     bench<bf16>(results, "bf16", B, T);
 }

@@ -1,12 +1,14 @@
 // results.h: what a benchmark measured, one JSON object a line, each with the machine and the day.
 #pragma once
 #include <algorithm>
+#include <cstdlib>
 #include <ctime>
 #include <string>
 #include <vector>
 #include "../../llmc/files.h"
 #include "../../llmc/json.h"
 #include "../../llmc/log.h"
+#include "../../llmc/threads.h"
 
 inline double median(std::vector<double> x) {
     std::nth_element(x.begin(), x.begin() + (long)x.size() / 2, x.end());
@@ -26,12 +28,13 @@ inline std::string cpu_name() {
 
 class Results {
 public:
-    Results(const char* path, int threads) : file(fopen(path, "a")) {  // appended: one file holds a run of several benchmarks
+    Results(const char* path, const std::string& machine_name) : file(fopen(path, "a")) {  // appended: one file holds a run of several benchmarks
         CHECK(file, "%s: cannot write: %s", path, strerror(errno));
         char day[16];
         time_t now = time(nullptr);
         strftime(day, sizeof day, "%Y-%m-%d", gmtime(&now));
-        machine = format("{\"machine\": %s, \"threads\": %d, \"date\": \"%s\", ", json_dump(Json(cpu_name())).c_str(), threads, day);
+        machine = format("{\"machine\": %s, \"threads\": %d, \"date\": \"%s\", ", json_dump(Json(machine_name)).c_str(), max_threads(), day);
+        if (const char* more = getenv("BENCH_FIELDS")) machine += more;  // driver, libraries, clocks: `"name": "value", `
     }
     ~Results() { fclose(file); }
     Results(const Results&) = delete;

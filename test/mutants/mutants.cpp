@@ -1,5 +1,5 @@
 // mutants.cpp: plants mistakes into the CUDA sources, one by one, and looks whether the tests notice.
-//     build/mutants [part of a mutant's text]        the list is dev/mutants/list.txt; make test-mutants
+//     build/mutants [part of a mutant's text]        the list is test/mutants/list.txt; make test-mutants
 // A mutant that no test notices has survived: either the tests have a hole, or the line makes no difference (LOG.md says which).
 #include <algorithm>
 #include <atomic>
@@ -10,7 +10,7 @@
 #include <vector>
 #include "../../llmc/check.h"
 #include "../../llmc/files.h"
-#include "../../test/test.h"
+#include "../test.h"
 
 // One line of the list:   file | tests | from | to       `tests`: files of test/cuda, separated by blanks; `from` occurs once.
 struct Mutant { int line; std::string file, tests, from, to; };
@@ -68,7 +68,7 @@ static std::string killed_by(const Mutant& m, const std::string& place) {
 
 int main(int argc, char** argv) {
     setvbuf(stdout, nullptr, _IOLBF, 0);
-    std::vector<Mutant> mutants = read_list("dev/mutants/list.txt");
+    std::vector<Mutant> mutants = read_list("test/mutants/list.txt");
     if (argc > 1) std::erase_if(mutants, [&](const Mutant& m) { return (m.file + m.from + m.to).find(argv[1]) == std::string::npos; });
     std::atomic<size_t> next = 0, killed = 0;
     std::mutex printing;
