@@ -129,6 +129,13 @@ test-emu-%: train_gpt2
 	$(MAKE) V=$* emu-build
 	$(if $(filter watch,$*),EMU_SCHEDULES=4) build/emu-$*/tests
 
+# as long as a coffee: each mistake is compiled and run
+test-mutants: build/mutants               ## plants mistakes in the kernels one by one: at least 90 % of them must make a test fail
+	build/mutants
+build/mutants: test/mutants/mutants.cpp test/test.h $(HOST)
+	@mkdir -p $(@D)
+	$(CXX) $(FLAGS) -O1 $< -o $@
+
 emu-build: $(E)/tests $(E)/train_gpt2cu
 $(E)/tests: $(EMU_OBJECTS)
 	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
@@ -180,4 +187,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu emu-build bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gemm single floors quickstart help clean
