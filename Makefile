@@ -144,7 +144,7 @@ $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
 $(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
-	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -x c++ -c $< -o $@
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
 $(E)/trainer_%.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DLLMC_$* -x c++ -c $< -o $@

@@ -40,8 +40,41 @@ emu_switch:
     popq %rbp
     ret
 )");
+#elif defined(__aarch64__)
+asm(R"(
+.text
+.weak emu_switch
+.type emu_switch, %function
+emu_switch:
+    sub sp, sp, #160
+    stp x19, x20, [sp]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #160
+    ret
+)");
 #else
-#error "emulator: no switch of fibers for this processor yet"
+#error "emulator: no switch of fibers for this processor: x86-64 and aarch64 have one"
 #endif
 
 namespace emu {
@@ -94,10 +127,16 @@ inline void prepare(Fiber& f, void (*entry)()) {
         f.stack = (char*)mmap(nullptr, STACK, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (f.stack == MAP_FAILED) abort();
     }
+    // the stack as emu_switch would have left it, with `entry` where it returns to
     void** top = (void**)(f.stack + STACK - 64);
-    *--top = nullptr;              // alignment: at entry rsp = 16n + 8
-    *--top = (void*)entry;         // return address of the first switch
+#if defined(__x86_64__)
+    *--top = nullptr;       // at entry rsp is 8 below a multiple of 16
+    *--top = (void*)entry;
     for (int i = 0; i < 6; i++) *--top = nullptr;
+#else
+    for (int i = 0; i < 20; i++) *--top = nullptr;
+    top[11] = (void*)entry;  // x30
+#endif
     f.sp = top;
     f.done = false;
 }

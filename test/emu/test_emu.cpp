@@ -392,3 +392,12 @@ TEST(watched_mistakes) {
     OK(cudaDeviceSynchronize());
     EXPECT_EQ(emu::traffic().read, 200u); EXPECT_EQ(emu::traffic().distinct_written, 200u);
 }
+
+TEST(the_example_of_the_readme) {
+    std::string text = run_command("sed -n '/^```c++/,/^```$/p' test/emu/README.md | grep -v '^```'").output;
+    FILE* file = fopen(BUILD "/tmp/saxpy.cu", "w");
+    if (!file) SKIP("cannot write to " BUILD "/tmp");
+    fputs(text.c_str(), file), fclose(file);
+    Outcome o = run_command(COMPILER " -std=c++20 -O1 -pthread -rdynamic -Itest/emu -x c++ " BUILD "/tmp/saxpy.cu -o " BUILD "/tmp/saxpy && EMU_SEED=7 " BUILD "/tmp/saxpy");
+    EXPECT_STR(o.output, "3 cudaSuccess\n");
+}
