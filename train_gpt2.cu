@@ -166,7 +166,7 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool tf32 = true, separate_rows = false;
+    bool tf32 = true, gelu_fusion = false, separate_rows = false;
 };
 
 template <class F> class Model {
@@ -255,7 +255,7 @@ public:
             ACTIVATIONS(VIEW)
 #undef VIEW
         }
-        stream = open_stream({.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32});
+        stream = open_stream({.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion});
         uploaded = make_event(), judged = make_event();
         std::vector<Segment> list;
         for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
@@ -617,7 +617,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .tf32 = opt.tf32 != 0, .separate_rows = opt.separate_rows != 0};
+                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .separate_rows = opt.separate_rows != 0};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {

@@ -69,7 +69,7 @@
     O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
     O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
-    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "accepted for old scripts: GELU is always fused") \
+    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU GELU in the epilogue of its product: one pass less, but recomputed it has other last bits") \
     O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each row of the plan, for compute-sanitizer") \
     O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")

@@ -199,13 +199,21 @@ class ShardWriter {
     }
     uint64_t count() const { return count_; }
 
+    // As little work as can be: while ./tokenize is here, its other threads wait.
     void add(const int* tokens, size_t n) {
-        for (size_t i = 0; i < n; i++) {
-            uint32_t token = (uint32_t)tokens[i];
-            const char* bytes = (const char*)&token;  // little-endian: the low half comes first
-            buffer_.insert(buffer_.end(), bytes, bytes + width_);
-            count_++;
-            if (buffer_.size() >= (1 << 20)) flush();
+        constexpr size_t FULL = 1 << 20;
+        for (size_t i = 0, k; i < n; i += k) {
+            const size_t begin = buffer_.size();
+            k = std::min(n - i, (FULL - begin) / (size_t)width_);
+            buffer_.resize(begin + k * (size_t)width_);
+            char* out = &buffer_[begin];
+            if (width_ == 4) memcpy(out, tokens + i, k * 4);
+            else for (size_t j = 0; j < k; j++) {
+                uint16_t token = (uint16_t)tokens[i + j];
+                memcpy(out + 2 * j, &token, 2);
+            }
+            count_ += k;
+            if (buffer_.size() == FULL) flush();
         }
     }
     void sync() {

@@ -99,6 +99,9 @@ inline void copy_to_device(void* device, const void* host, size_t bytes, stream_
 inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t stream) {
     CUDA_CHECK(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream));
 }
+inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t stream) {
+    CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, stream));
+}
 inline void zero(void* device, size_t bytes, stream_t stream) { CUDA_CHECK(cudaMemsetAsync(device, 0, bytes, stream)); }
 
 // ---- launching ---------------------------------------------------------------------------------------------------------

@@ -89,7 +89,6 @@ inline char* device_take(size_t bytes, bool managed) {
     __asan_poison_memory_region(p + bytes, whole - slack - bytes);
 #endif
     m.device[p] = {bytes, managed}, m.in_use += bytes;
-    EMU_WATCH(allocated(p, bytes));
     if (m.hidden && !managed) mprotect(page, whole, PROT_NONE);
     else set_hidden(true);
     return p;
@@ -111,6 +110,7 @@ inline cudaError_t device_give(char* p) {
         if (*c != (char)0xff) { fprintf(stderr, "emulator: something was written behind an allocation of %zu bytes\n", bytes); g_fault() = true; break; }
     for (char* c = page; c < p; c++)
         if (*c != (char)0xff) { fprintf(stderr, "emulator: something was written before an allocation of %zu bytes\n", bytes); g_fault() = true; break; }
+    EMU_WATCH(freed(page, whole));
     madvise(page, whole, MADV_DONTNEED);
     mprotect(page, whole, PROT_NONE);  // for ever: what still points there is found
     m.device.erase(found), m.in_use -= bytes;

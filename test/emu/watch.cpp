@@ -30,7 +30,10 @@ struct WatchedBlock {
     std::vector<Cell> shared, statics;
     std::map<unsigned, Released> acquired;  // from other blocks
 };
-struct Page { Cell cells[Memory::PAGE / GRAIN]; };
+struct Page {
+    std::unique_ptr<Cell[]> cells;  // made when a kernel comes here
+    bool written = false;           // all of it, by the host, before that
+};
 
 bool busy = false, on = false;   // on: a thread of a kernel runs
 int thread = -1;
@@ -41,16 +44,30 @@ char *shared, *statics;
 size_t shared_bytes, statics_bytes;
 std::map<unsigned, std::unique_ptr<WatchedBlock>> blocks;
 std::map<const void*, std::map<unsigned, Released>> released;  // at an atomic
-std::vector<std::unique_ptr<Page>> device_pages;
+std::vector<Page> device_pages;  // an address is given away once: what is freed is never seen again
 Traffic traffic_now;
 
 Page& page_of(const char* p) {
     const size_t number = (size_t)(p - memory().region) / Memory::PAGE;
     if (number >= device_pages.size()) device_pages.resize(number + 1);
-    if (!device_pages[number]) device_pages[number] = std::make_unique<Page>();
-    return *device_pages[number];
+    return device_pages[number];
 }
-Cell& device_cell(const char* p) { return page_of(p).cells[(size_t)(p - memory().region) % Memory::PAGE / GRAIN]; }
+Cell& device_cell(const char* p) {
+    constexpr size_t CELLS = Memory::PAGE / GRAIN;
+    Page& page = page_of(p);
+    if (!page.cells) {
+        page.cells = std::make_unique<Cell[]>(CELLS);
+        for (size_t i = 0; i < CELLS; i++) page.cells[i].written = page.written;
+    }
+    return page.cells[(size_t)(p - memory().region) % Memory::PAGE / GRAIN];
+}
+void host_wrote(const char* p, size_t bytes) {
+    for (const char* end = p + bytes; p < end;) {
+        const char* next = memory().region + ((size_t)(p - memory().region) / Memory::PAGE + 1) * Memory::PAGE;
+        if (Page& page = page_of(p); next - p == (long)Memory::PAGE && next <= end && !page.cells) page.written = true, p = next;
+        else for (; p < end && p < next; p += GRAIN) device_cell(p).written = true;
+    }
+}
 
 Access now() {
     const unsigned lane = (unsigned)thread % 32;
@@ -177,13 +194,13 @@ const Watcher WATCHER = {
         for (auto& [from, r] : block->acquired) if (from != block_number && !at.count(from)) at[from] = r;
         at[block_number] = {block->fences, block->barrier, thread, 0, -1};
     },
-    .allocated = [](const void* p, size_t bytes) {
-        for (const char* q = (const char*)p; q < (const char*)p + bytes; q += GRAIN) device_cell(q) = Cell{};
+    .freed = [](const void* p, size_t bytes) {
+        for (const char* q = (const char*)p; q < (const char*)p + bytes; q += Memory::PAGE) page_of(q).cells.reset();
     },
     .read = [](const void* p, size_t bytes) { access(p, bytes, false, __builtin_return_address(0), false); },
     .written = [](const void* p, size_t bytes) {
         if (on) return access(p, bytes, true, __builtin_return_address(0), false);
-        if (memory().in_region(p)) for (const char* q = (const char*)p; q < (const char*)p + bytes; q += GRAIN) device_cell(q).written = true;
+        if (memory().in_region(p)) host_wrote((const char*)p, bytes);
     },
     .traffic = [] { return traffic_now; },
 };

@@ -17,7 +17,7 @@ struct Watcher {
     void (*warp_sync)(unsigned block, unsigned warp, unsigned mask);
     void (*fence)();                                                         // of the thread that runs
     void (*atomic)(const void* p, size_t bytes);
-    void (*allocated)(const void* p, size_t bytes);
+    void (*freed)(const void* p, size_t bytes);
     void (*read)(const void* p, size_t bytes);                               // by a copy, a library, or for a thread
     void (*written)(const void* p, size_t bytes);
     Traffic (*traffic)();
