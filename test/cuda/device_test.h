@@ -125,3 +125,6 @@ template <class F> std::vector<F> small_integers(Random& random, size_t n, int l
     for (F& e : x) e = F((float)random.between(low, high));
     return x;
 }
+
+// As EXPECT_DIES, which forks; a child of fork() cannot use a GPU.
+#define EXPECT_REFUSED(text, ...) do { if (ON_CPU) EXPECT_DIES(text, __VA_ARGS__); } while (0)
