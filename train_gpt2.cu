@@ -667,6 +667,7 @@ extern template void run_trainer<bf16>(Run&, const std::vector<EvalSet>&);
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
     set_chat_options(opt);
+    if (!opt.chat.empty()) wait_asleep(argv);
     set_threads(opt.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
