@@ -133,3 +133,37 @@ TEST(refusals) {
     expect("-e d1c520h2", 2, "256");
     expect("-e d48 -b 4096 -t 1024", 1, "out of memory: the plan takes");
 }
+
+// One step from T = 1, B = 1 and a width of 8 on, heads of sizes that are not tuned, 257 tokens.
+TEST(sizes) {
+    prepare();
+    for (std::string model : kinds({"-e d1c8h1 -b 1 -t 1", "-e d1c88h1 -b 1 -t 9", "-e d2c80h2 -b 3 -t 70", "-e d1c256h1 -b 2 -t 17"}))
+        for (std::string precision : kinds({"fp32", "bf16"})) {
+            for (const char* trainer : {TRAINER, CUDA_TRAINER}) {
+                const std::string command = format("%s -i %s/text.txt -o %s/%s %s --precision %s --tf32 0 -x 1 -v 0 -s 0 -n 0", trainer, SCRATCH.c_str(),
+                                                   SCRATCH.c_str(), trainer == std::string(TRAINER) ? "cpu" : "cuda", model.c_str(), precision.c_str());
+                Outcome o = run_command(command);
+                if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
+            }
+            const std::vector<double> a = series("cuda", "loss"), b = series("cpu", "loss"), c = series("cuda", "grad_norm"), d = series("cpu", "grad_norm");
+            const double bound = precision == "fp32" ? 1e-5 : 0x1p-7;  // of a norm: twice what a loss may be off by
+            if (a.size() != 1 || b.size() != 1 || !(std::fabs(a[0] - b[0]) <= bound * b[0]) || !(std::fabs(c[0] - d[0]) <= 2 * bound * d[0]))
+                FAIL("%s %s: loss %.7f and %.7f, norm %.7f and %.7f", model.c_str(), precision.c_str(), a.at(0), b.at(0), c.at(0), d.at(0));
+        }
+}
+
+// The host never touches device memory but by copies, and whatever call fails is said in one line, with its name.
+TEST(calls_that_fail) {
+    if (!strstr(CUDA_TRAINER, "emu")) SKIP("calls fail on request in the emulator only");
+    prepare();
+    const std::string run = train_command(CUDA_TRAINER, "x", "-x 1 -n 1");
+    EXPECT_EQ(run_command("EMU_PROTECT=1 " + run).code, 0);
+    for (int n : {1, 8, 21, 55, 90, 170}) {
+        remove_tree(SCRATCH + "/x");
+        Outcome o = run_command(format("EMU_FAIL=%d %s 2>&1 >/dev/null", n, run.c_str()));
+        const size_t error = o.output.find("error: ");
+        if (o.code != 1 || error == std::string::npos || o.output.find('\n', error) != o.output.size() - 1) FAIL("call %d: exit code %d: %s", n, o.code, o.output.c_str());
+        EXPECT(o.output.find(": cuda") != std::string::npos || o.output.find("cublasLt") != std::string::npos);
+        EXPECT(access((SCRATCH + "/x/step_00000001").c_str(), F_OK) != 0);
+    }
+}
