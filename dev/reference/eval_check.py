@@ -3,6 +3,7 @@
 
     python3 dev/reference/eval_check.py build/tmp/eval                 on a tiny random model and made questions
     python3 dev/reference/eval_check.py build/tmp/eval --model FOLDER  on a checkpoint; --set FILE: on questions of your own
+    python3 dev/reference/eval_check.py build/tmp/eval --harness       and the harness itself, with its own tasks (harness.py)
 
 Every kind of file is made (plain, HellaSwag, MMLU, the older .bin, documents, text, and what dev/data/eval_sets.py makes of
 made files of ARC, PIQA and WinoGrande), scored by ./train_gpt2 -x 0 --eval, and
@@ -197,11 +198,34 @@ def check(path, items, lines, model, encode, end, T):
     print(f"{path}: {len(items)} items agree, {found}; largest difference {worst:.1e} a token")
 
 
+def check_harness(work, model, tokenizer, T):
+    """Ours against what lm_eval itself says, item by item."""
+    import harness
+    version, found, plain = harness.evaluate(work, model, tokenizer, T)
+    ours_of = lambda name: [json.loads(line) for line in open(os.path.join(work, "out", f"eval_{name}.jsonl"))]
+    all_plain = [json.loads(line) for line in open(os.path.join(work, "plain.jsonl"))]
+    for name, items in found.items():
+        lines, worst = ours_of(name), 0.0
+        if name == "plain":
+            lines = [line for line, row in zip(lines, all_plain) if row in plain]
+        if len(lines) != len(items):
+            sys.exit(f"{name}: {len(lines)} items here, lm_eval has {len(items)}")
+        for ours, theirs in zip(lines, items):
+            mine, other = ([x["loglikelihood"]] if "loglikelihood" in x else x["loglikelihoods"] for x in (ours, theirs))
+            if len(mine) != len(other) or any(ours[k] != theirs[k] for k in ("acc", "acc_norm") if k in theirs):
+                sys.exit(f"{name}: {ours}, but lm_eval {version} says {theirs}")
+            worst = max(worst, *(abs(a - b) / max(1, abs(b)) for a, b in zip(mine, other)))
+        if not worst <= 1e-5:
+            sys.exit(f"{name}: log-likelihoods differ from lm_eval's by {worst:.1e} of them")
+        print(f"{name}: {len(items)} items as lm_eval {version} scores them; largest difference {worst:.1e} of a log-likelihood")
+
+
 if __name__ == "__main__":
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("work", help="a folder to work in; it is emptied")
     p.add_argument("--model", help="a checkpoint folder; without it a random model is made")
     p.add_argument("--set", action="append", default=[], metavar="FILE", help="a file of your own, instead of made ones")
+    p.add_argument("--harness", action="store_true", help="lm_eval itself too, on the made questions")
     p.add_argument("--ours", default="./train_gpt2")
     p.add_argument("--seed", type=int, default=1)
     args = p.parse_args()
@@ -223,4 +247,6 @@ if __name__ == "__main__":
     for path, items in sets.items():
         lines = [json.loads(line) for line in open(os.path.join(args.work, "out", f"eval_{name(path)}.jsonl"))]
         check(path, items, lines, model, encode, end, T)
+    if args.harness and not args.set:
+        check_harness(args.work, model, tokenizer, T)
     print("eval: all right")
