@@ -468,6 +468,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                       std::is_same_v<F, float> ? "float32" : "bfloat16"));
     if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
+    if (run.has_tokenizer) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
     save_weights(model, checkpoint, run.prefix);
     if (model.options.train) save_state(model, checkpoint);
     checkpoint.commit();

@@ -78,6 +78,14 @@ class Tokenizer {
     uint64_t fingerprint() const { return fingerprint_; }     // of all that decides which ids a text gets
     SplitPattern pattern() const { return v_.pattern; }
     std::string to_json() const { return vocabulary_to_json(v_); }
+    // tokenizer_config.json: tells transformers that tokenizer.json is all there is. By the model's name alone it takes GPT-2's
+    // way of splitting text, whatever tokenizer.json says.
+    std::string config_json() const {
+        Json json = Json::object();
+        json.add("tokenizer_class", "PreTrainedTokenizerFast").add("clean_up_tokenization_spaces", false);
+        if (eot_ >= 0) json.add("bos_token", added(eot_)->text).add("eos_token", added(eot_)->text);
+        return json_dump(json, 2) + "\n";
+    }
 
     // Appends the ids of text to out. Special tokens are found in text only if it is trusted to name them; added tokens
     // that are not special always are.

@@ -161,8 +161,11 @@ TEST(a_checkpoint_saved_again_is_the_same) {
         run_small("a", format("-x 3 -n 3 -v 0 --precision %s", precision));
         std::string from = SCRATCH + "/a/step_00000003", command = format("%s -e %s -x 0 --precision %s -o %s/", TRAINER, from.c_str(), precision, SCRATCH.c_str());
         EXPECT_EQ(run_command(command + "b").code, 0);
-        for (const char* file : {"model.safetensors", "config.json", "tokenizer.json"})
+        for (const char* file : {"model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"})
             EXPECT(contents(format("a/step_00000003/%s", file)) == contents(format("b/step_00000000/%s", file)));
+        // without this transformers splits text as GPT-2 does, whatever tokenizer.json says: hf_check.py
+        EXPECT(has(contents("a/step_00000003/tokenizer_config.json"), "\"tokenizer_class\": \"PreTrainedTokenizerFast\""));
+        EXPECT(has(contents("a/step_00000003/tokenizer_config.json"), "\"eos_token\": \"<|endoftext|>\""));
         EXPECT_STR(verify_checkpoint(SCRATCH + "/b/step_00000000"), "");
         EXPECT_EQ(run_command(command + "none -n 0").code, 0);
         EXPECT(list_checkpoints(SCRATCH + "/none").empty());

@@ -23,7 +23,7 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -90,8 +90,19 @@ def continue_greedily(model, ids, count, end):
     return ids, margins
 
 
+def compare_tokenizers(folder, tokenizer):
+    """AutoTokenizer, which goes by the model's name unless tokenizer_config.json says better, splits as tokenizer.json does."""
+    auto = AutoTokenizer.from_pretrained(folder)
+    text = "It's DON'T we'LL 1234567 x=42;\n\n\n  // naïve 日本語٣٤٥\t end " + open(os.path.abspath(__file__)).read()
+    if auto(text)["input_ids"] != tokenizer(text)["input_ids"] or str(auto.backend_tokenizer.pre_tokenizer) != str(tokenizer.backend_tokenizer.pre_tokenizer):
+        sys.exit(f"{folder}: AutoTokenizer is a {type(auto).__name__} that does not split as tokenizer.json does")
+    print(f"tokens  {folder}: AutoTokenizer has the {len(auto(text)['input_ids'])} of tokenizer.json")
+
+
 def compare(args):
     model, tokenizer = load(args.folder, getattr(torch, args.dtype))
+    if os.path.exists(os.path.join(args.folder, "trainer.json")):  # written by the trainer
+        compare_tokenizers(args.folder, tokenizer)
     # a sample begins as a document does, after an end of text
     end = tokenizer.get_vocab().get("<|endoftext|>")
     start = [end] if end is not None else []
