@@ -31,7 +31,7 @@ inline void forward_row(F* out, float* mean, float* rstd, const F* x, const F* w
     float variance = sum_row(C, [=](int c, int k) { vfloat d = load_first(x + c, k) - m; return d * d; }) / (float)C;
     float s = 1.0f / std::sqrt(variance + LAYERNORM_EPS);
     each_vector(C, [=](int c, int k) {
-        vfloat shift = bias ? load_first(bias + c, k) : vfloat{};
+        vfloat shift = bias ? load_first(bias + c, k) : splat(0.0f);
         store_first(out + c, (load_first(x + c, k) - m) * s * load_first(weight + c, k) + shift, k);
     });
     *mean = m, *rstd = s;

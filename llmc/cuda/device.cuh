@@ -226,10 +226,11 @@ template <class X> __device__ inline X block_sum(X x) {
 // ---- what the device can do --------------------------------------------------------------------------------------------
 
 // A sum keeps the loads from being left out; no thread ever finds it to be this.
-__global__ void read_kernel(const int4* x, size_t n, int* out) {
+template <class Word>  // int4; a template, as several files include this one
+__global__ void read_kernel(const Word* x, size_t n, int* out) {
     int sum = 0;
     for (size_t i = thread_index(); i < n; i += (size_t)gridDim.x * blockDim.x) {
-        const int4 v = x[i];
+        const Word v = x[i];
         sum += v.x + v.y + v.z + v.w;
     }
     if (sum == 0x7badbad7) *out = sum;
@@ -244,7 +245,7 @@ inline double measure_bandwidth(const void* memory, size_t bytes) {
     double best = 0;
     for (int pass = 0; pass < 10; pass++) {
         record(begin, stream);
-        launch(read_kernel, {(unsigned)device_properties().multiProcessorCount * 4, 512}, stream, (const int4*)memory, bytes / 16, (int*)memory);
+        launch(read_kernel<int4>, {(unsigned)device_properties().multiProcessorCount * 4, 512}, stream, (const int4*)memory, bytes / 16, (int*)memory);
         record(end, stream);
         wait(end);
         float ms = 0;

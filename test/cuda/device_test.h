@@ -119,6 +119,9 @@ template <class Body> auto for_schedules(Body body) {
     return first;
 }
 
+// false and true; of {false, true} itself nvcc 13.0 says "unsupported aggregate constant" in some places.
+inline std::vector<char> both() { return {0, 1}; }
+
 // Whole numbers from low to high: sums of products of them are exact in any order, so results must be bit-equal.
 template <class F> std::vector<F> small_integers(Random& random, size_t n, int low = -3, int high = 3) {
     std::vector<F> x(n);

@@ -88,7 +88,7 @@ TEST_BOTH(cuda_adamw) {
         for (uint64_t first : {0ull, 8ull * 12345, (1ull << 35) - 129}) {  // indices beyond 32 bits, and no multiple of 8
             size_t n;
             auto segments = random_segments(r, count, length, n);
-            for (bool has_master : {true, false}) {
+            for (bool has_master : both()) {
                 State<F> s(r, n);
                 const AdamW h = hyper(r.between(1, 9), first);
                 const State<F> expected = one_by_one(s, has_master, segments, GO, h);

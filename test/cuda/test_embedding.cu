@@ -83,7 +83,7 @@ static std::vector<Batch> batches(Random& r) {
 TEST_BOTH(cuda_embedding_backward_exact) {
     Random r(2);
     for (const Batch& s : batches(r))
-        for (bool whole : {true, false}) {
+        for (bool whole : both()) {
             if (!whole && s.N() > 32) continue;
             auto dout = whole ? small_integers<F>(r, s.N() * s.C) : normal_values<F>(r, s.N() * s.C);
             auto dwte = whole ? small_integers<float>(r, (size_t)s.V * s.C) : normal_values<float>(r, (size_t)s.V * s.C);

@@ -7,7 +7,7 @@ namespace cpu {
 namespace {
 // N rows of C; the last shapes cross the borders of warps, of rows a block, and of the columns that a thread owns once.
 struct Shape { size_t N; int C; };
-const Shape SHAPES[] = {{1, 8}, {7, 48}, {3, 264}, {33, 768}, {5, 1600}, {2, 4104}, {1030, 16}};
+const std::vector<Shape> SHAPES = {{1, 8}, {7, 48}, {3, 264}, {33, 768}, {5, 1600}, {2, 4104}, {1030, 16}};
 
 template <class F> struct Case {
     size_t N;
@@ -29,7 +29,7 @@ TEST_BOTH(cuda_layernorm_forward) {
     Random r(1);
     for (Shape shape : SHAPES) {
         Case<F> s(r, shape);
-        for (bool biased : {true, false}) {
+        for (bool biased : both()) {
             std::vector<F> out(s.x.size());
             std::vector<float> mean(s.N), rstd(s.N);
             cpu::layernorm_forward(out.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, {});

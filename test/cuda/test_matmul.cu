@@ -6,7 +6,7 @@ namespace cpu {
 
 namespace {
 struct Shape { size_t N; int C, OC; };
-const Shape SHAPES[] = {{1, 8, 8}, {7, 48, 144}, {33, 64, 40}, {64, 128, 256}, {5, 520, 24}, {130, 16, 16}};
+const std::vector<Shape> SHAPES = {{1, 8, 8}, {7, 48, 144}, {33, 64, 40}, {64, 128, 256}, {5, 520, 24}, {130, 16, 16}};
 
 // Every product by cuBLASLt with its epilogues and, emulated, without them.
 template <class Body> void with_and_without_epilogues(Body body) {
@@ -40,13 +40,13 @@ double sums(size_t k) { return 2 * std::sqrt((double)k) * 2 * 0x1p-24 * 4; }
 TEST_BOTH(cuda_matmul_forward) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
     Random r(1);
-    for (Shape shape : SHAPES) for (bool integers : {true, false}) {
+    for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
         for (int how = 0; how < 4; how++) {
             const bool biased = how % 2 == 1, gelu = how >= 2;
             std::vector<F> out(s.N * (size_t)s.OC), pre(gelu ? out.size() : 0);
             cpu::matmul_forward(out.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, s.OC, {.pre_gelu = gelu ? pre.data() : nullptr}, {});
-            for (bool fused : {false, true}) with_and_without_epilogues([&] {
+            for (bool fused : both()) with_and_without_epilogues([&] {
                 std::vector<F> got_pre;
                 auto got = for_schedules([&] {
                     OnDevice<F> x(s.x), w(s.w), b(s.b), o(out.size()), p(pre.size());
@@ -67,7 +67,7 @@ TEST_BOTH(cuda_matmul_forward) {
 TEST_BOTH(cuda_matmul_backward_input) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
     Random r(2);
-    for (Shape shape : SHAPES) for (bool integers : {true, false}) {
+    for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
         for (int how = 0; how < 3; how++) {  // plain, accumulated, through GELU
             std::vector<F> dinp = s.old;
@@ -90,7 +90,7 @@ TEST_BOTH(cuda_matmul_backward_input) {
 TEST_BOTH(cuda_matmul_backward_weight) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
     Random r(3);
-    for (Shape shape : SHAPES) for (bool integers : {true, false}) {
+    for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
         for (int how = 0; how < 4; how++) {
             const bool accumulate = how % 2 == 1, biased = how < 2;

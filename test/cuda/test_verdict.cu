@@ -11,7 +11,7 @@ TEST(cuda_sum_of_losses) {
         std::vector<float> losses = small_integers<float>(r, n, 0, 9);
         double sum = 7;
         cpu::sum_losses(&sum, losses.data(), n, true, {});
-        for (bool accumulate : {true, false}) {
+        for (bool accumulate : both()) {
             auto got = for_schedules([&] {
                 OnDevice<float> l(losses);
                 OnDevice<double> s(1);
