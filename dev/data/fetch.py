@@ -2,7 +2,8 @@
 
 A script names its files and where they are published; everything else is here. A file is whole or absent: it is fetched under
 another name, from where an earlier try stopped, compared with the length and the SHA-256 that its home states, and renamed.
-With --from DIR the same files are taken from a folder, and nothing is fetched. Only the standard library is needed, and
+With --from DIR the same files are taken from a folder, and nothing is fetched. The tests run every script that way; the
+addresses themselves have not yet been tried, as there was no network: if one is wrong, the error names it. Only the standard library is needed, and
 pyarrow for parquet.
 """
 import argparse, glob, hashlib, json, os, re, subprocess, sys, urllib.error, urllib.request
