@@ -8,7 +8,7 @@ OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 
 CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
 WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
-# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 12); no garbage collection
+# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16); no garbage collection
 QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
@@ -24,7 +24,7 @@ TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
-# two compilers at once: bf16, and the rest; `$(CXX) $(FLAGS) -x c++ train_gpt2.cu` alone makes the same program (dev/LOG.md, 12)
+# two compilers at once: bf16, and the rest; `$(CXX) $(FLAGS) -x c++ train_gpt2.cu` alone makes the same program (dev/LOG.md, 16)
 train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p build
 	$(CXX) $(FLAGS) $(CXXFLAGS) -DLLMC_ONLY_BF16 -x c++ -c $< -o build/bf16.o & bf16=$$!; \

@@ -20,7 +20,7 @@ inline void set_chat_options(Options& opt) {
 }
 
 // OpenMP's threads spin at a barrier, 49 times a token. On cores that others use too they spin for a thread that
-// has none: 53 tokens/s asleep, 2 to 27 spinning (LOG 14). The runtime reads this before main, so the program starts again.
+// has none: 53 tokens/s asleep, 2 to 27 spinning (LOG 18). The runtime reads this before main, so the program starts again.
 inline void wait_asleep(char** argv) {
     if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
     execv("/proc/self/exe", argv);  // where there is no such file, it goes on as it is

@@ -60,7 +60,7 @@ inline void normal_pair(uint32_t a, uint32_t b, float& z0, float& z1) {
 }
 
 // out[i] = stddev * z,  z ~ N(0, 1) number (first + i) of `tensor`; a shard of a tensor gets the numbers of the whole.
-// first must be even. Each loop does one thing over arrays of fixed size: as one loop g++ makes no vectors of it; LOG 12.
+// first must be even. Each loop does one thing over arrays of fixed size: as one loop g++ makes no vectors of it; LOG 16.
 inline void normal_fill(float* out, size_t n, float stddev, uint64_t seed, uint32_t tensor, size_t first) {
     constexpr size_t PAIRS = 64;
     #pragma omp parallel for schedule(static)
