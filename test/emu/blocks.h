@@ -53,7 +53,7 @@ struct Thread {
 struct Block {
     uint3 index;
     unsigned number;
-    std::vector<std::unique_ptr<Thread>> threads;
+    std::vector<std::unique_ptr<Thread>> threads;  // as many as it ever had: those beyond the block's own are done
     std::vector<unsigned> ready;
     unsigned alive, at_barrier;
     const char* barrier_file;
@@ -205,7 +205,6 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
     b->ready.clear(), b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
     b->warps.assign((n + 31) / 32, {});
     while (b->threads.size() < n) b->threads.push_back(std::make_unique<Thread>());
-    while (b->threads.size() > n) b->threads.pop_back();
     for (unsigned i = 0; i < n; i++) {
         Thread& t = *b->threads[i];
         t.linear = i, t.waits_for = nullptr, t.copies.clear(), t.groups = 0;
@@ -238,7 +237,7 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
         if (statics.size) memcpy(statics.begin, b.statics.data(), statics.size);
         EMU_WATCH(block_moves(b.number, b.shared, shared_bytes));
         // a block keeps the processor for a while: now and then only for a few threads, so that blocks overtake each other
-        size_t turns = 1 + random(random(4) ? 16 * (uint32_t)b.threads.size() : 8);
+        size_t turns = 1 + random(random(4) ? 16 * b.alive : 8);
         for (; turns && b.alive && !m.failed; turns--) {
             if (b.ready.empty()) {
                 for (auto& t : b.threads) if (!t->fiber.done) {

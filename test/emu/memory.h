@@ -112,6 +112,13 @@ inline cudaError_t device_give(char* p) {
         if (*c != (char)0xff) { fprintf(stderr, "emulator: something was written before an allocation of %zu bytes\n", bytes); g_fault() = true; break; }
     EMU_WATCH(freed(page, whole));
     madvise(page, whole, MADV_DONTNEED);
+#ifdef EMU_ASAN
+    size_t scale, offset;  // and its shadow
+    __asan_get_shadow_mapping(&scale, &offset);
+    char *first = (char*)(((size_t)page >> scale) + offset), *last = (char*)(((size_t)(page + whole) >> scale) + offset);
+    first += (Memory::PAGE - (size_t)first % Memory::PAGE) % Memory::PAGE, last -= (size_t)last % Memory::PAGE;
+    if (last > first) madvise(first, (size_t)(last - first), MADV_DONTNEED);
+#endif
     mprotect(page, whole, PROT_NONE);  // for ever: what still points there is found
     m.device.erase(found), m.in_use -= bytes;
     return cudaSuccess;
