@@ -95,7 +95,7 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 
 # every kernel of every architecture in turn: no warning, no spilled register
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
-	dev/nvcc_check.sh "$(NVCC)" 80 90 100
+	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
@@ -127,7 +127,7 @@ EMULATOR    := $(wildcard test/emu/*.h)
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
 test-emu-%: train_gpt2
 	$(MAKE) V=$* emu-build
-	$(if $(filter watch,$*),EMU_SCHEDULES=4) build/emu-$*/tests
+	$(if $(filter watch,$*),EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
 
 # as long as a coffee: each mistake is compiled and run
 test-mutants: build/mutants               ## plants mistakes in the kernels one by one: at least 90 % of them must make a test fail

@@ -1,14 +1,14 @@
 #!/bin/sh
-# nvcc_check.sh NVCC ARCH...: compiles the CUDA trainer for each architecture and fails on a warning or a spilled register.
+# nvcc_check.sh NVCC FLAGS ARCH...: compiles the CUDA trainer for each architecture and fails on a warning or a spilled register.
 # Prints the registers, shared memory and spills of each kernel.
 set -eu
 cd "$(dirname "$0")/.."
-nvcc=$1; shift
+nvcc=$1 flags=$2; shift 2
 [ -n "$nvcc" ] || { echo "nvcc_check: no nvcc here: nothing was compiled"; exit 0; }
 mkdir -p build/nvcc
 for arch in "$@"; do
     start=$(date +%s)
-    $nvcc -std=c++20 -O3 --expt-relaxed-constexpr -Xptxas -v -Xcompiler -Wall,-Wno-parentheses -gencode arch=compute_$arch,code=sm_$arch \
+    $nvcc $flags -Xptxas -v -gencode arch=compute_$arch,code=sm_$arch \
         -c train_gpt2.cu -o build/nvcc/$arch.o 2> build/nvcc/$arch.log || { cat build/nvcc/$arch.log; exit 1; }
     if grep -i 'warning' build/nvcc/$arch.log; then echo "nvcc_check: sm_$arch: a warning"; exit 1; fi
     c++filt < build/nvcc/$arch.log | awk -v arch=$arch '
