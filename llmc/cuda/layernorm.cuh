@@ -86,10 +86,18 @@ template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* in
 // ---- backward: a thread owns columns, and a block takes row after row, so that dweight and dbias gather in registers.
 // The blocks' sums go to the workspace, and a second kernel adds them, always in the same order.
 
-constexpr int COLUMNS = 8;       // neighbouring columns: 16 bytes of bf16
-constexpr int MAX_BLOCKS = 512;  // about 4 on each SM of an H100; 3 MB of sums for C = 768 beside 150 MB of rows. Never asks
-                                 // the GPU: the bits are the same on every one
-constexpr int ROWS = 2;          // whose sums a block makes at once: twice the loads under way, half the barriers
+constexpr int COLUMNS = 8;        // neighbouring columns: 16 bytes of bf16
+constexpr int MAX_THREADS = 512;  // of a block; beyond 4096 columns each owns several groups
+constexpr int ROWS = 2;           // whose sums a block makes at once: twice the loads under way, half the barriers
+
+// A thread for each group of columns, in whole warps.
+constexpr int threads_of(int C) {
+    const int threads = (C / COLUMNS + WARP - 1) / WARP * WARP;
+    return threads < MAX_THREADS ? threads : MAX_THREADS;
+}
+// About 8 on each SM of an H100 (of 96 threads for C = 768, all running at once), or 4 of more threads: enough loads are under
+// way for its memory, and the sums, 6 MB, stay in the second-level cache. Never asks the GPU: the bits are the same on every one.
+constexpr int max_blocks(int C) { return C <= 1024 ? 1024 : 512; }
 
 // Sums over the block, two numbers for each of the rows.
 __device__ inline void block_sums(float (&x)[2 * ROWS]) {
@@ -104,7 +112,8 @@ __device__ inline void block_sums(float (&x)[2 * ROWS]) {
 
 // GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart.
 template <class F, int GROUPS>
-__global__ void backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
+__global__ void __launch_bounds__(MAX_THREADS)
+backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
                                 const float* rstd, const F* weight, size_t N, int C, bool add_to_dinp) {
     const int first = threadIdx.x * COLUMNS, step = blockDim.x * COLUMNS;
     float dw[GROUPS][COLUMNS] = {}, db[GROUPS][COLUMNS] = {};
@@ -159,14 +168,17 @@ __global__ void backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, c
     }
 }
 
-// dweight, dbias = or +=  the blocks' sums. 32 columns a block; each warp adds every 8th part, then the first adds the warps'.
-constexpr int ADDING_WARPS = 8;
+// dweight, dbias = or +=  the blocks' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
+constexpr int ADDING_WARPS = 16;
 __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(float* dweight, float* dbias, const float* parts, int n_parts,
                                                                         int C, bool accumulate) {
     __shared__ float sums[ADDING_WARPS][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;  // 0 .. 2C
     float sum = 0;
-    if (c < 2 * C) for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * 2 * C + c];
+    if (c < 2 * C) {
+        #pragma unroll 8  // loads under way: 64 parts a warp are 8 waits then
+        for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * 2 * C + c];
+    }
     sums[warp][lane] = sum;
     __syncthreads();  // the first warp reads what all have summed
     if (warp > 0 || c >= 2 * C) return;
@@ -178,7 +190,7 @@ __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(float* d
 }  // namespace layernorm_detail
 
 // Bytes of workspace of the backward.
-inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::MAX_BLOCKS * 2 * (size_t)C * sizeof(float); }
+inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::max_blocks(C) * 2 * (size_t)C * sizeof(float); }
 
 // out = (inp - mean) * rstd * weight + bias
 template <class F>
@@ -232,13 +244,13 @@ void layernorm_backward(F* dinp,            // (N, C)
     CHECK(stream.workspace_bytes >= layernorm_workspace(C), "layernorm: %zu bytes of workspace, must be %zu", stream.workspace_bytes,
           layernorm_workspace(C));
     float* parts = (float*)stream.workspace;
-    const size_t blocks = ceil_div(N, ROWS) < MAX_BLOCKS ? ceil_div(N, ROWS) : MAX_BLOCKS;
-    const size_t owners = ceil_div((size_t)C / COLUMNS, WARP) * WARP;  // a thread for each group of columns, in whole warps
-    auto run = [&](auto kernel, size_t threads) {
-        launch(kernel, {(unsigned)blocks, (unsigned)threads}, stream, dinp, parts, dout, inp, mean, rstd, weight, N, C, how.add_to_dinp);
+    const size_t most = (size_t)max_blocks(C), blocks = ceil_div(N, ROWS) < most ? ceil_div(N, ROWS) : most;
+    auto run = [&](auto kernel) {
+        launch(kernel, {(unsigned)blocks, (unsigned)threads_of(C)}, stream, dinp, parts, dout, inp, mean, rstd, weight, N, C,
+               how.add_to_dinp);
     };
-    if (owners <= 512) run(backward_kernel<F, 1>, owners);
-    else run(backward_kernel<F, 4>, 512);
-    launch(add_parts_kernel, {(unsigned)ceil_div(2 * (size_t)C, WARP), WARP * ADDING_WARPS}, stream, dweight, dbias, (const float*)parts,
-           (int)blocks, C, how.accumulate);
+    if (C <= MAX_THREADS * COLUMNS) run(backward_kernel<F, 1>);
+    else run(backward_kernel<F, MAX_C / (MAX_THREADS * COLUMNS)>);
+    launch(add_parts_kernel, {(unsigned)ceil_div(2 * (size_t)C, WARP), WARP * ADDING_WARPS}, stream, dweight, dbias,
+           (const float*)parts, (int)blocks, C, how.accumulate);
 }

@@ -70,3 +70,7 @@ __device__ inline uint32_t cvt_bf16x2(float low, float high) {
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
     return y;
 }
+
+// Nothing happens to x, but the compiler does not know: what it computed of x before, it computes again rather than keep it in
+// registers.
+__device__ inline void forget(int4& x) { asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)); }
