@@ -16,20 +16,8 @@
 namespace matmul_detail {
 constexpr size_t LIBRARY_WORKSPACE = (size_t)32 << 20;  // as NVIDIA advises for Hopper (manual, cublasSetWorkspace)
 
-inline const char* status_name(cublasStatus_t status) {
-    switch (status) {
-        case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
-        case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
-        case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
-        case CUBLAS_STATUS_ARCH_MISMATCH: return "CUBLAS_STATUS_ARCH_MISMATCH";
-        case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
-        case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
-        case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
-        default: return "another cublasStatus_t";
-    }
-}
 #define CUBLAS_CHECK(call, shape) do { cublasStatus_t status_ = (call); CHECK(status_ == CUBLAS_STATUS_SUCCESS, \
-    "%.*s: %s: a product of %s", (int)strcspn(#call, "("), #call, status_name(status_), (shape).text().c_str()); } while (0)
+    "%.*s: %s: a product of %s", (int)strcspn(#call, "("), #call, cublasLtGetStatusName(status_), (shape).text().c_str()); } while (0)
 
 template <class X> constexpr cudaDataType_t cuda_type() { return sizeof(X) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
 
@@ -40,7 +28,7 @@ struct Shape {
     cudaDataType_t inputs, output;
     cublasLtEpilogue_t epilogue;
     bool tf32;
-    size_t alignment;  // bytes, of all pointers
+    size_t alignment;  // bytes, of all pointers, the epilogue's too
     auto operator<=>(const Shape&) const = default;
     std::string text() const {
         return format("(%zu, %zu) x (%zu, %zu), %s to %s, epilogue %d, alignment %zu", m, k, k, n, inputs == CUDA_R_16BF ? "bf16" : "fp32",
@@ -54,13 +42,19 @@ struct Plan {
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
     cublasLtMatmulAlgo_t algorithm = {};
     bool exists = false;  // cuBLASLt has no algorithm for some epilogues with some types
+    Plan() = default;
+    Plan(const Plan&) = delete;
+    ~Plan() {
+        for (auto layout : {a, b, d}) if (layout) cublasLtMatrixLayoutDestroy(layout);
+        if (product) cublasLtMatmulDescDestroy(product);
+    }
 };
 
 inline cublasLtHandle_t handle() {
     static cublasLtHandle_t h = [] {
         cublasLtHandle_t made;
         cublasStatus_t status = cublasLtCreate(&made);
-        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtCreate: %s", status_name(status));
+        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtCreate: %s", cublasLtGetStatusName(status));
         return made;
     }();
     return h;
@@ -87,7 +81,10 @@ inline bool choose_algorithm(Plan& plan, const Shape& shape) {
     int found = 0;
     cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, preference, 1, &result, &found);
     cublasLtMatmulPreferenceDestroy(preference);
-    if (status != CUBLAS_STATUS_SUCCESS || found == 0) return false;
+    const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+    CHECK(refused || status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmulAlgoGetHeuristic: %s: a product of %s", cublasLtGetStatusName(status),
+          shape.text().c_str());
+    if (refused || found == 0 || result.state != CUBLAS_STATUS_SUCCESS) return false;
     plan.algorithm = result.algo;
     return true;
 }
@@ -106,11 +103,11 @@ inline const Plan& plan_for(const Shape& shape) {
     set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue, s);
-    // a place to be, so that the heuristic can look at it; each call sets its own
-    set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)256, s);
+    // each call sets its own; from this one the heuristic reads how pointers are aligned (cublasLt.h, the attribute's comment)
+    set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
     set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.output, s);
     if (has_aux(s.epilogue)) {
-        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (const void*)256, s);
+        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (const void*)s.alignment, s);
         set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, (int64_t)s.m, s);
     }
     auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, size_t rows, size_t cols) {
@@ -137,7 +134,7 @@ struct Extra { const void* bias = nullptr; const void* aux = nullptr; bool accum
 template <class In, class Out>
 bool multiply(Out* d, const In* a, const In* b, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue,
               Extra extra, stream_t stream) {
-    const Shape shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, stream.tf32, alignment_of({a, b, d, extra.aux})};
+    const Shape shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, stream.tf32, alignment_of({a, b, d, extra.bias, extra.aux})};
     const Plan& plan = plan_for(shape);
     if (!plan.exists) {
         CHECK(epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS, "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());

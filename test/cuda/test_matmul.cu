@@ -12,6 +12,7 @@ const std::vector<Shape> SHAPES = {{1, 8, 8}, {7, 48, 144}, {33, 64, 40}, {64, 1
 template <class Body> void with_and_without_epilogues(Body body) {
     body();
 #ifdef CUBLAS_STAND_IN
+    for (auto& [shape, plan] : matmul_detail::plans()) if (!plan.exists) FAIL("no plan for %s", shape.text().c_str());  // it has all
     matmul_detail::plans().clear();
     emu::only_plain_epilogues() = true;
     body();
@@ -128,6 +129,128 @@ TEST_BOTH(cuda_matmul_odd_places) {
     EXPECT_REFUSED("bytes of workspace", matmul_forward(o.data(), dx.data(), dw.data(), (const F*)nullptr, 1, C, OC, {}, TestStream(64)));
     EXPECT_REFUSED("cuBLASLt has no algorithm", matmul_forward(o.data(), dx.data(), dw.data(), (const F*)nullptr, 1, 0, OC, {}, stream));
 }
+
+// A plan is made once: for other pointers of the same alignment it serves again, for less aligned ones it does not.
+TEST_BOTH(cuda_matmul_plans) {
+    Random r(5);
+    const int C = 32, OC = 16, N = 3;
+    const size_t skip = 16 / sizeof(F);
+    std::vector<F> x = small_integers<F>(r, N * C), w = small_integers<F>(r, OC * C), b = small_integers<F>(r, OC + skip), out(N * OC);
+    TestStream stream(matmul_workspace(N, C, 8));
+    OnDevice<F> dx(x), dw(w), db(b);
+    matmul_detail::plans().clear();
+    auto forward = [&](const F* bias, const F* device_bias, size_t plans) {
+        OnDevice<F> o(out.size());
+        cpu::matmul_forward(out.data(), x.data(), w.data(), bias, N, C, OC, {}, {});
+        matmul_forward(o.data(), dx.data(), dw.data(), device_bias, N, C, OC, {}, stream);
+        EXPECT(same_bits(o.written(), out));
+        EXPECT_EQ(matmul_detail::plans().size(), plans);
+    };
+    forward(b.data(), db.data(), 1), forward(b.data(), db.data(), 1);
+    forward(b.data() + skip, db.data() + skip, 2), forward(nullptr, nullptr, 3), forward(b.data(), db.data(), 3);
+}
+
+// TF32 drops 13 of a factor's 23 bits behind the point: by rounding or by cutting off, a factor moves by 2^-10 of itself at
+// most, so a term by 2^-9, and errors of terms add up as the terms do. It is used where the stream says so, and only there.
+TEST(cuda_matmul_tf32) {
+    Random r(6);
+    const size_t N = 64;
+    const int C = 256, OC = 64;
+    std::vector<float> x = normal_values<float>(r, N * C), w = normal_values<float>(r, (size_t)OC * C), out(N * OC);
+    cpu::matmul_forward(out.data(), x.data(), w.data(), (const float*)nullptr, N, C, OC, {}, {});
+    for (bool tf32 : both()) {
+        TestStream stream(matmul_workspace(N, C, 8), tf32);
+        OnDevice<float> dx(x), dw(w), o(out.size());
+        matmul_forward(o.data(), dx.data(), dw.data(), (const float*)nullptr, N, C, OC, {}, stream);
+        const double error = relative_error(o.written().data(), out.data(), out.size());
+        if (!(error <= (tf32 ? 0x1p-9 : sums(C)))) FAIL("tf32 %d: relative error %.3g", tf32, error);
+        if (ON_CPU && tf32) EXPECT(error > 0x1p-14);  // the library may do better, its stand-in does not
+    }
+}
+
+#ifdef CUBLAS_STAND_IN
+// Whichever call fails, the last line says which, with its status, and of which product.
+TEST(cuda_matmul_calls_that_fail) {
+    OnDevice<float> x(64), w(64), o(64), pre(64), b(8);
+    TestStream stream(matmul_workspace(8, 8, 8));
+    stream.stream.gelu_fusion = true;
+    matmul_detail::handle(), matmul_detail::plans().clear();
+    int n = 1;
+    for (; n < 100; n++) {
+        Outcome outcome = run_child([&] {
+            matmul_detail::plans().clear();
+            emu::fail_call(n);
+            matmul_forward(o.data(), x.data(), w.data(), b.data(), 8, 8, 8, {.pre_gelu = pre.data()}, stream);
+            emu::fail_call(0);
+        });
+        if (outcome.code == 0) break;
+        const std::string& said = outcome.output;
+        const size_t line = said.find('\n') + 1;  // after what the emulator says
+        if (said.find("(8, 8) x (8, 8), fp32 to fp32", line) == std::string::npos || said.find("CUBLAS_STATUS_EXECUTION_FAILED", line) == std::string::npos ||
+            said.find("cublasLt", line) == std::string::npos || said.find('\n', line) != said.size() - 1) FAIL("call %d: said \"%s\"", n, said.c_str());
+    }
+    EXPECT_EQ(n, 8);  // a description, three layouts, a preference, the heuristic, the product
+    for (int calls : {7, 1}) {  // and the second time only the product
+        emu::fail_call(100);
+        matmul_forward(o.data(), x.data(), w.data(), b.data(), 8, 8, 8, {.pre_gelu = pre.data()}, stream);
+        EXPECT_EQ(emu::calls_to_failure(), 100 - calls);
+        emu::fail_call(0);
+    }
+}
+
+// What would go wrong in the library goes wrong in the stand-in.
+TEST(cublaslt_stand_in_refuses) {
+    struct Call {
+        cudaDataType_t inputs = CUDA_R_16BF, output = CUDA_R_16BF, bias_type = CUDA_R_16BF;
+        cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
+        int epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
+        int64_t lda = 16, aux_ld = 16;
+        uint64_t k = 16, k_later = 16;
+        size_t a = 0, bias = 0, aux = 0, workspace = 0, workspace_bytes = 4096;  // places, in elements of two bytes
+        bool onto_a = false;
+    };
+    OnDevice<bf16> a(std::vector<bf16>(512, bf16(1))), b(std::vector<bf16>(512, bf16(1))), d(512), aux(512), bias(std::vector<bf16>(32, bf16(1)));
+    OnDevice<char> workspace(8192);
+    cudaStream_t stream;
+    CUDA_CHECK(cudaStreamCreate(&stream));
+    auto status = [&](const Call& c) {
+        emu::Product p{c.compute, CUDA_R_32F};
+        p.epilogue = (cublasLtEpilogue_t)c.epilogue, p.bias = bias.data(), p.bias_type = c.bias_type, p.aux = aux.data(), p.aux_ld = c.aux_ld;
+        emu::Layout la{c.inputs, 16, c.k, c.lda}, lb{c.inputs, c.k, 16, (int64_t)c.k}, ld{c.output, 16, 16, 16};
+        emu::Preference preference{4096};
+        cublasLtMatmulHeuristicResult_t found;
+        int count = 0;
+        cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(nullptr, &p, &la, &lb, &ld, &ld, &preference, 1, &found, &count);
+        if (s != CUBLAS_STATUS_SUCCESS) return s;
+        p.bias = bias.data() + c.bias, p.aux = aux.data() + c.aux, la.cols = lb.rows = c.k_later, lb.ld = (int64_t)c.k_later;
+        const float one = 1, zero = 0;
+        bf16* to = c.onto_a ? a.data() + 8 : d.data();
+        if (c.onto_a) for (auto& x : preference.alignment) x = 16;
+        if (c.onto_a) cublasLtMatmulAlgoGetHeuristic(nullptr, &p, &la, &lb, &ld, &ld, &preference, 1, &found, &count);
+        s = cublasLtMatmul(nullptr, &p, &one, a.data() + c.a, &la, b.data(), &lb, &zero, to, &ld, to, &ld, &found.algo, workspace.data() + c.workspace, c.workspace_bytes, stream);
+        CUDA_CHECK(cudaStreamSynchronize(stream));
+        return s;
+    };
+    EXPECT_EQ(status({}), CUBLAS_STATUS_SUCCESS);
+    EXPECT_EQ((float)d.values()[0], 17.0f);  // 16 terms and the bias; GELU leaves it
+    EXPECT_EQ(status({.epilogue = 3}), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(status({.lda = 8}), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(status({.aux_ld = 20}), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(status({.k_later = 8}), CUBLAS_STATUS_INVALID_VALUE);  // the algorithm of another product
+    EXPECT_EQ(status({.workspace_bytes = 64}), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(status({.workspace = 16}), CUBLAS_STATUS_INVALID_VALUE);
+    EXPECT_EQ(status({.lda = 20}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.inputs = CUDA_R_32F}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.bias_type = CUDA_R_32F}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.compute = CUBLAS_COMPUTE_16F}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.a = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.bias = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.aux = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
+    EXPECT_EQ(status({.aux = 512}), CUBLAS_STATUS_EXECUTION_FAILED);  // beyond its allocation
+    EXPECT_EQ(status({.onto_a = true}), CUBLAS_STATUS_EXECUTION_FAILED);
+    CUDA_CHECK(cudaStreamDestroy(stream));
+}
+#endif
 
 TEST(cuda_rates) {
     for (double rate : {measure_peak_flops<float>(0.01), measure_peak_flops<bf16>(0.01)}) EXPECT(rate > 1e6 && rate < 1e16);

@@ -2,6 +2,7 @@
 // the library refuses is refused here as far as its manual says. Its plain loops run in the order of the stream.
 #pragma once
 #define CUBLAS_STAND_IN 1
+#include <bit>
 #include <cmath>
 #include <cstring>
 #include <vector>
@@ -59,12 +60,36 @@ inline void write(void* p, int type, size_t i, float x) {
 inline bool has(cublasLtEpilogue_t e, int bit) { return (e & bit) != 0; }
 constexpr int BIT_RELU = 2, BIT_BIAS = 4, BIT_BGRAD = 16, BIT_GELU = 32, BIT_DGELU = 64, BIT_AUX = 128, BIT_BGRADA = 256, BIT_BGRADB = 512;
 
-// In the library's own kernels sums over k are made in blocks; here in order.
+// As TF32 has it: 10 of 23 bits behind the point, ties away from zero (PTX: cvt.rna.tf32.f32).
+inline float tf32(float x) { return std::isfinite(x) ? std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000) & ~0x1fffu) : x; }
 inline float gelu_by_tanh(float x) { return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x))); }
 inline float gelu_slope(float x) {
     const float t = std::tanh(0.79788456f * (x + 0.044715f * x * x * x));
     return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
 }
+
+// What an algorithm remembers: for which problem it was found, and what it was promised.
+struct Algorithm {
+    uint64_t workspace, problem;
+    uint32_t reductions;
+    uint16_t alignment[6];  // of a, b, c, d, bias, aux
+};
+static_assert(sizeof(Algorithm) <= 64);
+inline uint64_t problem_of(const Product& p, const Layout& a, const Layout& b, const Layout& d) {
+    uint64_t h = 0;
+    for (uint64_t x : {(uint64_t)p.compute, (uint64_t)p.transpose_a, (uint64_t)p.transpose_b, (uint64_t)p.epilogue, (uint64_t)p.bias_type, (uint64_t)p.aux_ld,
+                       (uint64_t)a.type, a.rows, a.cols, (uint64_t)a.ld, b.rows, b.cols, (uint64_t)b.ld, (uint64_t)d.type, (uint64_t)d.ld})
+        h = (h ^ x) * 0x9E3779B97F4A7C15, h ^= h >> 32;
+    return h;
+}
+// As the library reads it from the pointers that a description has when an algorithm is looked for.
+inline uint16_t alignment_of(const void* p) { return (uint16_t)(1 << std::countr_zero((size_t)p | 256)); }
+
+inline bool has_bias(const Product& p) { return has(p.epilogue, BIT_BIAS | BIT_BGRAD | BIT_BGRADA | BIT_BGRADB); }
+inline bool has_aux(const Product& p) { return has(p.epilogue, BIT_AUX | BIT_DGELU); }
+inline size_t bias_bytes(const Product& p, const Layout& d) { return (has(p.epilogue, BIT_BGRADB) ? d.cols : d.rows) * size_of(d.type); }
+inline size_t bytes_of(const Layout& l) { return (size_t)(l.ld * (int64_t)(l.cols - 1) + (int64_t)l.rows) * size_of(l.type); }
+inline size_t aux_bytes(const Product& p, const Layout& d) { return ((size_t)p.aux_ld * (d.cols - 1) + d.rows) * size_of(d.type); }
 
 inline cublasStatus_t supported(const Product& p, const Layout& a, const Layout& b, const Layout& c, const Layout& d) {
     if (p.scale != CUDA_R_32F || (p.compute != CUBLAS_COMPUTE_32F && p.compute != CUBLAS_COMPUTE_32F_FAST_TF32)) return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -77,14 +102,21 @@ inline cublasStatus_t supported(const Product& p, const Layout& a, const Layout&
     }
     const uint64_t m = p.transpose_a ? a.cols : a.rows, k = p.transpose_a ? a.rows : a.cols, n = p.transpose_b ? b.rows : b.cols;
     if (d.rows != m || d.cols != n || c.rows != m || c.cols != n || (p.transpose_b ? b.cols : b.rows) != k) return CUBLAS_STATUS_INVALID_VALUE;
+    switch (p.epilogue) {
+        case CUBLASLT_EPILOGUE_DEFAULT: case CUBLASLT_EPILOGUE_RELU: case CUBLASLT_EPILOGUE_BIAS: case CUBLASLT_EPILOGUE_RELU_BIAS: case CUBLASLT_EPILOGUE_GELU:
+        case CUBLASLT_EPILOGUE_GELU_BIAS: case CUBLASLT_EPILOGUE_GELU_AUX: case CUBLASLT_EPILOGUE_GELU_AUX_BIAS: case CUBLASLT_EPILOGUE_DGELU:
+        case CUBLASLT_EPILOGUE_DGELU_BGRAD: case CUBLASLT_EPILOGUE_BGRADA: case CUBLASLT_EPILOGUE_BGRADB: break;
+        default: return CUBLAS_STATUS_INVALID_VALUE;
+    }
     const bool plain = p.epilogue == CUBLASLT_EPILOGUE_DEFAULT || p.epilogue == CUBLASLT_EPILOGUE_BIAS;
     if (only_plain_epilogues() && !plain) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (!plain && has(p.epilogue, BIT_AUX | BIT_DGELU) && (!p.aux || p.aux_ld < (int64_t)m || p.aux_ld % 8)) return CUBLAS_STATUS_INVALID_VALUE;
-    if (has(p.epilogue, BIT_BIAS | BIT_BGRAD | BIT_BGRADA | BIT_BGRADB) && !p.bias) return CUBLAS_STATUS_INVALID_VALUE;
+    if (!plain && has_aux(p) && (!p.aux || p.aux_ld < (int64_t)m || p.aux_ld % 8)) return CUBLAS_STATUS_INVALID_VALUE;
+    if (has_bias(p) && !p.bias) return CUBLAS_STATUS_INVALID_VALUE;
+    if (has_bias(p) && p.bias_type >= 0 && p.bias_type != (int)d.type) return CUBLAS_STATUS_NOT_SUPPORTED;  // fp8 alone may differ
     return CUBLAS_STATUS_SUCCESS;
 }
 
-inline void run_product(const Product& p, float alpha, const void* a, Layout la, const void* b, Layout lb, float beta, const void* c, Layout lc, void* d, Layout ld) {
+inline void run_product(const Product& p, float alpha, const void* a, Layout la, const void* b, Layout lb, float beta, const void* c, Layout lc, void* d, Layout ld, uint32_t first = 0) {
     const size_t m = ld.rows, n = ld.cols, k = p.transpose_a ? la.rows : la.cols;
     // both as rows over k, in fp32
     std::vector<float> rows(m * k), cols(n * k);
@@ -93,6 +125,7 @@ inline void run_product(const Product& p, float alpha, const void* a, Layout la,
     const int bias_type = p.bias_type >= 0 ? p.bias_type : ld.type;
     if (has(p.epilogue, BIT_BGRADA)) for (size_t i = 0; i < m; i++) { float s = 0; for (size_t l = 0; l < k; l++) s += rows[i * k + l]; write(p.bias, bias_type, i, s); }
     if (has(p.epilogue, BIT_BGRADB)) for (size_t j = 0; j < n; j++) { float s = 0; for (size_t l = 0; l < k; l++) s += cols[j * k + l]; write(p.bias, bias_type, j, s); }
+    if (p.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type == CUDA_R_32F) for (auto* x : {&rows, &cols}) for (float& e : *x) e = tf32(e);
     std::vector<float> bias_gradient(m);
     for (size_t j = 0; j < n; j++) for (size_t i = 0; i < m; i++) {
         constexpr size_t LANES = 16;  // running sums: a loop that becomes vectors
@@ -102,7 +135,7 @@ inline void run_product(const Product& p, float alpha, const void* a, Layout la,
         for (; l + LANES <= k; l += LANES) for (size_t v = 0; v < LANES; v++) sums[v] += x[l + v] * y[l + v];
         for (; l < k; l++) sums[l % LANES] += x[l] * y[l];
         float sum = 0;
-        for (float s : sums) sum += s;
+        for (size_t v = 0; v < LANES; v++) sum += sums[(first + v) % LANES];
         sum = alpha * sum + (beta != 0 ? beta * read(c, lc.type, j * (size_t)lc.ld + i) : 0);
         if (has(p.epilogue, BIT_BIAS)) sum += read(p.bias, bias_type, i);
         if (has(p.epilogue, BIT_DGELU)) sum *= gelu_slope(read(p.aux, ld.type, j * (size_t)p.aux_ld + i));
@@ -126,6 +159,19 @@ struct EmuCublasLt {};
 
 #define EMU_CUBLAS_ENTER() do { if (emu::enter(__func__) != cudaSuccess) return CUBLAS_STATUS_EXECUTION_FAILED; } while (0)
 inline size_t cublasLtGetVersion() { return 130000; }
+inline const char* cublasLtGetStatusName(cublasStatus_t s) {
+    switch (s) {
+        case CUBLAS_STATUS_SUCCESS: return "CUBLAS_STATUS_SUCCESS";
+        case CUBLAS_STATUS_NOT_INITIALIZED: return "CUBLAS_STATUS_NOT_INITIALIZED";
+        case CUBLAS_STATUS_ALLOC_FAILED: return "CUBLAS_STATUS_ALLOC_FAILED";
+        case CUBLAS_STATUS_INVALID_VALUE: return "CUBLAS_STATUS_INVALID_VALUE";
+        case CUBLAS_STATUS_ARCH_MISMATCH: return "CUBLAS_STATUS_ARCH_MISMATCH";
+        case CUBLAS_STATUS_EXECUTION_FAILED: return "CUBLAS_STATUS_EXECUTION_FAILED";
+        case CUBLAS_STATUS_INTERNAL_ERROR: return "CUBLAS_STATUS_INTERNAL_ERROR";
+        case CUBLAS_STATUS_NOT_SUPPORTED: return "CUBLAS_STATUS_NOT_SUPPORTED";
+    }
+    return "unknown";
+}
 inline const char* cublasLtGetStatusString(cublasStatus_t s) { return s == CUBLAS_STATUS_SUCCESS ? "success" : "an error"; }
 inline cublasStatus_t cublasLtCreate(cublasLtHandle_t* h) { EMU_CUBLAS_ENTER(); *h = new EmuCublasLt; return CUBLAS_STATUS_SUCCESS; }
 inline cublasStatus_t cublasLtDestroy(cublasLtHandle_t h) { delete h; return CUBLAS_STATUS_SUCCESS; }
@@ -175,7 +221,7 @@ inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPrefere
     else return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }
-// The one algorithm remembers what was promised of the pointers, and wants a workspace.
+// There is one algorithm, and it wants a workspace.
 inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t p, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                                      cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t* results, int* found) {
     EMU_CUBLAS_ENTER();
@@ -183,8 +229,11 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
     if (cublasStatus_t s = emu::supported(*p, *a, *b, *c, *d); s != CUBLAS_STATUS_SUCCESS) return s;
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
     results[0] = {};
-    for (int i = 0; i < 4; i++) results[0].algo.data[i] = preference->alignment[i];
-    results[0].workspaceSize = results[0].algo.data[4] = std::min<size_t>(preference->workspace, 4096);
+    emu::Algorithm algorithm{std::min<size_t>(preference->workspace, 4096), emu::problem_of(*p, *a, *b, *d), preference->reductions, {}};
+    for (int i = 0; i < 4; i++) algorithm.alignment[i] = (uint16_t)preference->alignment[i];
+    algorithm.alignment[4] = emu::alignment_of(p->bias), algorithm.alignment[5] = emu::alignment_of(p->aux);
+    memcpy(&results[0].algo, &algorithm, sizeof algorithm);
+    results[0].workspaceSize = algorithm.workspace;
     *found = 1;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -193,21 +242,32 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
                                      void* workspace, size_t workspace_bytes, cudaStream_t stream) {
     EMU_CUBLAS_ENTER();
     if (cublasStatus_t s = emu::supported(*p, *la, *lb, *lc, *ld); s != CUBLAS_STATUS_SUCCESS) return s;
-    const void* pointers[4] = {a, b, c, d};
-    for (int i = 0; i < 4; i++) if (!pointers[i] || (algorithm && (size_t)pointers[i] % algorithm->data[i])) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (algorithm && workspace_bytes < algorithm->data[4]) return CUBLAS_STATUS_INVALID_VALUE;
-    auto fits = [](const void* x, const emu::Layout* l) { return emu::copy_fits("cublasLtMatmul", x, (size_t)(l->ld * (int64_t)(l->cols - 1) + (int64_t)l->rows) * emu::size_of(l->type)); };
-    if (!fits(a, la) || !fits(b, lb) || !fits(c, lc) || !fits(d, ld)) return CUBLAS_STATUS_EXECUTION_FAILED;
-    if (algorithm && algorithm->data[4] && !emu::copy_fits("cublasLtMatmul's workspace", workspace, algorithm->data[4])) return CUBLAS_STATUS_EXECUTION_FAILED;
-    const size_t used = algorithm ? algorithm->data[4] : 0;
-    emu::enqueue(stream, "cublasLtMatmul", [p = *p, x = *(const float*)alpha, a, la = *la, b, lb = *lb, y = *(const float*)beta, c, lc = *lc, d, ld = *ld, workspace, used] {
-        if (used) memset(workspace, 0xff, used);  // it is the library's now
-        emu::run_product(p, x, a, la, b, lb, y, c, lc, d, ld);
-        const size_t elements = (size_t)(ld.ld * (int64_t)(ld.cols - 1) + (int64_t)ld.rows);
-        EMU_WATCH(written(d, elements * emu::size_of(ld.type)));
-        if (emu::has(p.epilogue, emu::BIT_BGRADA | emu::BIT_BGRADB | emu::BIT_BGRAD))
-            EMU_WATCH(written(p.bias, (emu::has(p.epilogue, emu::BIT_BGRADB) ? ld.cols : ld.rows) * emu::size_of(p.bias_type >= 0 ? p.bias_type : ld.type)));
-        if (emu::has(p.epilogue, emu::BIT_AUX) && !emu::has(p.epilogue, emu::BIT_DGELU)) EMU_WATCH(written(p.aux, (size_t)p.aux_ld * ld.cols * emu::size_of(ld.type)));
+    if (c == d && (lc->ld != ld->ld || lc->type != ld->type)) return CUBLAS_STATUS_INVALID_VALUE;
+    emu::Algorithm algo{0, 0, 0, {16, 16, 16, 16, 16, 16}};  // none given: the library looks for one itself
+    if (algorithm) memcpy(&algo, algorithm, sizeof algo);
+    if (algorithm && algo.problem != emu::problem_of(*p, *la, *lb, *ld)) return CUBLAS_STATUS_INVALID_VALUE;
+    const bool biased = emu::has_bias(*p), aux = emu::has_aux(*p);
+    if (!a || !b || !c || !d) return CUBLAS_STATUS_INVALID_VALUE;
+    const void* pointers[6] = {a, b, c, d, biased ? p->bias : nullptr, aux ? p->aux : nullptr};
+    for (int i = 0; i < 6; i++) if ((size_t)pointers[i] % algo.alignment[i]) return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (workspace_bytes < algo.workspace || (size_t)workspace % 256) return CUBLAS_STATUS_INVALID_VALUE;
+    auto fits = [](const void* x, size_t bytes) { return emu::copy_fits("cublasLtMatmul", x, bytes); };
+    if (!fits(a, emu::bytes_of(*la)) || !fits(b, emu::bytes_of(*lb)) || !fits(c, emu::bytes_of(*lc)) || !fits(d, emu::bytes_of(*ld)) ||
+        (biased && !fits(p->bias, emu::bias_bytes(*p, *ld))) || (aux && !fits(p->aux, emu::aux_bytes(*p, *ld))) || !fits(workspace, algo.workspace))
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    auto overlaps = [&](const void* x, const emu::Layout& l) { return (char*)x < (char*)d + emu::bytes_of(*ld) && (char*)d < (char*)x + emu::bytes_of(l); };
+    if (overlaps(a, *la) || overlaps(b, *lb)) {  // blocks of d are written while others still read
+        fprintf(stderr, "emulator: cublasLtMatmul: the result lies where an operand is\n");
+        return CUBLAS_STATUS_EXECUTION_FAILED;
+    }
+    emu::enqueue(stream, "cublasLtMatmul", [p = *p, x = *(const float*)alpha, a, la = *la, b, lb = *lb, y = *(const float*)beta, c, lc = *lc, d, ld = *ld, workspace, algo] {
+        if (algo.workspace) memset(workspace, 0xff, algo.workspace);  // it is the library's now
+        // parts of a sum that are added in place come as they come; the other schemes have an order
+        const uint32_t first = algo.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE ? emu::random(16) : 0;
+        emu::run_product(p, x, a, la, b, lb, y, c, lc, d, ld, first);
+        EMU_WATCH(written(d, emu::bytes_of(ld)));
+        if (emu::has(p.epilogue, emu::BIT_BGRADA | emu::BIT_BGRADB | emu::BIT_BGRAD)) EMU_WATCH(written(p.bias, emu::bias_bytes(p, ld)));
+        if (emu::has(p.epilogue, emu::BIT_AUX) && !emu::has(p.epilogue, emu::BIT_DGELU)) EMU_WATCH(written(p.aux, emu::aux_bytes(p, ld)));
     });
     return CUBLAS_STATUS_SUCCESS;
 }
