@@ -86,7 +86,7 @@ NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
-CUBLASLT      = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))) -lcublasLt)
+CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
 NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(CUBLASLT)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
