@@ -11,6 +11,8 @@ WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(
 # g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16); no garbage collection
 QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
+LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level=0 --param lto-partitions=4 -x c++ - -o /dev/null 2>/dev/null && \
+            echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
@@ -24,13 +26,9 @@ TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
-# two compilers at once: bf16, and the rest; `$(CXX) $(FLAGS) -x c++ train_gpt2.cu` alone makes the same program (dev/LOG.md, 16)
+# one compiler reads, two generate code (dev/LOG.md, 21)
 train_gpt2: train_gpt2.cu $(CPU)
-	@mkdir -p build
-	$(CXX) $(FLAGS) $(CXXFLAGS) -DLLMC_ONLY_BF16 -x c++ -c $< -o build/bf16.o & bf16=$$!; \
-	$(CXX) $(FLAGS) $(CXXFLAGS) -DLLMC_NO_BF16 -x c++ -c $< -o build/rest.o; rest=$$?; \
-	wait $$bf16 && exit $$rest
-	$(CXX) $(FLAGS) $(CXXFLAGS) build/bf16.o build/rest.o -o $@
+	$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) -x c++ $< -o $@
 
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
 	$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
@@ -145,10 +143,10 @@ $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 $(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
 	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
-$(E)/trainer_%.o: train_gpt2.cu $(CUDA) $(EMULATOR)
+$(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DLLMC_$* -x c++ -c $< -o $@
-$(E)/train_gpt2cu: $(E)/trainer_NO_BF16.o $(E)/trainer_ONLY_BF16.o $(if $(filter watch,$V),$(E)/watch.o)
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ -c $< -o $@
+$(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$V),$(E)/watch.o)
 	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------

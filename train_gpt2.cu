@@ -656,15 +656,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 
-// A compiler needs this file and nothing else. Two at once are done sooner, so make starts two: one for bf16, one for the rest.
-#ifdef LLMC_ONLY_BF16
-template void run_trainer<bf16>(Run&, const std::vector<EvalSet>&);
-#endif
-#ifdef LLMC_NO_BF16
-extern template void run_trainer<bf16>(Run&, const std::vector<EvalSet>&);
-#endif
-
-#if !defined(LLMC_NO_MAIN) && !defined(LLMC_ONLY_BF16)  // tests include this file and bring their own
+#ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
     set_chat_options(opt);
