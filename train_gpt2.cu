@@ -3,6 +3,7 @@
 //     nvcc        train_gpt2.cu -o train_gpt2cu      NVIDIA GPUs
 // Read it from top to bottom: the table of tensors, the model (forward, backward, update), and the training loop.
 // F is the type in which weights and activations are stored: float or bf16.
+#include <bit>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -57,21 +58,21 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln1,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
     ROW(ln1_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln1_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(qkv,          F,     L,      N * 3 * C,      "activations", STEP) \
-    ROW(atty,         F,     L,      N * C,          "activations", STEP) \
-    ROW(lse,          float, L,      N * NH,         "activations", STEP) /* (B, NH, T) */ \
+    ROW(qkv,          F,     r < 3 ? L : 1, N * 3 * C, "activations", STEP) \
+    ROW(atty,         F,     r < 3 ? L : 1, N * C,   "activations", STEP) \
+    ROW(lse,          float, r < 3 ? L : 1, N * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
-    ROW(residual2,    F,     L,      N * C,          "activations", STEP) /* after attention */ \
+    ROW(residual2,    F,     r < 3 ? L : 1, N * C,          "activations", STEP) /* after attention */ \
     ROW(ln2,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln2_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(fch,          F,     L,      N * 4 * C,      "activations", STEP) /* before GELU */ \
+    ROW(fch,          F,     r < 3 ? L : 1, N * 4 * C, "activations", STEP) /* before GELU */ \
     ROW(fch_gelu,     F,     r < 1 ? L : 1, N * 4 * C, "activations", STEP) \
     ROW(residual3,    F,     L,      N * C,          "activations", STEP) /* after the MLP */ \
     ROW(lnf,          F,     1,      N * C,          "activations", STEP) \
     ROW(lnf_mean,     float, 1,      N,              "activations", STEP) \
     ROW(lnf_rstd,     float, 1,      N,              "activations", STEP) \
-    ROW(branch,       F,     1,      N * C,          "scratch",     FORWARD | GENERATE) \
+    ROW(branch,       F,     1,      N * C,          "scratch",     r < 3 ? FORWARD | GENERATE : STEP) \
     ROW(logits,       F,     1,      chunk * Vp,     "scratch",     CLASSIFY | GENERATE) \
     ROW(losses,       float, 1,      N,              "scratch",     CLASSIFY) \
     ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \
@@ -192,10 +193,10 @@ public:
     Verdict* host_verdict = nullptr;   // of the last step that was reported or waits for it
     History* host_history = nullptr;   // on its way between checkpoints and the device
     double* host_loss_sum = nullptr;   // of a validation batch
-    int* host_batches = nullptr;       // (2, 2, B, T) the data loader's slots, then as many for validation
+    int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor on its way between files and the device
-    event_t uploaded{};                // the last batch has been copied: its slot may be filled anew
-    event_t judged{};                  // host_verdict has arrived
+    event_t judged{};                  // host_verdict has arrived, and all batches of its step have been read
+    graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
@@ -203,8 +204,9 @@ public:
         const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
-        // The classifier's chunk: 64 MB of logits or less, so that they stay in a cache, but 64 rows keep the GEMM busy.
-        chunk = std::min(N, std::max<size_t>(64, (size_t)(16 << 20) / Vp / 64 * 64));
+        // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
+        // long chunks move less than many that fit in a cache. As many rows as fit where dfch will be, or 16 M logits.
+        chunk = std::min(N, std::bit_ceil(std::max(4 * N * C, (size_t)16 << 20) / Vp));  // LOG 23
 
         row(params, device, "params", "parameters", n, ALWAYS);
         const size_t shard = (n + (size_t)o.shards - 1) / (size_t)o.shards;
@@ -227,7 +229,7 @@ public:
         row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
         row(host_history, pinned, "history", "host", 1, ALWAYS);
         row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
-        row(host_batches, pinned, "batches", "host", 8 * N, ALWAYS);
+        row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
         row(staging, pinned, "staging", "host", staging_floats(), ALWAYS);
         device.plan();
         pinned.plan();
@@ -256,7 +258,7 @@ public:
 #undef VIEW
         }
         stream = open_stream({.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion});
-        uploaded = make_event(), judged = make_event();
+        judged = make_event();
         std::vector<Segment> list;
         for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
@@ -265,6 +267,10 @@ public:
 
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
+    // Batches of two steps may wait to be read while the host prepares the next: it waits for the verdict before the last.
+    size_t held_batches() const { return 2 * (size_t)options.grad_accum; }
+    size_t training_slots() const { return held_batches() + 2; }
+    static constexpr size_t VALIDATION_SLOTS = 2;
     size_t classifier_chunk() const { return chunk; }
     size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
 
@@ -281,6 +287,17 @@ private:
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
+// A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
+template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, size_t N, const typename Model<F>::Attend& attend) {
+    const int C = model.config.C;
+    const stream_t stream = model.stream;
+    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, 3 * C, {}, stream);
+    attend(b);
+    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
+    residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, stream);
+    matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, 4 * C, {.pre_gelu = b.fch}, stream);
+}
+
 // The trunk: tokens (B, T) -> lnf (B, T, C). `attend` is attention over the batch itself, or over a cache of keys and
 // values when generating; position `pos` is that of the first token of each row.
 template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B, int T, int pos, const typename Model<F>::Attend& attend) {
@@ -294,11 +311,7 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B,
     const F* residual = first.encoded;
     for (int l = 0; l < L; l++) {
         const Block<F>& b = model.block(l);
-        matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, 3 * C, {}, stream);
-        attend(b);
-        matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
-        residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, stream);
-        matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, 4 * C, {.pre_gelu = b.fch}, stream);
+        forward_block(model, b, residual, N, attend);
         matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, 4 * C, C, {}, stream);
         // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
         if (l + 1 < L) {
@@ -311,12 +324,17 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B,
     }
 }
 
+// Attention over the batch itself.
+template <class F> typename Model<F>::Attend attend_batch(const Model<F>& model) {
+    return [&](const Block<F>& b) {
+        attention_forward(b.atty, b.lse, b.qkv, b.starts, model.options.B, model.options.T, model.config.C, model.config.NH, model.stream);
+    };
+}
+
 template <class F> void forward(Model<F>& model) {
-    const int B = model.options.B, T = model.options.T, C = model.config.C, NH = model.config.NH;
+    const int B = model.options.B, T = model.options.T;
     if (const Block<F>& b = model.block(0); b.starts) document_starts(b.starts, model.tokens, model.options.mask_eot, B, T, model.stream);
-    forward_trunk(model, model.tokens, B, T, 0, [&](const Block<F>& b) {
-        attention_forward(b.atty, b.lse, b.qkv, b.starts, B, T, C, NH, model.stream);
-    });
+    forward_trunk(model, model.tokens, B, T, 0, attend_batch(model));
 }
 
 // The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
@@ -350,11 +368,16 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
     for (int l = L - 1; l >= 0; l--) {
         const Block<F>& b = model.block(l);
         const F* residual = l == 0 ? b.encoded : model.block(l - 1).residual3;
+        const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
 
-        if (recompute >= 1) gelu_forward(b.fch_gelu, b.fch, N * 4 * C, stream);
+        if (again == 3) {
+            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
+            forward_block(model, b, residual, N, attend_batch(model));
+        }
+        if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * 4 * C, stream);
         matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, 4 * C, C, accumulate, stream);
         matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, 4 * C, C, {.pre_gelu = b.fch}, stream);
-        if (recompute >= 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, stream);
+        if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, stream);
         matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, 4 * C, accumulate, stream);
         matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, 4 * C, {}, stream);
         layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
@@ -363,7 +386,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
         matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
         matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
         attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
-        if (recompute >= 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
+        if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
         matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, 3 * C, accumulate, stream);
         matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, 3 * C, {}, stream);
         layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
@@ -376,29 +399,28 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 // ---------------------------------------------------------------------------------------------------------------------
 // A step
 
-// The copies are under way when it returns; before the batch's memory is filled anew, wait for model.uploaded.
+// The copies are under way when it returns, and read the batch's memory later.
 template <class F> void upload(Model<F>& model, const Batch& batch) {
     const size_t N = model.N();
     copy_to_device(model.tokens, batch.inputs, N * sizeof(int), model.stream);
     copy_to_device(model.tokens + N, batch.targets, N * sizeof(int), model.stream);
-    record(model.uploaded, model.stream);
-}
-template <class F> Batch next_batch(const Model<F>& model, DataLoader& data) {
-    wait(model.uploaded);
-    return data.next();
 }
 
-// One micro-batch: gradients and the sum of the losses = (first) or +=, and after the last one their sum over the ranks.
-template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
+// Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
+template <class F> void micro_step(Model<F>& model, bool accumulate, const Comm& comm) {
     const size_t N = model.N();
-    const int grad_accum = model.options.grad_accum;
-    const float dloss = 1.0f / ((float)N * (float)grad_accum * (float)comm.world);
-    upload(model, batch);
+    const float dloss = 1.0f / ((float)N * (float)model.options.grad_accum * (float)comm.world);
     forward(model);
-    classify(model, N, dloss, true, micro > 0);
-    sum_losses(model.loss_sum, model.block(0).losses, N, micro > 0, model.stream);
-    backward(model, micro > 0);  // from here on the memory of the losses is used by others
-    if (micro == grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
+    classify(model, N, dloss, true, accumulate);
+    sum_losses(model.loss_sum, model.block(0).losses, N, accumulate, model.stream);
+    backward(model, accumulate);  // from here on the memory of the losses is used by others
+}
+
+// One micro-batch, the first of a step or one that adds to it, and after the last one the gradients' sum over the ranks.
+template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
+    upload(model, batch);
+    replay(model.micro_steps[micro > 0], model.stream, [&] { micro_step(model, micro > 0, comm); });
+    if (micro == model.options.grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
 }
 
 // AdamW with the gradient cut to --grad-clip, unless loss or norm are too odd: decided on the device, which need not wait for
@@ -483,7 +505,7 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     data.seek(0);
     LossSum sum;
     for (uint64_t i = 0; i < batches; i++) {
-        LossSum batch = batch_loss(model, next_batch(model, data), lengths);
+        LossSum batch = batch_loss(model, data.next(), lengths);
         sum.loss += batch.loss, sum.targets += batch.targets, sum.bytes += batch.bytes;
     }
     run.comm.all_reduce_sum(&sum.loss, 1), run.comm.all_reduce_sum(&sum.targets, 1), run.comm.all_reduce_sum(&sum.bytes, 1);
@@ -528,8 +550,8 @@ template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalS
     print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak, gpu ? "by its data sheet" : "measured");
 
     std::optional<DataLoader> data, val_data;
-    if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, 2), data->seek(run.position);
-    if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + 4 * model.N(), 2);
+    if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
+    if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
     if (run.steps < 0) run.steps = std::max(1, (int)((double)data->rows() * run.T / tokens));
     Log log(run.out, comm.rank == 0, run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
@@ -580,7 +602,7 @@ template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalS
         }
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
-        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, next_batch(model, *data), micro, comm);
+        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
         report();  // the step before this one, whose verdict this one's will overwrite
         const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
@@ -629,7 +651,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     }
     auto model = plan(run.B);
     if (!opt.plan.empty() || (double)model->device.bytes() <= memory) return model;
-    for (int recompute = opt.recompute; recompute <= 2; recompute++)
+    for (int recompute = opt.recompute; recompute <= 3; recompute++)
         for (int B = run.B; B >= 1; B /= 2) {
             ModelOptions smaller = model->options;
             smaller.B = B, smaller.recompute = recompute;
@@ -647,6 +669,8 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
     model->allocate();
+    // a micro-step over nothing, of which nothing remains but what kernels and libraries had to load, to find out or to measure
+    if (opt.steps != 0) rehearse(model->stream, opt.cache, [&] { micro_step(*model, false, run.comm); });
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);

@@ -129,7 +129,7 @@ class DataLoader {
     ShardReader reader_;
     std::vector<int> row_;       // the thread's scratch: T+1 tokens
     int* slots_;                 // (nslots, 2, B, T)
-    uint64_t nslots_;
+    uint64_t nslots_, held_;
     uint64_t position_ = 0;      // of the next batch that next() returns
 
     std::mutex mutex_;
@@ -162,9 +162,9 @@ class DataLoader {
     void run(uint64_t position) {
         for (uint64_t batch = 0;; batch++, position += (uint64_t)o_.B * (uint64_t)o_.world) {
             {
-                // the slot of the batch that the caller holds, taken_ - 1, is not free yet
+                // the slots of the batches that the caller holds, the last held_ of those taken, are not free yet
                 std::unique_lock<std::mutex> lock(mutex_);
-                changed_.wait(lock, [&] { return stop_ || batch < nslots_ + (taken_ ? taken_ - 1 : 0); });
+                changed_.wait(lock, [&] { return stop_ || batch < nslots_ + (taken_ > held_ ? taken_ - held_ : 0); });
                 if (stop_) return;
             }
             int* inputs = slots_ + (size_t)(batch % nslots_) * slot_ints();
@@ -190,14 +190,15 @@ class DataLoader {
     }
 
   public:
-    // slots: nslots * 2 * B * T ints; 2 slots are enough to read ahead while the caller works on a batch
-    DataLoader(const Mixture& sources, const DataOptions& options, int* slots, int nslots)
-        : o_(options), order_(sources, options.seed), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots) {
+    // slots: nslots * 2 * B * T ints; 2 slots are enough to read ahead while the caller works on a batch. held: how many of the
+    // batches taken last stay as they are
+    DataLoader(const Mixture& sources, const DataOptions& options, int* slots, int nslots, int held = 1)
+        : o_(options), order_(sources, options.seed), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots), held_((uint64_t)held) {
         for (const Source& source : sources) sources_.emplace_back(source.shards, options);
-        CHECK(nslots >= 1 && o_.B >= 1 && o_.T >= 1 && o_.rank >= 0 && o_.rank < o_.world, "data loader: bad sizes");
+        CHECK(held >= 1 && nslots >= held && o_.B >= 1 && o_.T >= 1 && o_.rank >= 0 && o_.rank < o_.world, "data loader: bad sizes");
     }
-    DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots)
-        : DataLoader(Mixture{{"", shards}}, options, slots, nslots) {}
+    DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots, int held = 1)
+        : DataLoader(Mixture{{"", shards}}, options, slots, nslots, held) {}
     ~DataLoader() { stop(); }
     DataLoader(const DataLoader&) = delete;
     DataLoader& operator=(const DataLoader&) = delete;
@@ -210,7 +211,7 @@ class DataLoader {
     uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved
     void seek(uint64_t position) { stop(), position_ = position; }
 
-    // The next batch; valid until the call after. The thread starts at the first call.
+    // The next batch; valid until the `held`-th call after. The thread starts at the first call.
     Batch next() {
         if (!thread_.joinable()) thread_ = std::thread([this, from = position_] { run(from); });
         std::unique_lock<std::mutex> lock(mutex_);

@@ -23,7 +23,7 @@
     O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
-    O("Model", int, recompute, "r", 0, "0..2", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too") \
+    O("Model", int, recompute, "r", 0, "0..3", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too, 3 all of a block but its input") \
     O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \
     O("Model", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated") \
     O("Batch", std::string, batch, "b", "8", "", "sequences a micro-batch and rank, or auto: the most that memory holds") \
@@ -68,6 +68,7 @@
     O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
     O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
     O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
+    O("Machine", std::string, cache, "", "", "", "folder for what is measured once a GPU: the fastest products; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU GELU in the epilogue of its product: one pass less, but recomputed it has other last bits") \
     O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each row of the plan, for compute-sanitizer") \

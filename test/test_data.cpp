@@ -179,6 +179,24 @@ TEST(seek_continues_and_slots_do_not_matter) {
     EXPECT(std::equal(again.begin(), again.end(), all.begin() + 2));
 }
 
+// A caller that says so holds several batches: none changes before it has taken as many others.
+TEST(held_batches_stay) {
+    Shards shards = two_shards(7);
+    DataOptions o{.B = 2, .T = 7};
+    for (int held : {1, 4, 5}) {
+        std::vector<int> slots = slots_for(o, 5);
+        DataLoader loader(shards, o, slots.data(), 5, held);
+        std::vector<Batch> batches;
+        std::vector<int> first;
+        for (size_t i = 0; i < 30; i++) {
+            batches.push_back(loader.next());
+            first.push_back(batches[i].inputs[0]);
+            usleep(1000);  // the thread fills all that it may
+            for (size_t k = i < (size_t)held ? 0 : i + 1 - (size_t)held; k <= i; k++) EXPECT_EQ(batches[k].inputs[0], first[k]);
+        }
+    }
+}
+
 // Of every 65536 rows each source has its share to the row, in an order without a pattern, and each source's rows come in the
 // order, and as often, as they would alone.
 TEST(mixtures) {

@@ -60,15 +60,15 @@ template <class F> std::string step_bits(ModelOptions options, const Tokens& tok
 
 template <class F> void check_recompute() {
     Tokens tokens(3, 17, TINY.V, 1);
-    std::string bits[3];
-    size_t bytes[3];
-    for (int r = 0; r < 3; r++) {
+    std::string bits[4];
+    size_t bytes[4];
+    for (int r = 0; r < 4; r++) {
         ModelOptions options{.B = 3, .T = 17, .recompute = r};
         bits[r] = step_bits<F>(options, tokens);
         bytes[r] = Model<F>({.max_T = 256, .V = 500, .L = 4, .NH = 4, .C = 128}, {.B = 8, .T = 256, .recompute = r}).device.bytes();
     }
-    EXPECT(bits[0] == bits[1] && bits[0] == bits[2]);
-    EXPECT(bytes[1] < bytes[0] && bytes[2] < bytes[1]);
+    EXPECT(bits[0] == bits[1] && bits[0] == bits[2] && bits[0] == bits[3]);
+    EXPECT(bytes[1] < bytes[0] && bytes[2] < bytes[1] && bytes[3] < bytes[2]);
 }
 
 template <class F> void check_causality() {

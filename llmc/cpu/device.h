@@ -56,6 +56,14 @@ inline void record(event_t, stream_t) {}
 inline void wait(event_t) {}
 inline bool reached(event_t) { return true; }
 
+// Work that is the same each time can be recorded and handed over as a whole; here it is done.
+struct CpuGraph {};
+using graph_t = CpuGraph;
+template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
+
+// Nothing has to be loaded or measured before the work is done in earnest.
+template <class Work> void rehearse(stream_t, const std::string&, Work) {}
+
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 
 // Bytes that the machine has in all.
