@@ -256,6 +256,17 @@ public:
     }
 };
 
+// Where what was measured on this machine is kept from run to run: `given`, or $XDG_CACHE_HOME or ~/.cache, and there llmc; made if
+// it is missing. Empty if none was given and the usual place cannot be written.
+inline std::string cache_folder(const std::string& given) {
+    if (!given.empty()) return make_folders(given), given;
+    const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
+    const std::string parent = cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
+    if (parent.empty()) return "";
+    for (const std::string& folder : {parent, parent + "/llmc"}) mkdir(folder.c_str(), 0777);
+    return access((parent + "/llmc").c_str(), W_OK | X_OK) == 0 ? parent + "/llmc" : "";
+}
+
 // A reader sees the old file or the new one, never a part, whenever the power goes: the new bytes reach the disk before the
 // rename gives them the name, and the folder is synced last, so that the rename itself stays.
 inline void write_file_atomically(const std::string& path, std::string_view text) {

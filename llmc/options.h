@@ -68,7 +68,7 @@
     O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
     O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
     O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
-    O("Machine", std::string, cache, "", "", "", "folder for what is measured once a GPU: the fastest products; without it ~/.cache/llmc") \
+    O("Machine", std::string, cache, "", "", "", "folder in which what was fastest on a GPU is kept, so that runs begin sooner and have the same bits; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU GELU in the epilogue of its product: one pass less, but recomputed it has other last bits") \
     O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each row of the plan, for compute-sanitizer") \

@@ -280,6 +280,6 @@ TEST(peak_is_plausible) {
     std::vector<char> memory(64 << 20, 'x');
     double bandwidth = measure_bandwidth(memory.data(), memory.size());
     EXPECT(bandwidth > 1e7 && bandwidth < 1e14);
-    EXPECT(strlen(gemm_path<float>()) > 0 && strlen(gemm_path<bf16>()) > 0);
+    EXPECT(!gemm_path<float>().empty() && !gemm_path<bf16>().empty());
     for (double flops : {measure_peak_flops<float>(0.02), measure_peak_flops<bf16>(0.02)}) EXPECT(flops > 1e8 && flops < 1e15);
 }

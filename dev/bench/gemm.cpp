@@ -105,7 +105,7 @@ template <class Ours> void compare(const char* name, size_t N, int OC, int C, do
 
 template <class F> void bench(const char* type, const std::string& only) {
     double peak = measure_peak_flops<F>(0.2);
-    printf("\n%s by %s, %d threads: %.0f GFLOP/s in cache\n", type, gemm_path<F>(), max_threads(), peak / 1e9);
+    printf("\n%s by %s, %d threads: %.0f GFLOP/s in cache\n", type, gemm_path<F>().c_str(), max_threads(), peak / 1e9);
     printf("product       N     OC     C    GFLOP/s (med.)  of peak%s\n", ONEDNN ? "   oneDNN           ratio" : "");
     for (size_t N : {256, 2048})
         for (auto [OC, C] : {std::pair{2304, 768}, {768, 768}, {3072, 768}, {768, 3072}, {50304, 768}}) {

@@ -57,7 +57,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
         results.add(format("\"layer\": \"%s\", \"precision\": \"%s\", \"batch\": %d, \"seq\": %d, \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f, "
                            "\"peak_gflops\": %.1f, \"copy_gbs\": %.2f", layer, type, B, T, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, peak / 1e9, g_copy_rate / 1e9));
     };
-    printf("%s: %s, %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d\n", type, device_name().c_str(), gemm_path<F>(), peak / 1e9,
+    printf("%s: %s, %s, peak %.1f GFLOP/s, copy %.2f GB/s, B=%d T=%d C=%d\n", type, device_name().c_str(), gemm_path<F>().c_str(), peak / 1e9,
            g_copy_rate / 1e9, B, T, C);
 
     F *x = make<F>(N * 4 * C), *y = make<F>(N * 4 * C), *z = make<F>(N * 4 * C), *w = make<F>((size_t)Vp * C, 0.1f), *qkv = make<F>(N * 3 * C);

@@ -46,7 +46,7 @@ inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes
 inline void synchronize(stream_t) {}
 
 // A stream has a workspace that its kernels use while they run; here they have the stack.
-struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false; };
+struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false, tuning = false; };
 inline stream_t open_stream(StreamOptions) { return {}; }
 inline size_t workspace_bytes(size_t, int, int) { return 0; }
 

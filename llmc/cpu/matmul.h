@@ -101,7 +101,7 @@ struct WeightFinish {
 }  // namespace matmul_detail
 
 // The unit that multiplies F here, for the banner.
-template <class F> const char* gemm_path() {
+template <class F> std::string gemm_path() {
     using namespace gemm_detail;
     if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>)
         if (Bf16Engine::usable()) return Bf16Engine::NAME;

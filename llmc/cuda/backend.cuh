@@ -18,6 +18,18 @@ inline void check_model(int C, int NH) {
         die_with(EXIT_USAGE, "--model: width %d with %d heads, must give heads of a multiple of 8 up to 256 on a GPU", C, NH);
 }
 
+// Does work whose results do not matter, for what it leaves behind: kernels are loaded, and the fastest ways of this GPU known,
+// from the folder `cache` (~/.cache/llmc if empty) or measured now and written there.
+template <class Work> void rehearse(stream_t& stream, const std::string& cache, Work work) {
+    const std::string folder = cache_folder(cache);
+    matmul_detail::load_choices(folder);
+    stream.tuning = true;
+    work();
+    synchronize(stream);
+    stream.tuning = false;
+    if (matmul_detail::choices().measured && !folder.empty()) matmul_detail::save_choices(folder);
+}
+
 // Bytes of a stream's workspace for batches of N tokens: what the hungriest layer takes.
 inline size_t workspace_bytes(size_t N, int C, int V) {
     size_t bytes = matmul_workspace(N, C, V);

@@ -27,8 +27,8 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
 }
 
 // A stream and the memory that its kernels may use while they run: what one leaves there the next overwrites. It also says
-// how fp32 products are made.
-struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false; };
+// how fp32 products are made, and whether this is the time to find out what is fastest: results do not matter then.
+struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false, tuning = false; };
 struct CudaStream : StreamOptions {
     cudaStream_t handle = nullptr;
     operator cudaStream_t() const { return handle; }
@@ -56,6 +56,21 @@ inline bool reached(event_t event) {
     cudaError_t error = cudaEventQuery(event);
     if (error != cudaErrorNotReady) CUDA_CHECK(error);
     return error == cudaSuccess;
+}
+
+// Work that is the same each time: recorded at the first call and from then on handed over as a whole, one call of the host however
+// many kernels. The work waits for nothing, and what it is given stays where it is. (CUDA programming guide, "CUDA Graphs")
+using graph_t = cudaGraphExec_t;
+template <class Work> void replay(graph_t& graph, stream_t stream, Work work) {
+    if (!graph) {
+        cudaGraph_t recorded = nullptr;
+        CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        work();
+        CUDA_CHECK(cudaStreamEndCapture(stream, &recorded));
+        CUDA_CHECK(cudaGraphInstantiate(&graph, recorded, 0));
+        CUDA_CHECK(cudaGraphDestroy(recorded));
+    }
+    CUDA_CHECK(cudaGraphLaunch(graph, stream));
 }
 
 // ---- memory ------------------------------------------------------------------------------------------------------------

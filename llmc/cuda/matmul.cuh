@@ -5,121 +5,13 @@
 // cuBLASLt counts its matrices by columns; one of ours, (rows, cols) by rows, is for it (cols, rows), so each product is
 // written from right to left: out^T = weight inp^T.
 #pragma once
-#include <cublasLt.h>
-#include <array>
-#include <map>
 #include <string>
 #include "../layers.h"
 #include "device.cuh"
 #include "gelu_kernels.cuh"
+#include "matmul_plans.cuh"
 
 namespace matmul_detail {
-constexpr size_t LIBRARY_WORKSPACE = (size_t)32 << 20;  // as NVIDIA advises for Hopper (manual, cublasSetWorkspace)
-
-#define CUBLAS_CHECK(call, shape) do { cublasStatus_t status_ = (call); CHECK(status_ == CUBLAS_STATUS_SUCCESS, \
-    "%.*s: %s: a product of %s", (int)strcspn(#call, "("), #call, cublasLtGetStatusName(status_), (shape).text().c_str()); } while (0)
-
-template <class X> constexpr cudaDataType_t cuda_type() { return sizeof(X) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
-
-// D (m, n) = op(A) op(B), sums over k, as cuBLASLt counts; every difference that makes another plan.
-struct Shape {
-    size_t m, n, k;
-    bool transpose_a, transpose_b;
-    cudaDataType_t inputs, output;
-    cublasLtEpilogue_t epilogue;
-    bool tf32;
-    size_t alignment;  // bytes, of all pointers, the epilogue's too
-    auto operator<=>(const Shape&) const = default;
-    std::string text() const {
-        return format("(%zu, %zu) x (%zu, %zu), %s to %s, epilogue %d, alignment %zu", m, k, k, n, inputs == CUDA_R_16BF ? "bf16" : "fp32",
-                      output == CUDA_R_16BF ? "bf16" : "fp32", (int)epilogue, alignment);
-    }
-};
-
-// What a shape needs, made once.
-struct Plan {
-    cublasLtMatmulDesc_t product = nullptr;
-    cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
-    cublasLtMatmulAlgo_t algorithm = {};
-    bool exists = false;  // cuBLASLt has no algorithm for some epilogues with some types
-    Plan() = default;
-    Plan(const Plan&) = delete;
-    ~Plan() {
-        for (auto layout : {a, b, d}) if (layout) cublasLtMatrixLayoutDestroy(layout);
-        if (product) cublasLtMatmulDescDestroy(product);
-    }
-};
-
-inline cublasLtHandle_t handle() {
-    static cublasLtHandle_t h = [] {
-        cublasLtHandle_t made;
-        cublasStatus_t status = cublasLtCreate(&made);
-        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtCreate: %s", cublasLtGetStatusName(status));
-        return made;
-    }();
-    return h;
-}
-
-template <class X> void set(const Plan& plan, cublasLtMatmulDescAttributes_t name, X value, const Shape& shape) {
-    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan.product, name, &value, sizeof value), shape);
-}
-template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, X value, const Shape& shape) {
-    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value), shape);
-}
-
-// The library's first choice among the algorithms that give the same bits each time: parts of a sum over k are added in fp32,
-// in the workspace, in their order, or there are none. False: it has none.
-inline bool choose_algorithm(Plan& plan, const Shape& shape) {
-    cublasLtMatmulPreference_t preference;
-    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), shape);
-    prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, LIBRARY_WORKSPACE, shape);
-    prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, shape);
-    for (auto name : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
-        prefer(preference, name, (uint32_t)shape.alignment, shape);
-    cublasLtMatmulHeuristicResult_t result;
-    int found = 0;
-    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, preference, 1, &result, &found);
-    cublasLtMatmulPreferenceDestroy(preference);
-    const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
-    CHECK(refused || status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmulAlgoGetHeuristic: %s: a product of %s", cublasLtGetStatusName(status),
-          shape.text().c_str());
-    if (refused || found == 0 || result.state != CUBLAS_STATUS_SUCCESS) return false;
-    plan.algorithm = result.algo;
-    return true;
-}
-
-inline bool has_aux(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_GELU_AUX || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_DGELU; }
-
-inline std::map<Shape, Plan>& plans() { static std::map<Shape, Plan> all; return all; }
-
-inline const Plan& plan_for(const Shape& shape) {
-    auto [at, fresh] = plans().try_emplace(shape);
-    Plan& plan = at->second;
-    if (!fresh) return plan;
-    const Shape& s = shape;
-    const cublasComputeType_t compute = s.inputs == CUDA_R_32F && s.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
-    CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan.product, compute, CUDA_R_32F), s);
-    set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
-    set(plan, CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, s);
-    set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue, s);
-    // each call sets its own; from this one the heuristic reads how pointers are aligned (cublasLt.h, the attribute's comment)
-    set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
-    set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.output, s);
-    if (has_aux(s.epilogue)) {
-        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (const void*)s.alignment, s);
-        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, (int64_t)s.m, s);
-    }
-    auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, size_t rows, size_t cols) {
-        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(l, type, rows, cols, (int64_t)rows), s);
-    };
-    s.transpose_a ? layout(&plan.a, s.inputs, s.k, s.m) : layout(&plan.a, s.inputs, s.m, s.k);
-    s.transpose_b ? layout(&plan.b, s.inputs, s.n, s.k) : layout(&plan.b, s.inputs, s.k, s.n);
-    layout(&plan.d, s.output, s.m, s.n);
-    plan.exists = choose_algorithm(plan, s);
-    return plan;
-}
-
 // The largest power of two up to 256 that divides every pointer; 16 is the least.
 inline size_t alignment_of(std::initializer_list<const void*> pointers) {
     size_t all = 256;
@@ -135,8 +27,8 @@ template <class In, class Out>
 bool multiply(Out* d, const In* a, const In* b, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue,
               Extra extra, stream_t stream) {
     const Shape shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, stream.tf32, alignment_of({a, b, d, extra.bias, extra.aux})};
-    const Plan& plan = plan_for(shape);
-    if (!plan.exists) {
+    Plan& plan = plan_for(shape);
+    if (plan.algorithms.empty()) {
         CHECK(epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS, "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
         return false;
     }
@@ -144,8 +36,12 @@ bool multiply(Out* d, const In* a, const In* b, size_t m, size_t n, size_t k, bo
     if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
     if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
     const float alpha = 1, beta = extra.accumulate ? 1 : 0;
-    CUBLAS_CHECK(cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &plan.algorithm,
-                                stream.workspace, LIBRARY_WORKSPACE, stream), shape);
+    auto run = [&](const cublasLtMatmulAlgo_t& algorithm) {
+        CUBLAS_CHECK(cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace,
+                                    LIBRARY_WORKSPACE, stream), shape);
+    };
+    if (stream.tuning && plan.algorithms.size() > 1) keep_fastest(plan, shape, run, stream);
+    run(plan.algorithms[0]);
     return true;
 }
 
@@ -181,9 +77,11 @@ template <class F> __global__ void fill_kernel(F* x, size_t n) {  // numbers of 
 inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRARY_WORKSPACE + 4 * (size_t)C * sizeof(float); }
 
 // How products are made here, for the banner.
-template <class F> const char* gemm_path() {
-    static const std::string path = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
-    return path.c_str();
+template <class F> std::string gemm_path() {
+    const auto& c = matmul_detail::choices();
+    std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
+    if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
+    return how;
 }
 
 // out = inp @ weight^T + bias;  with pre_gelu: pre_gelu = that,  out = gelu(pre_gelu)

@@ -12,7 +12,7 @@ const std::vector<Shape> SHAPES = {{1, 8, 8}, {7, 48, 144}, {33, 64, 40}, {64, 1
 template <class Body> void with_and_without_epilogues(Body body) {
     body();
 #ifdef CUBLAS_STAND_IN
-    for (auto& [shape, plan] : matmul_detail::plans()) if (!plan.exists) FAIL("no plan for %s", shape.text().c_str());  // it has all
+    for (auto& [shape, plan] : matmul_detail::plans()) if (plan.algorithms.empty()) FAIL("no plan for %s", shape.text().c_str());  // it has all
     matmul_detail::plans().clear();
     emu::only_plain_epilogues() = true;
     body();
@@ -37,6 +37,31 @@ template <class F> struct Case {
 // values; relative to sqrt(k), the size of the result.
 double sums(size_t k) { return 2 * std::sqrt((double)k) * 2 * 0x1p-24 * 4; }
 }  // namespace
+
+// While a stream tunes, the fastest algorithm of those that the library proposes is found, and kept.
+TEST(cuda_matmul_tunes) {
+#ifndef CUBLAS_STAND_IN
+    SKIP("which algorithm is fastest is known of the stand-in only");
+#else
+    TestStream stream(matmul_workspace(1, 520, 8));
+    matmul_detail::plans().clear();
+    OnDevice<float> out(24 * 16), x(24 * 8), w(16 * 8);
+    auto ticks = [&] {
+        matmul_forward(out.data(), x.data(), w.data(), (const float*)nullptr, 24, 8, 16, {}, stream);
+        emu::Algorithm algorithm;
+        memcpy(&algorithm, &matmul_detail::plans().begin()->second.algorithms[0], sizeof algorithm);
+        return algorithm.ticks;
+    };
+    EXPECT_EQ(ticks(), 3u);  // the library's first choice
+    stream.stream.tuning = true;
+    EXPECT_EQ(ticks(), 1u);
+    EXPECT_EQ(matmul_detail::plans().begin()->second.algorithms.size(), (size_t)1);
+    stream.stream.tuning = false;
+    matmul_detail::plans().clear();
+    EXPECT_EQ(ticks(), 1u);  // known by now
+    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+#endif
+}
 
 TEST_BOTH(cuda_matmul_forward) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
@@ -256,5 +281,5 @@ TEST(cuda_rates) {
     for (double rate : {measure_peak_flops<float>(0.01), measure_peak_flops<bf16>(0.01)}) EXPECT(rate > 1e6 && rate < 1e16);
     OnDevice<int> memory(std::vector<int>(1 << 12, 1));
     EXPECT(measure_bandwidth(memory.data(), 1 << 14) > 1e3);
-    EXPECT(strstr(gemm_path<bf16>(), "cuBLASLt") != nullptr);
+    EXPECT(gemm_path<bf16>().starts_with("cuBLASLt"));
 }

@@ -14,8 +14,8 @@ std::vector<std::string> kinds(std::vector<std::string> all) {
 }
 
 std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
-    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -l 3e-3 -u 2 %s", trainer, SCRATCH.c_str(),
-                  SCRATCH.c_str(), out.c_str(), rest.c_str());
+    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -l 3e-3 -u 2 --cache %s/cache %s", trainer, SCRATCH.c_str(),
+                  SCRATCH.c_str(), out.c_str(), SCRATCH.c_str(), rest.c_str());
 }
 void train(const char* trainer, const std::string& out, const std::string& rest) {
     Outcome outcome = run_command(train_command(trainer, out, rest));
@@ -77,7 +77,7 @@ TEST(bits_stay) {
     prepare();
     for (std::string precision : kinds({"--precision fp32 -x 3", "--precision bf16 -x 3"})) {
         train(CUDA_TRAINER, "a", precision);
-        for (std::string options : kinds({"", "-r 1", "-r 2", "-r 2 --separate-rows 1"})) {
+        for (std::string options : kinds({"", "-r 1", "-r 2", "-r 3", "-r 3 --separate-rows 1"})) {
             train(CUDA_TRAINER, "b", precision + " " + options);
             for (const char* file : {"model.safetensors", "state-00000.safetensors"})
                 if (!same_file("a/step_00000003/" + std::string(file), "b/step_00000003/" + std::string(file))) FAIL("%s %s: %s differs", precision.c_str(), options.c_str(), file);
@@ -86,6 +86,34 @@ TEST(bits_stay) {
         }
         remove_tree(SCRATCH + "/a");
     }
+}
+
+// The first run on a GPU measures which products are fastest and writes it down; the next has it from there, and the same bits. A file
+// that cannot be read is as if it were not there.
+TEST(choices_are_kept) {
+    prepare();
+    auto run = [](const char* out, bool measures) {
+        Outcome o = run_command(train_command(CUDA_TRAINER, out, "--precision bf16 -x 2"));
+        if (o.code || (o.output.find("shapes measured") != std::string::npos) != measures) FAIL("%s: exit code %d: %s", out, o.code, o.output.c_str());
+    };
+    auto file = [] {
+        for (const std::string& name : list_folder(SCRATCH + "/cache")) if (name.starts_with("cublaslt-")) return SCRATCH + "/cache/" + name;
+        return SCRATCH + "/no choices";
+    };
+    run("a", true);
+    const std::string chosen = read_file(file());
+    EXPECT(std::count(chosen.begin(), chosen.end(), '\n') >= 14);
+    run("b", false);
+    EXPECT(same_file("a/step_00000002/model.safetensors", "b/step_00000002/model.safetensors"));
+    for (std::string broken : kinds({"", "none\n", "1 2 3 0 0 14 14 1 1 16 zz\n", chosen.substr(0, chosen.size() / 2)})) {
+        write_file_atomically(file(), broken);
+        remove_tree(SCRATCH + "/b");
+        run("b", true);
+        if (strstr(CUDA_TRAINER, "emu")) EXPECT_STR(read_file(file()), chosen);  // a GPU's clock has an opinion of its own
+    }
+    write_file_atomically(SCRATCH + "/file", "");
+    Outcome o = run_command(train_command(CUDA_TRAINER, "c", "-x 1 --cache " + SCRATCH + "/file/cache"));
+    EXPECT(o.code == 1 && o.output.find("/file/cache") != std::string::npos);
 }
 
 // Killed after step 3 and resumed: the run that was never stopped. And a checkpoint of one build goes on in the other.
@@ -140,8 +168,8 @@ TEST(sizes) {
     for (std::string model : kinds({"-e d1c8h1 -b 1 -t 1", "-e d1c88h1 -b 1 -t 9", "-e d2c80h2 -b 3 -t 70", "-e d1c256h1 -b 2 -t 17"}))
         for (std::string precision : kinds({"fp32", "bf16"})) {
             for (const char* trainer : {TRAINER, CUDA_TRAINER}) {
-                const std::string command = format("%s -i %s/text.txt -o %s/%s %s --precision %s --tf32 0 -x 1 -v 0 -s 0 -n 0", trainer, SCRATCH.c_str(),
-                                                   SCRATCH.c_str(), trainer == std::string(TRAINER) ? "cpu" : "cuda", model.c_str(), precision.c_str());
+                const std::string command = format("%s -i %s/text.txt --cache %s/cache -o %s/%s %s --precision %s --tf32 0 -x 1 -v 0 -s 0 -n 0", trainer, SCRATCH.c_str(),
+                                                   SCRATCH.c_str(), SCRATCH.c_str(), trainer == std::string(TRAINER) ? "cpu" : "cuda", model.c_str(), precision.c_str());
                 Outcome o = run_command(command);
                 if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
             }

@@ -71,7 +71,7 @@ inline float gelu_slope(float x) {
 // What an algorithm remembers: for which problem it was found, and what it was promised.
 struct Algorithm {
     uint64_t workspace, problem;
-    uint32_t reductions;
+    uint32_t reductions, ticks;  // of the emulated clock that it takes
     uint16_t alignment[6];  // of a, b, c, d, bias, aux
 };
 static_assert(sizeof(Algorithm) <= 64);
@@ -221,20 +221,31 @@ inline cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPrefere
     else return CUBLAS_STATUS_INVALID_VALUE;
     return CUBLAS_STATUS_SUCCESS;
 }
-// There is one algorithm, and it wants a workspace.
+// There are two algorithms that want a workspace, the slower one first, and that add in different orders.
 inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t p, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
                                                      cublasLtMatrixLayout_t d, cublasLtMatmulPreference_t preference, int wanted, cublasLtMatmulHeuristicResult_t* results, int* found) {
     EMU_CUBLAS_ENTER();
     *found = 0;
     if (cublasStatus_t s = emu::supported(*p, *a, *b, *c, *d); s != CUBLAS_STATUS_SUCCESS) return s;
     if (wanted < 1) return CUBLAS_STATUS_INVALID_VALUE;
-    results[0] = {};
-    emu::Algorithm algorithm{std::min<size_t>(preference->workspace, 4096), emu::problem_of(*p, *a, *b, *d), preference->reductions, {}};
-    for (int i = 0; i < 4; i++) algorithm.alignment[i] = (uint16_t)preference->alignment[i];
-    algorithm.alignment[4] = emu::alignment_of(p->bias), algorithm.alignment[5] = emu::alignment_of(p->aux);
-    memcpy(&results[0].algo, &algorithm, sizeof algorithm);
-    results[0].workspaceSize = algorithm.workspace;
-    *found = 1;
+    for (; *found < std::min(wanted, 2); ++*found) {
+        emu::Algorithm algorithm{std::min<size_t>(preference->workspace, 4096), emu::problem_of(*p, *a, *b, *d), preference->reductions, *found == 0 ? 3u : 1u, {}};
+        for (int i = 0; i < 4; i++) algorithm.alignment[i] = (uint16_t)preference->alignment[i];
+        algorithm.alignment[4] = emu::alignment_of(p->bias), algorithm.alignment[5] = emu::alignment_of(p->aux);
+        results[*found] = {};
+        memcpy(&results[*found].algo, &algorithm, sizeof algorithm);
+        results[*found].workspaceSize = algorithm.workspace;
+    }
+    return CUBLAS_STATUS_SUCCESS;
+}
+// Whether an algorithm, from wherever it comes, is one for this problem.
+inline cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t, cublasLtMatmulDesc_t p, cublasLtMatrixLayout_t a, cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t c,
+                                              cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t* algorithm, cublasLtMatmulHeuristicResult_t* result) {
+    EMU_CUBLAS_ENTER();
+    emu::Algorithm algo;
+    memcpy(&algo, algorithm, sizeof algo);
+    if (emu::supported(*p, *a, *b, *c, *d) != CUBLAS_STATUS_SUCCESS || algo.problem != emu::problem_of(*p, *a, *b, *d)) return CUBLAS_STATUS_NOT_SUPPORTED;
+    *result = {*algorithm, algo.workspace, CUBLAS_STATUS_SUCCESS, 0, {}};
     return CUBLAS_STATUS_SUCCESS;
 }
 inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, const void* alpha, const void* a, cublasLtMatrixLayout_t la, const void* b, cublasLtMatrixLayout_t lb,
@@ -243,7 +254,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
     EMU_CUBLAS_ENTER();
     if (cublasStatus_t s = emu::supported(*p, *la, *lb, *lc, *ld); s != CUBLAS_STATUS_SUCCESS) return s;
     if (c == d && (lc->ld != ld->ld || lc->type != ld->type)) return CUBLAS_STATUS_INVALID_VALUE;
-    emu::Algorithm algo{0, 0, 0, {16, 16, 16, 16, 16, 16}};  // none given: the library looks for one itself
+    emu::Algorithm algo{0, 0, 0, 1, {16, 16, 16, 16, 16, 16}};  // none given: the library looks for one itself
     if (algorithm) memcpy(&algo, algorithm, sizeof algo);
     if (algorithm && algo.problem != emu::problem_of(*p, *la, *lb, *ld)) return CUBLAS_STATUS_INVALID_VALUE;
     const bool biased = emu::has_bias(*p), aux = emu::has_aux(*p);
@@ -263,7 +274,8 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
     emu::enqueue(stream, "cublasLtMatmul", [p = *p, x = *(const float*)alpha, a, la = *la, b, lb = *lb, y = *(const float*)beta, c, lc = *lc, d, ld = *ld, workspace, algo] {
         if (algo.workspace) memset(workspace, 0xff, algo.workspace);  // it is the library's now
         // parts of a sum that are added in place come as they come; the other schemes have an order
-        const uint32_t first = algo.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE ? emu::random(16) : 0;
+        const uint32_t first = algo.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE ? emu::random(16) : algo.ticks;
+        emu::queue().clock += 0.01 * (algo.ticks - 1);
         emu::run_product(p, x, a, la, b, lb, y, c, lc, d, ld, first);
         EMU_WATCH(written(d, emu::bytes_of(ld)));
         if (emu::has(p.epilogue, emu::BIT_BGRADA | emu::BIT_BGRADB | emu::BIT_BGRAD)) EMU_WATCH(written(p.bias, emu::bias_bytes(p, ld)));

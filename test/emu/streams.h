@@ -31,6 +31,7 @@ struct EmuStream {
     std::vector<emu::OpPtr> also;   // events that the next operation waits for
     EmuGraph* capture = nullptr;    // what is enqueued goes there
     EmuStream* origin = nullptr;    // of the capture that an event has drawn this stream into
+    emu::OpPtr before = nullptr;    // the last operation before the capture: what is enqueued after it comes after that
 };
 struct EmuEvent { emu::OpPtr op; bool recorded = false; EmuStream* captured_in = nullptr; };
 struct EmuGraphExec { std::vector<emu::OpPtr> nodes; };
@@ -142,7 +143,7 @@ inline cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned =
     EMU_ENTER();
     EmuStream* stream = emu::stream_of(s);
     if (!e->op) return cudaSuccess;  // never recorded: nothing to wait for
-    if (e->captured_in && !stream->capture) stream->capture = e->captured_in->capture, stream->origin = e->captured_in, stream->last = nullptr;
+    if (e->captured_in && !stream->capture) stream->capture = e->captured_in->capture, stream->origin = e->captured_in, stream->before = stream->last, stream->last = nullptr;
     stream->also.push_back(e->op);
     return cudaSuccess;
 }
@@ -225,7 +226,8 @@ inline cudaError_t cudaFreeHost(void* p) {
 inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
     EMU_ENTER();
     if (!s || s->capture) return emu::failed(cudaErrorStreamCaptureUnsupported);
-    s->capture = new EmuGraph, s->last = nullptr, s->also.clear();
+    if (!s->also.empty()) emu::enqueue(s, "event", [] {});  // what the stream waits for stays before the graph
+    s->capture = new EmuGraph, s->before = s->last, s->last = nullptr;
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
@@ -233,7 +235,7 @@ inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
     if (!s || !s->capture) return emu::failed(cudaErrorStreamCaptureInvalidated);
     *graph = s->capture;
     for (EmuStream* other : emu::queue().streams)
-        if (other == s || other->origin == s) other->capture = nullptr, other->origin = nullptr, other->last = nullptr, other->also.clear();
+        if (other == s || other->origin == s) other->capture = nullptr, other->origin = nullptr, other->last = other->before, other->before = nullptr, other->also.clear();
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* status) {

@@ -173,6 +173,32 @@ TEST(graphs_are_done_anew_at_each_launch) {
     OK(cudaStreamDestroy(s)); OK(cudaStreamDestroy(side));
 }
 
+// In whatever order: what a stream did before a capture, and what it waits for, comes before the graph is launched there.
+TEST(graphs_keep_their_place_in_a_stream) {
+    cudaStream_t s = nullptr, other = nullptr;
+    cudaEvent_t event = nullptr;
+    OK(cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking)); OK(cudaStreamCreateWithFlags(&other, cudaStreamNonBlocking));
+    OK(cudaEventCreate(&event));
+    for (int seed = 0; seed < 20; seed++) {
+        emu::set_seed((uint64_t)seed);
+        Buffer<int> a(std::vector<int>(50, 1)), b(std::vector<int>(50, 1));
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t exec = nullptr;
+        OK(run(add, 1, 64, 0, s, a.p, 50, 2));
+        OK(run(add, 1, 64, 0, other, b.p, 50, 2));
+        OK(cudaEventRecord(event, other)); OK(cudaStreamWaitEvent(s, event));
+        OK(cudaStreamBeginCapture(s, cudaStreamCaptureModeGlobal));
+        OK(run(doubled, 1, 64, 0, s, a.p, 50)); OK(run(doubled, 1, 64, 0, s, b.p, 50));
+        OK(cudaStreamEndCapture(s, &graph)); OK(cudaGraphInstantiate(&exec, graph));
+        OK(cudaGraphLaunch(exec, s));
+        OK(run(add, 1, 64, 0, s, a.p, 50, 1));
+        OK(cudaStreamSynchronize(s));
+        EXPECT_EQ(a.values()[7], 7); EXPECT_EQ(b.values()[7], 6);
+        OK(cudaGraphExecDestroy(exec)); OK(cudaGraphDestroy(graph));
+    }
+    OK(cudaEventDestroy(event)); OK(cudaStreamDestroy(s)); OK(cudaStreamDestroy(other));
+}
+
 TEST(launches_that_no_device_takes) {
     Buffer<int> x(std::vector<int>(8, 0));
     EXPECT_EQ(run(add, 1, 1025, 0, nullptr, x.p, 8, 1), cudaErrorInvalidConfiguration);

@@ -1,0 +1,201 @@
+// matmul_plans.cuh: what cuBLASLt must be told of a product, made once a shape, and which of its algorithms multiplies it: the
+// fastest of those that it proposes, measured when a run begins and kept in a file, so that the next run begins sooner and has
+// the same bits. (cuBLAS library manual, "Using the cuBLASLt API")
+#pragma once
+#include <cublasLt.h>
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <string>
+#include <vector>
+#include "../files.h"
+#include "device.cuh"
+
+namespace matmul_detail {
+constexpr size_t LIBRARY_WORKSPACE = (size_t)32 << 20;  // as NVIDIA advises for Hopper (manual, cublasSetWorkspace)
+
+#define CUBLAS_CHECK(call, shape) do { cublasStatus_t status_ = (call); CHECK(status_ == CUBLAS_STATUS_SUCCESS, \
+    "%.*s: %s: a product of %s", (int)strcspn(#call, "("), #call, cublasLtGetStatusName(status_), (shape).text().c_str()); } while (0)
+
+template <class X> constexpr cudaDataType_t cuda_type() { return sizeof(X) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
+
+// D (m, n) = op(A) op(B), sums over k, as cuBLASLt counts; every difference that makes another plan.
+struct Shape {
+    size_t m, n, k;
+    bool transpose_a, transpose_b;
+    cudaDataType_t inputs, output;
+    cublasLtEpilogue_t epilogue;
+    bool tf32;
+    size_t alignment;  // bytes, of all pointers, the epilogue's too
+    auto operator<=>(const Shape&) const = default;
+    std::string text() const {
+        return format("(%zu, %zu) x (%zu, %zu), %s to %s, epilogue %d, alignment %zu", m, k, k, n, inputs == CUDA_R_16BF ? "bf16" : "fp32",
+                      output == CUDA_R_16BF ? "bf16" : "fp32", (int)epilogue, alignment);
+    }
+};
+
+// What a shape needs, made once.
+struct Plan {
+    cublasLtMatmulDesc_t product = nullptr;
+    cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
+    std::vector<cublasLtMatmulAlgo_t> algorithms;  // the first one is used; none: cuBLASLt has none for some epilogues with some types
+    Plan() = default;
+    Plan(const Plan&) = delete;
+    ~Plan() {
+        for (auto layout : {a, b, d}) if (layout) cublasLtMatrixLayoutDestroy(layout);
+        if (product) cublasLtMatmulDescDestroy(product);
+    }
+};
+
+inline cublasLtHandle_t handle() {
+    static cublasLtHandle_t h = [] {
+        cublasLtHandle_t made;
+        cublasStatus_t status = cublasLtCreate(&made);
+        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtCreate: %s", cublasLtGetStatusName(status));
+        return made;
+    }();
+    return h;
+}
+
+template <class X> void set(const Plan& plan, cublasLtMatmulDescAttributes_t name, X value, const Shape& shape) {
+    CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan.product, name, &value, sizeof value), shape);
+}
+template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, X value, const Shape& shape) {
+    CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value), shape);
+}
+
+// What was measured: in this run, or in the one that wrote the file.
+struct Choices {
+    std::map<Shape, cublasLtMatmulAlgo_t> known;
+    int measured = 0;        // in this run
+    double seconds = 0;
+};
+inline Choices& choices() { static Choices c; return c; }
+
+constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
+
+// The algorithms that the library proposes among those that give the same bits each time: parts of a sum over k are added in fp32,
+// in the workspace, in their order, or there are none. If one was chosen before and the library still takes it, that one alone.
+inline std::vector<cublasLtMatmulAlgo_t> find_algorithms(const Plan& plan, const Shape& shape) {
+    cublasLtMatmulHeuristicResult_t results[CANDIDATES];
+    if (auto at = choices().known.find(shape); at != choices().known.end()) {
+        const bool usable = cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &at->second, results) == CUBLAS_STATUS_SUCCESS &&
+                            results[0].workspaceSize <= LIBRARY_WORKSPACE;
+        if (usable) return {at->second};
+    }
+    cublasLtMatmulPreference_t preference;
+    CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), shape);
+    prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, LIBRARY_WORKSPACE, shape);
+    prefer(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, (uint32_t)CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE, shape);
+    for (auto name : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+        prefer(preference, name, (uint32_t)shape.alignment, shape);
+    int found = 0;
+    cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, preference, CANDIDATES, results, &found);
+    cublasLtMatmulPreferenceDestroy(preference);
+    const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
+    CHECK(refused || status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmulAlgoGetHeuristic: %s: a product of %s", cublasLtGetStatusName(status),
+          shape.text().c_str());
+    std::vector<cublasLtMatmulAlgo_t> algorithms;
+    for (int i = 0; i < found && !refused; i++) if (results[i].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[i].algo);
+    return algorithms;
+}
+
+inline bool has_aux(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_GELU_AUX || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_DGELU; }
+
+inline std::map<Shape, Plan>& plans() { static std::map<Shape, Plan> all; return all; }
+
+inline Plan& plan_for(const Shape& shape) {
+    auto [at, fresh] = plans().try_emplace(shape);
+    Plan& plan = at->second;
+    if (!fresh) return plan;
+    const Shape& s = shape;
+    const cublasComputeType_t compute = s.inputs == CUDA_R_32F && s.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan.product, compute, CUDA_R_32F), s);
+    set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
+    set(plan, CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, s);
+    set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue, s);
+    // each call sets its own; from this one the heuristic reads how pointers are aligned (cublasLt.h, the attribute's comment)
+    set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
+    set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.output, s);
+    if (has_aux(s.epilogue)) {
+        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (const void*)s.alignment, s);
+        set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, (int64_t)s.m, s);
+    }
+    auto layout = [&](cublasLtMatrixLayout_t* l, cudaDataType_t type, size_t rows, size_t cols) {
+        CUBLAS_CHECK(cublasLtMatrixLayoutCreate(l, type, rows, cols, (int64_t)rows), s);
+    };
+    s.transpose_a ? layout(&plan.a, s.inputs, s.k, s.m) : layout(&plan.a, s.inputs, s.m, s.k);
+    s.transpose_b ? layout(&plan.b, s.inputs, s.n, s.k) : layout(&plan.b, s.inputs, s.k, s.n);
+    layout(&plan.d, s.output, s.m, s.n);
+    plan.algorithms = find_algorithms(plan, s);
+    return plan;
+}
+
+// Keeps the fastest of the algorithms that a plan has: run(algorithm) multiplies, whatever that does to the operands. The fastest of
+// three runs counts, after one that loads the kernel.
+template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, stream_t stream) {
+    const auto start = std::chrono::steady_clock::now();
+    cudaEvent_t begin = nullptr, end = nullptr;
+    CUDA_CHECK(cudaEventCreate(&begin));
+    CUDA_CHECK(cudaEventCreate(&end));
+    float fastest = 0;
+    cublasLtMatmulAlgo_t chosen = plan.algorithms[0];
+    for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms)
+        for (int i = 0; i < 4; i++) {
+            record(begin, stream);
+            run(algorithm);
+            record(end, stream);
+            wait(end);
+            float ms = 0;
+            CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
+            if (i > 0 && (fastest == 0 || ms < fastest)) fastest = ms, chosen = algorithm;
+        }
+    CUDA_CHECK(cudaEventDestroy(begin));
+    CUDA_CHECK(cudaEventDestroy(end));
+    plan.algorithms = {chosen};
+    choices().known[shape] = chosen, choices().measured++;
+    choices().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// ---- the file of choices: of one GPU and one version of the library, a line a shape ----------------------------------------
+
+inline std::string choices_path(const std::string& folder) {
+    std::string gpu = device_name();
+    for (char& c : gpu) if (!isalnum((unsigned char)c)) c = '-';
+    return folder + format("/cublaslt-%zu-%s.txt", cublasLtGetVersion(), gpu.c_str());
+}
+
+// A line that cannot be read is as if it were not there: its shape is measured again.
+inline void load_choices(const std::string& folder) {
+    std::string text;
+    if (folder.empty() || !try_read_file(choices_path(folder), text).empty()) return;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size());
+        Shape s;
+        int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
+        const std::string line = text.substr(at, end - at);
+        cublasLtMatmulAlgo_t algorithm;
+        if (sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32,
+                   &s.alignment, &hex) != 10 || line.size() != (size_t)hex + 2 * sizeof algorithm) continue;
+        s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
+        s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
+        size_t i = 0;
+        for (unsigned byte; i < sizeof algorithm && sscanf(line.c_str() + hex + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
+        if (i == sizeof algorithm) choices().known.emplace(s, algorithm);
+    }
+}
+
+// With what other runs have added meanwhile; of those that chose at the same time one wins. A folder that cannot be written is none.
+inline void save_choices(const std::string& folder) {
+    load_choices(folder);
+    std::string text;
+    for (const auto& [s, algorithm] : choices().known) {
+        text += format("%zu %zu %zu %d %d %d %d %d %d %zu ", s.m, s.n, s.k, s.transpose_a, s.transpose_b, (int)s.inputs, (int)s.output, (int)s.epilogue, s.tf32, s.alignment);
+        for (size_t i = 0; i < sizeof algorithm; i++) text += format("%02x", ((const unsigned char*)&algorithm)[i]);
+        text += '\n';
+    }
+    make_folders(folder);
+    write_file_atomically(choices_path(folder), text);
+}
+}  // namespace matmul_detail
