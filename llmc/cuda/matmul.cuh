@@ -36,7 +36,7 @@ bool multiply(Out* d, const In* a, const In* b, size_t m, size_t n, size_t k, bo
     if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
     if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
     const float alpha = 1, beta = extra.accumulate ? 1 : 0;
-    auto run = [&](const cublasLtMatmulAlgo_t& algorithm) {
+    auto run = [&](const Algorithm& algorithm) {
         CUBLAS_CHECK(cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace,
                                     LIBRARY_WORKSPACE, stream), shape);
     };

@@ -34,11 +34,14 @@ struct Shape {
     }
 };
 
+// 64 bytes that name one of the library's ways to multiply; they may be kept in a file. With a name, as nvcc's vectors want it.
+struct Algorithm : cublasLtMatmulAlgo_t {};
+
 // What a shape needs, made once.
 struct Plan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
-    std::vector<cublasLtMatmulAlgo_t> algorithms;  // the first one is used; none: cuBLASLt has none for some epilogues with some types
+    std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for some epilogues with some types
     Plan() = default;
     Plan(const Plan&) = delete;
     ~Plan() {
@@ -66,7 +69,7 @@ template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMa
 
 // What was measured: in this run, or in the one that wrote the file.
 struct Choices {
-    std::map<Shape, cublasLtMatmulAlgo_t> known;
+    std::map<Shape, Algorithm> known;
     int measured = 0;        // in this run
     double seconds = 0;
 };
@@ -76,7 +79,7 @@ constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
 
 // The algorithms that the library proposes among those that give the same bits each time: parts of a sum over k are added in fp32,
 // in the workspace, in their order, or there are none. If one was chosen before and the library still takes it, that one alone.
-inline std::vector<cublasLtMatmulAlgo_t> find_algorithms(const Plan& plan, const Shape& shape) {
+inline std::vector<Algorithm> find_algorithms(const Plan& plan, const Shape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     if (auto at = choices().known.find(shape); at != choices().known.end()) {
         const bool usable = cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &at->second, results) == CUBLAS_STATUS_SUCCESS &&
@@ -96,8 +99,8 @@ inline std::vector<cublasLtMatmulAlgo_t> find_algorithms(const Plan& plan, const
     const bool refused = status == CUBLAS_STATUS_NOT_SUPPORTED || status == CUBLAS_STATUS_INVALID_VALUE;
     CHECK(refused || status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmulAlgoGetHeuristic: %s: a product of %s", cublasLtGetStatusName(status),
           shape.text().c_str());
-    std::vector<cublasLtMatmulAlgo_t> algorithms;
-    for (int i = 0; i < found && !refused; i++) if (results[i].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back(results[i].algo);
+    std::vector<Algorithm> algorithms;
+    for (int i = 0; i < found && !refused; i++) if (results[i].state == CUBLAS_STATUS_SUCCESS) algorithms.push_back({results[i].algo});
     return algorithms;
 }
 
@@ -140,8 +143,8 @@ template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, 
     CUDA_CHECK(cudaEventCreate(&begin));
     CUDA_CHECK(cudaEventCreate(&end));
     float fastest = 0;
-    cublasLtMatmulAlgo_t chosen = plan.algorithms[0];
-    for (const cublasLtMatmulAlgo_t& algorithm : plan.algorithms)
+    Algorithm chosen = plan.algorithms[0];
+    for (const Algorithm& algorithm : plan.algorithms)
         for (int i = 0; i < 4; i++) {
             record(begin, stream);
             run(algorithm);
@@ -175,7 +178,7 @@ inline void load_choices(const std::string& folder) {
         Shape s;
         int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
         const std::string line = text.substr(at, end - at);
-        cublasLtMatmulAlgo_t algorithm;
+        Algorithm algorithm;
         if (sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32,
                    &s.alignment, &hex) != 10 || line.size() != (size_t)hex + 2 * sizeof algorithm) continue;
         s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
