@@ -541,13 +541,19 @@ template <class F> double data_sheet_flops(const Gpu& gpu, const Options& opt) {
     return 1e12 * (!std::is_same_v<F, float> ? gpu.bf16 : opt.tf32 ? gpu.tf32 : gpu.fp32);
 }
 
-template <class F> void train(Run& run, Model<F>& model, const std::vector<EvalSet>& eval_sets) {
+// What this machine multiplies at best, all ranks together.
+struct Peak { double flops; const char* source; };
+template <class F> Peak find_peak(const Options& opt, const Comm& comm) {
+    if (const Gpu* gpu = find_gpu_of_device(device_name())) return {comm.world * data_sheet_flops<F>(*gpu, opt), "by its data sheet"};
+    return {comm.world * measure_peak_flops<F>(0.05), "measured"};
+}
+
+template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
-    const Gpu* gpu = find_gpu_of_device(device_name());
-    const double peak = comm.world * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
-    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak, gpu ? "by its data sheet" : "measured");
+    const double peak = machine.flops;
+    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak, machine.source);
 
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
@@ -668,6 +674,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
+    const Peak peak = opt.chat.empty() ? find_peak<F>(opt, run.comm) : Peak{};  // takes memory of its own for a moment
     model->allocate();
     // a micro-step over nothing, of which nothing remains but what kernels and libraries had to load, to find out or to measure
     if (opt.steps != 0) rehearse(model->stream, opt.cache, [&] { micro_step(*model, false, run.comm); });
@@ -676,7 +683,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights), set_history(*model, run.history);
     if (!opt.chat.empty()) return chat(*model, run);
-    train(run, *model, eval_sets);
+    train(run, *model, peak, eval_sets);
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
 }
 
