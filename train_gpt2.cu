@@ -205,7 +205,7 @@ public:
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
-        // long chunks move less than many that fit in a cache. As many rows as fit where dfch will be, or 16 M logits.
+        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 16 M logits.
         chunk = std::min(N, std::bit_ceil(std::max(4 * N * C, (size_t)16 << 20) / Vp));  // LOG 23
 
         row(params, device, "params", "parameters", n, ALWAYS);
@@ -545,7 +545,7 @@ template <class F> double data_sheet_flops(const Gpu& gpu, const Options& opt) {
 struct Peak { double flops; const char* source; };
 template <class F> Peak find_peak(const Options& opt, const Comm& comm) {
     if (const Gpu* gpu = find_gpu_of_device(device_name())) return {comm.world * data_sheet_flops<F>(*gpu, opt), "by its data sheet"};
-    return {comm.world * measure_peak_flops<F>(0.05), "measured"};
+    return {comm.world * measure_peak_flops<F>(0.05, opt.tf32 != 0), "measured"};
 }
 
 template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {

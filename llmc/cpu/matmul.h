@@ -163,7 +163,7 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
 
 // FLOP/s of all threads when nothing waits for memory: each multiplies blocks that stay in its L1 for so many seconds.
 // The fastest of about 20 slices counts, so that a disturbance does not.
-template <class F> double measure_peak_flops(double seconds) {
+template <class F> double measure_peak_flops(double seconds, bool = true) {
     using namespace gemm_detail;
     if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>)
         if (Bf16Engine::usable()) return measure_peak<Bf16Engine>(seconds);

@@ -139,13 +139,13 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
 
 // FLOP/s of one large product, the fastest of as many as fit in so many seconds (two at least); memory for it is taken and
 // given back.
-template <class F> double measure_peak_flops(double seconds) {
+template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     using namespace matmul_detail;
     const int side = device_properties().multiProcessorCount >= 16 ? 8192 : 64;  // what has fewer is no GPU to measure
     const size_t n = (size_t)side * side;
     F* memory = (F*)device_alloc(3 * n * sizeof(F));
     void* workspace = device_alloc(LIBRARY_WORKSPACE);
-    stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = true});
+    stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = tf32});
     launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
     cudaEvent_t begin = nullptr, end = nullptr;
     CUDA_CHECK(cudaEventCreate(&begin));
