@@ -140,7 +140,7 @@ if [[ -s $WORK/lines.jsonl ]]; then
         name="$GPU_NAME" $WORK/clocks.csv >> $WORK/lines.jsonl
     { echo "["; sed '$!s/$/,/' $WORK/lines.jsonl; echo "]"; } > "$out"
     echo "written: $out"
-    grep -h "tokens/s\|GB/s" $WORK/steps.log $WORK/layers.log
+    grep -hs "tokens/s\|GB/s" $WORK/steps.log $WORK/layers.log $WORK/beside_pytorch.log
 fi
 echo
 failed=0

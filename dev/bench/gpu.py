@@ -60,9 +60,10 @@ def main():
     watch.stop()
     for row in rows:
         t = row.get("torch", {})
-        print(f"{row['model']}: " + (row.get("error") or f"{row['tokens_per_s']:.0f} tokens/s") + (
-            f", {row['ratio']:.3f} of PyTorch's rate, {cell(row['memory_ratio'], '.2f')} of its memory {row['memory']}" if "ratio" in row else
-            f", PyTorch: {t['error']}" if "error" in t else ""))
+        text = row.get("error") or f"{row['tokens_per_s']:.0f} tokens/s"
+        text += f", {row['ratio']:.3f} of PyTorch's rate" if "ratio" in row else f", PyTorch: {t['error']}" if "error" in t else ""
+        text += f", {row['memory_ratio']:.2f} of its memory {row['memory']}" if row.get("memory_ratio") else ""
+        print(f"{row['model']}: {text}")
     return 1 if any("error" in row for row in rows) else 0
 
 
@@ -286,8 +287,8 @@ def run_torch(args, watch, model, batch, mode, sdpa, vocab, seconds):
                "--accum", str(args.tokens // (batch * args.seq)), "--precision", "bf16", "--bf16", "autocast", "--tf32", "1", "--device", args.device,
                "--compile", mode, "--sdpa", sdpa, "--seconds", str(seconds), "--min-steps", "3",
                "--skip", str(warm_up(args, batch)), "--began", str(time.time())]
-    # the compiler's caches begin empty: the first start of a model is a cold one, the next are warm
-    caches = {f"{name}_CACHE_DIR": os.path.abspath(f"{WORK}/{name.lower()}") for name in ("TORCHINDUCTOR", "TRITON")}
+    # the compiler's caches begin empty: the first start of a model in a mode is a cold one, the next are warm
+    caches = {f"{name}_CACHE_DIR": os.path.abspath(f"{WORK}/{name.lower()}-{model}-{mode}") for name in ("TORCHINDUCTOR", "TRITON")}
     r = run(command, args.limit, caches)
     result = json_of(r)
     if "error" in result:
@@ -441,8 +442,8 @@ def print_table(rows):
         "nothing in the compiler's cache\n")
 
 
-# How often a step of 124M calls each of the layers that bench_layers measures: per micro-batch of N rows, and of chunks of 1024 rows
-# for the head; in the trainer GELU is always in one call with its product.
+# How often a step calls each of the layers that bench_layers measures: per micro-batch, and the head and the classifier per chunk of 1024
+# rows, as they are measured there, whatever the trainer's are; in the trainer GELU is always in one call with its product.
 def calls_a_step(layer, L, micro, chunks, parameters):
     optimizer = {"global norm, 85M": parameters / 84934656, "AdamW, 85M": parameters / 84934656}
     once = {"embedding forward": 1, "embedding backward": 1, "layernorm forward": 1, "residual + layernorm": 2 * L, "layernorm backward": 2 * L + 1,
