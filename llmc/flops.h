@@ -14,9 +14,10 @@ inline double matmul_parameters(const Config& c) { return 12.0 * c.L * c.C * c.C
 // and values are 2 products of 2 C T / 2 FLOPs forward, twice that backward.
 inline double flops_per_token(const Config& c, int T) { return 6 * matmul_parameters(c) + 6.0 * c.L * c.C * T; }
 
-// Dense peak rates without sparsity, tera-FLOP/s, and memory, from the makers' data sheets and architecture papers (which give the
-// doubled rates of 2:4 sparsity first). bf16 is what is summed in fp32: on a GeForce half of what its sheet says for fp16 summed in fp16.
-// Left out: what has no bf16 (V100, T4), and cards whose dense rates no sheet states, which are measured instead.
+// Dense peak rates without sparsity, tera-FLOP/s, and memory, as the makers' data sheets and architecture papers give them (often the
+// doubled rate of 2:4 sparsity alone). bf16 is what is summed in fp32: on a GeForce half of what is said of fp16 summed in fp16.
+// GeForce, RTX and A30: multiprocessors x boost clock x rate gives the same. Not yet compared with a sheet: A10G, H100NVL, H200NVL.
+// Left out: what has no bf16 (V100, T4), and cards whose dense rates were not found; those are measured.
 struct Gpu { const char* name; double bf16, tf32, fp32; double gib; };
 constexpr Gpu GPUS[] = {
     // Ampere
