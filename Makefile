@@ -153,6 +153,10 @@ $(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$V),$(E)/watch.o)
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
 	dev/bench/run.sh
 
+# ARGS=--short and others: dev/bench/gpu.py --help. DRY=1: the emulated trainer and PyTorch on the CPU
+bench-gpu: $(if $(filter-out 0,$(DRY)),build/emu-plain/train_gpt2cu,train_gpt2cu build/gpu/bench_layers)  ## ours and PyTorch's in turn on a GPU, then each kernel; into dev/bench/results
+	DRY=$(DRY) python3 dev/bench/gpu.py $(ARGS)
+
 # with oneDNN's headers (libdnnl-dev) both are measured, turn by turn
 ONEDNN    = $(shell echo 'int main(){}' | $(CXX) -include dnnl.hpp -x c++ - -ldnnl -o /dev/null 2>/dev/null && echo -DWITH_ONEDNN -ldnnl)
 bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's where it is installed
@@ -185,4 +189,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gpu bench-gemm single floors quickstart help clean

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# gpu_check.sh: does the CUDA trainer do on this GPU what it does in the emulator, and how fast? One command, below 8 minutes on
-# a data-centre GPU; needs make, a C++ compiler, nvcc and cuBLAS; downloads nothing and changes no setting of the card.
+# gpu_check.sh: does the CUDA trainer do on this GPU what it does in the emulator, and how fast? One command, about 10 minutes
+# on a data-centre GPU; needs make, a C++ compiler, nvcc and cuBLAS, and for the comparison PyTorch; downloads nothing and changes no
+# setting of the card. `make bench-gpu` measures longer and more.
 #     scripts/gpu_check.sh [part of a step's name]
-# Prints a table and writes dev/bench/results/GPU.json. A step that fails does not hide the next; the exit code says whether all
+# Prints a table and writes dev/bench/results/GPU-check.json. A step that fails does not hide the next; the exit code says whether all
 # passed. NVCC, CUDA_INCLUDE and CUDA_LIB tell where a toolkit lies that is not in its usual place. DRY=1 goes through the same
 # steps with the emulated build and tiny sizes: a test of this script on a machine without a GPU.
 # shellcheck disable=SC2317,SC2086,SC2089,SC2090  # functions are called by name; no path here has a blank; the quotes are JSON's
@@ -111,6 +112,15 @@ losses() {
 layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else build/gpu/bench_layers $WORK/lines.jsonl 32 1024 0.15; fi; }
 steps() { if ((DRY)); then echo "not emulated: sizes of 124M to 1558M"; return 77; else build/bench_steps $WORK/lines.jsonl $TRAINER; fi; }
 
+# 124M beside PyTorch, two short windows in turn
+beside_pytorch() {
+    python3 -c "import torch" 2> /dev/null || { echo "no PyTorch for python3: the step before measures ours alone"; return 77; }
+    local options=(--models d12 --batch 32 --window 5 --limit 120)
+    ((DRY)) && options=()
+    python3 dev/bench/gpu.py --short --no-kernels "${options[@]}" --out $WORK/beside.json || return 1
+    sed -n 's/^\({.*}\),*$/\1/p' $WORK/beside.json >> $WORK/lines.jsonl
+}
+
 step build 240 build
 text
 step tests 200 tests
@@ -121,15 +131,16 @@ step losses 120 losses
 ((DRY)) || { nvidia-smi --query-gpu=clocks.sm,power.draw,temperature.gpu --format=csv,noheader,nounits -l 2 > $WORK/clocks.csv 2>/dev/null & sampler=$!; }
 step layers 90 layers
 step steps 240 steps
+step beside_pytorch 240 beside_pytorch
 ((DRY)) || kill "$sampler" 2>/dev/null
 
 if [[ -s $WORK/lines.jsonl ]]; then
-    out=dev/bench/results/$(printf '%s' "$GPU_NAME" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-').json
+    out=$( ((DRY)) && echo $WORK || echo dev/bench/results)/$(printf '%s' "$GPU_NAME" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-')-check.json
     [[ -s $WORK/clocks.csv ]] && awk -F', ' '$2 > m { m = $2; c = $1; t = $3 } END { printf "{\"machine\": \"%s\", \"at_most_power\": {\"w\": %s, \"sm_mhz\": %s, \"celsius\": %s}}\n", name, m, c, t }' \
         name="$GPU_NAME" $WORK/clocks.csv >> $WORK/lines.jsonl
     { echo "["; sed '$!s/$/,/' $WORK/lines.jsonl; echo "]"; } > "$out"
     echo "written: $out"
-    grep -h "tokens/s\|GB/s" $WORK/steps.log $WORK/layers.log
+    grep -hs "tokens/s\|GB/s" $WORK/steps.log $WORK/layers.log $WORK/beside_pytorch.log
 fi
 echo
 failed=0

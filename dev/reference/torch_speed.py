@@ -5,9 +5,14 @@
     python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32 \\
         --vs "./train_gpt2 -i data.bin -e d12 -b 4 -t 64 -d 256 --precision fp32"
 
+    python3 dev/reference/torch_speed.py --device cuda --precision bf16 --tf32 1 --batch 32 --seq 1024 --accum 16 \\
+        --compile default,max-autotune-no-cudagraphs,max-autotune --sdpa auto
+
 PyTorch gets what a good user gives it: scaled_dot_product_attention, fused AdamW, a padded vocabulary, torch.compile,
-one thread a core, and on CUDA bf16 autocast. In bf16 on a CPU both ways are tried, autocast over fp32 weights and bf16
-weights with fp32 masters. Every combination of --compile and --bf16 runs in a process of its own and the fastest counts.
+one thread a core, and on CUDA bf16 autocast over fp32 weights, the fastest attention that it has for these sizes (--sdpa auto
+measures them in a process of their own), batches copied from pinned memory while it computes. In bf16 on a CPU both ways are
+tried, autocast over fp32 weights and bf16 weights with fp32 masters. Every combination of --compile and --bf16 runs in a
+process of its own and the fastest counts; one that fails or does not fit in memory is said and left out.
 --vs runs the fastest one and the given command in turn, A B A B, and reports the median of the pairs' ratios.
 The last line of output is one JSON object.
 """
@@ -18,6 +23,7 @@ import argparse
 import itertools
 import json
 import os
+import re
 import resource
 import shlex
 import shutil
@@ -26,17 +32,23 @@ import subprocess
 import sys
 import tempfile
 
-SKIP = 3   # first steps left out of every figure: compilation, page faults, caches
+SKIP = 3   # so many first steps are left out of every figure: compilation, page faults, caches
 
 
 def main():
     args = options()
+    if args.child == "sdpa":
+        return print(json.dumps(fastest_sdpa(args)), flush=True)
     if args.child:
-        return print(json.dumps(measure(args)), flush=True)
+        return print(json.dumps(measure_or_say_why(args)), flush=True)
+    if args.sdpa == "auto":
+        args.sdpa = pick_sdpa(args)
     variants = [{"compile": c, "bf16": b} for c, b in itertools.product(
         args.compile.split(","), args.bf16.split(",") if args.precision == "bf16" else ["-"])]
     runs = [torch_run(args, v) for v in variants]
-    best = max(runs, key=lambda r: r["tokens_per_s"])
+    if not any("tokens_per_s" in r for r in runs):
+        sys.exit("no variant ran: " + "; ".join(r["error"] for r in runs))
+    best = max((r for r in runs if "tokens_per_s" in r), key=lambda r: r["tokens_per_s"])
     out = {"best": best, "torch": runs}
     if args.vs:
         out["vs"] = versus(args, {k: best[k] for k in ("compile", "bf16")})
@@ -45,21 +57,27 @@ def main():
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="d12", help="dN or gpt2:dN, as the trainer names them")
+    p.add_argument("--model", default="d12", help="dN, gpt2:dN or d4c128h4, as the trainer names them")
     p.add_argument("--vocab", type=int, default=50304, help="50257 padded; set it where the trainer has another tokenizer")
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--seq", type=int, default=64)
+    p.add_argument("--accum", type=int, default=1, help="micro-batches a step: their gradients are summed")
     p.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     p.add_argument("--tf32", type=int, choices=[0, 1], default=0, help="TF32 matrix multiplication on CUDA in fp32")
     p.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    p.add_argument("--compile", default="0,default", help="of 0, default, max-autotune, reduce-overhead; comma separated")
+    p.add_argument("--compile", default="0,default", help="of 0, default, reduce-overhead, max-autotune-no-cudagraphs, max-autotune; comma separated")
+    p.add_argument("--sdpa", choices=["default", "auto", "flash", "cudnn", "efficient", "math"], default="default",
+                   help="which attention on CUDA; auto: the fastest, default: PyTorch chooses")
     p.add_argument("--bf16", default=None, help="of autocast, weights; comma separated (default: both on a CPU)")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    p.add_argument("--seconds", type=float, default=15, help="time to measure each variant for, at least 10 steps")
+    p.add_argument("--seconds", "--window", type=float, default=15, help="time to measure each variant for, at least --min-steps")
+    p.add_argument("--min-steps", type=int, default=10)
+    p.add_argument("--skip", type=int, default=SKIP, help="steps to warm up with")
     p.add_argument("--steps", type=int, default=0, help="measure this many steps instead")
     p.add_argument("--vs", metavar="COMMAND", help="this trainer's command; -o, and -x from --steps, are set here")
     p.add_argument("--rounds", type=int, default=5, help="pairs of runs with --vs")
-    p.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    p.add_argument("--child", choices=["measure", "sdpa"], help=argparse.SUPPRESS)
+    p.add_argument("--began", type=float, default=T0, help=argparse.SUPPRESS)   # when the process was started
     args = p.parse_args()
     args.bf16 = args.bf16 or ("autocast,weights" if args.device == "cpu" else "autocast")
     return args
@@ -78,14 +96,30 @@ def spawn(command):
     return text, usage.ru_maxrss / 1024
 
 
-def torch_run(args, variant):
-    command = [sys.executable, os.path.abspath(__file__), "--child"]
-    for name in ("model", "vocab", "batch", "seq", "precision", "tf32", "device", "threads", "seconds", "steps"):
-        command += [f"--{name}", str(getattr(args, name))]
+def child_command(args, what, variant):
+    command = [sys.executable, os.path.abspath(__file__), "--child", what]
+    for name in ("model", "vocab", "batch", "seq", "accum", "precision", "tf32", "device", "threads", "seconds", "min-steps", "skip", "steps", "sdpa"):
+        command += [f"--{name}", str(getattr(args, name.replace("-", "_")))]
     for name, value in variant.items():
         command += [f"--{name}", value]
-    text, _ = spawn(command)
+    return command
+
+
+def pick_sdpa(args):
+    if args.device != "cuda":
+        return "default"
+    text, _ = spawn(child_command(args, "sdpa", {}))
     result = json.loads(text.splitlines()[-1])
+    print(f"attention forward and backward: {', '.join(f'{k} {v:.3f} ms' for k, v in result['ms'].items())}; taken: {result['sdpa']}", flush=True)
+    return result["sdpa"]
+
+
+def torch_run(args, variant):
+    text, _ = spawn(child_command(args, "measure", variant))
+    result = json.loads(text.splitlines()[-1])
+    if "error" in result:
+        print(f"torch {args.precision} compile {variant['compile']:>12} bf16 {variant['bf16']:>8}: {result['error']}", flush=True)
+        return result
     print(f"torch {args.precision} compile {variant['compile']:>12} bf16 {variant['bf16']:>8}: "
           f"{result['tokens_per_s']:9.1f} tokens/s, {result['ms']:8.1f} ms a step "
           f"(fastest {result['ms_best']:.1f}), {result['peak_mb']:7.0f} MB, "
@@ -110,7 +144,7 @@ def our_run(args, theirs):
     tokens = statistics.median(row["tokens_per_s"] * row["ms"] / 1e3 for row in steps)
     for what, mine, yours in (("precision", args.precision, header["run"]["precision"]),
                               ("sequence length", args.seq, int(header["run"]["seq"])),
-                              ("tokens a step", args.batch * args.seq, tokens),
+                              ("tokens a step", args.batch * args.seq * args.accum, tokens),
                               ("parameters", theirs["parameters"], header["parameters"])):
         if mine != yours if isinstance(mine, str) else abs(mine - yours) > 0.01 * mine:   # 1 %: PyTorch's padded vocabulary
             sys.exit(f"--vs: not the same work: {what} {mine} here, {yours} in the trainer's run (see --vocab)")
@@ -121,6 +155,8 @@ def versus(args, variant):
     pairs = []
     for _ in range(args.rounds):
         theirs = torch_run(args, variant)
+        if "error" in theirs:
+            sys.exit(f"--vs: {theirs['error']}")
         ours = our_run(args, theirs)
         pairs.append((theirs["tokens_per_s"], ours["tokens_per_s"], ours["peak_mb"]))
         print(f"ours {args.precision}: {ours['tokens_per_s']:.1f} tokens/s, {ours['peak_mb']:.0f} MB, "
@@ -134,7 +170,9 @@ def versus(args, variant):
 # ------------------------------------------------------------------------------------------------- GPT-2 in PyTorch
 
 def model_size(name):
-    """dN -> layers, width, heads, by the trainer's table of names."""
+    """dN, dNcWhH -> layers, width, heads, by the trainer's table of names."""
+    if named := re.fullmatch(r"d(\d+)c(\d+)h(\d+)", name):
+        return tuple(map(int, named.groups()))
     depth = int(name.split(":")[-1].lstrip("d"))
     width, heads = {24: (1024, 16), 36: (1280, 20), 48: (1600, 25), 60: (1920, 30), 72: (2880, 30),
                     84: (3456, 36)}.get(depth, (64 * depth, depth))
@@ -180,13 +218,59 @@ def gpt2(name, vocab, positions):
     return GPT2()
 
 
+SDPA = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH"}
+
+
+def fastest_sdpa(args):
+    """Milliseconds of attention, forward and backward, by each kernel that PyTorch has for these sizes; the fastest."""
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    _, C, NH = model_size(args.model)
+    dtype = torch.bfloat16 if args.precision == "bf16" else torch.float32
+    q, k, v = (torch.randn(args.batch, NH, args.seq, C // NH, device="cuda", dtype=dtype, requires_grad=True) for _ in range(3))
+    ms = {}
+    for name in ("flash", "cudnn", "efficient"):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        try:
+            with sdpa_kernel(getattr(SDPBackend, SDPA[name])):
+                for i in range(15):
+                    if i == 5:
+                        begin.record()
+                    y = torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+                    y.backward(q.detach())
+                end.record()
+            end.synchronize()
+            ms[name] = begin.elapsed_time(end) / 10
+        except RuntimeError:   # it has no kernel for this precision, head size or GPU
+            pass
+    return {"sdpa": min(ms, key=ms.get) if ms else "default", "ms": ms}
+
+
+def measure_or_say_why(args):
+    import torch
+    variant = {"compile": args.compile, "bf16": args.bf16, "batch": args.batch}
+    try:
+        return measure(args)
+    except torch.OutOfMemoryError as error:
+        return {**variant, "error": "out of memory: " + str(error).split(". ")[0]}
+    except Exception as error:   # torch.compile fails in many ways
+        reason = [line for line in str(error).splitlines() if line.strip()] or [""]
+        memory = "out of memory" in str(error)   # by one of the libraries
+        return {**variant, "error": f"{'out of memory: ' if memory else ''}{type(error).__name__}: {reason[0][:200]}"}
+
+
 def measure(args):
     import torch
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
     device, cuda = torch.device(args.device), args.device == "cuda"
     if cuda:
-        torch.backends.cuda.matmul.allow_tf32 = bool(args.tf32)
+        torch.set_float32_matmul_precision("high" if args.tf32 else "highest")   # high: TF32
+        free_before, _ = torch.cuda.mem_get_info()
+        if args.sdpa in SDPA:   # a switch for the whole process: torch.compile bakes in what it finds
+            for name, switch in (("flash", torch.backends.cuda.enable_flash_sdp), ("cudnn", torch.backends.cuda.enable_cudnn_sdp),
+                                 ("efficient", torch.backends.cuda.enable_mem_efficient_sdp), ("math", torch.backends.cuda.enable_math_sdp)):
+                switch(name == args.sdpa)
     model = gpt2(args.model, args.vocab, max(1024, args.seq)).to(device)
     count = sum(w.numel() for w in model.parameters())
 
@@ -200,41 +284,56 @@ def measure(args):
                                    {"params": [w for w in weights if w.dim() != 2], "weight_decay": 0.0}],
                                   lr=3e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
     run = model if args.compile == "0" else torch.compile(model, mode=args.compile)
+    # a CUDA graph's outputs live until it runs again: gradients that are summed need memory of their own from the start
+    graphs = cuda and args.compile in ("reduce-overhead", "max-autotune")
+    if graphs:
+        for w in model.parameters():
+            w.grad = torch.zeros_like(w)
     autocast = torch.autocast(args.device, torch.bfloat16, enabled=args.bf16 == "autocast")
-    tokens = torch.randint(0, min(args.vocab, 50257), (64, args.batch, args.seq + 1), device=device)
+    tokens = torch.randint(0, min(args.vocab, 50257), (64, args.batch, args.seq + 1))
+    if cuda:
+        tokens = tokens.pin_memory()
 
     def step(i):
-        batch = tokens[i % len(tokens)]
-        with autocast:
-            loss = run(batch[:, :-1], batch[:, 1:])
-        loss.backward()
+        total = torch.zeros((), device=device)
+        for micro in range(args.accum):
+            batch = tokens[(i * args.accum + micro) % len(tokens)].to(device, non_blocking=True)
+            if graphs:
+                torch.compiler.cudagraph_mark_step_begin()
+            with autocast:
+                loss = run(batch[:, :-1], batch[:, 1:]) / args.accum
+            loss.backward()
+            total += loss.detach()
         if masters:
             for w, x in zip(masters, model.parameters()):
                 w.grad, x.grad = x.grad.float(), None
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=not graphs)
         if masters:
             with torch.no_grad():
                 torch._foreach_copy_(list(model.parameters()), masters)
-        return loss.item()               # as a log line would; also waits for the GPU
+        return total.item()              # as a log line would; also waits for the GPU
 
     first_loss = step(0)
-    first_step_s = time.time() - T0
-    for i in range(1, SKIP):
+    first_step_s = time.time() - args.began
+    for i in range(1, args.skip):
         step(i)
     times, began = [], time.time()
-    while len(times) < (args.steps or 10) or (not args.steps and time.time() - began < args.seconds):
+    while len(times) < (args.steps or args.min_steps) or (not args.steps and time.time() - began < args.seconds):
         t = time.perf_counter()
-        loss = step(SKIP + len(times))
+        loss = step(args.skip + len(times))
         times.append(time.perf_counter() - t)
-    ms = 1e3 * statistics.median(times)
-    return {"model": args.model, "parameters": count, "batch": args.batch, "seq": args.seq, "precision": args.precision,
+    ms, ended = 1e3 * statistics.median(times), time.time()
+    memory = {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
+    if cuda:   # driver_mb: what the driver has given since the start, to anyone: it does not ask who
+        memory = {"peak_mb": torch.cuda.max_memory_allocated() / 2**20, "reserved_mb": torch.cuda.max_memory_reserved() / 2**20,
+                  "driver_mb": (free_before - torch.cuda.mem_get_info()[0]) / 2**20, "sdpa": args.sdpa}
+    return {"model": args.model, "parameters": count, "batch": args.batch, "seq": args.seq, "accum": args.accum, "precision": args.precision,
             "compile": args.compile, "bf16": args.bf16, "device": args.device, "threads": args.threads,
-            "tokens_per_s": args.batch * args.seq / ms * 1e3, "ms": ms, "ms_best": 1e3 * min(times), "steps": len(times),
-            "peak_mb": (torch.cuda.max_memory_allocated() / 2**20 if cuda else
-                        resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
-            "first_step_s": first_step_s, "first_loss": first_loss, "last_loss": loss, "torch": torch.__version__}
+            "tokens_per_s": args.batch * args.seq * args.accum / ms * 1e3, "ms": ms, "ms_best": 1e3 * min(times), "steps": len(times),
+            "window": [began, ended], "window_tokens_per_s": args.batch * args.seq * args.accum * len(times) / sum(times),
+            **memory, "first_step_s": first_step_s, "first_loss": first_loss, "last_loss": loss, "torch": torch.__version__}
 
 
 if __name__ == "__main__":
