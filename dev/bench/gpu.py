@@ -442,7 +442,7 @@ def print_table(rows):
         "nothing in the compiler's cache\n")
 
 
-# How often a step calls each of the layers that bench_layers measures: per micro-batch, and the head and the classifier per chunk of 1024
+# How often a step calls each of the layers that bench_layers measures: per micro-batch, and the head and the classifier per chunk of 2048
 # rows, as they are measured there, whatever the trainer's are; in the trainer GELU is always in one call with its product.
 def calls_a_step(layer, L, micro, chunks, parameters):
     optimizer = {"global norm, 85M": parameters / 84934656, "AdamW, 85M": parameters / 84934656}
@@ -467,7 +467,7 @@ def kernels(args, rows):
         say(f"kernels: {LAYERS}: {r['last']}")
         return [{"error": f"bench_layers: {r['last']}"}]
     with open(lines) as f:
-        return kernel_rows([x for x in map(json.loads, f) if x["precision"] == "bf16"], d12, args.tokens // (batch * args.seq), args.tokens // 1024)
+        return kernel_rows([x for x in map(json.loads, f) if x["precision"] == "bf16"], d12, args.tokens // (batch * args.seq), args.tokens // 2048)
 
 
 def kernel_rows(layers, d12, micro, chunks):

@@ -45,11 +45,11 @@ template <class F> F* make(size_t n, float scale = 1) {
 static double g_copy_rate, g_budget;
 
 template <class F> void bench(Results& results, const char* type, int B, int T) {
-    const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 1024 : 256;
+    const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 2048 : 256;
     const size_t N = (size_t)B * T, S = sizeof(F), n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
     const size_t workspace = workspace_bytes(N, C, Vp);
-    const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true});
+    const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true, .tuning = true});
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
         const double s = median_seconds(g_budget, stream, call), limit = std::max(flops / peak, bytes / g_copy_rate);
         printf("%-5s %-24s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,
