@@ -81,7 +81,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(dfch,         F,     1,      train * N * 4 * C, "scratch",  BACKWARD_MLP) \
     ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * 3 * C, "scratch",  BACKWARD_ATTENTION) \
-    ROW(dattention,   float, 1,      train * attention_scratch(B, T, (int)C, NH), "scratch", BACKWARD_ATTENTION) \
+    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
     ROW(kcache,       F,     L,      T * C,          "generation",  GENERATE) \
     ROW(vcache,       F,     L,      T * C,          "generation",  GENERATE)
 
@@ -167,7 +167,8 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool tf32 = true, gelu_fusion = false, separate_rows = false;
+    bool tf32 = true, gelu_fusion = false, deterministic = true, separate_rows = false;
+    Attention attention = Attention::FASTEST;
 };
 
 template <class F> class Model {
@@ -257,7 +258,7 @@ public:
             ACTIVATIONS(VIEW)
 #undef VIEW
         }
-        stream = open_stream({.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion});
+        stream = open_stream(stream_options());
         judged = make_event();
         std::vector<Segment> list;
         for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
@@ -265,6 +266,10 @@ public:
         synchronize(stream);
     }
 
+    StreamOptions stream_options() const {
+        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
+                .deterministic = options.deterministic, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? Attention::OURS : options.attention};
+    }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
     // Batches of two steps may wait to be read while the host prepares the next: it waits for the verdict before the last.
@@ -531,6 +536,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak).c_str(), source);
+    if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (!run.out.empty()) printf("out      %s\n", run.out.c_str());
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
@@ -646,7 +652,9 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .separate_rows = opt.separate_rows != 0};
+                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0,
+                             .separate_rows = opt.separate_rows != 0,
+                             .attention = attention_by(opt)};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {
@@ -698,7 +706,7 @@ int main(int argc, char** argv) {
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
-    check_model(run.config.C, run.config.NH);
+    check_model(run.config.C, run.config.NH, attention_by(opt));
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);

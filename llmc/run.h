@@ -183,6 +183,8 @@ inline Run prepare(const Options& opt) {
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
+    if (opt.attention == "cudnn" && (opt.precision != "bf16" || opt.doc_mask))
+        die_with(EXIT_USAGE, "--attention: 'cudnn' given, which makes attention in bf16 (--precision bf16) and not within documents (--doc-mask 0)");
     choose_sizes(run);
     if (run.B) count_steps(run);
     if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
@@ -222,6 +224,10 @@ inline DataOptions data_options(const Run& run, bool training) {
 
 // true once every n steps and at the last; n = 0: never.
 inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }
+
+inline Attention attention_by(const Options& opt) {
+    return opt.attention == "ours" ? Attention::OURS : opt.attention == "cudnn" ? Attention::CUDNN : Attention::FASTEST;
+}
 
 inline std::string options_json(const Options& opt) {
     Json json = Json::object();

@@ -233,7 +233,7 @@ inline void check_heads(int C, int NH) {
 }  // namespace attention_detail
 
 // Sizes that the kernels have no code for end here, before anything begins.
-inline void check_model(int C, int NH) { attention_detail::check_heads(C, NH); }
+inline void check_model(int C, int NH, Attention) { attention_detail::check_heads(C, NH); }
 
 // starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
 // the first that the document sees. 0 before the first one: the row began inside a document.
@@ -296,8 +296,11 @@ void attention_cached(F* out,       // (n, C)
     }
 }
 
+// Who makes attention, where there is a choice.
+template <class F> std::string attention_path(const StreamOptions&) { return ""; }
+
 // Floats of scratch for the backward: k, v, dk and dv of one head in each thread.
-inline size_t attention_scratch(int, int T, int C, int NH) {
+inline size_t attention_scratch(int, int T, int C, int NH, const StreamOptions& = {}) {
     using namespace attention_detail;
     return (size_t)max_threads() * 4 * (size_t)round_up(T, TILE) * (size_t)round_up(C / NH, W);
 }

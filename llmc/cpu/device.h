@@ -10,6 +10,7 @@
 #include <cstring>
 #include <string>
 #include "../check.h"
+#include "../layers.h"
 #include "../threads.h"
 
 struct CpuStream {};
@@ -45,8 +46,7 @@ inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t st
 inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes); }
 inline void synchronize(stream_t) {}
 
-// A stream has a workspace that its kernels use while they run; here they have the stack.
-struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false, tuning = false; };
+// Here kernels have the stack, and one way of doing things.
 inline stream_t open_stream(StreamOptions) { return {}; }
 inline size_t workspace_bytes(size_t, int, int) { return 0; }
 

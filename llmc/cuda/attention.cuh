@@ -7,6 +7,7 @@
 #pragma once
 #include "attention_backward.cuh"
 #include "attention_cached.cuh"
+#include "attention_cudnn.cuh"
 #include "attention_forward.cuh"
 
 namespace attention_detail {
@@ -90,7 +91,10 @@ void attention_forward(F* out,             // (B, T, C)
                        const F* qkv,       // (B, T, 3C)
                        const int* starts,  // (B, T) where each token's document begins in its row, or null: all is one
                        int B, int T, int C, int NH, stream_t stream) {
-    attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream);
+    auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
+    if constexpr (std::is_same_v<F, bf16>)
+        if (!starts && stream.attention != Attention::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
+    ours();
 }
 
 // For generating: appends the keys and values of n new tokens, at positions pos.., to the caches, and attends each of
@@ -104,8 +108,18 @@ void attention_cached(F* out,        // (n, C)
     attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, C, NH), stream);
 }
 
-// Floats of scratch for the backward: D.
-inline size_t attention_scratch(int B, int T, int, int NH) { return (size_t)B * T * NH; }
+// Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
+inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {.attention = Attention::OURS}) {
+    const size_t D = (size_t)B * T * NH;
+    if (how.attention == Attention::OURS) return D;
+    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic), sizeof(float)));
+}
+
+// Who makes attention here, and why, for the banner.
+template <class F> std::string attention_path(const StreamOptions& how) {
+    if (how.attention == Attention::OURS || !std::is_same_v<F, bf16>) return "by ours";
+    return attention_cudnn::path();
+}
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
 //             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
@@ -119,5 +133,8 @@ void attention_backward(F* dqkv,            // (B, T, 3C)
                         const int* starts,  // (B, T) as in the forward, or null
                         float* scratch,     // (attention_scratch())
                         int B, int T, int C, int NH, stream_t stream) {
-    attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream);
+    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream); };
+    if constexpr (std::is_same_v<F, bf16>)
+        if (!starts && stream.attention != Attention::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
+    ours();
 }

@@ -11,6 +11,7 @@
 #include <type_traits>
 #include "../bf16.h"
 #include "../check.h"
+#include "../layers.h"
 #include "../threads.h"
 #if __has_include(<ptx_on_cpu.h>)
 #include <ptx_on_cpu.h>
@@ -26,9 +27,6 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
           cudaGetErrorString(error), no_gpu ? ": is there an NVIDIA GPU with its driver? ./train_gpt2 trains on the CPU" : "");
 }
 
-// A stream and the memory that its kernels may use while they run: what one leaves there the next overwrites. It also says
-// how fp32 products are made, and whether this is the time to find out what is fastest: results do not matter then.
-struct StreamOptions { void* workspace = nullptr; size_t workspace_bytes = 0; bool tf32 = false, gelu_fusion = false, tuning = false; };
 struct CudaStream : StreamOptions {
     cudaStream_t handle = nullptr;
     operator cudaStream_t() const { return handle; }
@@ -85,6 +83,13 @@ inline cudaDeviceProp device_properties() {
     return properties;
 }
 inline std::string device_name() { return device_properties().name; }
+
+// Part of a file's name: what was measured with this version of a library on this GPU.
+inline std::string gpu_and_version(size_t version) {
+    std::string gpu = device_name();
+    for (char& c : gpu) if (!isalnum((unsigned char)c)) c = '-';
+    return std::to_string(version) + "-" + gpu;
+}
 
 // Bytes that can be had now.
 inline size_t device_memory() {
@@ -251,26 +256,32 @@ __global__ void read_kernel(const Word* x, size_t n, int* out) {
     if (sum == 0x7badbad7) *out = sum;
 }
 
-// Bytes a second at which memory that is there already is read: the fastest of ten passes.
-inline double measure_bandwidth(const void* memory, size_t bytes) {
-    stream_t stream = open_stream({});
+// Milliseconds that the work takes, the fastest of so many times; the first of them may load kernels.
+template <class Work> float fastest_ms(int times, stream_t stream, Work work) {
     cudaEvent_t begin = nullptr, end = nullptr;
     CUDA_CHECK(cudaEventCreate(&begin));
     CUDA_CHECK(cudaEventCreate(&end));
-    // 4 blocks of 512 fill a multiprocessor. Asked before the clock runs: the answer may take longer than the reading.
-    const Grid grid = {(unsigned)device_properties().multiProcessorCount * 4, 512};
-    double best = 0;
-    for (int pass = 0; pass < 10; pass++) {
+    float fastest = INFINITY;
+    for (int i = 0; i < times; i++) {
         record(begin, stream);
-        launch(read_kernel<int4>, grid, stream, (const int4*)memory, bytes / 16, (int*)memory);
+        work();
         record(end, stream);
         wait(end);
         float ms = 0;
         CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-        if (ms > 0) best = fmax(best, 1e3 * (double)bytes / ms);
+        fastest = fminf(fastest, ms);
     }
     CUDA_CHECK(cudaEventDestroy(begin));
     CUDA_CHECK(cudaEventDestroy(end));
+    return fastest;
+}
+
+// Bytes a second at which memory that is there already is read.
+inline double measure_bandwidth(const void* memory, size_t bytes) {
+    stream_t stream = open_stream({});
+    // 4 blocks of 512 fill a multiprocessor. Asked before the clock runs: the answer may take longer than the reading.
+    const Grid grid = {(unsigned)device_properties().multiProcessorCount * 4, 512};
+    const float ms = fastest_ms(10, stream, [&] { launch(read_kernel<int4>, grid, stream, (const int4*)memory, bytes / 16, (int*)memory); });
     CUDA_CHECK(cudaStreamDestroy(stream));
-    return best;
+    return ms > 0 ? 1e3 * (double)bytes / ms : 0;
 }

@@ -135,27 +135,13 @@ inline Plan& plan_for(const Shape& shape) {
     return plan;
 }
 
-// Keeps the fastest of the algorithms that a plan has: run(algorithm) multiplies, whatever that does to the operands. The fastest of
-// three runs counts, after one that loads the kernel.
+// Keeps the fastest of the algorithms that a plan has: run(algorithm) multiplies, whatever that does to the operands.
 template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
-    cudaEvent_t begin = nullptr, end = nullptr;
-    CUDA_CHECK(cudaEventCreate(&begin));
-    CUDA_CHECK(cudaEventCreate(&end));
-    float fastest = 0;
+    float fastest = INFINITY;
     Algorithm chosen = plan.algorithms[0];
     for (const Algorithm& algorithm : plan.algorithms)
-        for (int i = 0; i < 4; i++) {
-            record(begin, stream);
-            run(algorithm);
-            record(end, stream);
-            wait(end);
-            float ms = 0;
-            CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-            if (i > 0 && (fastest == 0 || ms < fastest)) fastest = ms, chosen = algorithm;
-        }
-    CUDA_CHECK(cudaEventDestroy(begin));
-    CUDA_CHECK(cudaEventDestroy(end));
+        if (float ms = fastest_ms(4, stream, [&] { run(algorithm); }); ms < fastest) fastest = ms, chosen = algorithm;
     plan.algorithms = {chosen};
     choices().known[shape] = chosen, choices().measured++;
     choices().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -163,11 +149,7 @@ template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, 
 
 // ---- the file of choices: of one GPU and one version of the library, a line a shape ----------------------------------------
 
-inline std::string choices_path(const std::string& folder) {
-    std::string gpu = device_name();
-    for (char& c : gpu) if (!isalnum((unsigned char)c)) c = '-';
-    return folder + format("/cublaslt-%zu-%s.txt", cublasLtGetVersion(), gpu.c_str());
-}
+inline std::string choices_path(const std::string& folder) { return folder + "/cublaslt-" + gpu_and_version(cublasLtGetVersion()) + ".txt"; }
 
 // A line that cannot be read is as if it were not there: its shape is measured again.
 inline void load_choices(const std::string& folder) {
@@ -191,6 +173,7 @@ inline void load_choices(const std::string& folder) {
 
 // With what other runs have added meanwhile; of those that chose at the same time one wins. A folder that cannot be written is none.
 inline void save_choices(const std::string& folder) {
+    if (folder.empty() || !choices().measured) return;
     load_choices(folder);
     std::string text;
     for (const auto& [s, algorithm] : choices().known) {

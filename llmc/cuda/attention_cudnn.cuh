@@ -1,0 +1,168 @@
+// attention_cudnn.cuh: attention by cuDNN, where the program was built with it (-DLLMC_CUDNN) and it is faster than ours: plans, made
+// once a shape, and the choice, measured when a run begins and kept in a file, so that the next run begins sooner and has the same
+// bits. Either one's forward goes with either one's backward: lse means the same in both.
+#pragma once
+#include <map>
+#include <string>
+#include "../files.h"
+#include "device.cuh"
+#ifdef LLMC_CUDNN
+#include "attention_graph.h"
+
+namespace attention_cudnn {
+using namespace attention_graph;
+constexpr bool HERE = true;
+
+struct Ready { Builder builder; Plan plan; };
+struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
+struct State {
+    std::map<Problem, Ready> plans;
+    std::map<Problem, Choice> known;
+    int measured = 0;     // in this run
+    std::string said[2];  // who makes the forward, and the backward, and why
+    cudnnHandle_t handle = nullptr;
+};
+inline State& state() { static State& s = *new State; return s; }  // for ever: when the program ends the driver may have gone before it
+
+inline std::string version() { return format("cuDNN %zu.%zu", cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100); }
+
+inline Ready& plan_for(const Problem& p) {
+    auto [at, fresh] = state().plans.try_emplace(p);
+    Ready& r = at->second;
+    if (!fresh) return r;
+    // until 9.6 sums of dq had to be zeroed, until 9.16 a last tile of keys that is not full gave wrong gradients (cudnn-frontend's workarounds)
+    if (cudnnGetVersion() < 90600 || (cudnnGetVersion() < 91600 && p.backward && p.T % 128)) r.builder.refused = version() + " is too old for it";
+    else if (state().handle || r.builder.take(cudnnCreate(&state().handle), "cudnnCreate")) r.plan = make_plan(r.builder, p, state().handle);
+    if (r.plan.plan && r.plan.workspace > (int64_t)workspace_bytes(p)) r.builder.refused = format("it wants %zd bytes of workspace", (ssize_t)r.plan.workspace);
+    return r;
+}
+
+// Whether cuDNN does it. ours(), theirs(): either one's work, done here only to see how long it takes.
+template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
+    State& s = state();
+    std::string& said = s.said[p.backward];
+    const Ready& r = plan_for(p);
+    if (!r.builder.refused.empty()) {
+        CHECK(stream.attention != Attention::CUDNN, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
+        said = "ours, as cuDNN does not do it: " + r.builder.refused;
+        return false;
+    }
+    if (stream.attention == Attention::CUDNN) return said = version() + ", as asked", true;
+    auto at = s.known.find(p);
+    if (at == s.known.end()) {
+        if (!stream.tuning) return false;  // no one has asked to measure
+        const float ours_ms = fastest_ms(4, stream, ours), cudnn_ms = fastest_ms(4, stream, theirs);
+        at = s.known.insert({p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms}}).first;
+        s.measured++;
+    }
+    const Choice& c = at->second;
+    said = c.cudnn ? format("%s, %.3f ms, ours takes %.3f", version().c_str(), c.cudnn_ms, c.ours_ms)
+                   : format("ours, %.3f ms, %s takes %.3f", c.ours_ms, version().c_str(), c.cudnn_ms);
+    return c.cudnn;
+}
+
+inline void run(const Problem& p, std::map<Uid, const void*> tensors, void* workspace, stream_t stream) {
+    const Ready& r = plan_for(p);
+    // numbers that the host hands over; before 9.10 the library did not take -infinity
+    const float scale = 1 / std::sqrt((float)p.HS), one = 1;
+    const float hidden = cudnnGetVersion() < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;
+    tensors[SCALE] = &scale, tensors[HIDDEN] = &hidden;
+    if (p.backward) tensors[ONE] = &one;
+    std::vector<int64_t> uids;
+    std::vector<const void*> pointers;
+    for (auto [uid, pointer] : tensors) uids.push_back(uid), pointers.push_back(pointer);
+    Builder b;
+    Descriptor pack = b.make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, uids.data(), (int64_t)uids.size());
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, pointers.data(), (int64_t)pointers.size());
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, workspace);
+    b.finalize(pack);
+    if (b.refused.empty()) b.take(cudnnSetStream(state().handle, stream), "cudnnSetStream");
+    if (b.refused.empty()) b.take(cudnnBackendExecute(state().handle, r.plan.plan, pack), "cudnnBackendExecute");
+    CHECK(b.refused.empty(), "attention: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, b.refused.c_str());
+}
+
+// As attention_forward, or false: then nothing was done. ours(): the same by our kernels.
+template <class Ours>
+bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int HS, stream_t stream, Ours ours) {
+    const Problem p{B, T, NH, HS};
+    const size_t C = (size_t)NH * HS;
+    CHECK(stream.workspace_bytes >= workspace_bytes(p), "attention: %zu bytes of workspace, must be %zu", stream.workspace_bytes, workspace_bytes(p));
+    auto theirs = [&] { run(p, {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}}, stream.workspace, stream); };
+    if (!choose(p, stream, ours, theirs)) return false;
+    theirs();
+    return true;
+}
+
+// As attention_backward, likewise. scratch: attention_scratch().
+template <class Ours>
+bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, int NH, int HS,
+              stream_t stream, Ours ours) {
+    const Problem p{B, T, NH, HS, true, stream.deterministic};
+    const size_t C = (size_t)NH * HS;
+    char *dot = (char*)scratch, *sums = dot + dot_bytes(p), *workspace = sums + sums_bytes(p);
+    auto theirs = [&] {
+        std::map<Uid, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}, {DOUT, dout},
+                                              {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DOT, dot}};
+        if (!p.sums_in_order) tensors[DQ_SUMS] = sums;
+        run(p, tensors, workspace, stream);
+    };
+    if (!choose(p, stream, ours, theirs)) return false;
+    theirs();
+    return true;
+}
+
+inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic) {
+    const Problem p{B, T, NH, HS, true, deterministic};
+    return dot_bytes(p) + sums_bytes(p) + workspace_bytes(p);
+}
+
+inline std::string path() {
+    const State& s = state();
+    return (s.said[0].empty() ? "" : "forward by " + s.said[0]) + (s.said[1].empty() ? "" : "; backward by " + s.said[1]);
+}
+
+// ---- the file of choices: of one GPU and one version of cuDNN, a line a problem ---------------------------------------------
+
+inline std::string choices_path(const std::string& folder) { return folder + "/attention-" + gpu_and_version(cudnnGetVersion()) + ".txt"; }
+
+// A line that cannot be read is as if it were not there: its problem is measured again.
+inline void load_choices(const std::string& folder) {
+    std::string text;
+    if (folder.empty() || !try_read_file(choices_path(folder), text).empty()) return;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size());
+        Problem p;
+        Choice c;
+        int backward, in_order, cudnn, used = 0;
+        const std::string line = text.substr(at, end - at);
+        if (sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &in_order, &cudnn, &c.ours_ms, &c.cudnn_ms, &used) != 9 ||
+            used != (int)line.size()) continue;
+        p.backward = backward, p.sums_in_order = in_order, c.cudnn = cudnn;
+        state().known.emplace(p, c);
+    }
+}
+
+// With what other runs have added meanwhile; a folder that cannot be written is none.
+inline void save_choices(const std::string& folder) {
+    if (folder.empty() || !state().measured) return;
+    load_choices(folder);
+    std::string text;
+    for (const auto& [p, c] : state().known)
+        text += format("%ld %ld %ld %ld %d %d %d %.4f %.4f\n", p.B, p.T, p.NH, p.HS, p.backward, p.sums_in_order, c.cudnn, c.ours_ms, c.cudnn_ms);
+    make_folders(folder);
+    write_file_atomically(choices_path(folder), text);
+}
+}  // namespace attention_cudnn
+
+#else
+namespace attention_cudnn {
+constexpr bool HERE = false;
+template <class... A> bool forward(const A&...) { return false; }
+template <class... A> bool backward(const A&...) { return false; }
+inline size_t scratch_bytes(int, int, int, int, bool) { return 0; }
+inline std::string path() { return "by ours, built without cuDNN"; }
+inline void load_choices(const std::string&) {}
+inline void save_choices(const std::string&) {}
+}  // namespace attention_cudnn
+#endif
