@@ -684,14 +684,15 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     if (!opt.plan.empty()) return print_plan(run, *model);
     const Peak peak = opt.chat.empty() ? find_peak<F>(opt, run.comm) : Peak{};  // takes memory of its own for a moment
     model->allocate();
-    // micro-steps over nothing, of which nothing remains but what kernels and libraries had to load, to find out or to measure
-    if (opt.steps != 0) rehearse(model->stream, opt.cache, [&] {
-        for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0, run.comm);
-    });
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights), set_history(*model, run.history);
+    // micro-steps of which nothing remains but what kernels and libraries had to load, to find out or to measure; with the weights, as a
+    // GPU is slower with numbers than with zeros
+    if (opt.steps != 0) rehearse(model->stream, opt.cache, [&] {
+        for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0, run.comm);
+    });
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
     if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);

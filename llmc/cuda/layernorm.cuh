@@ -2,6 +2,7 @@
 #pragma once
 #include <cstddef>
 #include "../layers.h"
+#include "column_sums.cuh"
 #include "device.cuh"
 
 namespace layernorm_detail {
@@ -167,26 +168,6 @@ backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, co
         store_floats(part + C, db[k]);
     }
 }
-
-// dweight, dbias = or +=  the blocks' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
-constexpr int ADDING_WARPS = 16;
-__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(float* dweight, float* dbias, const float* parts, int n_parts,
-                                                                        int C, bool accumulate) {
-    __shared__ float sums[ADDING_WARPS][WARP];
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;  // 0 .. 2C
-    float sum = 0;
-    if (c < 2 * C) {
-        #pragma unroll 8  // loads under way: 64 parts a warp are 8 waits then
-        for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * 2 * C + c];
-    }
-    sums[warp][lane] = sum;
-    __syncthreads();  // the first warp reads what all have summed
-    if (warp > 0 || c >= 2 * C) return;
-    sum = 0;
-    for (int w = 0; w < ADDING_WARPS; w++) sum += sums[w][lane];
-    float* to = c < C ? dweight + c : dbias ? dbias + (c - C) : nullptr;
-    if (to) *to = (accumulate ? *to : 0) + sum;
-}
 }  // namespace layernorm_detail
 
 // Bytes of workspace of the backward.
@@ -251,6 +232,5 @@ void layernorm_backward(F* dinp,            // (N, C)
     };
     if (C <= MAX_THREADS * COLUMNS) run(backward_kernel<F, 1>);
     else run(backward_kernel<F, MAX_C / (MAX_THREADS * COLUMNS)>);
-    launch(add_parts_kernel, {(unsigned)ceil_div(2 * (size_t)C, WARP), WARP * ADDING_WARPS}, stream, dweight, dbias,
-           (const float*)parts, (int)blocks, C, how.accumulate);
+    column_sums_detail::add_parts({{dweight, dbias}}, parts, (int)blocks, 2 * C, C, how.accumulate, stream);
 }

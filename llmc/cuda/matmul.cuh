@@ -7,61 +7,64 @@
 #pragma once
 #include <string>
 #include "../layers.h"
+#include "column_sums.cuh"
 #include "device.cuh"
 #include "gelu_kernels.cuh"
 #include "matmul_plans.cuh"
 
 namespace matmul_detail {
-// The largest power of two up to 256 that divides every pointer; 16 is the least.
+// The largest power of two up to 128, on which every row of the arena begins, that divides every pointer; 16 is the least.
 inline size_t alignment_of(std::initializer_list<const void*> pointers) {
-    size_t all = 256;
+    size_t all = 128;
     for (const void* p : pointers) all |= (size_t)p;
     const size_t alignment = all & (~all + 1);
     CHECK(alignment >= 16, "matmul: a pointer is not aligned to 16 bytes");
     return alignment;
 }
 
-// d = op(a) op(b), or += with accumulate; false, and nothing happens, if cuBLASLt has no such product.
+// d = op(a) op(b), or += with accumulate, and what the epilogue does.
 struct Extra { const void* bias = nullptr; const void* aux = nullptr; bool accumulate = false; };
-template <class In, class Out>
-bool multiply(Out* d, const In* a, const In* b, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue,
-              Extra extra, stream_t stream) {
-    const Shape shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, stream.tf32, alignment_of({a, b, d, extra.bias, extra.aux})};
-    Plan& plan = plan_for(shape);
-    if (plan.algorithms.empty()) {
-        CHECK(epilogue != CUBLASLT_EPILOGUE_DEFAULT && epilogue != CUBLASLT_EPILOGUE_BIAS, "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
-        return false;
+template <class In, class Out> struct Product {
+    Out* d;
+    const In *a, *b;
+    Shape shape;
+    Extra extra;
+    stream_t stream;
+    Product(Out* to, const In* x, const In* y, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue, Extra also, stream_t s)
+        : d(to), a(x), b(y), shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, s.tf32, alignment_of({x, y, to, also.bias, also.aux})},
+          extra(also), stream(s) {}
+
+    cublasStatus_t run_by(const Plan& plan, const Algorithm& algorithm) const {
+        const float alpha = 1, beta = extra.accumulate ? 1 : 0;
+        return cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace, LIBRARY_WORKSPACE, stream);
     }
-    CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE, "matmul: %zu bytes of workspace, must be %zu or more", stream.workspace_bytes, LIBRARY_WORKSPACE);
-    if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
-    if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
-    const float alpha = 1, beta = extra.accumulate ? 1 : 0;
-    auto run = [&](const Algorithm& algorithm) {
-        CUBLAS_CHECK(cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace,
-                                    LIBRARY_WORKSPACE, stream), shape);
-    };
-    if (stream.tuning && plan.algorithms.size() > 1) keep_fastest(plan, shape, run, stream);
-    run(plan.algorithms[0]);
-    return true;
+    // The plan has an algorithm.
+    void run() const {
+        Plan& plan = plan_for(shape);
+        CHECK(!plan.algorithms.empty(), "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
+        CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE, "matmul: %zu bytes of workspace, must be %zu or more", stream.workspace_bytes, LIBRARY_WORKSPACE);
+        if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
+        if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
+        if (stream.tuning && plan.algorithms.size() > 1) keep_fastest(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
+        const cublasStatus_t status = run_by(plan, plan.algorithms[0]);
+        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
+    }
+};
+
+// An epilogue is not always worth it: the product may have fewer algorithms with it. fused() is `product` and what else belongs to
+// it, separate() gives the same without the epilogue; while the stream tunes, the faster one is found.
+template <class In, class Out, class Fused, class Separate>
+void fused_or_separate(const Product<In, Out>& product, Fused fused, Separate separate) {
+    Plan& plan = plan_for(product.shape);
+    if (product.stream.tuning && !plan.algorithms.empty() && !plan.compared) {
+        fused(), separate();  // whose own algorithms are found
+        if (fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
+        plan.compared = true;
+        keep(plan, product.shape);
+    }
+    if (plan.algorithms.empty()) separate(); else fused();
 }
 
-// ---- where there is no epilogue for the bias's gradient: sums over rows -------------------------------------------------
-
-// A warp sums 32 columns over a part of the rows, the block's warps a part each; then the first adds the parts in their order.
-constexpr int SUMMING_WARPS = 32;
-template <class F>
-__global__ void __launch_bounds__(WARP * SUMMING_WARPS) sum_rows_kernel(float* dbias, const F* dout, size_t N, int OC, bool accumulate) {
-    __shared__ float sums[SUMMING_WARPS][WARP];
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, o = blockIdx.x * WARP + lane;
-    float sum = 0;
-    if (o < OC) for (size_t n = warp; n < N; n += SUMMING_WARPS) sum += to_float(dout[n * OC + o]);
-    sums[warp][lane] = sum;
-    __syncthreads();  // the first warp reads what all have summed
-    if (warp > 0 || o >= OC) return;
-    sum = 0;
-    for (int w = 0; w < SUMMING_WARPS; w++) sum += sums[w][lane];
-    dbias[o] = (accumulate ? dbias[o] : 0) + sum;
-}
 __global__ void add_kernel(float* to, const float* x, int n) {
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];
@@ -73,14 +76,15 @@ template <class F> __global__ void fill_kernel(F* x, size_t n) {  // numbers of 
 }
 }  // namespace matmul_detail
 
-// Bytes of workspace of the products of a model of width C: cuBLASLt's, and a bias's gradient.
-inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRARY_WORKSPACE + 4 * (size_t)C * sizeof(float); }
+// Bytes of workspace of the products of a model of width C: cuBLASLt's, and behind it what a bias's gradient needs.
+inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRARY_WORKSPACE + column_sums_workspace(4 * C); }
 
 // How products are made here, for the banner.
 template <class F> std::string gemm_path() {
     const auto& c = matmul_detail::choices();
     std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
     if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
+    if (c.measured && !c.kept) how += " (not kept, as there is no folder for it: another run may have other last bits)";
     return how;
 }
 
@@ -94,13 +98,14 @@ void matmul_forward(F* out,             // (N, OC)
                     const F* bias,      // (OC) or null
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t stream) {
     using namespace matmul_detail;
-    if (also.pre_gelu && stream.gelu_fusion) {
-        const auto epilogue = bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX;
-        if (multiply(out, weight, inp, OC, N, C, true, false, epilogue, {.bias = bias, .aux = also.pre_gelu}, stream)) return;
-    }
     F* to = also.pre_gelu ? also.pre_gelu : out;
-    multiply(to, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, {.bias = bias}, stream);
-    if (also.pre_gelu) gelu_detail::forward(out, also.pre_gelu, N * OC, stream);
+    const Product plain(to, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, {.bias = bias}, stream);
+    if (!also.pre_gelu) return plain.run();
+    auto separate = [&] { plain.run(), gelu_detail::forward(out, also.pre_gelu, N * OC, stream); };
+    if (!stream.gelu_fusion) return separate();
+    const Product fused(out, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX,
+                        {.bias = bias, .aux = also.pre_gelu}, stream);
+    fused_or_separate(fused, [&] { fused.run(); }, separate);
 }
 
 // dinp (=, += if accumulate)  dout @ weight * gelu'(pre_gelu)
@@ -111,10 +116,10 @@ void matmul_backward_input(F* dinp,          // (N, C)
                            size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t stream) {
     using namespace matmul_detail;
     CHECK(!also.pre_gelu || !also.accumulate, "matmul: the gradient through GELU is not accumulated");
-    const auto epilogue = also.pre_gelu ? CUBLASLT_EPILOGUE_DGELU : CUBLASLT_EPILOGUE_DEFAULT;
-    if (multiply(dinp, weight, dout, C, N, OC, false, false, epilogue, {.aux = also.pre_gelu, .accumulate = also.accumulate}, stream)) return;
-    multiply(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
-    gelu_detail::backward(dinp, dinp, also.pre_gelu, N * C, stream);
+    const Product plain(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = also.accumulate}, stream);
+    if (!also.pre_gelu) return plain.run();
+    const Product fused(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, {.aux = also.pre_gelu}, stream);
+    fused_or_separate(fused, [&] { fused.run(); }, [&] { plain.run(), gelu_detail::backward(dinp, dinp, also.pre_gelu, N * C, stream); });
 }
 
 // dweight (=, += if accumulate)  dout^T @ inp,   dbias likewise  sum over rows of dout
@@ -125,20 +130,18 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
                             const F* inp,     // (N, C)
                             size_t N, int C, int OC, bool accumulate, stream_t stream) {
     using namespace matmul_detail;
-    if (dbias) {  // the product reads dout anyway; what it sums overwrites, so it is added afterwards
-        float* sums = accumulate ? (float*)((char*)stream.workspace + LIBRARY_WORKSPACE) : dbias;
-        CHECK(!accumulate || stream.workspace_bytes >= LIBRARY_WORKSPACE + (size_t)OC * sizeof(float), "matmul: %zu bytes of workspace are too few", stream.workspace_bytes);
-        if (multiply(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = sums, .accumulate = accumulate}, stream)) {
-            if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC);
-            return;
-        }
-    }
-    multiply(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = accumulate}, stream);
-    if (dbias) launch(sum_rows_kernel<F>, {(unsigned)ceil_div(OC, WARP), WARP * SUMMING_WARPS}, stream, dbias, dout, N, OC, accumulate);
+    const Product plain(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = accumulate}, stream);
+    if (!dbias) return plain.run();
+    CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE + column_sums_workspace(OC), "matmul: %zu bytes of workspace are too few", stream.workspace_bytes);
+    float* sums = (float*)((char*)stream.workspace + LIBRARY_WORKSPACE);
+    // the product reads dout anyway; what its epilogue sums overwrites, so it is added afterwards
+    const Product fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
+    fused_or_separate(fused, [&] { fused.run(); if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
+                      [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });
 }
 
-// FLOP/s of one large product, the fastest of as many as fit in so many seconds (two at least); memory for it is taken and
-// given back.
+// FLOP/s of one large product, by the fastest of the library's algorithms, each of them at least three times and all of them for so many
+// seconds; memory for it is taken and given back.
 template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     using namespace matmul_detail;
     const int side = device_properties().multiProcessorCount >= 16 ? 8192 : 64;  // what has fewer is no GPU to measure
@@ -147,24 +150,19 @@ template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     void* workspace = device_alloc(LIBRARY_WORKSPACE);
     stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = tf32});
     launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
-    cudaEvent_t begin = nullptr, end = nullptr;
-    CUDA_CHECK(cudaEventCreate(&begin));
-    CUDA_CHECK(cudaEventCreate(&end));
-    double best = 0, spent = 0;
-    for (int i = 0; i < 3 || spent < seconds; i++) {
-        record(begin, stream);
-        matmul_forward(memory + 2 * n, memory, memory + n, (const F*)nullptr, side, side, side, {}, stream);
-        record(end, stream);
-        wait(end);
-        float ms = 0;
-        CUDA_CHECK(cudaEventElapsedTime(&ms, begin, end));
-        spent += 1e-3 * ms;
-        if (i > 0) best = std::max(best, 2e3 * (double)n * side / ms);  // the first makes the plan
-    }
-    CUDA_CHECK(cudaEventDestroy(begin));
-    CUDA_CHECK(cudaEventDestroy(end));
+    const Product product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
+    product.run();
+    const Plan& plan = plan_for(product.shape);
+    double best = INFINITY, spent = 0;
+    for (int turn = 0; turn < 3 || spent < seconds; turn++)
+        for (const Algorithm& algorithm : plan.algorithms) {
+            bool runs = true;
+            const double ms = fastest_ms(1, stream, [&] { runs = product.run_by(plan, algorithm) == CUBLAS_STATUS_SUCCESS; });
+            spent += 1e-3 * ms;
+            if (turn > 0 && runs) best = std::min(best, ms);  // the first loads kernels
+        }
     CUDA_CHECK(cudaStreamDestroy(stream));
     CUDA_CHECK(cudaFree(workspace));
     CUDA_CHECK(cudaFree(memory));
-    return best;
+    return 2e3 * (double)n * side / best;
 }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <chrono>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 #include "../files.h"
@@ -41,7 +42,8 @@ struct Algorithm : cublasLtMatmulAlgo_t {};
 struct Plan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
-    std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for some epilogues with some types
+    std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for the epilogue, or it is slower than doing without
+    bool compared = false;              // with doing without the epilogue
     Plan() = default;
     Plan(const Plan&) = delete;
     ~Plan() {
@@ -67,11 +69,12 @@ template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMa
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value), shape);
 }
 
-// What was measured: in this run, or in the one that wrote the file.
+// What was measured: in this run, or in the one that wrote the file. No algorithm: the epilogue is not worth it.
 struct Choices {
-    std::map<Shape, Algorithm> known;
+    std::map<Shape, std::optional<Algorithm>> known;
     int measured = 0;        // in this run
     double seconds = 0;
+    bool kept = false;
 };
 inline Choices& choices() { static Choices c; return c; }
 
@@ -82,9 +85,10 @@ constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
 inline std::vector<Algorithm> find_algorithms(const Plan& plan, const Shape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     if (auto at = choices().known.find(shape); at != choices().known.end()) {
-        const bool usable = cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &at->second, results) == CUBLAS_STATUS_SUCCESS &&
+        if (!at->second) return {};
+        const bool usable = cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &*at->second, results) == CUBLAS_STATUS_SUCCESS &&
                             results[0].workspaceSize <= LIBRARY_WORKSPACE;
-        if (usable) return {at->second};
+        if (usable) return {*at->second};
     }
     cublasLtMatmulPreference_t preference;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), shape);
@@ -131,19 +135,28 @@ inline Plan& plan_for(const Shape& shape) {
     s.transpose_a ? layout(&plan.a, s.inputs, s.k, s.m) : layout(&plan.a, s.inputs, s.m, s.k);
     s.transpose_b ? layout(&plan.b, s.inputs, s.n, s.k) : layout(&plan.b, s.inputs, s.k, s.n);
     layout(&plan.d, s.output, s.m, s.n);
+    plan.compared = choices().known.count(s);
     plan.algorithms = find_algorithms(plan, s);
     return plan;
 }
 
-// Keeps the fastest of the algorithms that a plan has: run(algorithm) multiplies, whatever that does to the operands.
+inline void keep(const Plan& plan, const Shape& shape) {
+    choices().known[shape] = plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]);
+    choices().measured++;
+}
+
+// Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands, and what it cannot run is
+// none. All take turns, so that a clock that rises or falls meets all of them. The fastest turn counts, after one that loads kernels.
 template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
-    float fastest = INFINITY;
-    Algorithm chosen = plan.algorithms[0];
-    for (const Algorithm& algorithm : plan.algorithms)
-        if (float ms = fastest_ms(4, stream, [&] { run(algorithm); }); ms < fastest) fastest = ms, chosen = algorithm;
-    plan.algorithms = {chosen};
-    choices().known[shape] = chosen, choices().measured++;
+    struct Timed { Algorithm algorithm; float ms; };
+    std::vector<Timed> all;
+    for (const Algorithm& a : plan.algorithms) if (run(a) == CUBLAS_STATUS_SUCCESS) all.push_back({a, INFINITY});
+    CHECK(!all.empty(), "cublasLtMatmul: none of %zu algorithms runs: a product of %s", plan.algorithms.size(), shape.text().c_str());
+    for (int turn = 0; turn < 3; turn++)
+        for (Timed& t : all) t.ms = fminf(t.ms, fastest_ms(1, stream, [&] { run(t.algorithm); }));
+    plan.algorithms = {std::min_element(all.begin(), all.end(), [](const Timed& x, const Timed& y) { return x.ms < y.ms; })->algorithm};
+    keep(plan, shape);
     choices().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
@@ -162,11 +175,14 @@ inline void load_choices(const std::string& folder) {
         const std::string line = text.substr(at, end - at);
         Algorithm algorithm;
         if (sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32,
-                   &s.alignment, &hex) != 10 || line.size() != (size_t)hex + 2 * sizeof algorithm) continue;
+                   &s.alignment, &hex) != 10) continue;
+        const bool none = line.substr((size_t)hex) == "none";
+        if (!none && line.size() != (size_t)hex + 2 * sizeof algorithm) continue;
         s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
         s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
         size_t i = 0;
-        for (unsigned byte; i < sizeof algorithm && sscanf(line.c_str() + hex + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
+        if (none) choices().known.emplace(s, std::nullopt);
+        else for (unsigned byte; i < sizeof algorithm && sscanf(line.c_str() + hex + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
         if (i == sizeof algorithm) choices().known.emplace(s, algorithm);
     }
 }
@@ -178,10 +194,12 @@ inline void save_choices(const std::string& folder) {
     std::string text;
     for (const auto& [s, algorithm] : choices().known) {
         text += format("%zu %zu %zu %d %d %d %d %d %d %zu ", s.m, s.n, s.k, s.transpose_a, s.transpose_b, (int)s.inputs, (int)s.output, (int)s.epilogue, s.tf32, s.alignment);
-        for (size_t i = 0; i < sizeof algorithm; i++) text += format("%02x", ((const unsigned char*)&algorithm)[i]);
+        if (!algorithm) text += "none";
+        else for (size_t i = 0; i < sizeof *algorithm; i++) text += format("%02x", ((const unsigned char*)&*algorithm)[i]);
         text += '\n';
     }
     make_folders(folder);
     write_file_atomically(choices_path(folder), text);
+    choices().kept = true;
 }
 }  // namespace matmul_detail

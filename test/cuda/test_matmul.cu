@@ -63,6 +63,51 @@ TEST(cuda_matmul_tunes) {
 #endif
 }
 
+// While a stream tunes, an epilogue is compared with doing without it, both ways give the same, and the slower is not taken again; a choice
+// read from a file is not measured again.
+TEST(cuda_matmul_epilogues_are_compared) {
+#ifndef CUBLAS_STAND_IN
+    SKIP("which is faster is known of the stand-in only");
+#else
+    const size_t N = 40;
+    const int C = 16, OC = 24;
+    Random r(7);
+    std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
+    TestStream stream(matmul_workspace(N, OC, 8));
+    OnDevice<bf16> dout(d), inp(x);
+    OnDevice<float> dweight((size_t)OC * C), dbias((size_t)OC);
+    auto gradient = [&] {
+        matmul_backward_weight(dweight.data(), dbias.data(), dout.data(), inp.data(), N, C, OC, false, stream);
+        return dbias.written();
+    };
+    auto plan = [&]() -> const matmul_detail::Plan& {
+        for (auto& [shape, p] : matmul_detail::plans()) if (shape.epilogue == CUBLASLT_EPILOGUE_BGRADB) return p;
+        FAIL("no plan with the epilogue");
+        return matmul_detail::plans().begin()->second;
+    };
+    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+    const std::vector<float> expected = gradient();
+    EXPECT(!plan().compared && plan().algorithms.size() > 1);
+    for (double cost : {0.0, 1e3}) {  // of what stands in for the epilogue, in ms of the emulated clock
+        matmul_detail::plans().clear(), matmul_detail::choices() = {};
+        emu::epilogue_cost() = cost;
+        stream.stream.tuning = true;
+        EXPECT(same_bits(gradient(), expected));
+        stream.stream.tuning = false;
+        EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
+        const int measured = matmul_detail::choices().measured;
+        matmul_detail::plans().clear();
+        stream.stream.tuning = true;
+        EXPECT(same_bits(gradient(), expected));
+        stream.stream.tuning = false;
+        EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
+        EXPECT_EQ(matmul_detail::choices().measured, measured);
+    }
+    emu::epilogue_cost() = 0;
+    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+#endif
+}
+
 TEST_BOTH(cuda_matmul_forward) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
     Random r(1);
@@ -136,6 +181,26 @@ TEST_BOTH(cuda_matmul_backward_weight) {
                 if (integers) EXPECT(same_bits(got, dw) && (!biased || same_bits(got_db, db)));
             });
         }
+    }
+}
+
+// Sums over rows, of fewer rows than warps up to many parts; what is written is written once.
+TEST_BOTH(cuda_sum_columns) {
+    Random r(8);
+    for (auto [N, n] : {std::pair<size_t, int>{1, 8}, {7, 256}, {8, 264}, {9, 40}, {300, 16}, {2500, 520}}) for (bool accumulate : both()) {
+        std::vector<F> x = small_integers<F>(r, N * (size_t)n);
+        std::vector<float> old = small_integers<float>(r, (size_t)n), sums = accumulate ? old : std::vector<float>((size_t)n);
+        for (size_t i = 0; i < x.size(); i++) sums[i % (size_t)n] += (float)x[i];
+        OnDevice<F> device(x);
+        OnDevice<float> parts(column_sums_workspace(n) / sizeof(float));
+        TestStream stream;
+        EXPECT(same_bits(for_schedules([&] {
+            OnDevice<float> to((size_t)n);
+            if (accumulate) to.set(old);
+            sum_columns(to.data(), device.data(), parts.data(), N, n, accumulate, stream);
+            parts.check_margins();
+            return to.written();
+        }), sums));
     }
 }
 

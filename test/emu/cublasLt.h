@@ -48,6 +48,7 @@ struct Layout { cudaDataType_t type; uint64_t rows, cols; int64_t ld; int32_t or
 struct Preference { size_t workspace = 0; uint32_t alignment[4] = {256, 256, 256, 256}, reductions = CUBLASLT_REDUCTION_SCHEME_MASK; };
 
 inline bool& only_plain_epilogues() { static bool only = false; return only; }  // for tests of what is done without
+inline double& epilogue_cost() { static double ms = 0; return ms; }             // what a product with any other takes longer
 inline size_t size_of(int type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
 inline float read(const void* p, int type, size_t i) {
     return type == CUDA_R_32F ? ((const float*)p)[i] : type == CUDA_R_16BF ? (float)((const __nv_bfloat16*)p)[i] : (float)((const __half*)p)[i];
@@ -275,7 +276,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
         if (algo.workspace) memset(workspace, 0xff, algo.workspace);  // it is the library's now
         // parts of a sum that are added in place come as they come; the other schemes have an order
         const uint32_t first = algo.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE ? emu::random(16) : algo.ticks;
-        emu::queue().clock += 0.01 * (algo.ticks - 1);
+        emu::queue().clock += 0.01 * (algo.ticks - 1) + (p.epilogue == CUBLASLT_EPILOGUE_DEFAULT || p.epilogue == CUBLASLT_EPILOGUE_BIAS ? 0 : emu::epilogue_cost());
         emu::run_product(p, x, a, la, b, lb, y, c, lc, d, ld, first);
         EMU_WATCH(written(d, emu::bytes_of(ld)));
         if (emu::has(p.epilogue, emu::BIT_BGRADA | emu::BIT_BGRADB | emu::BIT_BGRAD)) EMU_WATCH(written(p.bias, emu::bias_bytes(p, ld)));

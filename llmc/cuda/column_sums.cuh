@@ -1,0 +1,77 @@
+// column_sums.cuh: sums over rows, in two steps whose order is the same on every GPU: blocks sum some rows each, and then the blocks'
+// sums are added. The bias's gradient is such a sum; LayerNorm's gradients end with the second step.
+#pragma once
+#include "device.cuh"
+
+namespace column_sums_detail {
+// to[i][c] = or +=  the parts' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
+struct Destinations { float* to[2]; };  // null: not wanted
+constexpr int ADDING_WARPS = 16;
+__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const float* parts,  // (n_parts, width)
+                                                                        int n_parts, int width, int n /* columns of each */, bool accumulate) {
+    __shared__ float sums[ADDING_WARPS][WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;
+    float sum = 0;
+    if (c < width) {
+        #pragma unroll 8  // loads under way: 64 parts a warp are 8 waits then
+        for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * width + c];
+    }
+    sums[warp][lane] = sum;
+    __syncthreads();  // the first warp reads what all have summed
+    if (warp > 0 || c >= width) return;
+    sum = 0;
+    for (int w = 0; w < ADDING_WARPS; w++) sum += sums[w][lane];
+    if (float* to = destinations.to[c / n]) to[c % n] = (accumulate ? to[c % n] : 0) + sum;
+}
+
+inline void add_parts(Destinations destinations, const float* parts, int n_parts, int width, int n, bool accumulate, stream_t stream) {
+    launch(add_parts_kernel, {(unsigned)ceil_div((size_t)width, WARP), WARP * ADDING_WARPS}, stream, destinations, parts, n_parts, width, n, accumulate);
+}
+
+// A warp a row of 256 columns, 8 a lane: 16 bytes of bf16. Eight warps, whose sums are added in shared memory: 8 KB.
+constexpr int COLUMNS = 8, BLOCK_COLUMNS = WARP * COLUMNS, WARPS = 8;
+template <class F>
+__global__ void __launch_bounds__(WARP * WARPS) sum_parts_kernel(float* parts /* (gridDim.y, n) */, const F* x /* (N, n) */, size_t N, int n, size_t rows) {
+    alignas(16) __shared__ float sums[WARPS][BLOCK_COLUMNS];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * BLOCK_COLUMNS + lane * COLUMNS;
+    const size_t begin = blockIdx.y * rows, end = begin + rows < N ? begin + rows : N;
+    float sum[COLUMNS] = {};
+    if (c < n) {
+        #pragma unroll 4
+        for (size_t r = begin + warp; r < end; r += WARPS) {
+            float v[COLUMNS];
+            load_floats(v, x + r * n + c);
+            for (int i = 0; i < COLUMNS; i++) sum[i] += v[i];
+        }
+    }
+    store_floats(&sums[warp][lane * COLUMNS], sum);
+    __syncthreads();  // a thread a column from here on
+    const int column = blockIdx.x * BLOCK_COLUMNS + threadIdx.x;
+    float total = 0;
+    for (int w = 0; w < WARPS; w++) total += sums[w][threadIdx.x];
+    if (column < n) parts[(size_t)blockIdx.y * n + column] = total;
+}
+static_assert(WARP * WARPS == BLOCK_COLUMNS);
+
+constexpr size_t MOST_BLOCKS = 1024;  // 8 on each SM of an H100: enough loads under way for its memory
+}  // namespace column_sums_detail
+
+// Bytes that sum_columns needs for its parts, however many rows there are, of n columns or fewer.
+inline size_t column_sums_workspace(int n) {
+    using namespace column_sums_detail;
+    return (MOST_BLOCKS * BLOCK_COLUMNS + (size_t)n) * sizeof(float);
+}
+
+// to[c] = or +=  sum over r of x[r][c];  n is a multiple of 8
+template <class F>
+void sum_columns(float* to,       // (n)
+                 const F* x,      // (N, n)
+                 float* parts,    // (column_sums_workspace())
+                 size_t N, int n, bool accumulate, stream_t stream) {
+    using namespace column_sums_detail;
+    CHECK(n % COLUMNS == 0, "a sum over rows of %d columns, must be a multiple of %d", n, COLUMNS);
+    const size_t across = ceil_div(n, BLOCK_COLUMNS), most = MOST_BLOCKS / across + 1;
+    const size_t rows = ceil_div(ceil_div(N, most), WARPS) * WARPS, down = ceil_div(N, rows);
+    launch(sum_parts_kernel<F>, {{(unsigned)across, (unsigned)down}, WARP * WARPS}, stream, parts, x, N, n, rows);
+    add_parts({{to, nullptr}}, parts, (int)down, n, n, accumulate, stream);
+}
