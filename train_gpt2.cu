@@ -118,6 +118,9 @@ struct Parameter {
     size_t size() const { return rows * cols; }
 };
 
+// Each tensor, and each layer's copy of one, begins on a border of 128 bytes: products are then made the same way everywhere.
+constexpr size_t on_border(size_t elements) { return (elements + 63) / 64 * 64; }
+
 // The parameters in the order in which they lie in memory and in files, and where each row begins.
 struct ParameterList {
     std::vector<Parameter> all;
@@ -143,7 +146,7 @@ struct ParameterList {
             p.name = prefix + p.name, p.offset = elements;
             if (layer == 0) first[i] = elements, stride[i] = 0;
             if (layer == 1) stride[i] = elements - first[i];
-            elements += (p.size() + 63) / 64 * 64;  // each tensor starts on a 128-byte border
+            elements += on_border(p.size());
             if (i == P_wte) p.rows = (size_t)c.V;
             all.push_back(p);
         };
@@ -168,7 +171,7 @@ struct ModelOptions {
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
     bool tf32 = true, gelu_fusion = false, deterministic = true, separate_rows = false;
-    Attention attention = Attention::FASTEST;
+    AttentionBy attention = AttentionBy::FASTEST;
 };
 
 template <class F> class Model {
@@ -195,7 +198,7 @@ public:
     History* host_history = nullptr;   // on its way between checkpoints and the device
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
-    float* staging = nullptr;          // a tensor on its way between files and the device
+    float* staging = nullptr;          // a tensor on its way between files and the device; behind it, in bf16, room for it rounded
     event_t judged{};                  // host_verdict has arrived, and all batches of its step have been read
     graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
 
@@ -206,8 +209,10 @@ public:
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
-        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 16 M logits.
-        chunk = std::min(N, std::bit_ceil(std::max(4 * N * C, (size_t)16 << 20) / Vp));  // LOG 23
+        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
+        // alike. LOG 23
+        const size_t chunks = (N * Vp - 1) / std::max(4 * N * C, (size_t)26 << 20) + 1;
+        chunk = std::min(N, ((N - 1) / chunks + 128) / 128 * 128);
 
         row(params, device, "params", "parameters", n, ALWAYS);
         const size_t shard = (n + (size_t)o.shards - 1) / (size_t)o.shards;
@@ -223,15 +228,15 @@ public:
         row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
         row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
 #define ADD(field, type, copies, elements, category, phases) \
-        activation_rows[A_##field] = device.add(#field, category, (copies) * (size_t)(elements) * sizeof(type), phases); \
-        activation_stride[A_##field] = (copies) > 1 ? (size_t)(elements) : 0;
+        activation_stride[A_##field] = (copies) > 1 ? on_border((size_t)(elements)) : 0; \
+        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), phases);
         ACTIVATIONS(ADD)
 #undef ADD
         row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
         row(host_history, pinned, "history", "host", 1, ALWAYS);
         row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
         row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
-        row(staging, pinned, "staging", "host", staging_floats(), ALWAYS);
+        row(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
         device.plan();
         pinned.plan();
     }
@@ -268,7 +273,7 @@ public:
 
     StreamOptions stream_options() const {
         return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? Attention::OURS : options.attention};
+                .deterministic = options.deterministic, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
@@ -661,7 +666,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t rows = opt.total_batch ? opt.total_batch / run.T / opt.nproc : 512;
         for (int B = 1; B <= rows && B <= 512; B++)
             if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory)) run.B = B;
-        printf("--batch auto: %d\n", run.B);
+        const std::unique_ptr<Model<F>> chosen = plan(run.B);
+        printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory / (1 << 30));
     }
     auto model = plan(run.B);
     if (!opt.plan.empty() || (double)model->device.bytes() <= memory) return model;

@@ -9,7 +9,7 @@
 
 constexpr float LAYERNORM_EPS = 1e-5f;
 
-enum class Attention { FASTEST, OURS, CUDNN };  // by whom, where there is a choice
+enum class AttentionBy { FASTEST, OURS, CUDNN };  // by whom, where there is a choice
 
 // What a stream's kernels may use while they run: `workspace`, where what one leaves the next overwrites. How they do what can be
 // done in several ways, and whether this is the time to find out which is fastest: results do not matter then.
@@ -17,7 +17,7 @@ struct StreamOptions {
     void* workspace = nullptr;
     size_t workspace_bytes = 0;
     bool tf32 = false, gelu_fusion = false, deterministic = true, tuning = false;
-    Attention attention = Attention::FASTEST;
+    AttentionBy attention = AttentionBy::FASTEST;
 };
 
 struct LayernormBackward {

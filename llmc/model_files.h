@@ -21,16 +21,13 @@ template <class M, class Body> void for_each_piece(const M& model, const Paramet
 
 // The parameters [offset, offset + n) = staging: fp32 into the masters, rounded to F into the weights.
 template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
-    if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
-    F* narrow = (F*)model.staging;  // front to back: a narrow element never lies past the wide one it came from
-    synchronize(model.stream);
-    if (!std::is_same_v<F, float>) for (size_t at = 0, k; at < n; at += k) {
-        F block[4096];  // on the way, so that the loop has no overlap to fear and becomes vectors
-        k = std::min<size_t>(n - at, 4096);
-        #pragma omp simd
-        for (size_t i = 0; i < k; i++) block[i] = F(model.staging[at + i]);
-        memcpy((void*)(narrow + at), block, k * sizeof(F));
+    F* narrow = (F*)model.staging;
+    if constexpr (!std::is_same_v<F, float>) {
+        narrow = (F*)(model.staging + model.staging_floats());  // there is room behind it
+        #pragma omp parallel for simd schedule(static)
+        for (size_t i = 0; i < n; i++) narrow[i] = F(model.staging[i]);
     }
+    if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
     copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);
     synchronize(model.stream);
 }

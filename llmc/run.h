@@ -225,8 +225,8 @@ inline DataOptions data_options(const Run& run, bool training) {
 // true once every n steps and at the last; n = 0: never.
 inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }
 
-inline Attention attention_by(const Options& opt) {
-    return opt.attention == "ours" ? Attention::OURS : opt.attention == "cudnn" ? Attention::CUDNN : Attention::FASTEST;
+inline AttentionBy attention_by(const Options& opt) {
+    return opt.attention == "ours" ? AttentionBy::OURS : opt.attention == "cudnn" ? AttentionBy::CUDNN : AttentionBy::FASTEST;
 }
 
 inline std::string options_json(const Options& opt) {

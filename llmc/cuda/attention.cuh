@@ -93,7 +93,7 @@ void attention_forward(F* out,             // (B, T, C)
                        int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != Attention::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.attention != AttentionBy::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }
 
@@ -109,15 +109,15 @@ void attention_cached(F* out,        // (n, C)
 }
 
 // Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
-inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {.attention = Attention::OURS}) {
+inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {.attention = AttentionBy::OURS}) {
     const size_t D = (size_t)B * T * NH;
-    if (how.attention == Attention::OURS) return D;
+    if (how.attention == AttentionBy::OURS) return D;
     return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic), sizeof(float)));
 }
 
 // Who makes attention here, and why, for the banner.
 template <class F> std::string attention_path(const StreamOptions& how) {
-    if (how.attention == Attention::OURS || !std::is_same_v<F, bf16>) return "by ours";
+    if (how.attention == AttentionBy::OURS || !std::is_same_v<F, bf16>) return "by ours";
     return attention_cudnn::path();
 }
 
@@ -135,6 +135,6 @@ void attention_backward(F* dqkv,            // (B, T, 3C)
                         int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != Attention::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.attention != AttentionBy::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }

@@ -43,11 +43,11 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
     std::string& said = s.said[p.backward];
     const Ready& r = plan_for(p);
     if (!r.builder.refused.empty()) {
-        CHECK(stream.attention != Attention::CUDNN, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
+        CHECK(stream.attention != AttentionBy::CUDNN, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
         said = "ours, as cuDNN does not do it: " + r.builder.refused;
         return false;
     }
-    if (stream.attention == Attention::CUDNN) return said = version() + ", as asked", true;
+    if (stream.attention == AttentionBy::CUDNN) return said = version() + ", as asked", true;
     auto at = s.known.find(p);
     if (at == s.known.end()) {
         if (!stream.tuning) return false;  // no one has asked to measure

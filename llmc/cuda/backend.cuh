@@ -12,11 +12,11 @@
 #include "verdict.cuh"
 
 // Sizes that the kernels have no code for end here, before anything begins.
-inline void check_model(int C, int NH, Attention attention) {
+inline void check_model(int C, int NH, AttentionBy attention) {
     if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
     if (C % NH || C / NH % 8 || C / NH > 256)
         die_with(EXIT_USAGE, "--model: width %d with %d heads, must give heads of a multiple of 8 up to 256 on a GPU", C, NH);
-    if (attention == Attention::CUDNN && !attention_cudnn::HERE)
+    if (attention == AttentionBy::CUDNN && !attention_cudnn::HERE)
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
 }
 
