@@ -125,7 +125,7 @@ EMULATOR    := $(wildcard test/emu/*.h)
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
 test-emu-%: train_gpt2
 	$(MAKE) V=$* emu-build
-	$(if $(filter watch,$*),EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
+	$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
 
 # as long as a coffee: each mistake is compiled and run
 test-mutants: build/mutants               ## plants mistakes in the kernels one by one: at least 90 % of them must make a test fail

@@ -374,6 +374,7 @@ TEST(mistakes_are_one_line) {
              {"-l nan", 2, "-l: 'nan' given"},
              {"-x 1.5", 2, "-x: '1.5' given, must be a whole number"},
              {"-x 99999999999", 2, "-x: '99999999999' given"},
+             {"--attention cudnn", 2, "--precision bf16"},
              {"-r 7", 2, "must be a whole number in 0..3"},
              {"-k zigzag", 2, "one of cosine|linear|constant|wsd"},
              {"--precision fp16", 2, "one of fp32|bf16"},

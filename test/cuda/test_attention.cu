@@ -299,6 +299,102 @@ TEST_BOTH(attention_of_both_backends) {
     EXPECT_CLOSE(dx.written().data(), in_double(d).data(), d.size(), tolerance);
 }
 
+#ifdef LLMC_CUDNN
+// Asked for by a stream's options, cuDNN's forward and backward are as right as ours and go with ours; in order, they have the same bits
+// each time. What the cuDNN that is here does not take (the stand-in takes all) is left out, and said.
+TEST(attention_by_cudnn) {
+    Random r(12);
+    for (Shape shape : {Shape{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
+        const Case c{shape, {}};
+        const int B = c.B, T = c.T, NH = c.NH, C = (int)c.C();
+        auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
+        for (int who = 0; who < 4; who++) {  // forward and backward by: cuDNN; cuDNN in any order; cuDNN and ours; ours and cuDNN
+            const bool theirs[2] = {who != 3, who != 2};
+            bool taken = true;
+            for (bool backward : both()) {
+                const std::string refused = attention_cudnn::plan_for({B, T, NH, c.HS, backward, who != 1}).builder.refused;
+                if (!refused.empty()) printf("    left out: T %d, HS %d: %s\n", T, c.HS, refused.c_str());
+                taken &= refused.empty();
+            }
+            if (!taken) continue;
+            Results<bf16> y;
+            const auto once = [&] {
+                TestStream stream(4096);
+                stream.stream.attention = AttentionBy::CUDNN, stream.stream.deterministic = who != 1;
+                OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
+                OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, C, NH, stream.stream));
+                const auto by = [&](bool cudnn) { stream.stream.attention = cudnn ? AttentionBy::CUDNN : AttentionBy::OURS; };
+                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
+                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, C, NH, stream);
+                scratch.values();  // looks at the margins
+                y = {out.written(), dx.written(), lse.written()};
+                return y.all();
+            };
+            if (who == 1) once(); else for_schedules(once);
+            expect_right(c, qkv, dout, y);
+        }
+    }
+}
+
+// While a stream tunes, the faster of the two is found, and kept; it is measured once. Who makes it is said, and why.
+TEST(attention_by_the_faster) {
+    const int B = 1, T = 128, NH = 1, C = 64;
+    OnDevice<bf16> x(std::vector<bf16>((size_t)T * 3 * C, bf16(0.5f))), out((size_t)T * C);
+    OnDevice<float> lse(T);
+    auto& state = attention_cudnn::state();
+    const auto forward = [&](bool tuning, AttentionBy by) {
+        TestStream stream(4096);
+        stream.stream.tuning = tuning, stream.stream.attention = by;
+        attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
+        out.written();
+        return attention_path<bf16>(stream.stream);
+    };
+    state.known.clear(), state.measured = 0, state.said[0] = state.said[1] = "";
+    EXPECT_STR(forward(false, AttentionBy::FASTEST), "");  // nobody has measured: ours
+    EXPECT(forward(true, AttentionBy::FASTEST).starts_with("forward by "));
+    EXPECT_EQ(state.known.size(), (size_t)1);
+    const attention_cudnn::Choice choice = state.known.begin()->second;
+    EXPECT(choice.ours_ms > 0 && choice.cudnn_ms > 0 && choice.cudnn == (choice.cudnn_ms < choice.ours_ms));
+    forward(true, AttentionBy::FASTEST);
+    EXPECT_EQ(state.measured, 1);
+    EXPECT(forward(false, AttentionBy::CUDNN).find("as asked") != std::string::npos);
+    EXPECT_STR(forward(false, AttentionBy::OURS), "by ours");
+#ifdef CUDNN_STAND_IN
+    for (double ms : {1e-6, 1e6}) {
+        state.known.clear(), emu::cudnn_ticks() = ms;
+        const std::string said = forward(true, AttentionBy::FASTEST);
+        EXPECT_EQ(state.known.begin()->second.cudnn, ms < 1);
+        EXPECT(said.starts_with(ms < 1 ? "forward by cuDNN" : "forward by ours"));
+    }
+    emu::cudnn_ticks() = 1;
+    // what the library does not take is made by ours, and the line says why; asked for all the same, it ends the run
+    state.plans.clear(), state.known.clear(), emu::cudnn_refuses() = true;
+    EXPECT(forward(true, AttentionBy::FASTEST).find("cuDNN knows no way") != std::string::npos);
+    EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN knows no way", forward(false, AttentionBy::CUDNN));
+    emu::cudnn_refuses() = false;
+    state.plans.clear();
+#endif
+    // the file: what it says is believed, and what cannot be read of it is not there
+    const std::string folder = BUILD "/tmp/attention";
+    remove_tree(folder), make_folders(folder);
+    state.known.clear();
+    forward(true, AttentionBy::FASTEST);
+    const attention_cudnn::Choice kept = state.known.begin()->second;
+    attention_cudnn::save_choices(folder);
+    state.known.clear();
+    attention_cudnn::load_choices(folder);
+    EXPECT(state.known.size() == 1 && state.known.begin()->second.cudnn == kept.cudnn);
+    const std::string path = attention_cudnn::choices_path(folder), text = read_file(path);
+    for (std::string broken : {std::string(), text.substr(0, 9), "none\n" + text.substr(0, text.size() - 1) + " 1\n"}) {
+        write_file_atomically(path, broken);
+        state.known.clear();
+        attention_cudnn::load_choices(folder);
+        EXPECT(state.known.empty());
+    }
+    state.known.clear(), state.measured = 0;
+}
+#endif
+
 TEST(starts_of_documents) {
     Random r(9);
     for (int T : {1, 6, 31, 32, 33, 100, 257}) {

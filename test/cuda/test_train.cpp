@@ -7,10 +7,18 @@ namespace {
 const std::string SCRATCH = BUILD "/tmp/train";
 
 // Where every access is looked at, a run takes minutes: the last of several kinds of run, bf16 with what it needs, stands for all.
+const bool SLOW = strstr(BUILD, "asan") || strstr(BUILD, "watch");
 std::vector<std::string> kinds(std::vector<std::string> all) {
-    const bool slow = strstr(BUILD, "asan") || strstr(BUILD, "watch");
-    if (slow) all.erase(all.begin(), all.end() - 1);
+    if (SLOW) all.erase(all.begin(), all.end() - 1);
     return all;
+}
+
+// Where cuDNN's stand-in is linked in, which takes what it is asked for.
+std::vector<std::string> with_cudnn([[maybe_unused]] std::string options, std::vector<std::string> others) {
+#ifdef LLMC_CUDNN
+    if (strstr(CUDA_TRAINER, "emu")) others.insert(others.begin(), options + " --attention cudnn");
+#endif
+    return others;
 }
 
 std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
@@ -64,7 +72,7 @@ void expect_same_losses(const std::string& a, const std::string& b, double toler
 // fell on the other side of a border; the loss by no more than both together, as it is a mean over many such numbers.
 TEST(losses_are_the_cpu_builds) {
     prepare();
-    for (std::string options : kinds({"--precision fp32", "--precision bf16 -w 0", "--precision fp32 --doc-mask 1", "--precision bf16"})) {
+    for (std::string options : kinds(with_cudnn("--precision bf16", {"--precision fp32", "--precision bf16 -w 0", "--precision fp32 --doc-mask 1", "--precision bf16"}))) {
         train(TRAINER, "cpu", options + " -x 10 -n 0");
         train(CUDA_TRAINER, "cuda", options + " -x 10 -n 0 --tf32 0");
         expect_same_losses("cuda", "cpu", options.find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
@@ -75,7 +83,7 @@ TEST(losses_are_the_cpu_builds) {
 // Recomputation, an allocation for each row, and running again leave every bit.
 TEST(bits_stay) {
     prepare();
-    for (std::string precision : kinds({"--precision fp32 -x 3", "--precision bf16 -x 3"})) {
+    for (std::string precision : kinds(with_cudnn("--precision bf16 -x 3", {"--precision fp32 -x 3", "--precision bf16 -x 3"}))) {
         train(CUDA_TRAINER, "a", precision);
         for (std::string options : kinds({"", "-r 1", "-r 2", "-r 3", "-r 3 --separate-rows 1"})) {
             train(CUDA_TRAINER, "b", precision + " " + options);
@@ -91,6 +99,7 @@ TEST(bits_stay) {
 // The first run on a GPU measures which products are fastest and writes it down; the next has it from there, and the same bits. A file
 // that cannot be read is as if it were not there.
 TEST(choices_are_kept) {
+    if (SLOW) SKIP("it is about files, and the plain build looks at them");
     prepare();
     auto run = [](const char* out, bool measures) {
         Outcome o = run_command(train_command(CUDA_TRAINER, out, "--precision bf16 -x 2"));
@@ -105,7 +114,7 @@ TEST(choices_are_kept) {
     EXPECT(std::count(chosen.begin(), chosen.end(), '\n') >= (strstr(CUDA_TRAINER, "emu") ? 14 : 1));  // a real library may propose one way only
     run("b", false);
     EXPECT(same_file("a/step_00000002/model.safetensors", "b/step_00000002/model.safetensors"));
-    for (std::string broken : kinds({"", "none\n", "1 2 3 0 0 14 14 1 1 16 zz\n", chosen.substr(0, chosen.size() / 2)})) {
+    for (const std::string& broken : {std::string(), std::string("none\n"), std::string("1 2 3 0 0 14 14 1 1 16 zz\n"), chosen.substr(0, chosen.size() / 2)}) {
         write_file_atomically(file(), broken);
         remove_tree(SCRATCH + "/b");
         run("b", true);
@@ -159,6 +168,7 @@ TEST(refusals) {
     };
     expect("-e d1c36h3", 2, "multiple of 8");
     expect("-e d1c520h2", 2, "256");
+    expect("-e d1c64h1 --attention cudnn", 2, "--precision bf16");
     expect("-e d48 -b 4096 -t 1024", 1, "out of memory: the plan takes");
 }
 
