@@ -3,6 +3,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include "blocks.h"
+#include "listen.h"
 
 #define EMU_ERRORS(E)                                                                                             \
     E(cudaSuccess, 0, "no error") E(cudaErrorInvalidValue, 1, "invalid argument")                                 \
@@ -48,6 +49,7 @@ inline void fail_call(long n) { calls_to_failure() = n; }
 
 // Every call begins with it. A mistake in a kernel is for ever.
 inline cudaError_t enter(const char* call) {
+    tell({Event::CALL, call});
     if (g_fault()) return failed(cudaErrorLaunchFailure);
     if (calls_to_failure() > 0 && --calls_to_failure() == 0) {
         fprintf(stderr, "emulator: %s fails on request\n", call);

@@ -70,8 +70,15 @@ inline void step() {
     }
     op->done = true, op->finished = q.clock += 0.01, op->after.clear(), op->run = nullptr;
 }
-inline void run_until(const OpPtr& op) { while (op && !op->done) step(); }
-inline void run_all() { while (!queue().pending.empty()) step(); }
+// The host waits, though it may be for nothing.
+inline void run_until(const OpPtr& op) {
+    tell({Event::WAIT, op ? op->name : "nothing"});
+    while (op && !op->done) step();
+}
+inline void run_all() {
+    tell({Event::WAIT, "everything"});
+    while (!queue().pending.empty()) step();
+}
 
 // `run` in the order of the stream. Work on the default stream and work on streams that are not "non-blocking" wait for each other.
 inline void enqueue(cudaStream_t s, const char* name, std::function<void()> run) {
@@ -163,22 +170,18 @@ inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t
 
 // ---- copies: from pageable memory the bytes are taken at once, into it the call waits; pinned memory is touched late ---------
 namespace emu {
-inline cudaError_t copy(const char* call, void* dst, const void* src, size_t bytes, cudaStream_t s) {
+inline cudaError_t copy(const char* call, void* dst, const void* src, size_t bytes, cudaStream_t s, bool waits) {
     if (!copy_fits(call, dst, bytes) || !copy_fits(call, src, bytes)) return failed(cudaErrorInvalidValue);
     if (bytes == 0) return cudaSuccess;
     const bool from_host = !memory().in_region(src), to_host = !memory().in_region(dst);
-    auto move = [=] {
-        memmove(dst, src, bytes);
+    std::shared_ptr<std::vector<char>> staged;
+    if (from_host && !is_pinned(src)) staged = std::make_shared<std::vector<char>>((const char*)src, (const char*)src + bytes);
+    enqueue(s, call, [=, tag = label()] {
+        memmove(dst, staged ? staged->data() : src, bytes);
         EMU_WATCH(written(dst, bytes));
-    };
-    if (from_host && !is_pinned(src)) {
-        auto staged = std::make_shared<std::vector<char>>((const char*)src, (const char*)src + bytes);
-        enqueue(s, call, [=] {
-            memcpy(dst, staged->data(), bytes);
-            EMU_WATCH(written(dst, bytes));
-        });
-    } else enqueue(s, call, move);
-    if (to_host && !is_pinned(dst)) {
+        tell({Event::WORK, call, once(from_host ? 0 : bytes, to_host ? 0 : bytes), tag});
+    });
+    if (waits || (to_host && !is_pinned(dst))) {
         if (stream_of(s)->capture) return failed(cudaErrorStreamCaptureUnsupported);
         run_until(stream_of(s)->last);
     }
@@ -187,20 +190,19 @@ inline cudaError_t copy(const char* call, void* dst, const void* src, size_t byt
 }  // namespace emu
 inline cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t s = nullptr) {
     EMU_ENTER();
-    return emu::copy(__func__, dst, src, bytes, s);
+    return emu::copy(__func__, dst, src, bytes, s, false);
 }
 inline cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind) {
     EMU_ENTER();
-    const cudaError_t e = emu::copy(__func__, dst, src, bytes, nullptr);
-    emu::run_until(emu::queue().null_stream.last);
-    return e == cudaSuccess ? emu::finish() : e;
+    return emu::copy(__func__, dst, src, bytes, nullptr, true);
 }
 inline cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t s = nullptr) {
     EMU_ENTER();
     if (!emu::copy_fits(__func__, dst, bytes)) return emu::failed(cudaErrorInvalidValue);
-    if (bytes) emu::enqueue(s, __func__, [=] {
+    if (bytes) emu::enqueue(s, __func__, [=, call = __func__, tag = emu::label()] {
         memset(dst, value, bytes);
         EMU_WATCH(written(dst, bytes));
+        emu::tell({emu::Event::WORK, call, emu::once(0, bytes), tag});
     });
     return cudaSuccess;
 }
