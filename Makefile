@@ -106,7 +106,7 @@ build/gpu/tests: $(GPU_TESTS)
 build/gpu/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU)
 	@mkdir -p $(@D) build/gpu/tmp
 	$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
-build/gpu/bench_layers: dev/bench/layers.cpp dev/bench/results.h $(CUDA)
+build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
@@ -157,12 +157,26 @@ bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the 
 bench-gpu: $(if $(filter-out 0,$(DRY)),build/emu-plain/train_gpt2cu,train_gpt2cu build/gpu/bench_layers)  ## ours and PyTorch's in turn on a GPU, then each kernel; into dev/bench/results
 	DRY=$(DRY) python3 dev/bench/gpu.py $(ARGS)
 
+# every access of the emulated trainer counted; with nvcc also what it says of each kernel
+bench-emu: build/emu-watch/bench_emulated build/nvcc/kernels.txt  ## without a GPU: bytes that each kernel moves against the fewest possible, launches, waits; into dev/bench/results
+	rm -f build/emulated.jsonl
+	build/emu-watch/bench_emulated build/emulated.jsonl build/nvcc/kernels.txt
+	{ echo "["; sed '$$!s/$$/,/' build/emulated.jsonl; echo "]"; } > dev/bench/results/emulated.json
+build/emu-watch/bench_emulated: dev/bench/emulated.cpp $(wildcard dev/bench/*.h) train_gpt2.cu $(CUDA) $(EMULATOR) test/emu/watch.cpp
+	@mkdir -p $(@D)
+	$(MAKE) V=watch build/emu-watch/watch.o
+	$(CXX) $(EMU_FLAGS) $(LOOK_watch) -c $< -o $@.o
+	$(CXX) $(EMU_FLAGS) $@.o build/emu-watch/watch.o -o $@
+build/nvcc/kernels.txt: train_gpt2.cu $(CUDA) dev/nvcc_check.sh
+	@mkdir -p $(@D)
+	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 | tee $@
+
 # with oneDNN's headers (libdnnl-dev) both are measured, turn by turn
 ONEDNN    = $(shell echo 'int main(){}' | $(CXX) -include dnnl.hpp -x c++ - -ldnnl -o /dev/null 2>/dev/null && echo -DWITH_ONEDNN -ldnnl)
 bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's where it is installed
 	$(B)/bench_gemm
 
-$(B)/bench_%: dev/bench/%.cpp dev/bench/results.h $(CPU)
+$(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
 
@@ -189,4 +203,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gpu bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean

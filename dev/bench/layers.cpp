@@ -3,11 +3,13 @@
 // faster than the copy.
 //     build/bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]       build/gpu/bench_layers the same on a GPU
 #include <algorithm>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
 #include "../../llmc/backend.h"
 #include "../../llmc/rng.h"
+#include "least.h"
 #include "results.h"
 
 constexpr bool ON_GPU = std::string_view(BACKEND) == "cuda";
@@ -44,9 +46,12 @@ template <class F> F* make(size_t n, float scale = 1) {
 
 static double g_copy_rate, g_budget;
 
+// A call of a layer, and the bytes that it must move.
+#define CALL(layer, ...) least::layer(__VA_ARGS__), [&] { layer(__VA_ARGS__); }
+
 template <class F> void bench(Results& results, const char* type, int B, int T) {
     const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 2048 : 256;
-    const size_t N = (size_t)B * T, S = sizeof(F), n = (size_t)12 * 12 * C * C;
+    const size_t N = (size_t)B * T, n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
     const size_t workspace = workspace_bytes(N, C, Vp);
     const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true, .tuning = true});
@@ -67,34 +72,36 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     for (size_t i = 0; i < N; i++) ids[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
 
     int* tokens = on_device(ids);
+    least::g_tokens = (double)std::set<int>(ids.begin(), ids.end()).size();
 
-    row("embedding forward", 0, 3.0 * N * C * S, [&] { embedding_forward(x, tokens, w, w, B, T, C, 0, stream); });
-    row("embedding backward", 0, N * C * (S + 16.0), [&] { embedding_backward(dw, dw, x, tokens, B, T, C, 1024, true, stream); });
-    row("layernorm forward", 0, 2.0 * N * C * S, [&] { layernorm_forward(y, mean, rstd, x, w, w, N, C, stream); });
-    row("residual + layernorm", 0, 4.0 * N * C * S, [&] { residual_layernorm_forward(z, y, mean, rstd, x, y, w, w, N, C, stream); });
-    row("layernorm backward", 0, 4.0 * N * C * S, [&] { layernorm_backward(z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream); });
+    row("embedding forward", 0, CALL(embedding_forward, x, tokens, w, w, B, T, C, 0, stream));
+    row("embedding backward", 0, CALL(embedding_backward, dw, dw, x, tokens, B, T, C, 1024, true, stream));
+    row("layernorm forward", 0, CALL(layernorm_forward, y, mean, rstd, x, w, w, N, C, stream));
+    row("residual + layernorm", 0, CALL(residual_layernorm_forward, z, y, mean, rstd, x, y, w, w, N, C, stream));
+    row("layernorm backward", 0, CALL(layernorm_backward, z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream));
     struct Linear { const char* name; int in, out; };
-    for (auto [name, in, out] : {Linear{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {
-        double flops = 2.0 * N * in * out, weights = (double)in * out, acts = (double)N * (in + out);
-        std::string s = name;
-        row((s + " forward").c_str(), flops, (weights + acts) * S, [&, i = in, o = out] { matmul_forward(y, x, w, w, N, i, o, {}, stream); });
-        row((s + " backward input").c_str(), flops, (weights + acts) * S, [&, i = in, o = out] { matmul_backward_input(y, x, w, N, i, o, {}, stream); });
-        row((s + " backward weight").c_str(), flops, weights * 8 + acts * S, [&, i = in, o = out] { matmul_backward_weight(dw, dbias, x, y, N, i, o, true, stream); });
+    for (const Linear& l : {Linear{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {
+        double flops = 2.0 * N * l.in * l.out;
+        std::string s = l.name;
+        row((s + " forward").c_str(), flops, CALL(matmul_forward, y, x, w, w, N, l.in, l.out, {}, stream));
+        row((s + " backward input").c_str(), flops, CALL(matmul_backward_input, y, x, w, N, l.in, l.out, {}, stream));
+        row((s + " backward weight").c_str(), flops, CALL(matmul_backward_weight, dw, dbias, x, y, N, l.in, l.out, true, stream));
     }
-    row("fc + gelu forward", 2.0 * N * C * 4 * C, (4.0 * C * C + 9.0 * N * C) * S, [&] { matmul_forward(y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream); });
-    row("gelu backward", 0, 3.0 * N * 4 * C * S, [&] { gelu_backward(z, y, x, N * 4 * C, stream); });
-    row("attention forward", 2.0 * N * T * C, 4.0 * N * C * S, [&] { attention_forward(y, lse, qkv, nullptr, B, T, C, NH, stream); });
-    row("attention backward", 5.0 * N * T * C, 8.0 * N * C * S, [&] { attention_backward(z, x, y, lse, qkv, nullptr, scratch, B, T, C, NH, stream); });
+    row("fc + gelu forward", 2.0 * N * C * 4 * C, CALL(matmul_forward, y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream));
+    row("gelu backward", 0, CALL(gelu_backward, z, y, x, N * 4 * C, stream));
+    const int* no_starts = nullptr;
+    row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, C, NH, stream));
+    row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, C, NH, stream));
 
     F* logits = make<F>((size_t)chunk * Vp);
-    float* losses = make<float>((size_t)chunk);
+    float *losses = make<float>((size_t)chunk), *no_bias = nullptr;
     ids.resize((size_t)chunk);
     int* targets = on_device(ids);
-    double head = 2.0 * chunk * C * Vp, head_bytes = ((double)Vp * (C + chunk) + (double)chunk * C) * S;
-    row("head forward, a chunk", head, head_bytes, [&] { matmul_forward(logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream); });
-    row("classifier, a chunk", 0, 2.0 * chunk * Vp * S, [&] { fused_classifier(logits, losses, targets, 1e-3f, (size_t)chunk, V, Vp, true, stream); });
-    row("head backward input", head, head_bytes, [&] { matmul_backward_input(y, logits, w, chunk, C, Vp, {}, stream); });
-    row("head backward weight", head, (double)Vp * C * 8 + (double)chunk * (Vp + C) * S, [&] { matmul_backward_weight(dw, (float*)nullptr, logits, x, chunk, C, Vp, true, stream); });
+    double head = 2.0 * chunk * C * Vp;
+    row("head forward, a chunk", head, CALL(matmul_forward, logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream));
+    row("classifier, a chunk", 0, CALL(fused_classifier, logits, losses, targets, 1e-3f, (size_t)chunk, V, Vp, true, stream));
+    row("head backward input", head, CALL(matmul_backward_input, y, logits, w, chunk, C, Vp, {}, stream));
+    row("head backward weight", head, CALL(matmul_backward_weight, dw, no_bias, logits, x, chunk, C, Vp, true, stream));
 
     constexpr bool narrow = !std::is_same_v<F, float>;
     F* params = make<F>(n);
@@ -103,11 +110,9 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     Segment* all = on_device(std::vector<Segment>{{0, n, 1}});
     Verdict* verdict = on_device(std::vector<Verdict>{{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED}});
     double* norm = make<double>(1);
-    row("global norm, 85M", 0, 4.0 * n, [&] { global_norm_squared(norm, grads, n, stream); });
-    row("AdamW, 85M", 0, (narrow ? 30.0 : 28.0) * n, [&] {
-        adamw_update(params, master, grads, m, v, all, 1, verdict, n,
-                     {.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1}, stream);
-    });
+    const AdamW hyper{.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1};
+    row("global norm, 85M", 0, CALL(global_norm_squared, norm, grads, n, stream));
+    row("AdamW, 85M", 0, CALL(adamw_update, params, master, grads, m, v, all, 1, verdict, n, hyper, stream));
 }
 
 int main(int argc, char** argv) {

@@ -1,0 +1,62 @@
+// least.h: the bytes that a call of a layer cannot but move: what its formula needs is read once, what it yields is written once,
+// and what only lies between two of its kernels is neither. A function for each layer, with the layer's own arguments.
+#pragma once
+#include "../../llmc/backend.h"
+
+namespace least {
+// Different tokens in a batch: so many rows of wte are looked up, and get a gradient. Whoever has the batch says it.
+inline double g_tokens = 0;
+
+inline double copy_to_device(void*, const void*, size_t bytes, stream_t) { return (double)bytes; }
+inline double copy_to_host(void*, const void*, size_t bytes, stream_t) { return (double)bytes; }
+
+template <class F> double embedding_forward(F*, const int*, const F*, const F*, int B, int T, int C, int, stream_t) {
+    const double N = (double)B * T;
+    return (g_tokens + T + N) * C * sizeof(F) + 4 * N;
+}
+template <class F> double embedding_backward(float*, float*, const F*, const int*, int B, int T, int C, int Tmax, bool accumulate, stream_t) {
+    const double N = (double)B * T;
+    return N * C * sizeof(F) + 4 * N + 8 * g_tokens * C + (accumulate ? 8.0 * T : 4.0 * Tmax) * C;
+}
+template <class F> double layernorm_forward(F*, float*, float*, const F*, const F*, const F* bias, size_t N, int C, stream_t) {
+    return (2.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
+}
+template <class F> double residual_layernorm_forward(F*, F*, float*, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, stream_t) {
+    return (4.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
+}
+template <class F>
+double layernorm_backward(F*, float*, float* dbias, const F*, const F*, const float*, const float*, const F*, size_t N, int C, LayernormBackward how, stream_t) {
+    const double rows = (how.add_to_dinp ? 4 : 3) * (double)N, gradients = (dbias ? 2 : 1) * (how.accumulate ? 8.0 : 4.0);
+    return (rows + 1) * C * sizeof(F) + 8.0 * (double)N + gradients * C;
+}
+template <class F> double matmul_forward(F*, const F*, const F*, const F* bias, size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
+    return ((double)OC * C + (double)N * C + (also.pre_gelu ? 2 : 1) * (double)N * OC + (bias ? OC : 0)) * sizeof(F);
+}
+template <class F> double matmul_backward_input(F*, const F*, const F*, size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t) {
+    return ((double)OC * C + (double)N * OC + (also.pre_gelu || also.accumulate ? 2 : 1) * (double)N * C) * sizeof(F);
+}
+template <class F> double matmul_backward_weight(float*, float* dbias, const F*, const F*, size_t N, int C, int OC, bool accumulate, stream_t) {
+    return (double)N * (C + OC) * sizeof(F) + ((double)OC * C + (dbias ? OC : 0)) * (accumulate ? 8 : 4);
+}
+template <class F> double gelu_forward(F*, const F*, size_t n, stream_t) { return 2.0 * (double)n * sizeof(F); }
+template <class F> double gelu_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
+template <class F> double attention_forward(F*, float*, const F*, const int* starts, int B, int T, int C, int NH, stream_t) {
+    return (double)B * T * (4.0 * C * sizeof(F) + 4.0 * NH + (starts ? 4 : 0));
+}
+template <class F>
+double attention_backward(F*, const F*, const F*, const float*, const F*, const int* starts, float*, int B, int T, int C, int NH, stream_t) {
+    return (double)B * T * (8.0 * C * sizeof(F) + 4.0 * NH + (starts ? 4 : 0));
+}
+template <class F> double fused_classifier(F*, float*, const int*, float, size_t N, int V, int Vp, bool write_dlogits, stream_t) {
+    return (double)N * ((V + (write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);
+}
+inline double sum_losses(double*, const float*, size_t N, bool accumulate, stream_t) { return 4.0 * (double)N + (accumulate ? 16 : 8); }
+inline double global_norm_squared(double*, const float*, size_t n, stream_t) { return 4.0 * (double)n + 8; }
+// Of the history the newest entry and the number of them; it is looked at as a whole only when it is full.
+inline double judge_step(Verdict*, History*, const double*, const double*, double, Limits, stream_t) { return sizeof(Verdict) + 16 + 2 * (8 + 2 * 4); }
+// Gradients are read; moments and what is updated, in fp32, are read and written; parameters that have a master are written.
+template <class F>
+double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, const Verdict*, size_t n, AdamW, stream_t) {
+    return (double)n * (4 + 16 + (master ? 8 + sizeof(F) : 2 * sizeof(F)));
+}
+}  // namespace least
