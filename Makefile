@@ -117,7 +117,7 @@ E           := build/emu-$(V)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -pthread $(OPENMP) $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(OPENMP) $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$V),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)

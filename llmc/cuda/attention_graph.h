@@ -38,6 +38,12 @@ constexpr size_t workspace_bytes(const Problem& p) {
 using Descriptor = cudnnBackendDescriptor_t;
 using Four = std::array<int64_t, 4>;
 
+inline std::string last_error() {
+    char why[512] = "";
+    cudnnGetLastErrorString(why, sizeof why);
+    return *why ? std::string(": ") + why : "";
+}
+
 // Descriptors as they are made, and the first thing that cuDNN did not take: after it nothing more is asked.
 class Builder {
 public:
@@ -59,9 +65,7 @@ public:
     void finalize(Descriptor d) { if (refused.empty()) take(cudnnBackendFinalize(d), "cudnnBackendFinalize"); }
     bool take(cudnnStatus_t status, const char* call) {
         if (status == CUDNN_STATUS_SUCCESS) return true;
-        char why[512] = "";
-        cudnnGetLastErrorString(why, sizeof why);
-        if (refused.empty()) refused = std::string(call) + ": " + cudnnGetErrorString(status) + (*why ? ": " : "") + why;
+        if (refused.empty()) refused = std::string(call) + ": " + cudnnGetErrorString(status) + last_error();
         return false;
     }
 
@@ -236,7 +240,7 @@ inline Plan make_plan(Builder& b, const Problem& p, cudnnHandle_t handle, Descri
     int64_t found = 0;
     if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, ways.data()),
                                   "cudnnBackendGetAttribute");
-    if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU";
+    if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU" + last_error();
     for (int64_t i = 0; i < found && b.refused.empty(); i++) {
         Descriptor plan = b.make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
         if (handle) b.set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);

@@ -1,0 +1,227 @@
+// The stand-in for cuDNN: that attention's graphs come to what a plain oracle says, and that what is wrong is refused with a reason.
+#include <cuda_on_cpu.h>
+#include <map>
+#include "../../llmc/cuda/attention_graph.h"
+#include "../layers.h"
+
+namespace {
+using namespace attention_graph;
+#define OK(call) do { const int e_ = (int)(call); if (e_) FAIL("%s: %d", #call, e_); } while (0)
+
+template <class X> struct Buffer {
+    X* p = nullptr;
+    size_t n;
+    explicit Buffer(size_t n_) : n(n_) { OK(cudaMalloc(&p, n * sizeof(X))); }
+    explicit Buffer(const std::vector<X>& v) : Buffer(v.size()) { OK(cudaMemcpy(p, v.data(), n * sizeof(X), cudaMemcpyHostToDevice)); }
+    ~Buffer() { cudaFree(p); }
+    std::vector<X> values() {
+        std::vector<X> v(n);
+        OK(cudaMemcpy((void*)v.data(), p, n * sizeof(X), cudaMemcpyDeviceToHost));
+        return v;
+    }
+};
+
+std::string reason() {
+    char why[512];
+    cudnnGetLastErrorString(why, sizeof why);
+    return why;
+}
+
+// Forward and backward of a problem, on buffers of their own and a stream of their own.
+struct Attention {
+    const Problem p;
+    const size_t N = (size_t)(p.B * p.T), C = (size_t)(p.NH * p.HS), rows = (size_t)p.NH * N;
+    Random random{(uint64_t)(p.T * p.HS)};
+    Buffer<bf16> qkv{normal_values<bf16>(random, N * 3 * C)}, dout{normal_values<bf16>(random, N * C)}, out{N * C}, dqkv{N * 3 * C};
+    Buffer<float> lse{rows}, dot{rows}, sums{N * C};
+    float scale = 1 / std::sqrt((float)p.HS), hidden = -INFINITY, one = 1;
+    cudaStream_t stream = nullptr;
+    cudnnHandle_t handle = nullptr;
+    Builder builders[2];
+    Plan plans[2];
+    std::map<int64_t, void*> at{{Q, qkv.p}, {K, qkv.p + C}, {V, qkv.p + 2 * C}, {OUT, out.p}, {LSE, lse.p}, {DOUT, dout.p}, {DQ, dqkv.p}, {DK, dqkv.p + C},
+                                {DV, dqkv.p + 2 * C}, {DOT, dot.p}, {DQ_SUMS, sums.p}, {SCALE, &scale}, {HIDDEN, &hidden}, {ONE, &one}};
+    explicit Attention(Problem p_) : p(p_) {
+        OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); OK(cudnnCreate(&handle)); OK(cudnnSetStream(handle, stream));
+        OK(cudaDeviceSynchronize());
+        for (int i = 0; i < 2; i++) {
+            Problem half = p;
+            half.backward = i == 1, plans[i] = make_plan(builders[i], half, handle);
+            EXPECT_STR(builders[i].refused, "");
+        }
+    }
+    ~Attention() { cudaDeviceSynchronize(), cudnnDestroy(handle), cudaStreamDestroy(stream); }
+    cudnnStatus_t run(int backward, const char* workspace = nullptr) {
+        Builder b;
+        Buffer<char> own((size_t)plans[backward].workspace);
+        std::vector<int64_t> uids;
+        std::vector<void*> pointers;
+        for (auto& [uid, pointer] : at) uids.push_back(uid), pointers.push_back(pointer);
+        Descriptor pack = b.make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+        b.set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, uids.data(), (int64_t)uids.size());
+        b.set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, pointers.data(), (int64_t)uids.size());
+        b.set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, workspace ? (void*)workspace : own.p);
+        b.finalize(pack);
+        EXPECT_STR(b.refused, "");
+        return cudnnBackendExecute(handle, plans[backward].plan, pack);  // `own` is freed once it has run
+    }
+};
+
+// |x - y| <= bound of each
+void expect_within(const char* name, const std::vector<double>& x, const std::vector<double>& y, const std::vector<double>& bound) {
+    for (size_t i = 0; i < y.size(); i++) if (!(std::fabs(x[i] - y[i]) <= bound[i])) return FAIL("%s[%zu] is %g, expected %g up to %g", name, i, x[i], y[i], bound[i]);
+}
+// Weights and ds are rounded to bf16, 2^-8 of each at most, so of the sum of the terms' magnitudes; so is what is stored, 2^-8 of it.
+// Sums of 70 terms in fp32 under an exponential, 64 2^-24 of scores of some 16: 2^-14 of the magnitudes.
+void check(Attention& a) {
+    const size_t T = (size_t)a.p.T, NH = (size_t)a.p.NH, HS = (size_t)a.p.HS, C = a.C;
+    const auto qkv = in_double(a.qkv.values()), dout = in_double(a.dout.values()), out = in_double(a.out.values());
+    std::vector<double> y(a.N * C), yb(y), lse(a.rows), lseb(a.rows), d(a.N * 3 * C), db(d), ds(T), dsb(T), p(T);
+    const auto add = [](double& sum, double& bound, double factor, double error, double x) { sum += factor * x, bound += (std::fabs(factor) * 0x1p-8 + error) * std::fabs(x); };
+    for (size_t row = 0; row < a.N * NH; row++) {
+        const size_t n = row / NH, h = row % NH * HS, t = n % T, first = n - t;
+        const auto at = [&](size_t which, size_t s, size_t i) { return (first + s) * 3 * C + which * C + h + i; };
+        double sum = 0, delta = 0, magnitude = 0;
+        for (size_t i = 0; i < HS; i++) delta += dout[n * C + h + i] * out[n * C + h + i], magnitude += std::fabs(dout[n * C + h + i] * out[n * C + h + i]);
+        for (size_t s = 0; s <= t; s++) {
+            p[s] = 0;
+            for (size_t i = 0; i < HS; i++) p[s] += qkv[at(0, t, i)] * qkv[at(1, s, i)];
+            sum += p[s] = std::exp(p[s] * a.scale);
+        }
+        for (size_t s = 0; s <= t; s++) {
+            double dp = -delta, dpb = magnitude;
+            p[s] /= sum;
+            for (size_t i = 0; i < HS; i++) dp += dout[n * C + h + i] * qkv[at(2, s, i)], dpb += std::fabs(dout[n * C + h + i] * qkv[at(2, s, i)]);
+            ds[s] = a.scale * p[s] * dp, dsb[s] = 0x1p-14 * a.scale * p[s] * dpb;
+            for (size_t i = 0; i < HS; i++) {
+                add(y[n * C + h + i], yb[n * C + h + i], p[s], 0x1p-14 * p[s], qkv[at(2, s, i)]);
+                add(d[at(0, t, i)], db[at(0, t, i)], ds[s], dsb[s], qkv[at(1, s, i)]);
+                add(d[at(1, s, i)], db[at(1, s, i)], ds[s], dsb[s], qkv[at(0, t, i)]);
+                add(d[at(2, s, i)], db[at(2, s, i)], p[s], 0x1p-14 * p[s], dout[n * C + h + i]);
+            }
+        }
+        const size_t r = (n / T * NH + row % NH) * T + t;
+        lse[r] = std::log(sum), lseb[r] = 0x1p-14 + 0x1p-23 * std::fabs(lse[r]);
+    }
+    for (size_t i = 0; i < y.size(); i++) yb[i] += 0x1p-8 * std::fabs(y[i]);
+    for (size_t i = 0; i < d.size(); i++) db[i] += 0x1p-8 * std::fabs(d[i]);
+    expect_within("out", out, y, yb), expect_within("lse", in_double(a.lse.values()), lse, lseb), expect_within("dqkv", in_double(a.dqkv.values()), d, db);
+}
+__global__ void look(const bf16* x, size_t n, int* nans) { for (size_t i = threadIdx.x; i < n; i += 32) if (std::isnan((float)x[i])) *nans = 1; }
+}  // namespace
+
+TEST(attention_is_that_of_the_oracle) {
+    for (Problem p : {Problem{2, 13, 3, 8}, Problem{3, 1, 2, 16}, Problem{1, 70, 2, 64}}) for (bool in_order : {true, false}) {
+        p.sums_in_order = in_order;
+        Attention a(p);
+        EXPECT_EQ(a.plans[0].workspace, 256);
+        EXPECT_EQ(a.plans[1].workspace, in_order ? 256 + p.B * p.NH * (p.T > 64 ? 128 : 64) * 128 * 2 : 256);
+        OK(a.run(0)); OK(a.run(1));
+        check(a);
+        Buffer<int> nans(std::vector<int>{0});  // a kernel reads it all: the watcher knows what the library wrote
+        cudaLaunchConfig_t config{};
+        config.gridDim = 1, config.blockDim = 32;
+        OK(cudaLaunchKernelEx(&config, look, (const bf16*)a.dqkv.p, a.dqkv.n, nans.p));
+        EXPECT_EQ(nans.values()[0], 0);
+    }
+}
+
+TEST(sums_come_in_order_or_as_they_come) {
+    for (bool in_order : {true, false}) {
+        Attention a({1, 70, 2, 64, false, in_order});
+        OK(a.run(0));
+        std::vector<bf16> dqkv;
+        std::vector<float> sums;
+        int different = 0;
+        for (uint64_t seed = 1; seed <= 4; seed++) {
+            emu::set_seed(seed);
+            OK(a.run(1));
+            if (in_order) EXPECT(seed == 1 || same_bits(dqkv, a.dqkv.values()));
+            else different += seed > 1 && !same_bits(sums, a.sums.values());
+            dqkv = a.dqkv.values(), sums = a.sums.values();
+        }
+        if (in_order) EXPECT_EQ(different, 0);
+        else EXPECT(different > 0);
+        check(a);
+    }
+}
+
+TEST(graphs_that_are_refused) {
+    const auto refused = [&](const char* status, const char* text, auto body) {
+        Builder b;
+        Operations ops(b, {2, 13, 3, 8});
+        body(b, ops);
+        if (b.refused.empty()) ops.graph(nullptr);
+        if (b.refused.find(std::string("CUDNN_STATUS_") + status + ": ") == std::string::npos || b.refused.find(text) == std::string::npos) FAIL("'%s', expected %s, %s", b.refused.c_str(), status, text);
+    };
+    const auto TENSOR = CUDNN_BACKEND_TENSOR_DESCRIPTOR;
+    const auto UID = CUDNN_ATTR_TENSOR_UNIQUE_ID;
+    refused("BAD_PARAM_ATTRIBUTE_TYPE", "wrong type", [&](Builder& b, Operations&) { b.set(b.make(TENSOR), UID, CUDNN_TYPE_INT32, 1); });
+    refused("BAD_PARAM", "UNIQUE_ID is set with a wrong number", [&](Builder& b, Operations&) { int64_t x[2]{}; b.set(b.make(TENSOR), UID, CUDNN_TYPE_INT64, x, 2); });
+    refused("BAD_PARAM", "after finalize", [&](Builder& b, Operations& o) { b.set(o.rows(LSE), UID, CUDNN_TYPE_INT64, (int64_t)1); });
+    refused("BAD_PARAM", "UNIQUE_ID is missing", [&](Builder& b, Operations&) { b.finalize(b.make(TENSOR)); });
+    refused("BAD_PARAM_NOT_FINALIZED", "not finalized", [&](Builder& b, Operations&) { b.link(b.make(CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR), CUDNN_ATTR_OPERATION_RESHAPE_XDESC, b.make(TENSOR)); });
+    refused("BAD_PARAM", "OPERATIONGRAPH_OPS is missing", [&](Builder& b, Operations&) { b.finalize(b.make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)); });
+    refused("BAD_PARAM", "tensor 1 (2, 3, 8, 13) is another tensor 1 (2, 3, 13, 8)", [&](Builder&, Operations& o) { o.multiply(o.tensor(OUT, CUDNN_DATA_FLOAT, {2, 3, 13, 13}, {507, 169, 13, 1}), o.heads(Q, 72), o.heads_transposed(Q, 72)); });
+    refused("BAD_PARAM", "shapes that do not fit: tensor 1", [&](Builder&, Operations& o) { o.multiply(o.scores(), o.heads(Q, 72), o.heads(K, 72)); });
+    refused("BAD_PARAM", "pointwise operation on shapes", [&](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE), o.heads(Q, 72)); });
+    refused("BAD_PARAM", "too few", [&](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE)); });
+    refused("BAD_PARAM", "along no axis", [&](Builder&, Operations& o) { o.pointwise(o.scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, o.scores()); });
+    refused("BAD_PARAM", "no operation makes it", [&](Builder&, Operations& o) { o.pointwise(o.rows(LSE), CUDNN_POINTWISE_LOG, o.rows(o.new_virtual())); });
+    refused("BAD_PARAM", "no operation takes it", [&](Builder&, Operations& o) { o.pointwise(o.rows(o.new_virtual()), CUDNN_POINTWISE_LOG, o.rows(LSE)); });
+    refused("BAD_PARAM", "result of two operations", [&](Builder&, Operations& o) { for (int i = 0; i < 2; i++) o.pointwise(o.rows(DOT), CUDNN_POINTWISE_LOG, o.rows(LSE)); });
+    refused("BAD_PARAM", "depends on itself", [&](Builder&, Operations& o) { Descriptor x = o.rows(98), y = o.rows(99); o.pointwise(x, CUDNN_POINTWISE_LOG, y), o.pointwise(y, CUDNN_POINTWISE_EXP, x); });
+    for (int64_t HS : {12, 264}) {  // taken as a graph, but nothing can run it
+        Builder b;
+        cudnnContext context;
+        EXPECT(!make_plan(b, {2, 13, 3, HS}, &context).plan && b.refused == "cuDNN knows no way for this shape on this GPU");
+        EXPECT(reason().find("the head size " + std::to_string(HS)) == 0);
+    }
+}
+
+TEST(executions_that_are_refused) {
+    Attention a({2, 13, 3, 8});
+    const auto refused = [&](cudnnStatus_t status, const char* text, int64_t uid, void* pointer, const char* workspace = nullptr) {
+        const auto before = a.at;
+        if (pointer) a.at[uid] = pointer;
+        else a.at.erase(uid);
+        EXPECT_EQ(a.run(1, workspace), status);
+        const std::string why = reason();
+        if (why.find(text) == std::string::npos) FAIL("'%s', expected '%s'", why.c_str(), text);
+        a.at = before;
+    };
+    std::vector<float> on_host(4096);
+    Buffer<char> small(4096);
+    refused(CUDNN_STATUS_BAD_PARAM, "tensor 2 (2, 3, 8, 13) is not in the variant pack", K, nullptr);
+    refused(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "not aligned to 16", DQ, a.dqkv.p + 1);
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "not in the device's memory", LSE, (void*)(((size_t)on_host.data() + 15) / 16 * 16));
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "not within one allocation", DOUT, a.dout.p + 8);
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "lies where tensor", DQ, a.dqkv.p + a.C);
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "lies where tensor", DOT, a.lse.p);
+    refused(CUDNN_STATUS_BAD_PARAM, "by value, but lies on the device", SCALE, small.p);
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "the workspace of 98560 bytes is not within", Q, a.qkv.p, small.p);
+    OK(a.run(0)); OK(a.run(1));
+    check(a);
+}
+
+TEST(the_choice_between_implementations) {
+    Attention a({2, 13, 3, 8});
+    OK(a.run(0));
+    emu::cudnn_unbuildable() = 1;  // the second way remains
+    { Builder b; EXPECT(make_plan(b, a.p, a.handle).plan && b.refused.empty()); }
+    emu::cudnn_unbuildable() = 2;
+    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("cannot be built") != std::string::npos); }
+    emu::cudnn_unbuildable() = 0, emu::cudnn_refuses() = true;
+    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("knows no way") != std::string::npos); }
+    emu::cudnn_refuses() = false, emu::cudnn_ticks() = 50;
+    cudaEvent_t from = nullptr, to = nullptr;
+    float ms = 0;
+    OK(cudaEventCreate(&from)); OK(cudaEventCreate(&to));
+    OK(cudaEventRecord(from, a.stream)); OK(a.run(1)); OK(cudaEventRecord(to, a.stream)); OK(cudaDeviceSynchronize()); OK(cudaEventElapsedTime(&ms, from, to));
+    EXPECT(ms > 0.49f && ms < 0.53f);
+    emu::cudnn_ticks() = 1000;
+    emu::fail_call(1);
+    EXPECT_EQ(cudnnSetStream(a.handle, a.stream), CUDNN_STATUS_EXECUTION_FAILED);
+    OK(cudaEventDestroy(from)); OK(cudaEventDestroy(to));
+    check(a);
+}
