@@ -174,8 +174,7 @@ TEST(graphs_that_are_refused) {
     for (int64_t HS : {12, 264}) {  // taken as a graph, but nothing can run it
         Builder b;
         cudnnContext context;
-        EXPECT(!make_plan(b, {2, 13, 3, HS}, &context).plan && b.refused == "cuDNN knows no way for this shape on this GPU");
-        EXPECT(reason().find("the head size " + std::to_string(HS)) == 0);
+        EXPECT(!make_plan(b, {2, 13, 3, HS}, &context).plan && b.refused.starts_with("cuDNN knows no way for this shape on this GPU: the head size " + std::to_string(HS)));
     }
 }
 
