@@ -80,12 +80,20 @@ ARCH     ?= $(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --forma
 ARCHS     = $(if $(ARCH),$(ARCH),$(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),$(KNOWN)))
 GENCODE   = $(foreach a,$(ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP))
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP)) $(CUDNN_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
+# cuDNN, where header and library are found; CUDNN=0 does without
+CUDNN        ?= 1
+TOOLKIT       = $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
+CUDNN_HEADER  = $(firstword $(wildcard $(addsuffix /cudnn_graph.h,$(CUDA_INCLUDE) $(TOOLKIT)/include /usr/local/include /usr/include)))
+CUDNN_LIBRARY = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudnn.so $l/libcudnn.so.9)))
+WITH_CUDNN    = $(and $(filter-out 0,$(CUDNN)),$(CUDNN_HEADER),$(CUDNN_LIBRARY))
+CUDNN_FLAGS   = $(if $(WITH_CUDNN),-DLLMC_CUDNN $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(CUDNN_HEADER)))))
+CUDNN_LINK    = $(if $(WITH_CUDNN),-Xlinker=$(CUDNN_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(CUDNN_LIBRARY))))
 CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
-NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(CUBLASLT)
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(CUBLASLT) $(CUDNN_LINK)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
@@ -94,6 +102,16 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 # every kernel of every architecture in turn: no warning, no spilled register
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
 	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
+
+# plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
+test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for five GPUs; needs none
+	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9 found (cudnn_graph.h and libcudnn.so)")
+build/cudnn/plans: test/cudnn/plans.cpp llmc/cuda/attention_graph.h
+	@mkdir -p $(@D)
+	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) -Wl,--disable-new-dtags,-rpath=$(dir $(CUDNN_LIBRARY)) -o $@
+build/cudnn/libcuda.so.1: test/cudnn/driver.c
+	@mkdir -p $(@D)
+	$(CXX) -x c -shared -fPIC -w $< -o $@
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
@@ -203,4 +221,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean

@@ -8,6 +8,7 @@
 #pragma once
 #include <cudnn_graph.h>
 #include <array>
+#include <cstring>
 #include <limits>
 #include <string>
 #include <vector>
@@ -41,6 +42,7 @@ using Four = std::array<int64_t, 4>;
 inline std::string last_error() {
     char why[512] = "";
     cudnnGetLastErrorString(why, sizeof why);
+    why[strcspn(why, "\n")] = 0;  // of a list of reasons the first
     return *why ? std::string(": ") + why : "";
 }
 
