@@ -267,6 +267,16 @@ inline std::string cache_folder(const std::string& given) {
     return access((parent + "/llmc").c_str(), W_OK | X_OK) == 0 ? parent + "/llmc" : "";
 }
 
+// body(line) for each line of a file, where there is one that can be read.
+template <class Body> void for_each_line(const std::string& path, Body body) {
+    std::string text;
+    if (!try_read_file(path, text).empty()) return;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size());
+        body(text.substr(at, end - at));
+    }
+}
+
 // A reader sees the old file or the new one, never a part, whenever the power goes: the new bytes reach the disk before the
 // rename gives them the name, and the folder is synced last, so that the rename itself stays.
 inline void write_file_atomically(const std::string& path, std::string_view text) {

@@ -92,6 +92,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     const int* no_starts = nullptr;
     row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, C, NH, stream));
     row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, C, NH, stream));
+    if (const std::string path = attention_path<F>({}); !path.empty()) printf("%s: attention %s\n", type, path.c_str());
 
     F* logits = make<F>((size_t)chunk * Vp);
     float *losses = make<float>((size_t)chunk), *no_bias = nullptr;

@@ -109,7 +109,7 @@ void attention_cached(F* out,        // (n, C)
 }
 
 // Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
-inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {.attention = AttentionBy::OURS}) {
+inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
     const size_t D = (size_t)B * T * NH;
     if (how.attention == AttentionBy::OURS) return D;
     return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic), sizeof(float)));

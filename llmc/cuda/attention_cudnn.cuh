@@ -128,19 +128,15 @@ inline std::string choices_path(const std::string& folder) { return folder + "/a
 
 // A line that cannot be read is as if it were not there: its problem is measured again.
 inline void load_choices(const std::string& folder) {
-    std::string text;
-    if (folder.empty() || !try_read_file(choices_path(folder), text).empty()) return;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find('\n', at), text.size());
+    if (!folder.empty()) for_each_line(choices_path(folder), [](const std::string& line) {
         Problem p;
         Choice c;
         int backward, in_order, cudnn, used = 0;
-        const std::string line = text.substr(at, end - at);
-        if (sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &in_order, &cudnn, &c.ours_ms, &c.cudnn_ms, &used) != 9 ||
-            used != (int)line.size()) continue;
+        const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &in_order, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
+        if (read != 9 || used != (int)line.size()) return;
         p.backward = backward, p.sums_in_order = in_order, c.cudnn = cudnn;
         state().known.emplace(p, c);
-    }
+    });
 }
 
 // With what other runs have added meanwhile; a folder that cannot be written is none.

@@ -166,25 +166,21 @@ inline std::string choices_path(const std::string& folder) { return folder + "/c
 
 // A line that cannot be read is as if it were not there: its shape is measured again.
 inline void load_choices(const std::string& folder) {
-    std::string text;
-    if (folder.empty() || !try_read_file(choices_path(folder), text).empty()) return;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find('\n', at), text.size());
+    if (!folder.empty()) for_each_line(choices_path(folder), [](const std::string& line) {
         Shape s;
         int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
-        const std::string line = text.substr(at, end - at);
-        Algorithm algorithm;
-        if (sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32,
-                   &s.alignment, &hex) != 10) continue;
-        const bool none = line.substr((size_t)hex) == "none";
-        if (!none && line.size() != (size_t)hex + 2 * sizeof algorithm) continue;
+        const int read = sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32, &s.alignment, &hex);
+        if (read != 10) return;
         s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
         s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
+        const std::string chosen = line.substr((size_t)hex);
+        if (chosen == "none") choices().known.emplace(s, std::nullopt);
+        Algorithm algorithm;
+        if (chosen.size() != 2 * sizeof algorithm) return;
         size_t i = 0;
-        if (none) choices().known.emplace(s, std::nullopt);
-        else for (unsigned byte; i < sizeof algorithm && sscanf(line.c_str() + hex + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
+        for (unsigned byte; i < sizeof algorithm && sscanf(chosen.c_str() + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
         if (i == sizeof algorithm) choices().known.emplace(s, algorithm);
-    }
+    });
 }
 
 // With what other runs have added meanwhile; of those that chose at the same time one wins. A folder that cannot be written is none.
