@@ -170,7 +170,7 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool tf32 = true, gelu_fusion = false, deterministic = true, separate_rows = false;
+    bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
     AttentionBy attention = AttentionBy::FASTEST;
 };
 
@@ -273,7 +273,7 @@ public:
 
     StreamOptions stream_options() const {
         return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention};
+                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
@@ -657,7 +657,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0,
+                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0,
                              .separate_rows = opt.separate_rows != 0,
                              .attention = attention_by(opt)};
         return std::make_unique<Model<F>>(run.config, options);

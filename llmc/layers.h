@@ -16,7 +16,7 @@ enum class AttentionBy { FASTEST, OURS, CUDNN };  // by whom, where there is a c
 struct StreamOptions {
     void* workspace = nullptr;
     size_t workspace_bytes = 0;
-    bool tf32 = false, gelu_fusion = false, deterministic = true, tuning = false;
+    bool tf32 = false, gelu_fusion = false, deterministic = true, pdl = true, tuning = false;
     AttentionBy attention = AttentionBy::FASTEST;
 };
 

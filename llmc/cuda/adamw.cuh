@@ -66,6 +66,7 @@ __global__ void __launch_bounds__(256) adamw_kernel(Buffers<F> b,
                                                     const Segment* segments, int n_segments,
                                                     const Verdict* verdict,  // (1)
                                                     size_t n, Step h) {
+    wait_for_turn();
     const size_t begin = thread_index() * GROUP;
     if (begin >= n || verdict->skip) return;
     const float scale = verdict->scale;

@@ -64,6 +64,7 @@ template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n
 
 // A warp a row: 32 tokens at a time, and what the last of those before said.
 static __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
+    wait_for_turn();
     const size_t row = thread_index() / WARP, lane = threadIdx.x % WARP;
     if (row >= (size_t)B) return;
     int start = 0;

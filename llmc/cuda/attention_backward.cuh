@@ -28,6 +28,7 @@ __global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
                                      const F* dout,  // (B, T, NH * HS)
                                      const F* out,   // (B, T, NH * HS)
                                      Shape shape) {
+    wait_for_turn();
     constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
     const size_t i = thread_index() / LANES, n = (size_t)shape.B * shape.T * shape.NH;
     float sum = 0;
@@ -51,6 +52,7 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
                     const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                     const int* starts,  // (B, T) or null
                     Shape shape, float scale) {
+    wait_for_turn();
     constexpr Cut cut = dq_cut<F, D>();
     constexpr int ROWS = cut.rows(), KEYS = cut.columns, M = cut.m, THREADS = cut.threads();
     // 1. the queries and their gradients
@@ -95,6 +97,7 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
                      const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                      const int* starts,  // (B, T) or null
                      Shape shape, float scale) {
+    wait_for_turn();
     constexpr Cut cut = dkv_cut<F, D>();
     constexpr int ROWS = cut.rows(), QUERIES = cut.columns, M = cut.m, THREADS = cut.threads(), COLUMNS = part_columns<D>();
     constexpr size_t TILES = tile_bytes<F, D>(cut, 2);

@@ -9,6 +9,7 @@ __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
                               F* vcache,     // (n, KC)
                               const F* qkv,  // (n, NH * HS + 2 KC),  KC = NKV * HS
                               int n, Shape shape) {
+    wait_for_turn();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t KC = (size_t)shape.NKV * shape.HS, packs = KC / SIZE, i = thread_index();
     if (i >= (size_t)n * packs) return;
@@ -30,6 +31,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         const F* vcache,  // (Tmax, NKV * HS)
                         const F* qkv,     // (n, (NH + 2 NKV) * HS)
                         int pos, Shape shape, float scale) {
+    wait_for_turn();
     constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
     __shared__ float sums[WARPS][MAX_HS], tops[WARPS], totals[WARPS];
     const int h = blockIdx.x % shape.NH, query = blockIdx.x / shape.NH, HS = shape.HS;

@@ -54,6 +54,7 @@ attention_forward_kernel(F* out,             // (B, T, NH * HS)
                          const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                          const int* starts,  // (B, T) or null
                          Shape shape, float scale) {
+    wait_for_turn();
     constexpr Cut cut = forward_cut<F, D>();
     constexpr int ROWS = cut.rows(), KEYS = cut.columns, M = cut.m, THREADS = cut.threads();
     // 1. the queries

@@ -51,6 +51,7 @@ template <class F> __device__ inline void meet(Softmax& s, const Pack<F>& pack, 
 template <class F>
 __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float* losses, const int* targets, float dloss,
                                                                 int V, int Vp, bool write_dlogits) {
+    wait_for_turn();
     static_assert(THREADS == WARP * WARP);
     constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;
     F* row = logits + (size_t)blockIdx.x * Vp;

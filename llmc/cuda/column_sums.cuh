@@ -9,6 +9,7 @@ struct Destinations { float* to[2]; };  // null: not wanted
 constexpr int ADDING_WARPS = 16;
 __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const float* parts,  // (n_parts, width)
                                                                         int n_parts, int width, int n /* columns of each */, bool accumulate) {
+    wait_for_turn();
     __shared__ float sums[ADDING_WARPS][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;
     float sum = 0;
@@ -32,6 +33,7 @@ inline void add_parts(Destinations destinations, const float* parts, int n_parts
 constexpr int COLUMNS = 8, BLOCK_COLUMNS = WARP * COLUMNS, WARPS = 8;
 template <class F>
 __global__ void __launch_bounds__(WARP * WARPS) sum_parts_kernel(float* parts /* (gridDim.y, n) */, const F* x /* (N, n) */, size_t N, int n, size_t rows) {
+    wait_for_turn();
     alignas(16) __shared__ float sums[WARPS][BLOCK_COLUMNS];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * BLOCK_COLUMNS + lane * COLUMNS;
     const size_t begin = blockIdx.y * rows, end = begin + rows < N ? begin + rows : N;

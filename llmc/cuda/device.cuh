@@ -29,6 +29,7 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
 
 struct CudaStream : StreamOptions {
     cudaStream_t handle = nullptr;
+    bool early = false;  // kernels come to their places while those before them end: if the GPU can, and the options let it
     operator cudaStream_t() const { return handle; }
 };
 using stream_t = CudaStream;
@@ -36,6 +37,10 @@ inline stream_t open_stream(StreamOptions options) {
     stream_t stream;
     (StreamOptions&)stream = options;
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream.handle, cudaStreamNonBlocking));
+    int device, major;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    stream.early = stream.pdl && major >= 9;
     return stream;
 }
 inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
@@ -137,18 +142,30 @@ inline Grid over(size_t n, unsigned threads) {
 }
 
 // launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   Nothing to do, nothing is launched.
+// On sm_90 and newer it may come early: its blocks take their places when those of the kernel before begin to leave theirs, and wait there
+// for the rest, so that every kernel begins with wait_for_turn(). (CUDA programming guide, "Programmatic Dependent Launch")
 template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, stream_t stream, A... arguments) {
     if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
     if (grid.shared > 48 * 1024)  // more must be asked for
         CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &early, config.numAttrs = stream.early;
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 
 // ---- in kernels --------------------------------------------------------------------------------------------------------
 
 constexpr int WARP = 32;
+
+// First of all in every kernel. What earlier kernels of the stream wrote can be read from here on, and what they read be written; the next
+// kernel's blocks may now come to places that are free.
+__device__ inline void wait_for_turn() {
+    griddepcontrol_wait();
+    griddepcontrol_launch_dependents();
+}
 
 __device__ inline size_t thread_index() { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
 
@@ -248,6 +265,7 @@ template <class X> __device__ inline X block_sum(X x) {
 // A sum keeps the loads from being left out; no thread ever finds it to be this.
 template <class Word>  // int4; a template, as several files include this one
 __global__ void read_kernel(const Word* x, size_t n, int* out) {
+    wait_for_turn();
     int sum = 0;
     for (size_t i = thread_index(); i < n; i += (size_t)gridDim.x * blockDim.x) {
         const Word v = x[i];

@@ -12,6 +12,7 @@ constexpr unsigned PARTS = 1024, THREADS = 256;
 __global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,       // (PARTS)
                                                              const float* grads,  // (n)
                                                              size_t n) {
+    wait_for_turn();
     constexpr size_t SIZE = Pack<float>::SIZE;
     const size_t whole = n / SIZE * SIZE, first = thread_index() * SIZE, stride = gridDim.x * THREADS * SIZE;
     double sum = 0;
@@ -28,6 +29,7 @@ __global__ void __launch_bounds__(THREADS) norm_parts_kernel(double* parts,     
 __global__ void __launch_bounds__(THREADS) add_parts_kernel(double* out,          // (1)
                                                             const double* parts,  // (blocks)
                                                             unsigned blocks) {
+    wait_for_turn();
     double sum = 0;
     for (unsigned p = threadIdx.x; p < blocks; p += THREADS) sum += parts[p];
     sum = block_sum(sum);

@@ -20,6 +20,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
                                const F* weight,  // (C)
                                const F* bias,    // (C) or null
                                size_t N, int C) {
+    wait_for_turn();
     constexpr int SIZE = Pack<F>::SIZE;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const size_t n = (size_t)blockIdx.x * (blockDim.x / WARP) + warp;
@@ -71,6 +72,7 @@ void forward(F* residual, F* out, float* mean, float* rstd, const F* inp1, const
 }
 
 template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* inp2, size_t n) {
+    wait_for_turn();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
     if (begin + SIZE <= n) {
@@ -116,6 +118,7 @@ template <class F, int GROUPS>
 __global__ void __launch_bounds__(MAX_THREADS)
 backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
                                 const float* rstd, const F* weight, size_t N, int C, bool add_to_dinp) {
+    wait_for_turn();
     const int first = threadIdx.x * COLUMNS, step = blockDim.x * COLUMNS;
     float dw[GROUPS][COLUMNS] = {}, db[GROUPS][COLUMNS] = {};
     for (size_t begin = (size_t)blockIdx.x * ROWS; begin < N; begin += (size_t)gridDim.x * ROWS) {

@@ -66,11 +66,13 @@ void fused_or_separate(const Product<In, Out>& product, Fused fused, Separate se
 }
 
 __global__ void add_kernel(float* to, const float* x, int n) {
+    wait_for_turn();
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];
 }
 
 template <class F> __global__ void fill_kernel(F* x, size_t n) {  // numbers of all sizes below 1: a GPU is slower with them than with zeros
+    wait_for_turn();
     const size_t i = thread_index();
     if (i < n) x[i] = from_float<F>((float)((uint32_t)i * 2654435761u >> 8) * 0x1p-24f - 0.5f);
 }

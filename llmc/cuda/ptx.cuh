@@ -9,6 +9,17 @@ __device__ inline char* dynamic_shared() {
     return dynamic_shared_memory;
 }
 
+// ---- kernels that are launched early (sm_90 and newer; before that there are none) ---------------------------------------
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+// Waits until the kernels that this one depends on have ended and what they wrote is there.
+__device__ inline void griddepcontrol_wait() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// Kernels that depend on this one may be launched once all of its blocks have come here or ended.
+__device__ inline void griddepcontrol_launch_dependents() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+#else
+__device__ inline void griddepcontrol_wait() {}
+__device__ inline void griddepcontrol_launch_dependents() {}
+#endif
+
 // ---- asynchronous copies from global to shared memory ------------------------------------------------------------------
 
 // Copies `bytes` (16 or 0; 4 or 0) and fills what is left of the 16 or 4 with zeros. Both pointers are so aligned. With 0 nothing

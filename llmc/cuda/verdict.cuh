@@ -10,6 +10,7 @@ constexpr int THREADS = 1024;
 
 // One block: a thread adds every 1024th loss, so the order is the same whatever the GPU.
 __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
+    wait_for_turn();
     double sum = 0;
     for (size_t n = threadIdx.x; n < N; n += THREADS) sum += (double)losses[n];
     sum = block_sum(sum);
@@ -18,6 +19,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const fl
 
 __global__ void judge_kernel(Verdict* verdict, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
                              Limits limits) {
+    wait_for_turn();
     *verdict = judge(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
 }
 }  // namespace verdict_detail

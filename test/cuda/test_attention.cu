@@ -130,6 +130,7 @@ template <class F> void check_case(Random& r, Case c) {
 }
 // Where a tile has its chunks, in units of 16 bytes; one thread a row.
 template <class F, int D> __global__ void chunks_kernel(int* places) {  // (blockDim, chunks)
+    wait_for_turn();
     const Tile<F, D> tile{(F*)dynamic_shared()};
     const int row = (int)threadIdx.x;
     for (int c = 0; c < tile.CHUNKS; c++) places[row * tile.CHUNKS + c] = (int)(tile.chunk(row, c) - tile.at) / tile.PER_CHUNK;

@@ -49,6 +49,7 @@ struct Thread {
     unsigned in_line;          // of the barrier
     std::vector<AsyncCopy> copies;
     int groups;                // commits so far
+    bool waited;               // for the kernels before, of a kernel that was launched early
 };
 struct Block {
     uint3 index;
@@ -70,6 +71,7 @@ struct Machine {
     const std::function<void()>* body = nullptr;
     std::string kernel;
     size_t shared_bytes = 0;
+    bool early = false;        // launched before those that it depends on have ended (programmatic dependent launch)
     bool failed = false;
     std::vector<std::unique_ptr<Block>> pool;
 };
@@ -172,6 +174,7 @@ inline void thread_entry() {
     Thread* me = m.thread;
     Block& b = *m.block;
     if (!me->copies.empty()) fault("a thread ends with asynchronous copies under way");
+    if (!me->waited) fault("a kernel was launched early, and a thread ends without cudaGridDependencySynchronize");
     me->fiber.done = true;
     b.alive--;
     if (b.alive && b.at_barrier == b.alive) meet(b);
@@ -207,7 +210,7 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
     while (b->threads.size() < n) b->threads.push_back(std::make_unique<Thread>());
     for (unsigned i = 0; i < n; i++) {
         Thread& t = *b->threads[i];
-        t.linear = i, t.waits_for = nullptr, t.copies.clear(), t.groups = 0;
+        t.linear = i, t.waits_for = nullptr, t.copies.clear(), t.groups = 0, t.waited = !m.early;
         t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         prepare(t.fiber, thread_entry);
         b->ready.push_back(i);
@@ -219,10 +222,10 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
 }
 
 // All blocks of a grid, on the device's thread.
-inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool early, const std::function<void()>& body) {
     constexpr size_t RESIDENT = 4;
     Machine& m = machine();
-    m.kernel = kernel, m.body = &body, m.shared_bytes = shared_bytes, m.failed = false;
+    m.kernel = kernel, m.body = &body, m.shared_bytes = shared_bytes, m.early = early, m.failed = false;
     gridDim = grid, blockDim = block;
     const Statics statics = find_statics();
     const unsigned blocks = grid.x * grid.y * grid.z;
@@ -291,6 +294,13 @@ inline void async_wait(int pending) {  // all but the last `pending` groups
 }
 inline char* dynamic_shared() { return machine().block->shared; }
 
+}  // namespace emu
+
+// Of a kernel that is launched early: every thread must come here, and may not touch device memory before (watch.cpp sees it).
+inline void cudaGridDependencySynchronize() { emu::machine().thread->waited = true; }
+inline void cudaTriggerProgrammaticLaunchCompletion() {}
+
+namespace emu {
 // ---- the device's thread: kernels run there, so that their static shared memory is nobody else's -----------------------
 class DeviceThread {
 public:

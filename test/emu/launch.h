@@ -71,9 +71,12 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     // the arguments as they are now: what the caller does with its variables later does not matter
     auto body = [kernel, args = std::tuple<std::decay_t<P>...>(std::forward<A>(arguments)...)] { std::apply(kernel, args); };
     const std::string name = emu::kernel_name((const void*)kernel);
+    bool early = false;
+    for (unsigned i = 0; i < c.numAttrs; i++)
+        early |= c.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization && c.attrs[i].val.programmaticStreamSerializationAllowed;
     emu::enqueue(c.stream, name.c_str(), [=, tag = emu::label()] {
         const std::function<void()> thread_body = body;
-        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, thread_body); });
+        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, early, thread_body); });
         emu::tell({emu::Event::WORK, name, emu::g_watcher ? emu::g_watcher->traffic() : emu::Traffic{}, tag});
     });
     return cudaSuccess;

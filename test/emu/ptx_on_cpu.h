@@ -8,6 +8,11 @@
 
 inline char* dynamic_shared() { return emu::dynamic_shared(); }
 
+// ---- kernels that are launched early -------------------------------------------------------------------------------------
+
+inline void griddepcontrol_wait() { cudaGridDependencySynchronize(); }
+inline void griddepcontrol_launch_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
+
 // ---- asynchronous copies: what is copied is there once the copying thread has waited, and not before ---------------------
 
 inline void cp_async_16(void* dst, const void* src, int bytes) { emu::async_copy(dst, src, (unsigned)bytes, 16u - (unsigned)bytes); }

@@ -15,6 +15,14 @@ template <class... P, class... A> cudaError_t run(void (*kernel)(P...), dim3 gri
     config.gridDim = grid, config.blockDim = block, config.dynamicSmemBytes = shared, config.stream = s;
     return cudaLaunchKernelEx(&config, kernel, a...);
 }
+// The same by programmatic dependent launch.
+template <class... P, class... A> cudaError_t run_early(void (*kernel)(P...), dim3 grid, dim3 block, A... a) {
+    cudaLaunchAttribute early = {};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid, config.blockDim = block, config.attrs = &early, config.numAttrs = 1;
+    return cudaLaunchKernelEx(&config, kernel, a...);
+}
 template <class X> struct Buffer {
     X* p = nullptr;
     size_t n;
@@ -290,6 +298,20 @@ __global__ void not_named(int* x) { x[0] = __shfl_sync(0x1, 0, 0); }
 __global__ void other_masks(int* x) { x[threadIdx.x] = threadIdx.x % 2 ? __shfl_sync(~0u, 1, 0) : __shfl_sync(0x55555555, 1, 0); }
 __global__ void other_operations(int* x) { x[threadIdx.x] = threadIdx.x % 2 ? __shfl_sync(~0u, 1, 0) : __any_sync(~0u, 1); }
 __global__ void trapping(int*) { if (threadIdx.x == 2) __trap(); }
+template <int WHEN> __global__ void in_turn(int* x) {  // 0: before it touches memory, 1: after, 2: not all threads
+    if (WHEN == 2 && threadIdx.x == 0) return;
+    if (WHEN != 1) cudaGridDependencySynchronize();
+    x[threadIdx.x] = 1;
+    if (WHEN == 1) cudaGridDependencySynchronize();
+}
+TEST(kernels_that_are_launched_early) {
+    Buffer<int> x(std::vector<int>(32, 0));
+    OK(run_early(in_turn<0>, 1, 32, x.p));
+    EXPECT_EQ(x.values()[31], 1);
+    expect_found("not all threads wait", "ends without cudaGridDependencySynchronize", [&] { OK(run_early(in_turn<2>, 1, 32, x.p)); });
+    OK(run(in_turn<2>, 1, 32, 0, nullptr, x.p));  // launched as ever, nobody has to
+    OK(cudaDeviceSynchronize());
+}
 TEST(threads_that_do_not_meet) {
     Buffer<int> x(std::vector<int>(64, 0));
     auto found = [&](const char* text, void (*kernel)(int*)) { expect_found(text, text, [&] { OK(run(kernel, 1, 32, 0, nullptr, x.p)); }); };
@@ -411,6 +433,8 @@ TEST(watched_mistakes) {
     found("race in device memory", [&] { OK(run(between_blocks<false>, 5, 1, 0, nullptr, x.p)); });
     clean("last block", [&] { OK(run(last_block_adds<true>, 5, 64, 0, nullptr, x.p, parts.p, done.p)); });
     found("race in device memory", [&] { OK(run(last_block_adds<false>, 5, 64, 0, nullptr, x.p, parts.p, done.p)); });
+    clean("in turn", [&] { OK(run_early(in_turn<0>, 1, 32, x.p)); });
+    found("before cudaGridDependencySynchronize", [&] { OK(run_early(in_turn<1>, 1, 32, x.p)); });
     clean("written", [&] { OK(run(unwritten<true>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten<false>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten_global, 1, 64, 0, nullptr, x.p, (const int*)fresh.p)); });

@@ -135,6 +135,8 @@ void access(const void* address, size_t bytes, bool write, const void* caller, b
     const bool device = memory().in_region(p);
     if (!dynamic && !fixed && !device) return;  // the thread's own
     busy = true;
+    if (device && machine().thread && !machine().thread->waited)
+        report("an access to device memory before cudaGridDependencySynchronize: the kernel was launched early, and those before it may still write there", caller);
     if (aligned && (bytes & (bytes - 1)) == 0 && bytes <= 16 && (size_t)p % bytes) report("an access of " + std::to_string(bytes) + " bytes is not aligned", caller);
     if (dynamic && (p < shared || p + bytes > shared + shared_bytes)) report("an access outside of the block's dynamic shared memory", caller);
     if (device) {
