@@ -173,6 +173,7 @@ bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the 
 
 # ARGS=--short and others: dev/bench/gpu.py --help. DRY=1: the emulated trainer and PyTorch on the CPU
 bench-gpu: $(if $(filter-out 0,$(DRY)),build/emu-plain/train_gpt2cu,train_gpt2cu build/gpu/bench_layers)  ## ours and PyTorch's in turn on a GPU, then each kernel; into dev/bench/results
+	$(if $(filter-out 0,$(DRY)),python3 dev/bench/test_gpu.py -q)
 	DRY=$(DRY) python3 dev/bench/gpu.py $(ARGS)
 
 # every access of the emulated trainer counted; with nvcc also what it says of each kernel

@@ -131,7 +131,7 @@ step losses 120 losses
 ((DRY)) || { nvidia-smi --query-gpu=clocks.sm,power.draw,temperature.gpu --format=csv,noheader,nounits -l 2 > $WORK/clocks.csv 2>/dev/null & sampler=$!; }
 step layers 90 layers
 step steps 240 steps
-step beside_pytorch 240 beside_pytorch
+step beside_pytorch 300 beside_pytorch
 ((DRY)) || kill "$sampler" 2>/dev/null
 
 if [[ -s $WORK/lines.jsonl ]]; then

@@ -57,7 +57,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true, .tuning = true});
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
         const double s = median_seconds(g_budget, stream, call), limit = std::max(flops / peak, bytes / g_copy_rate);
-        printf("%-5s %-24s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,
+        printf("%-5s %-28s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,
                100 * flops / s / peak, bytes / s / 1e9, 100 * bytes / s / g_copy_rate, 1e3 * limit);
         results.add(format("\"layer\": \"%s\", \"precision\": \"%s\", \"batch\": %d, \"seq\": %d, \"ms\": %.4f, \"gflops\": %.2f, \"gbs\": %.3f, "
                            "\"peak_gflops\": %.1f, \"copy_gbs\": %.2f", layer, type, B, T, 1e3 * s, flops / s / 1e9, bytes / s / 1e9, peak / 1e9, g_copy_rate / 1e9));
@@ -89,6 +89,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     }
     row("fc + gelu forward", 2.0 * N * C * 4 * C, CALL(matmul_forward, y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream));
     row("gelu backward", 0, CALL(gelu_backward, z, y, x, N * 4 * C, stream));
+    row("fcproj + gelu backward input", 2.0 * N * C * 4 * C, CALL(matmul_backward_input, y, x, w, N, 4 * C, C, {.pre_gelu = z}, stream));
     const int* no_starts = nullptr;
     row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, C, NH, stream));
     row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, C, NH, stream));

@@ -1,5 +1,6 @@
 // steps.cpp: the trainer from end to end: GPT-2 on random tokens, the program itself started as a user starts it. The rate, the
-// memory that it took beside the memory that it planned, and the seconds from its start to its first step.
+// memory that it took beside the memory that it planned, and the seconds from the start of the process to the beginning and to the
+// end of its first step; on a GPU these are of a cold start: nothing is known yet of what is fastest there (gpu.py: the same names).
 //     build/bench_steps RESULTS.jsonl [TRAINER]       ./train_gpt2, or ./train_gpt2cu: on a GPU larger models, 0.5M tokens a step
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -12,10 +13,9 @@
 static const std::string FOLDER = "build/bench";
 
 // What a finished run said of itself, and what the operating system says of it.
-struct Finished { double start_s, planned_mib = 0, peak_mib; std::vector<double> ms, mfu; };
+struct Finished { double first_step_begin_s, first_step_end_s, planned_mib = 0, peak_mib; std::vector<double> ms, mfu; };
 
-// Runs the command; the clock of start_s stops where the first step begins.
-static Finished run_trainer(const std::string& command) {
+static Finished run_trainer(const std::string& command, bool gpu) {
     int fd[2];
     CHECK(!pipe(fd), "no pipe: %s", strerror(errno));
     Clock::time_point start = Clock::now();
@@ -29,10 +29,12 @@ static Finished run_trainer(const std::string& command) {
     FILE* out = fdopen(fd[0], "r");
     Finished run{};
     char line[1024];
-    double first_line = 0, mib;
+    double mib;
+    bool counts = true;  // of a GPU's run, the host's pinned memory does not
     while (fgets(line, sizeof line, out)) {
-        if (sscanf(line, " total %lf MiB", &mib) == 1) run.planned_mib += mib;
-        if (!first_line && !strncmp(line, "step ", 5) && strstr(line, "loss")) first_line = seconds_since(start);
+        if (!strncmp(line, "memory of the ", 14)) counts = !gpu || strstr(line, "device");
+        if (counts && sscanf(line, " total %lf MiB", &mib) == 1) run.planned_mib += mib;
+        if (!run.first_step_end_s && !strncmp(line, "step ", 5) && strstr(line, "loss")) run.first_step_end_s = seconds_since(start);
     }
     fclose(out);
     int status;
@@ -46,7 +48,7 @@ static Finished run_trainer(const std::string& command) {
         Json json = json_parse(std::string_view(text).substr(at, end - at), metrics);
         if (const Json* ms = json.find("ms")) run.ms.push_back(ms->as_double(metrics)), run.mfu.push_back(json.at("mfu", metrics).as_double(metrics));
     }
-    run.start_s = first_line - run.ms.at(0) / 1e3;
+    run.first_step_begin_s = run.first_step_end_s - run.ms.at(0) / 1e3;
     return run;
 }
 
@@ -69,20 +71,23 @@ int main(int argc, char** argv) {
                                       {"d48", "bf16", 8, 1024, 1 << 19, 5}, {"d12", "fp32", 32, 1024, 1 << 19, 6}, {"d12", "bf16", 4, 64, 0, 40}};
     int failed = 0;
     for (const Case& c : gpu ? on_gpu : on_cpu) {
-        remove_tree(FOLDER + "/out");
+        remove_tree(FOLDER + "/out"), remove_tree(FOLDER + "/plans");
         const std::string batch = c.total_batch ? format("-d %d", c.total_batch) : "";
-        Finished run = run_trainer(format("%s -i %s/random.bin -o %s/out -e %s -b %d -t %d %s -x %d -v 0 -s 0 -n 0 --precision %s", trainer.c_str(),
-                                          FOLDER.c_str(), FOLDER.c_str(), c.model, c.B, c.T, batch.c_str(), c.steps, c.precision));
+        Finished run = run_trainer(format("%s -i %s/random.bin -o %s/out -e %s -b %d -t %d %s -x %d -v 0 -s 0 -n 0 --precision %s --cache %s/plans", trainer.c_str(),
+                                          FOLDER.c_str(), FOLDER.c_str(), c.model, c.B, c.T, batch.c_str(), c.steps, c.precision, FOLDER.c_str()), gpu);
         if (run.ms.size() < 3) { failed++; continue; }
         std::vector<double> ms(run.ms.begin() + 2, run.ms.end()), mfu(run.mfu.begin() + 2, run.mfu.end());  // caches and pages are warm
         const double step = median(ms), rate = (c.total_batch ? c.total_batch : c.B * c.T) / step * 1e3;
         const double taken = gpu ? run.planned_mib : run.peak_mib;  // of a GPU's memory the plan is all
-        printf("%s %s B=%d T=%-4d  %8.1f tokens/s  %7.1f ms a step  %2.0f%% of peak  %6.0f MiB, planned %6.0f (%.3f)  first step after %.2f s\n", c.model,
-               c.precision, c.B, c.T, rate, step, 100 * median(mfu), taken, run.planned_mib, taken / run.planned_mib, run.start_s);
+        printf("%s %s B=%d T=%-4d  %8.1f tokens/s  %7.1f ms a step  %2.0f%% of peak  %6.0f MiB, planned %6.0f (%.3f)  first step from %.2f to %.2f s\n", c.model,
+               c.precision, c.B, c.T, rate, step, 100 * median(mfu), taken, run.planned_mib, taken / run.planned_mib,
+               run.first_step_begin_s, run.first_step_end_s);
         fflush(stdout);
+        const char* cold = gpu ? "cold_" : "";
         results.add(format("\"model\": \"%s\", \"precision\": \"%s\", \"batch\": %d, \"seq\": %d, \"tokens_per_s\": %.1f, \"ms\": %.2f, \"mfu\": %.4f, "
-                           "\"gib\": %.3f, \"planned_gib\": %.3f, \"first_step_s\": %.2f", c.model, c.precision, c.B, c.T, rate, step, median(mfu),
-                           taken / 1024, run.planned_mib / 1024, run.start_s));
+                           "\"gib\": %.3f, \"planned_gib\": %.3f, \"first_step_%sbegin_s\": %.2f, \"first_step_%send_s\": %.2f",
+                           c.model, c.precision, c.B, c.T, rate, step, median(mfu), taken / 1024, run.planned_mib / 1024, cold, run.first_step_begin_s,
+                           cold, run.first_step_end_s));
     }
     return failed > 0;
 }

@@ -123,7 +123,7 @@ def torch_run(args, variant):
     print(f"torch {args.precision} compile {variant['compile']:>12} bf16 {variant['bf16']:>8}: "
           f"{result['tokens_per_s']:9.1f} tokens/s, {result['ms']:8.1f} ms a step "
           f"(fastest {result['ms_best']:.1f}), {result['peak_mb']:7.0f} MB, "
-          f"first step after {result['first_step_s']:5.1f} s", flush=True)
+          f"first step after {result['first_step_end_s']:5.1f} s", flush=True)
     return result
 
 
@@ -246,7 +246,12 @@ def fastest_sdpa(args):
     return {"sdpa": min(ms, key=ms.get) if ms else "default", "ms": ms}
 
 
+GRAPHS = ("reduce-overhead", "max-autotune")   # modes of torch.compile that record CUDA graphs
+
+
 def measure_or_say_why(args):
+    if args.compile not in GRAPHS:   # less of the memory that it takes is lost in gaps; graphs' pools do not go with it
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
     variant = {"compile": args.compile, "bf16": args.bf16, "batch": args.batch}
     try:
@@ -285,7 +290,7 @@ def measure(args):
                                   lr=3e-4, betas=(0.9, 0.95), eps=1e-8, fused=True)
     run = model if args.compile == "0" else torch.compile(model, mode=args.compile)
     # a CUDA graph's outputs live until it runs again: gradients that are summed need memory of their own from the start
-    graphs = cuda and args.compile in ("reduce-overhead", "max-autotune")
+    graphs = cuda and args.compile in GRAPHS
     if graphs:
         for w in model.parameters():
             w.grad = torch.zeros_like(w)
@@ -294,7 +299,11 @@ def measure(args):
     if cuda:
         tokens = tokens.pin_memory()
 
-    def step(i):
+    # The loss reaches the host behind the step's work and is read, as a log line would, when the next step has been launched: a GPU need
+    # not wait for the host to launch it.
+    arrived, ready = torch.zeros(2, pin_memory=cuda), [torch.cuda.Event() for _ in range(2)] if cuda else None
+
+    def launch(i):
         total = torch.zeros((), device=device)
         for micro in range(args.accum):
             batch = tokens[(i * args.accum + micro) % len(tokens)].to(device, non_blocking=True)
@@ -313,17 +322,44 @@ def measure(args):
         if masters:
             with torch.no_grad():
                 torch._foreach_copy_(list(model.parameters()), masters)
-        return total.item()              # as a log line would; also waits for the GPU
+        arrived[i % 2].copy_(total, non_blocking=True)
+        if cuda:
+            ready[i % 2].record()
 
-    first_loss = step(0)
-    first_step_s = time.time() - args.began
+    def loss_of(i):
+        if cuda:
+            ready[i % 2].synchronize()
+        return arrived[i % 2].item()
+
+    first_step_begin_s = time.time() - args.began
+    launch(0)
+    losses = [loss_of(0)]
+    first_step_end_s = time.time() - args.began
     for i in range(1, args.skip):
-        step(i)
-    times, began = [], time.time()
-    while len(times) < (args.steps or args.min_steps) or (not args.steps and time.time() - began < args.seconds):
-        t = time.perf_counter()
-        loss = step(args.skip + len(times))
-        times.append(time.perf_counter() - t)
+        if cuda and i == args.skip - 1:
+            torch.cuda.empty_cache()     # of what compiling and tuning took, this step takes again what training needs
+        launch(i)
+        losses.append(loss_of(i))
+    if cuda:
+        torch.cuda.reset_peak_memory_stats()
+
+    ahead = 1 if cuda else 0   # on a CPU a step is over when it has been launched
+    times, in_flight, began, last = [], [], time.time(), time.perf_counter()
+
+    def finish():
+        nonlocal last
+        losses.append(loss_of(in_flight.pop(0)))
+        now = time.perf_counter()
+        times.append(now - last)
+        last = now
+
+    while len(times) + len(in_flight) < (args.steps or args.min_steps) or (not args.steps and time.time() - began < args.seconds):
+        in_flight.append(len(losses) + len(in_flight))
+        launch(in_flight[-1])
+        if len(in_flight) > ahead:
+            finish()
+    while in_flight:
+        finish()
     ms, ended = 1e3 * statistics.median(times), time.time()
     memory = {"peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
     if cuda:   # driver_mb: what the driver has given since the start, to anyone: it does not ask who
@@ -333,7 +369,8 @@ def measure(args):
             "compile": args.compile, "bf16": args.bf16, "device": args.device, "threads": args.threads,
             "tokens_per_s": args.batch * args.seq * args.accum / ms * 1e3, "ms": ms, "ms_best": 1e3 * min(times), "steps": len(times),
             "window": [began, ended], "window_tokens_per_s": args.batch * args.seq * args.accum * len(times) / sum(times),
-            **memory, "first_step_s": first_step_s, "first_loss": first_loss, "last_loss": loss, "torch": torch.__version__}
+            **memory, "first_step_begin_s": first_step_begin_s, "first_step_end_s": first_step_end_s,
+            "losses": [round(x, 5) for x in losses], "torch": torch.__version__}
 
 
 if __name__ == "__main__":
