@@ -74,7 +74,7 @@ def options():
     p.add_argument("--min-steps", type=int, default=10)
     p.add_argument("--skip", type=int, default=SKIP, help="steps to warm up with")
     p.add_argument("--steps", type=int, default=0, help="measure this many steps instead")
-    p.add_argument("--vs", metavar="COMMAND", help="this trainer's command; -o, and -x from --steps, are set here")
+    p.add_argument("--vs", metavar="COMMAND", help="this trainer's command; -o is set here, and -x: as many steps as PyTorch's window had")
     p.add_argument("--rounds", type=int, default=5, help="pairs of runs with --vs")
     p.add_argument("--child", choices=["measure", "sdpa"], help=argparse.SUPPRESS)
     p.add_argument("--began", type=float, default=T0, help=argparse.SUPPRESS)   # when the process was started
@@ -130,17 +130,17 @@ def torch_run(args, variant):
 def our_run(args, theirs):
     """Runs the trainer into a folder of its own, reads its metrics, and sees that it did the same work."""
     words, folder = shlex.split(args.vs), tempfile.mkdtemp(prefix="torch_speed_")
-    for name in ("-o", "--out") + (("-x", "--steps") if args.steps else ()):
+    for name in ("-o", "--out", "-x", "--steps"):
         while name in words:
             del words[words.index(name):words.index(name) + 2]
-    words += ["-o", folder] + (["-x", str(args.steps + SKIP)] if args.steps else [])
+    words += ["-o", folder, "-x", str(max(5, theirs["steps"]) + SKIP)]
     _, peak_mb = spawn(words)
     with open(os.path.join(folder, "metrics.jsonl")) as f:
         header, *rows = map(json.loads, f)
     shutil.rmtree(folder)
     steps = [row for row in rows if "tokens_per_s" in row][SKIP:]
     if len(steps) < 5:
-        sys.exit(f"--vs: the trainer logged {len(steps)} steps after the first {SKIP}, at least 5 are needed: set -x")
+        sys.exit(f"--vs: the trainer logged {len(steps)} steps after the first {SKIP}, at least 5 are needed")
     tokens = statistics.median(row["tokens_per_s"] * row["ms"] / 1e3 for row in steps)
     for what, mine, yours in (("precision", args.precision, header["run"]["precision"]),
                               ("sequence length", args.seq, int(header["run"]["seq"])),
