@@ -7,7 +7,7 @@ namespace column_sums_detail {
 // to[i][c] = or +=  the parts' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
 struct Destinations { float* to[2]; };  // null: not wanted
 constexpr int ADDING_WARPS = 16;
-__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const float* parts,  // (n_parts, width)
+static __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const float* parts,  // (n_parts, width)
                                                                         int n_parts, int width, int n /* columns of each */, bool accumulate) {
     wait_for_turn();
     __shared__ float sums[ADDING_WARPS][WARP];
