@@ -7,7 +7,8 @@ namespace column_sums_detail {
 // to[i][c] = or +=  the parts' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
 struct Destinations { float* to[2]; };  // null: not wanted
 constexpr int ADDING_WARPS = 16;
-static __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const float* parts,  // (n_parts, width)
+template <class Part>  // float; a template, as several files include this one
+__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const Part* parts,  // (n_parts, width)
                                                                         int n_parts, int width, int n /* columns of each */, bool accumulate) {
     wait_for_turn();
     __shared__ float sums[ADDING_WARPS][WARP];
@@ -26,7 +27,7 @@ static __global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(D
 }
 
 inline void add_parts(Destinations destinations, const float* parts, int n_parts, int width, int n, bool accumulate, stream_t stream) {
-    launch(add_parts_kernel, {(unsigned)ceil_div((size_t)width, WARP), WARP * ADDING_WARPS}, stream, destinations, parts, n_parts, width, n, accumulate);
+    launch(add_parts_kernel<float>, {(unsigned)ceil_div((size_t)width, WARP), WARP * ADDING_WARPS}, stream, destinations, parts, n_parts, width, n, accumulate);
 }
 
 // A warp a row of 256 columns, 8 a lane: 16 bytes of bf16. Eight warps, whose sums are added in shared memory: 8 KB.
