@@ -84,10 +84,11 @@ NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
-# cuDNN, where header and library are found; CUDNN=0 does without
+# cuDNN, where header and library are found; of 9.8 or newer, whose names attention_graph.h uses; CUDNN=0 does without
 CUDNN        ?= 1
 TOOLKIT       = $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
-CUDNN_HEADER  = $(firstword $(wildcard $(addsuffix /cudnn_graph.h,$(CUDA_INCLUDE) $(TOOLKIT)/include /usr/local/include /usr/include)))
+CUDNN_HEADERS = $(wildcard $(addsuffix /cudnn_graph.h,$(CUDA_INCLUDE) $(TOOLKIT)/include /usr/local/include /usr/include))
+CUDNN_HEADER := $(if $(CUDNN_HEADERS),$(shell grep -l CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR $(firstword $(CUDNN_HEADERS))))
 CUDNN_LIBRARY = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudnn.so $l/libcudnn.so.9)))
 WITH_CUDNN    = $(and $(filter-out 0,$(CUDNN)),$(CUDNN_HEADER),$(CUDNN_LIBRARY))
 CUDNN_FLAGS   = $(if $(WITH_CUDNN),-DLLMC_CUDNN $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(CUDNN_HEADER)))))
@@ -105,10 +106,10 @@ test-nvcc:                                ## compiles the kernels for sm_80, sm_
 
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
 test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for five GPUs; needs none
-	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9 found (cudnn_graph.h and libcudnn.so)")
+	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
 build/cudnn/plans: test/cudnn/plans.cpp llmc/cuda/attention_graph.h
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) -Wl,--disable-new-dtags,-rpath=$(dir $(CUDNN_LIBRARY)) -o $@
+	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) -ldl -Wl,--disable-new-dtags,-rpath=$(dir $(CUDNN_LIBRARY)) -o $@
 build/cudnn/libcuda.so.1: test/cudnn/driver.c
 	@mkdir -p $(@D)
 	$(CXX) -x c -shared -fPIC -w $< -o $@
