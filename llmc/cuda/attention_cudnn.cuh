@@ -30,8 +30,9 @@ inline Ready& plan_for(const Problem& p) {
     auto [at, fresh] = state().plans.try_emplace(p);
     Ready& r = at->second;
     if (!fresh) return r;
-    // until 9.6 sums of dq had to be zeroed, until 9.16 a last tile of keys that is not full gave wrong gradients (cudnn-frontend's workarounds)
-    if (cudnnGetVersion() < 90600 || (cudnnGetVersion() < 91600 && p.backward && p.T % 128)) r.builder.refused = version() + " is too old for it";
+    // until 9.16 a last tile of keys that is not full gave wrong gradients (cudnn-frontend's workaround); 9.28 crashes at B = T = NH = 1 (LOG 25)
+    if (p.T == 1) r.builder.refused = "one position has nothing to attend to";
+    else if (cudnnGetVersion() < 90800 || (cudnnGetVersion() < 91600 && p.backward && p.T % 128)) r.builder.refused = version() + " is too old for it";
     else if (state().handle || r.builder.take(cudnnCreate(&state().handle), "cudnnCreate")) r.plan = make_plan(r.builder, p, state().handle);
     if (r.plan.plan && r.plan.workspace > (int64_t)workspace_bytes(p)) r.builder.refused = format("it wants %zd bytes of workspace", (ssize_t)r.plan.workspace);
     return r;

@@ -3,7 +3,7 @@
 // here needs a GPU. (cuDNN backend API, "Graph API": operation descriptors; which operations make attention forward and backward is
 // in the documentation's "Supported Graph Patterns", fused flash attention)
 //
-// The composite graph and not the one operation that newer versions have for attention: every version from 9.6 on takes it, and on
+// The composite graph and not the one operation that newer versions have for attention: every version from 9.8 on takes it, and on
 // sm_80 and sm_90 it comes to the same engines (dev/LOG.md, 25).
 #pragma once
 #include <cudnn_graph.h>
