@@ -72,6 +72,7 @@ struct Machine {
     std::string kernel;
     size_t shared_bytes = 0;
     bool early = false;        // launched before those that it depends on have ended (programmatic dependent launch)
+    int code = 90;             // the architecture that the kernel's code was made for (launch.h)
     bool failed = false;
     std::vector<std::unique_ptr<Block>> pool;
 };
@@ -222,10 +223,10 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
 }
 
 // All blocks of a grid, on the device's thread.
-inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool early, const std::function<void()>& body) {
+inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool early, int code, const std::function<void()>& body) {
     constexpr size_t RESIDENT = 4;
     Machine& m = machine();
-    m.kernel = kernel, m.body = &body, m.shared_bytes = shared_bytes, m.early = early, m.failed = false;
+    m.kernel = kernel, m.body = &body, m.shared_bytes = shared_bytes, m.early = early, m.code = code, m.failed = false;
     gridDim = grid, blockDim = block;
     const Statics statics = find_statics();
     const unsigned blocks = grid.x * grid.y * grid.z;

@@ -25,7 +25,11 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
-struct cudaFuncAttributes { size_t sharedSizeBytes, constSizeBytes, localSizeBytes; int maxThreadsPerBlock, numRegs, maxDynamicSharedSizeBytes; };
+struct cudaFuncAttributes {
+    size_t sharedSizeBytes, constSizeBytes, localSizeBytes;
+    int maxThreadsPerBlock, numRegs, ptxVersion, binaryVersion, cacheModeCA, maxDynamicSharedSizeBytes, preferredShmemCarveout, clusterDimMustBeSet,
+        requiredClusterWidth, requiredClusterHeight, requiredClusterDepth, clusterSchedulingPolicyPreference, nonPortableClusterSizeAllowed;
+};
 struct cudaDeviceProp {
     char name[256];
     size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin, sharedMemPerMultiprocessor, totalConstMem;
@@ -42,6 +46,16 @@ namespace emu {
 constexpr size_t SHARED = 48 << 10, SHARED_OPTIN = 227 << 10;
 constexpr int MULTIPROCESSORS = 4, THREADS_PER_MULTIPROCESSOR = 2048;
 inline std::map<const void*, size_t>& shared_allowed() { static std::map<const void*, size_t> m; return m; }
+
+// The virtual architecture that kernels were compiled for (__CUDA_ARCH__ / 10, ptxVersion): a program with code for sm_80 alone
+// is compiled anew by the driver for the device, an sm_90, but what the source left out for sm_80 stays left out.
+inline int& code_version() { static int v = 90; return v; }
+// ... that one kernel was, if it differs.
+inline std::map<const void*, int>& code_versions() { static std::map<const void*, int> m; return m; }
+inline int code_version_of(const void* kernel) {
+    auto own = code_versions().find(kernel);
+    return own == code_versions().end() ? code_version() : own->second;
+}
 
 // As the linker knows it (-rdynamic), without its arguments.
 inline std::string kernel_name(const void* kernel) {
@@ -74,9 +88,9 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     bool early = false;
     for (unsigned i = 0; i < c.numAttrs; i++)
         early |= c.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization && c.attrs[i].val.programmaticStreamSerializationAllowed;
-    emu::enqueue(c.stream, name.c_str(), [=, tag = emu::label()] {
+    emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
         const std::function<void()> thread_body = body;
-        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, early, thread_body); });
+        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, early, code, thread_body); });
         emu::tell({emu::Event::WORK, name, emu::g_watcher ? emu::g_watcher->traffic() : emu::Traffic{}, tag});
     });
     return cudaSuccess;
@@ -89,9 +103,12 @@ template <class K> cudaError_t cudaFuncSetAttribute(K* kernel, cudaFuncAttribute
     emu::shared_allowed()[(const void*)kernel] = std::max((size_t)value, emu::SHARED);
     return cudaSuccess;
 }
-template <class K> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, K*) {
+template <class K> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, K* kernel) {
     EMU_ENTER();
-    *a = {0, 0, 0, 1024, 32, (int)emu::SHARED};
+    auto allowed = emu::shared_allowed().find((const void*)kernel);
+    *a = {};
+    a->maxThreadsPerBlock = 1024, a->numRegs = 32, a->ptxVersion = emu::code_version_of((const void*)kernel), a->binaryVersion = 90;
+    a->maxDynamicSharedSizeBytes = (int)(allowed == emu::shared_allowed().end() ? emu::SHARED : allowed->second), a->preferredShmemCarveout = -1;
     return cudaSuccess;
 }
 // As if registers were never what limits it.

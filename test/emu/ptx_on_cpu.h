@@ -8,9 +8,9 @@
 
 inline char* dynamic_shared() { return emu::dynamic_shared(); }
 
-// ---- kernels that are launched early -------------------------------------------------------------------------------------
+// ---- kernels that are launched early: in code for GPUs before sm_90 both are empty (ptx.cuh), also where an sm_90 runs it ----
 
-inline void griddepcontrol_wait() { cudaGridDependencySynchronize(); }
+inline void griddepcontrol_wait() { if (emu::machine().code >= 90) cudaGridDependencySynchronize(); }
 inline void griddepcontrol_launch_dependents() { cudaTriggerProgrammaticLaunchCompletion(); }
 
 // ---- asynchronous copies: what is copied is there once the copying thread has waited, and not before ---------------------

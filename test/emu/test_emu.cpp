@@ -3,6 +3,7 @@
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
 #include <cuda_on_cpu.h>
+#include <ptx_on_cpu.h>
 #include <string>
 #include <vector>
 #include "../test.h"
@@ -311,6 +312,26 @@ TEST(kernels_that_are_launched_early) {
     expect_found("not all threads wait", "ends without cudaGridDependencySynchronize", [&] { OK(run_early(in_turn<2>, 1, 32, x.p)); });
     OK(run(in_turn<2>, 1, 32, 0, nullptr, x.p));  // launched as ever, nobody has to
     OK(cudaDeviceSynchronize());
+}
+// A kernel compiled for sm_80 has no wait, whatever its source says, also where the driver compiles its PTX for an sm_90.
+template <int N> __global__ void turned(int* x) { griddepcontrol_wait(), x[threadIdx.x] = N; }
+TEST(code_for_older_gpus_has_no_wait) {
+    Buffer<int> x(std::vector<int>(32, 0));
+    cudaFuncAttributes a;
+    OK(cudaFuncGetAttributes(&a, (const void*)turned<1>));
+    EXPECT_EQ(a.ptxVersion, 90); EXPECT_EQ(a.binaryVersion, 90);
+    OK(run_early(turned<1>, 1, 32, x.p));
+    OK(cudaDeviceSynchronize());
+    expect_found("all kernels", "turned<1>: block (0,0,0) thread 0: a kernel was launched early", [&] { emu::code_version() = 80; OK(run_early(turned<1>, 1, 1, x.p)); });
+    emu::code_versions()[(const void*)turned<1>] = 80;
+    OK(cudaFuncGetAttributes(&a, (const void*)turned<1>));
+    EXPECT_EQ(a.ptxVersion, 80);
+    OK(cudaFuncGetAttributes(&a, (const void*)turned<2>));
+    EXPECT_EQ(a.ptxVersion, 90);
+    expect_found("one kernel", "a kernel was launched early", [&] { OK(run_early(turned<1>, 1, 1, x.p)); });
+    OK(run_early(turned<2>, 1, 32, x.p)); OK(run(turned<1>, 1, 32, 0, nullptr, x.p));
+    EXPECT_EQ(x.values()[31], 1);
+    emu::code_versions().clear();
 }
 TEST(threads_that_do_not_meet) {
     Buffer<int> x(std::vector<int>(64, 0));
