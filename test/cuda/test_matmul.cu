@@ -243,7 +243,7 @@ TEST_BOTH(cuda_matmul_backward_weight) {
 // Sums over rows: fewer than warps, many parts of a row a warp, and parts of several (9001); what is written is written once.
 TEST_BOTH(cuda_sum_columns) {
     Random r(8);
-    for (auto [N, n] : {std::pair<size_t, int>{1, 8}, {7, 256}, {8, 264}, {9, 40}, {300, 16}, {2500, 520}, {9001, 8}}) for (bool accumulate : both()) {
+    for (auto [N, n] : std::vector<std::pair<size_t, int>>{{1, 8}, {7, 256}, {8, 264}, {9, 40}, {300, 16}, {2500, 520}, {9001, 8}}) for (bool accumulate : both()) {
         std::vector<F> x = small_integers<F>(r, N * (size_t)n);
         std::vector<float> old = small_integers<float>(r, (size_t)n), sums = accumulate ? old : std::vector<float>((size_t)n);
         for (size_t i = 0; i < x.size(); i++) sums[i % (size_t)n] += (float)x[i];
