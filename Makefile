@@ -115,6 +115,19 @@ build/cudnn/libcuda.so.1: test/cudnn/driver.c
 	@mkdir -p $(@D)
 	$(CXX) -x c -shared -fPIC -w $< -o $@
 
+# each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
+# MUST=1: that there is none, or one that does not answer without a GPU, is a failure
+CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
+test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU
+	$(MAKE) V=plain emu-build build/emu-plain/products
+	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
+	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \
+	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products --all; \
+	case $$? in 0) build/emu-plain/tests cublaslt ;; 77) skip "$(CUBLASLT_REAL) looks at the device first" ;; *) exit 1 ;; esac
+build/gpu/products: test/cublaslt/products.cu $(CUDA)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
+
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
@@ -168,6 +181,10 @@ $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ -c $< -o $@
 $(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$V),$(E)/watch.o)
 	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
+
+$(E)/products: test/cublaslt/products.cu $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ $< -o $@
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
@@ -224,4 +241,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean

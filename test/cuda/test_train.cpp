@@ -172,6 +172,17 @@ TEST(refusals) {
     expect("-e d48 -b 4096 -t 1024", 1, "out of memory: the plan takes");
 }
 
+// Every product of a step is one that the cuBLASLt which is installed takes, with every epilogue that the trainer knows.
+TEST(cublaslt_takes_a_step) {
+    if (!getenv("EMU_CUBLASLT")) SKIP("no libcublasLt.so is asked (make test-cublaslt)");
+    prepare();
+    for (const char* options : {"--precision bf16 -ge 1", "--precision fp32 -ge 1", "--precision bf16 -r 3"}) {
+        Outcome o = run_command(train_command(CUDA_TRAINER, "asked", format("%s -x 1 -n 0", options)));
+        if (o.code || o.output.find("refuse") != std::string::npos) FAIL("%s: code %d: %s", options, o.code, o.output.c_str());
+        remove_tree(SCRATCH + "/asked");
+    }
+}
+
 // Of the device's free memory 5 % stay free, for what modules, graphs and libraries take after the arena: a plan that needs 97 % of it is
 // refused, one that needs 94 % runs.
 TEST(a_batch_leaves_memory_to_libraries) {
