@@ -4,7 +4,7 @@
 # nothing, changes no setting of the card and leaves ~/.cache/llmc alone. `make bench-gpu` measures longer and more.
 #     scripts/gpu_check.sh --first        the first five minutes on an unknown GPU
 #     scripts/gpu_check.sh                these and the rest: about half an hour on a data-centre GPU
-#     scripts/gpu_check.sh [--first] PART the steps whose names have PART in them; each fits in ten minutes
+#     scripts/gpu_check.sh [--first] PART the steps whose names have PART in them; each takes less than ten minutes there
 # A line for each test, kind of product and plan of attention, PASS, FAIL or SKIP, with what cuBLASLt and cuDNN wrote into their error logs;
 # no failure hides the next. Ends, and ends when interrupted, with a table, and an exit code that says whether all passed. Everything
 # is kept in build/gpu_check, measurements also in dev/bench/results/GPU-check.json; OUT=FOLDER: a copy of both. NVCC, CUDA_INCLUDE
@@ -308,7 +308,7 @@ step cudnn 120 cudnn
 step 124M-twice 240 twice
 if ((!FIRST)); then
     step kernels 600 kernels
-    step train-tests 600 train_tests
+    step train-tests 900 train_tests
     for TOOL in memcheck racecheck synccheck initcheck; do export TOOL; step "compute-sanitizer-$TOOL" 600 sanitize; done
     step determinism 240 deterministic
     step losses 240 losses
