@@ -59,7 +59,7 @@ template <class Body> void expect_found(const char* name, const char* text, Body
 }
 // A test of refusals, which say why on stderr: that is shown only when it fails.
 template <class Body> void quietly(Body body) {
-    Outcome o = run_child([&] { body(); if (g_failures) _exit(1); });
+    Outcome o = run_child([&] { g_failures = 0, body(); if (g_failures) _exit(1); });
     if (o.code) FAIL("exit code %d:\n%s", o.code, o.output.c_str());
 }
 }  // namespace

@@ -132,7 +132,7 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     bool early = false;
     if (cudaError_t e = emu::check_launch((const void*)kernel, c); e != cudaSuccess) return e;
     if (cudaError_t e = emu::check_attributes(c, early); e != cudaSuccess) return e;
-    early = early && emu::follows_kernel(*emu::stream_of(c.stream));
+    early = early && emu::may_be_early(*emu::stream_of(c.stream));
     // the arguments as they are now: what the caller does with its variables later does not matter
     const std::tuple<P...> args(std::forward<A>(arguments)...);
     const bool host_pointer = std::apply([](const P&... a) { return (emu::only_on_host(a) || ...); }, args);

@@ -20,7 +20,7 @@ struct Op {
     std::vector<std::shared_ptr<Op>> after;
     Kind kind = KERNEL;
     int places = 0;             // of a copy: where from and to
-    bool behind_kernel = false; // of an event: whether what comes before it in its stream is a kernel
+    bool behind_kernel = false; // of an event: whether a kernel behind it may come early
     bool done = false;
     double finished = 0;        // on the emulated clock, in ms
 };
@@ -102,12 +102,13 @@ inline std::vector<OpPtr> ends(const EmuStream& stream) {
     if (stream.last) all.insert(all.begin(), stream.last);
     return all;
 }
-// A kernel that is launched with programmatic serialization may come early only behind a kernel: an edge of this type is between two
-// kernel nodes (cudaGraphDependencyTypeProgrammatic), and behind anything else a full one. An event between them is taken to be none:
-// in a capture it is no node, and outside of one nothing promises more.
-inline bool follows_kernel(const EmuStream& stream) {
+// May a kernel that is launched with programmatic serialization come early? Behind a kernel it may, and behind anything else not: an edge
+// of this type is between two kernel nodes (cudaGraphDependencyTypeProgrammatic). An event between them is taken to be none: in a
+// capture it is no node, and outside of one nothing promises more. The first kernel of a stream may, as if one had been before it: that
+// its tests launch it alone does not mean that it need not wait; the first of a graph may not.
+inline bool may_be_early(const EmuStream& stream) {
     auto kernel = [](const OpPtr& op) { return op->kind == KERNEL || (op->kind == EVENT && op->behind_kernel); };
-    if (!stream.capture) return stream.last && kernel(stream.last);
+    if (!stream.capture) return !stream.last || kernel(stream.last);
     for (const OpPtr& op : ends(stream)) if (kernel(op)) return true;
     return false;
 }
@@ -127,7 +128,7 @@ inline cudaError_t enqueue(cudaStream_t s, const char* name, std::function<void(
     if (cudaError_t e = check_enqueue(name, s); e != cudaSuccess) { g_fault() |= e == cudaErrorInvalidResourceHandle; return e; }
     Queue& q = queue();
     EmuStream* stream = stream_of(s);
-    OpPtr op = std::make_shared<Op>(Op{name, std::move(run), ends(*stream), kind, places, follows_kernel(*stream)});
+    OpPtr op = std::make_shared<Op>(Op{name, std::move(run), ends(*stream), kind, places, may_be_early(*stream)});
     stream->also.clear();
     stream->last = op;
     if (stream->capture) { add_to_graph(*stream->capture->graph, op); return cudaSuccess; }
