@@ -34,12 +34,12 @@ tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokeni
 	$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
 
 # --- tests -----------------------------------------------------------------------------------------------------------
-test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/tests  ## every test on this machine; the last line counts them
+test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
 	$(B)/tests
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
-	    build/train_gpt2_single.cpp build/asan/stories build/asan/train_gpt2 build/asan/tokenize build/asan/tests
+	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
 	build/asan/tests
 
 # libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot
@@ -74,11 +74,10 @@ $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 # --- CUDA ------------------------------------------------------------------------------------------------------------
 NVCC     ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA     := $(HOST) $(wildcard llmc/cuda/*)
-# ARCH: the GPU at hand, else every one that the project knows and this toolkit too, with PTX for those that come later
+# ARCH: the GPUs at hand (nvidia-smi prints a sentence where there are none), else every one that the project knows and this toolkit too
 KNOWN    := 80 86 89 90 100 120
-ARCH     ?= $(sort $(subst .,,$(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null)))
-ARCHS     = $(if $(ARCH),$(ARCH),$(filter $(patsubst compute_%,%,$(shell $(NVCC) --list-gpu-arch)),$(KNOWN)))
-GENCODE   = $(foreach a,$(ARCHS),-gencode arch=compute_$a,code=sm_$a) -gencode arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
+GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
 NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP)) $(CUDNN_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
@@ -94,7 +93,9 @@ WITH_CUDNN    = $(and $(filter-out 0,$(CUDNN)),$(CUDNN_HEADER),$(CUDNN_LIBRARY))
 CUDNN_FLAGS   = $(if $(WITH_CUDNN),-DLLMC_CUDNN $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(CUDNN_HEADER)))))
 CUDNN_LINK    = $(if $(WITH_CUDNN),-Xlinker=$(CUDNN_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(CUDNN_LIBRARY))))
 CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
-NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(CUBLASLT) $(CUDNN_LINK)
+# the toolkit's own folder too: the loader does not know it where ld.so.conf does not name it
+TOOLKIT_LIB   = $(patsubst %/,%,$(dir $(firstword $(wildcard $(foreach l,lib64 lib targets/*/lib,$(TOOLKIT)/$l/libcublasLt.so*)))))
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }

@@ -628,6 +628,12 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     }
 }
 
+// Bytes of the GPU named, or of the device that is here, and those that a plan may take of them.
+struct DeviceMemory {
+    double all, usable;
+    explicit DeviceMemory(const Gpu* gpu) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory()), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
+};
+
 // --plan: memory and time, for this machine or any GPU, without data, and without taking the memory.
 template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
@@ -641,16 +647,16 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     if (run.steps > 0) printf("; %d steps: %s, %sFLOP, %s tokens", run.steps, clock_text(seconds * run.steps).c_str(),
                               human(flops * run.steps).c_str(), human(tokens * run.steps).c_str());
     printf("\n");
-    double memory = gpu ? gpu->gib * (1 << 30) : (double)device_memory();
-    if ((double)model.device.bytes() > memory)
-        printf("         does not fit: %.1f GiB, the device has %.1f\n", (double)model.device.bytes() / (1 << 30), memory / (1 << 30));
+    const DeviceMemory memory(gpu);
+    if ((double)model.device.bytes() > memory.usable)
+        printf("         does not fit: %.1f GiB, the device has %.1f to give\n", (double)model.device.bytes() / (1 << 30), memory.usable / (1 << 30));
 }
 
 // The plan for a batch; nothing is allocated. --batch auto: the largest that divides the total batch and fits in memory.
 template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
-    const double memory = gpu ? gpu->gib * (1 << 30) : (double)device_memory();
+    const DeviceMemory memory(gpu);
     auto plan = [&](int B) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::max<int64_t>(1, opt.total_batch / micro) : 1;
@@ -665,22 +671,22 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     if (run.B == 0) {
         int64_t rows = opt.total_batch ? opt.total_batch / run.T / opt.nproc : 512;
         for (int B = 1; B <= rows && B <= 512; B++)
-            if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory)) run.B = B;
+            if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
         const std::unique_ptr<Model<F>> chosen = plan(run.B);
-        printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory / (1 << 30));
+        printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
     }
     auto model = plan(run.B);
-    if (!opt.plan.empty() || (double)model->device.bytes() <= memory) return model;
+    if (!opt.plan.empty() || (double)model->device.bytes() <= memory.usable) return model;
     for (int recompute = opt.recompute; recompute <= 3; recompute++)
         for (int B = run.B; B >= 1; B /= 2) {
             ModelOptions smaller = model->options;
             smaller.B = B, smaller.recompute = recompute;
-            if ((double)Model<F>(run.config, smaller).device.bytes() <= memory)
-                die("out of memory: the plan takes %.1f GiB, the device has %.1f; --batch %d --recompute %d would fit",
-                    (double)model->device.bytes() / (1 << 30), memory / (1 << 30), B, recompute);
+            if ((double)Model<F>(run.config, smaller).device.bytes() <= memory.usable)
+                die("out of memory: the plan takes %.1f GiB, the device has %.1f to give; --batch %d --recompute %d would fit",
+                    (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30), B, recompute);
         }
-    die("out of memory: the plan takes %.1f GiB, the device has %.1f, and no batch fits: try a smaller --model or --seq",
-        (double)model->device.bytes() / (1 << 30), memory / (1 << 30));
+    die("out of memory: the plan takes %.1f GiB, the device has %.1f to give, and no batch fits: try a smaller --model or --seq",
+        (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30));
 }
 
 template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_sets) {

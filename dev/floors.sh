@@ -22,6 +22,10 @@ check "train_gpt2.cu $(ls llmc/*.h llmc/cpu/*.h dev/*/*.cpp dev/*/*.h 2>/dev/nul
 for file in train_gpt2.cu $(ls llmc/*.h llmc/cpu/*.h llmc/cuda/*); do  # a directive inside a function is indented or follows an open brace
     if grep -nE '^ +# *(if|ifdef|ifndef)' "$file" | sed "s|^|$file:|" | grep .; then echo '    no #ifdef in a function body'; failed=1; fi
 done
+# CUDA 12.4 cannot tell the type of {X{1}, {2}}: "cannot deduce type of range in range-based for"
+if grep -nE 'for \(.*[^:]: *\{ *[A-Za-z_:]+(<[^>]*>)?\{' $(ls llmc/*.h llmc/cuda/* test/cuda/* test/*.h dev/bench/layers.cpp dev/bench/*.h) train_gpt2.cu; then
+    echo '    nvcc 12.4 wants a name before the list of a range-for: std::vector<X>{{1}, {2}}'; failed=1
+fi
 if grep -lE '\basm\b *(volatile)? *\(' llmc/cuda/* | grep -v ptx.cuh; then echo '    asm stands in ptx.cuh alone'; failed=1; fi
 [ $failed = 0 ] && echo 'floors: every include is allowed'
 exit $failed

@@ -9,6 +9,9 @@
 
 constexpr float LAYERNORM_EPS = 1e-5f;
 
+// Of a GPU's free memory, what a plan leaves: modules, graphs and libraries take theirs later, from what is outside of the arena.
+constexpr double GPU_KEPT_FREE = 0.05;
+
 enum class AttentionBy { FASTEST, OURS, CUDNN };  // by whom, where there is a choice
 
 // What a stream's kernels may use while they run: `workspace`, where what one leaves the next overwrites. How they do what can be

@@ -1,93 +1,227 @@
 #!/usr/bin/env bash
-# gpu_check.sh: does the CUDA trainer do on this GPU what it does in the emulator, and how fast? One command, about 10 minutes
-# on a data-centre GPU; needs make, a C++ compiler, nvcc and cuBLAS, and for the comparison PyTorch; downloads nothing and changes no
-# setting of the card. `make bench-gpu` measures longer and more.
-#     scripts/gpu_check.sh [part of a step's name]
-# Prints a table and writes dev/bench/results/GPU-check.json. A step that fails does not hide the next; the exit code says whether all
-# passed. NVCC, CUDA_INCLUDE and CUDA_LIB tell where a toolkit lies that is not in its usual place. DRY=1 goes through the same
-# steps with the emulated build and tiny sizes: a test of this script on a machine without a GPU.
+# gpu_check.sh: does the CUDA trainer do on this GPU what it does in the emulator, and how fast? From the smallest thing to the largest, so
+# that the first failure names its cause. Needs make, a C++ compiler, nvcc and cuBLAS, and for the comparison PyTorch; downloads
+# nothing, changes no setting of the card and leaves ~/.cache/llmc alone. `make bench-gpu` measures longer and more.
+#     scripts/gpu_check.sh --first        the first five minutes on an unknown GPU
+#     scripts/gpu_check.sh                these and the rest: about half an hour on a data-centre GPU
+#     scripts/gpu_check.sh [--first] PART the steps whose names have PART in them; each fits in ten minutes
+# A line for each test, kind of product and plan of attention, PASS, FAIL or SKIP, with what cuBLASLt and cuDNN wrote into their error logs;
+# no failure hides the next. Ends, and ends when interrupted, with a table, and an exit code that says whether all passed. Everything
+# is kept in build/gpu_check, measurements also in dev/bench/results/GPU-check.json; OUT=FOLDER: a copy of both. NVCC, CUDA_INCLUDE
+# and CUDA_LIB tell where a toolkit lies that is not in its usual place. DRY=1 goes through the same steps with the emulated build
+# and tiny sizes: a test of this script on a machine without a GPU.
 # shellcheck disable=SC2317,SC2086,SC2089,SC2090  # functions are called by name; no path here has a blank; the quotes are JSON's
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
-ONLY=${1:-} DRY=${DRY:-0} WORK=build/gpu_check
-rm -rf $WORK; mkdir -p $WORK dev/bench/results
-names=() verdicts=() notes=()
+FIRST=0
+[[ ${1:-} == --first ]] && { FIRST=1; shift; }
+ONLY=${1:-} DRY=${DRY:-0} WORK=build/gpu_check OUT=${OUT:-}
+[[ $ONLY ]] || rm -rf $WORK
+mkdir -p $WORK/logs
+names=() verdicts=() notes=() child=0 running='' began=0
 
 # step NAME SECONDS FUNCTION: runs it under a limit of time, shows its last lines if it fails, and goes on.
-# A function returns 0, or 77 for "cannot be done here"; the last line that it prints goes into the table.
+# A function returns 0, or 77 for "cannot be done here"; the last line that it prints goes into the table; what it shows is seen at once.
 step() {
-    local name=$1 limit=$2 function=$3 begin rc verdict
+    local name=$1 limit=$2 function=$3 rc verdict
     [[ $name == *$ONLY* ]] || return 0
-    begin=$SECONDS
     printf '== %s\n' "$name"
-    export -f "${function?}"
-    timeout "$limit" bash -c "set -uo pipefail; $function" > "$WORK/$name.log" 2>&1
+    rm -f $WORK/$name.* $WORK/logs/$name.*
+    export NAME=$name
+    libraries $name
+    running=$name began=$SECONDS
+    timeout -k 10 "$limit" bash -c "set -uo pipefail; trap 'kill \$(jobs -p); exit 143' TERM; $function" 3>&1 > $WORK/$name.log 2>&1 &
+    child=$!
+    wait $child
     rc=$?
     case $rc in
         0) verdict=PASS ;;
         77) verdict=SKIP ;;
-        124) verdict=FAIL; echo "ran past $limit s" >> "$WORK/$name.log" ;;
+        124 | 137) verdict=FAIL; echo "ran past $limit s" >> $WORK/$name.log ;;
         *) verdict=FAIL ;;
     esac
-    [[ $verdict == FAIL ]] && tail -n 25 "$WORK/$name.log"
-    names+=("$name") verdicts+=("$verdict")
-    notes+=("$(printf '%4d s  %s' $((SECONDS - begin)) "$(tail -n 1 "$WORK/$name.log" | cut -c1-110)")")
+    [[ $verdict == FAIL ]] && tail -n 25 $WORK/$name.log
+    words $name
+    ended $verdict "$(tail -n 1 $WORK/$name.log | cut -c1-110)"
+}
+ended() {
+    names+=("$running") verdicts+=("$1")
+    notes+=("$(printf '%4d s  %s' $((SECONDS - began)) "$2")")
+    running=''
+    keep > /dev/null
 }
 
-query() { nvidia-smi --query-gpu="$1" --format=csv,noheader,nounits 2>/dev/null | head -n 1; }
+# The libraries write their errors where NAME's words are looked for; %i is the process
+libraries() {
+    export CUBLASLT_LOG_LEVEL=1 CUBLASLT_LOG_FILE=$PWD/$WORK/logs/$1.%i.cublaslt CUDNN_LOGLEVEL_DBG=1 CUDNN_LOGDEST_DBG=$PWD/$WORK/logs/$1.%i.cudnn
+}
+# What the libraries said while NAME ran, each sentence once
+words() {
+    find $WORK/logs -name "$1.*" -empty -delete
+    cat $WORK/logs/$1.*.{cublaslt,cudnn} 2> /dev/null | sed -E 's/^(\[[^]]*\]){3}/cuBLASLt: /; s/^[Ee]!/cuDNN:/; /^$|cuDNN: (Time:|Process=)/d' |
+        awk '!seen[$0]++ && ++n <= 8 { print "      " $0 }'
+}
+show() { while IFS= read -r line; do printf '%s\n' "$line"; printf '%s\n' "$line" >&3; done; }
+
+# one NAME COMMAND...: a line, and of a failure its last words and the libraries'. In a process of its own: a CUDA error stays until its
+# process ends, and a crash ends one.
+one() {
+    local name=$1 begin=$SECONDS verdict why='' rc
+    shift
+    libraries $name
+    timeout -k 10 ${LIMIT:-300} "$@" > $WORK/logs/$name.log 2>&1 &
+    wait $!  # in the background, so that a signal meanwhile is taken at once and handed on
+    rc=$?
+    case $rc in
+        0) verdict=PASS ;;
+        77) verdict=SKIP why=$(tail -n 2 $WORK/logs/$name.log | head -n 1) ;;
+        124 | 137) verdict=${LATE:-FAIL} why="ran past ${LIMIT:-300} s" ;;
+        *) verdict=FAIL why="exit code $rc$( ((rc > 128)) && echo ", $(kill -l $((rc - 128)))")" ;;
+    esac
+    {
+        printf '%s  %-52s %4d s  %s\n' $verdict $name $((SECONDS - begin)) "$why"
+        [[ $verdict == FAIL ]] && tail -n 12 $WORK/logs/$name.log | sed 's/^/      /'
+        words $name
+    } | show
+    [[ $verdict != FAIL ]]
+}
+# each_test PATTERN [-v]: the tests whose names match, or do not
+each_test() {
+    local failed=0 all
+    all=$($TESTS --list | grep -E ${2:-} "$1") || { echo "$TESTS has no test of $1: scripts/gpu_check.sh build"; return 1; }
+    for test in $all; do one $test $TESTS --only $test || failed=$((failed + 1)); done
+    echo "$(wc -w <<< "$all") tests, $failed failed"
+    ((failed == 0))
+}
+# A program that prints its own lines
+program() {
+    [[ -x $1 ]] || { echo "$1 is not there: see build.log"; return 77; }
+    "$@" 2>&1 | while IFS= read -r line; do
+        printf '%s\n' "$line"
+        [[ $line =~ ^\ *(PASS|FAIL|SKIP|ok|FAILED|skipped) ]] && printf '%s\n' "$line" >&3
+    done
+    return ${PIPESTATUS[0]}
+}
+
+query() { nvidia-smi --query-gpu="$1" --format=csv,noheader,nounits 2> /dev/null | head -n 1; }
 if ((DRY)); then
-    GPU_NAME="emulated GPU" DRIVER=none TRAINER=build/emu-plain/train_gpt2cu TESTS=build/emu-plain/tests
+    GPU_NAME="emulated GPU" DRIVER=none CLOCKS='' POWER=''
+    TRAINER=build/emu-plain/train_gpt2cu TESTS=build/emu-plain/tests PRODUCTS=build/emu-plain/products PLANS=build/emu-plain/plans
 else
     command -v nvidia-smi > /dev/null || { echo "gpu_check: no nvidia-smi: no NVIDIA driver here; DRY=1 tries the script without one"; exit 1; }
-    GPU_NAME=$(query name) DRIVER=$(query driver_version) TRAINER=./train_gpt2cu TESTS=build/gpu/tests
-    [[ -n $GPU_NAME ]] || { echo "gpu_check: nvidia-smi names no GPU"; exit 1; }
+    nvidia-smi -L | grep -q '^GPU' || { echo "gpu_check: nvidia-smi names no GPU: $(nvidia-smi -L 2>&1)"; exit 1; }
+    GPU_NAME=$(query name) DRIVER=$(query driver_version) CLOCKS=$(query clocks.max.sm) POWER=$(query power.limit)
+    TRAINER=./train_gpt2cu TESTS=build/gpu/tests PRODUCTS=build/gpu/products PLANS=build/cudnn/plans
 fi
-export DRY WORK GPU_NAME DRIVER TRAINER TESTS
 NVCC=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
-CUDA_VERSION=$("$NVCC" --version 2>/dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p')
-CLOCKS=$(query clocks.max.sm) POWER=$(query power.limit)
+CUDA_VERSION=$("$NVCC" --version 2> /dev/null | sed -n 's/.*release \([0-9.]*\).*/\1/p')
+# the toolkit's own, beside nvcc, before any other
+beside=$(dirname "$(readlink -f "$NVCC")")
+SANITIZER=$(command -v $beside/compute-sanitizer $beside/../compute-sanitizer/compute-sanitizer compute-sanitizer | head -n 1)
 BENCH_FIELDS="\"driver\": \"$DRIVER\", \"cuda\": \"$CUDA_VERSION\", \"max_sm_mhz\": \"$CLOCKS\", \"power_limit_w\": \"$POWER\", "
-export NVCC BENCH_FIELDS
-echo "$GPU_NAME, driver $DRIVER, CUDA $CUDA_VERSION, at most $CLOCKS MHz and $POWER W"
+export DRY WORK GPU_NAME DRIVER TRAINER TESTS PRODUCTS PLANS NVCC SANITIZER BENCH_FIELDS EMU_SCHEDULES=2
+echo "$GPU_NAME, driver $DRIVER, CUDA $CUDA_VERSION, at most $CLOCKS MHz and $POWER W" | tee $WORK/machine.txt
 
 build() {
-    if ((DRY)); then make -j2 train_gpt2 emu-build build/stories build/bench_steps; else make -j8 train_gpt2 train_gpt2cu build/gpu/tests build/gpu/bench_layers build/stories build/bench_steps; fi &&
-    echo "built"
+    local without=''
+    if ((DRY)); then
+        make -j2 train_gpt2 emu-build build/stories build/bench_steps || return 1
+    else
+        make -j"$(nproc)" train_gpt2 train_gpt2cu build/gpu/tests build/gpu/bench_layers build/stories build/bench_steps || return 1
+        for p in $PRODUCTS $PLANS; do make $p || without="$without $p"; done
+    fi
+    echo "built${without:+, without$without}"
 }
-tests() { EMU_SCHEDULES=2 $TESTS "$( ((DRY)) && echo test_gelu)"; }
 
-# memcheck sees the edges of every row because each is an allocation of its own
-sanitize() {
-    command -v compute-sanitizer > /dev/null || { echo "no compute-sanitizer here"; return 77; }
-    compute-sanitizer --tool "$TOOL" true > /dev/null 2>&1 || true
-    local tests=(test_gelu test_verdict test_classifier.cuda_classifier_extremes test_layernorm.cuda_layernorm_backward_in_place test_matmul.cuda_matmul_odd
-        test_attention.attention_of_both test_adamw test_global_norm.cuda_global_norm_passes test_embedding.cuda_embedding_forward)
-    for test in "${tests[@]}"; do
-        timeout 60 compute-sanitizer --tool "$TOOL" --error-exitcode 9 $TESTS "$test" > "$WORK/sanitizer.log" 2>&1
-        case $? in
-            0) ;;
-            124) echo "$test: past 60 s, left out" ;;
-            *) tail -n 20 "$WORK/sanitizer.log"; echo "$TOOL: $test"; return 1 ;;
-        esac
-    done
-    [[ $TOOL != memcheck ]] || compute-sanitizer --tool memcheck --error-exitcode 9 $TRAINER -i $WORK/text.txt -e d2c64h1 -b 2 -t 64 -x 2 -v 0 -s 0 -n 0 \
-        -o $WORK/memcheck --precision bf16 --separate-rows 1 || return 1
-    echo "$TOOL: nothing found"
-}
+ptx() { each_test "$( ((DRY)) && echo 'test_ptx.*(ex2|row)' || echo test_ptx)"; }
+matmul() { each_test "$( ((DRY)) && echo 'test_matmul.cuda_(matmul_odd|sum_columns)' || echo test_matmul)"; }
+attention() { each_test "$( ((DRY)) && echo 'test_attention.(attention_of_both|starts)' || echo test_attention)"; }
+kernels() { if ((DRY)); then each_test test_gelu; else each_test 'test_(ptx|matmul|attention|train)' -v; fi; }
+# it starts trainers 42 times, those of the CPU too
+train_tests() { LIMIT=500 each_test "$( ((DRY)) && echo test_train.refusals || echo test_train)"; }
+products() { program $PRODUCTS; }
+plans() { program $PLANS --here; }
 
 text() { [[ -s $WORK/text.txt ]] || build/stories --bytes 400k --seed 7 -o $WORK/text.txt > /dev/null; }
+# What was fastest is measured once, by the first run, and kept here
+train() { $TRAINER --cache $WORK/cache -v 0 -s 0 "$@"; }
 
-deterministic() {
-    local repeats=10 steps=3 first=""
-    ((DRY)) && repeats=2 steps=1
-    for ((i = 0; i < repeats; i++)); do
+three_steps() { text && rm -rf $WORK/three && train -i $WORK/text.txt -e d2c128h2 -b 2 -t 128 -x 3 -n 0 -o $WORK/three "$@"; }
+plain() { three_steps --precision fp32 --pdl 0 --attention ours && three_steps --precision bf16 --pdl 0 --attention ours; }
+early_launch() { three_steps --precision fp32 --pdl 1 --attention ours && three_steps --precision bf16 --pdl 1 --attention ours; }
+cudnn() {
+    three_steps --precision bf16 --pdl 1 --attention cudnn 2>&1 | tee $WORK/cudnn.out
+    local rc=${PIPESTATUS[0]}
+    grep -q "built without cuDNN" $WORK/cudnn.out && return 77
+    return $rc
+}
+
+# same_bits RUNS STEPS OPTIONS: of weights, moments and master weights
+same_bits() {
+    local runs=$1 steps=$2 first='' sum
+    shift 2
+    for ((i = 1; i <= runs; i++)); do
         rm -rf $WORK/same
-        $TRAINER -i $WORK/text.txt -e d4 -b 4 -t 128 -x $steps -v 0 -s 0 -n $steps -o $WORK/same --precision bf16 > /dev/null || return 1
+        train -x $steps -n $steps -o $WORK/same --precision bf16 "$@" || return 1
         sum=$(cat $WORK/same/step_*/*.safetensors | sha256sum)
         [[ -z $first || $sum == "$first" ]] || { echo "run $i has other bits"; return 1; }
         first=$sum
     done
-    echo "$repeats runs of $steps steps: the same bits"
+    rm -rf $WORK/same
+    echo "$runs runs of $steps steps: the same bits"
+}
+# all of GPT-2's vocabulary, as the products of the logits are
+twice() {
+    build/bench_steps --tokens $WORK/tokens.bin || return 1
+    if ((DRY)); then same_bits 2 2 -i $WORK/tokens.bin -e d1c64h1 -b 1 -t 16; else same_bits 2 5 -i $WORK/tokens.bin -e d12 -b 8 -t 1024; fi
+}
+deterministic() {
+    text || return 1
+    if ((DRY)); then same_bits 2 1 -i $WORK/text.txt -e d4 -b 4 -t 128; else same_bits 10 3 -i $WORK/text.txt -e d4 -b 4 -t 128; fi
+}
+
+# The files in which the trainer keeps what was fastest, in words
+chosen() {
+    local files
+    files=$(ls $WORK/cache/*.txt 2> /dev/null) || { echo "no run has chosen anything"; return 77; }
+    awk '
+        BEGIN { split("1:none 4:bias 32:GELU 36:GELU+bias 160:GELU+aux 164:GELU+aux+bias 192:dGELU 208:dGELU+dbias 256:dbias_A 512:dbias_B", list, " ")
+                for (i in list) { split(list[i], e, ":"); epilogue[e[1]] = e[2] }
+                type[0] = "fp32"; type[14] = "bf16" }
+        FILENAME ~ /cublaslt/ && NF == 11 {
+            printf "product (%s, %s) x (%s, %s) %s%s %s to %s%s, epilogue %s, alignment %s: %s\n", $1, $3, $3, $2, $4 ? "T" : "N", $5 ? "T" : "N", type[$6], type[$7],
+                $9 ? " in TF32" : "", $8 in epilogue ? epilogue[$8] : $8, $10, $11 == "none" ? "separate kernels" : "algorithm " substr($11, 1, 16); next }
+        FILENAME ~ /attention/ && NF == 9 {
+            printf "attention B %s, T %s, %s heads of %s, %s: %s; ours takes %s ms, cuDNN %s\n", $1, $2, $3, $4, $5 ? $6 ? "backward in order" : "backward, any order" : "forward",
+                $7 ? "cuDNN" : "ours", $8, $9; next }
+        { print FILENAME ": " $0 }' $files | show
+    echo "$(cat $files | wc -l) choices"
+}
+
+# memcheck sees the edges of every row because each is an allocation of its own. Errors that a call returns are not judged: the trainer asks
+# and goes on; nor the libraries' kernels, but by initcheck, which must see what they write: there nothing that calls them runs.
+LIBRARIES='cublas|cutlass|nvjet|xmma|gemm|gemv|splitKreduce|cudnn|fmha|sdpa|fprop'
+sanitize() {
+    [[ $SANITIZER ]] || { echo "no compute-sanitizer here"; return 77; }
+    local end=$((SECONDS + 570)) failed=0 count=0 left=''
+    local with=(--tool "$TOOL" --error-exitcode 9 --report-api-errors no)
+    local tests=(test_gelu test_verdict test_classifier.cuda_classifier_extremes test_layernorm.cuda_layernorm_backward_in_place test_adamw
+        test_global_norm.cuda_global_norm_passes test_embedding.cuda_embedding_forward test_attention.attention_of_both)
+    [[ $TOOL == initcheck ]] || with+=(--kernel-name-exclude "regex=$LIBRARIES") tests+=(test_matmul.cuda_matmul_odd)
+    [[ $TOOL == racecheck ]] && with+=(--racecheck-detect-level error)
+    for test in "${tests[@]}" $([[ $TOOL == memcheck ]] && echo trainer); do
+        LIMIT=$((end - SECONDS)) LATE=SKIP
+        ((LIMIT > 5)) || { left="$left $test"; continue; }
+        if [[ $test == trainer ]]; then
+            text && one $TOOL.trainer $SANITIZER "${with[@]}" $TRAINER --cache $WORK/cache -i $WORK/text.txt -e d2c64h1 -b 2 -t 64 -x 2 -v 0 -s 0 -n 0 \
+                -o $WORK/memcheck --precision bf16 --separate-rows 1
+        else
+            one $TOOL.$test $SANITIZER "${with[@]}" $TESTS $test
+        fi || failed=$((failed + 1))
+        count=$((count + 1))
+    done
+    echo "$count looked at, $failed failed${left:+, no time for$left}"
+    ((failed == 0))
 }
 
 # The same options on the CPU: losses of metrics.jsonl side by side. In fp32 without TF32 the two differ by the order of sums only,
@@ -96,21 +230,23 @@ deterministic() {
 losses() {
     local steps=200 model=d4c128h4
     ((DRY)) && steps=5 model=d1c64h1
+    text || return 1
     for precision in fp32 bf16; do
         for trainer in ./train_gpt2 $TRAINER; do
             rm -rf "$WORK/losses"
-            $trainer -i $WORK/text.txt -e $model -b 8 -t 64 -x $steps -v 0 -s 0 -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 > /dev/null || return 1
-            sed -n 's/.*"loss": \([0-9.]*\), "lr".*/\1/p' $WORK/losses/metrics.jsonl > "$WORK/$(basename "$trainer").$precision"
+            TRAINER=$trainer train -i $WORK/text.txt -e $model -b 8 -t 64 -x $steps -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 > /dev/null || return 1
+            sed -n 's/.*"loss": \([0-9.]*\), "lr".*/\1/p' $WORK/losses/metrics.jsonl > "$WORK/losses.$(basename "$trainer").$precision"
         done
-        paste $WORK/train_gpt2.$precision "$WORK/$(basename "$TRAINER").$precision" | awk -v p=$precision -v n=$steps '
+        paste $WORK/losses.train_gpt2.$precision "$WORK/losses.$(basename "$TRAINER").$precision" | awk -v p=$precision -v n=$steps '
             { d = ($1 - $2) / $1; if (d < 0) d = -d; early = p == "fp32" ? 1e-5 : 0.00390625; late = p == "fp32" ? 1e-2 : 2e-2
               if (d > worst) worst = d; if (d > (NR <= 10 ? early : late)) { print "step " NR ": " $1 " on the CPU, " $2 " here"; bad = 1 } }
             END { if (NR != n) { print NR " losses, expected " n; bad = 1 }; printf "%s: %d steps, losses differ by at most %.2g\n", p, NR, worst; exit bad }' || return 1
     done
 }
 
-layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else build/gpu/bench_layers $WORK/lines.jsonl 32 1024 0.15; fi; }
-steps() { if ((DRY)); then echo "not emulated: sizes of 124M to 1558M"; return 77; else build/bench_steps $WORK/lines.jsonl $TRAINER; fi; }
+layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else build/gpu/bench_layers $WORK/layers.jsonl 32 1024 0.15; fi; }
+# what does not fit the card is left out
+steps() { if ((DRY)); then echo "not emulated: sizes of 124M to 1558M"; return 77; else build/bench_steps $WORK/$NAME.jsonl $TRAINER ${NAME#steps-}; fi; }
 
 # 124M beside PyTorch, two short windows in turn
 beside_pytorch() {
@@ -118,34 +254,65 @@ beside_pytorch() {
     local options=(--models d12 --batch 32 --window 5 --limit 120)
     ((DRY)) && options=()
     python3 dev/bench/gpu.py --short --no-kernels "${options[@]}" --out $WORK/beside.json || return 1
-    sed -n 's/^\({.*}\),*$/\1/p' $WORK/beside.json >> $WORK/lines.jsonl
+    sed -n 's/^\({.*}\),*$/\1/p' $WORK/beside.json > $WORK/beside_pytorch.jsonl
 }
 
-step build 240 build
-text
-step tests 200 tests
-for TOOL in memcheck racecheck synccheck initcheck; do export TOOL; step "compute-sanitizer-$TOOL" 120 sanitize; done
-step determinism 60 deterministic
-step losses 120 losses
-# what the card did meanwhile
-((DRY)) || { nvidia-smi --query-gpu=clocks.sm,power.draw,temperature.gpu --format=csv,noheader,nounits -l 2 > $WORK/clocks.csv 2>/dev/null & sampler=$!; }
-step layers 90 layers
-step steps 240 steps
-step beside_pytorch 300 beside_pytorch
-((DRY)) || kill "$sampler" 2>/dev/null
-
-if [[ -s $WORK/lines.jsonl ]]; then
+# The table and the measurements, as far as they are there, and a copy of all but the runs themselves
+keep() {
+    local lines out
+    if [[ -s $WORK/clocks.csv ]]; then
+        awk -F', ' '$2 > m { m = $2; c = $1; t = $3 } END { printf "{\"machine\": \"%s\", \"at_most_power\": {\"w\": %s, \"sm_mhz\": %s, \"celsius\": %s}}\n", name, m, c, t }' \
+            name="$GPU_NAME" $WORK/clocks.csv > $WORK/clocks.jsonl
+    fi
+    lines=$(cat $WORK/{layers,steps-*,beside_pytorch,clocks}.jsonl 2> /dev/null)
     out=$( ((DRY)) && echo $WORK || echo dev/bench/results)/$(printf '%s' "$GPU_NAME" | tr '[:upper:]' '[:lower:]' | tr -cs 'a-z0-9' '-')-check.json
-    [[ -s $WORK/clocks.csv ]] && awk -F', ' '$2 > m { m = $2; c = $1; t = $3 } END { printf "{\"machine\": \"%s\", \"at_most_power\": {\"w\": %s, \"sm_mhz\": %s, \"celsius\": %s}}\n", name, m, c, t }' \
-        name="$GPU_NAME" $WORK/clocks.csv >> $WORK/lines.jsonl
-    { echo "["; sed '$!s/$/,/' $WORK/lines.jsonl; echo "]"; } > "$out"
-    echo "written: $out"
-    grep -hs "tokens/s\|GB/s" $WORK/steps.log $WORK/layers.log $WORK/beside_pytorch.log
+    if [[ $lines ]]; then
+        mkdir -p "$(dirname "$out")"
+        { echo "["; sed '$!s/$/,/' <<< "$lines"; echo "]"; } > "$out"
+        echo "written: $out"
+    fi
+    for i in "${!names[@]}"; do printf '%-30s %-5s %s\n' "${names[$i]}" "${verdicts[$i]}" "${notes[$i]}"; done | tee $WORK/table.txt
+    [[ -z $OUT ]] || { mkdir -p "$OUT" && cp -r $WORK/logs $WORK/cache $WORK/*.{log,txt,jsonl} "$out" "$OUT" 2> /dev/null; }
+}
+finish() {
+    trap '' TERM INT
+    [[ ${sampler:-} ]] && kill $sampler
+    if [[ $running ]]; then
+        kill $child
+        wait $child
+        ended FAIL "interrupted"
+    fi 2> /dev/null
+    grep -hs "tokens/s\|GB/s\|left out" $WORK/steps-*.log $WORK/layers.log $WORK/beside_pytorch.log
+    echo
+    keep
+    [[ ! " ${verdicts[*]} " == *" FAIL "* ]]
+    exit
+}
+trap finish TERM INT
+export LIBRARIES
+for f in $(compgen -A function); do export -f "${f?}"; done
+
+step build 600 build
+step ptx 120 ptx
+step products 300 products
+step matmul 600 matmul
+step plans 300 plans
+step attention 600 attention
+step plain 120 plain
+step early-launch 120 early_launch
+step cudnn 120 cudnn
+step 124M-twice 240 twice
+if ((!FIRST)); then
+    step kernels 600 kernels
+    step train-tests 600 train_tests
+    for TOOL in memcheck racecheck synccheck initcheck; do export TOOL; step "compute-sanitizer-$TOOL" 600 sanitize; done
+    step determinism 120 deterministic
+    step losses 120 losses
+    # what the card did meanwhile
+    ((DRY)) || { nvidia-smi --query-gpu=clocks.sm,power.draw,temperature.gpu --format=csv,noheader,nounits -l 2 > $WORK/clocks.csv 2> /dev/null & sampler=$!; }
+    step layers 180 layers
+    for model in d12 d24 d36 d48; do step steps-$model 400 steps; done  # an A100 takes 165 s for d48
+    step beside_pytorch 400 beside_pytorch
 fi
-echo
-failed=0
-for i in "${!names[@]}"; do
-    printf '%-30s %-5s %s\n' "${names[$i]}" "${verdicts[$i]}" "${notes[$i]}"
-    [[ ${verdicts[$i]} == FAIL ]] && failed=1
-done
-exit $failed
+step chosen 60 chosen
+finish

@@ -1,4 +1,5 @@
-// test.h: the whole test framework. TEST(name) { EXPECT(...); }   run: build/tests [part of a name]
+// test.h: the whole test framework. TEST(name) { EXPECT(...); }
+//     build/tests [part of a name]        build/tests --list [part of a name]        build/tests --only NAME
 #pragma once
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -90,11 +91,14 @@ inline Outcome run_command(const std::string& command) {
 
 inline int run_tests(int argc, char** argv) {
     setvbuf(stdout, nullptr, _IOLBF, 0);
+    const bool list = argc > 1 && !strcmp(argv[1], "--list"), only = argc > 1 && !strcmp(argv[1], "--only");
+    const char* wanted = argc > 1 + (list || only) ? argv[1 + (list || only)] : "";
     int passed = 0, failed = 0, skipped = 0;
     for (const Test& test : all_tests()) {
         std::string where = strrchr(test.file, '/') ? strrchr(test.file, '/') + 1 : test.file;
         std::string name = where.substr(0, where.rfind('.')) + "." + test.name;
-        if (argc > 1 && name.find(argv[1]) == std::string::npos) continue;
+        if (only ? name != wanted : name.find(wanted) == std::string::npos) continue;
+        if (list) { printf("%s\n", name.c_str()); continue; }
         g_failures = 0, g_skip_reason.clear();
         auto start = std::chrono::steady_clock::now();
         test.run();
@@ -103,6 +107,7 @@ inline int run_tests(int argc, char** argv) {
         printf("%-7s %-52s %6.2f s  %s\n", verdict, name.c_str(), seconds, g_skip_reason.c_str());
         (g_failures ? failed : g_skip_reason.empty() ? passed : skipped)++;
     }
+    if (list) return 0;
     printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
-    return failed > 0 || passed == 0;
+    return only && skipped ? 77 : failed > 0 || passed == 0;
 }

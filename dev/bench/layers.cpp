@@ -80,7 +80,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     row("residual + layernorm", 0, CALL(residual_layernorm_forward, z, y, mean, rstd, x, y, w, w, N, C, stream));
     row("layernorm backward", 0, CALL(layernorm_backward, z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream));
     struct Linear { const char* name; int in, out; };
-    for (const Linear& l : {Linear{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {
+    for (const Linear& l : std::vector<Linear>{{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {
         double flops = 2.0 * N * l.in * l.out;
         std::string s = l.name;
         row((s + " forward").c_str(), flops, CALL(matmul_forward, y, x, w, w, N, l.in, l.out, {}, stream));

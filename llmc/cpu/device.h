@@ -67,6 +67,7 @@ template <class Work> void rehearse(stream_t, const std::string&, Work) {}
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 
 // Bytes that the machine has in all.
+constexpr double KEPT_FREE = 0;  // of it
 inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }
 
 // Bytes a second that all threads together read: the fastest of ten passes over memory that is there already.

@@ -7,6 +7,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <map>
 #include <string>
 #include <type_traits>
 #include "../bf16.h"
@@ -97,6 +98,7 @@ inline std::string gpu_and_version(size_t version) {
 }
 
 // Bytes that can be had now.
+constexpr double KEPT_FREE = GPU_KEPT_FREE;
 inline size_t device_memory() {
     size_t available = 0, all = 0;
     CUDA_CHECK(cudaMemGetInfo(&available, &all));
@@ -141,6 +143,18 @@ inline Grid over(size_t n, unsigned threads) {
     return {(unsigned)ceil_div(n, threads), threads};
 }
 
+// Whether the code of a kernel has the instruction that waits for its turn: not where the driver made it from PTX for an older GPU. Asked once.
+inline std::map<const void*, bool>& kernels_that_wait() { static std::map<const void*, bool> known; return known; }
+inline bool waits(const void* kernel) {
+    auto [at, fresh] = kernels_that_wait().try_emplace(kernel);
+    if (fresh) {
+        cudaFuncAttributes code = {};
+        CUDA_CHECK(cudaFuncGetAttributes(&code, kernel));
+        at->second = code.ptxVersion >= 90 && code.binaryVersion >= 90;
+    }
+    return at->second;
+}
+
 // launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   Nothing to do, nothing is launched.
 // On sm_90 and newer it may come early: its blocks take their places when those of the kernel before begin to leave theirs, and wait there
 // for the rest, so that every kernel begins with wait_for_turn(). (CUDA programming guide, "Programmatic Dependent Launch")
@@ -152,7 +166,7 @@ template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, s
     config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
     cudaLaunchAttribute early = {};
     early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &early, config.numAttrs = stream.early;
+    config.attrs = &early, config.numAttrs = stream.early && waits((const void*)kernel);
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 

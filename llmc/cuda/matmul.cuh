@@ -38,31 +38,62 @@ template <class In, class Out> struct Product {
         const float alpha = 1, beta = extra.accumulate ? 1 : 0;
         return cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace, LIBRARY_WORKSPACE, stream);
     }
-    // The plan has an algorithm.
-    void run() const {
+    // Multiplies by the first algorithm that the library takes when it is called: it may propose one and then refuse it, and that one is
+    // struck out. While the stream tunes all of them are called, and the fastest stays. CUBLAS_STATUS_SUCCESS, or why the last one
+    // was refused: then none is left, and nothing was done.
+    cublasStatus_t try_run() const {
         Plan& plan = plan_for(shape);
-        CHECK(!plan.algorithms.empty(), "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
         CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE, "matmul: %zu bytes of workspace, must be %zu or more", stream.workspace_bytes, LIBRARY_WORKSPACE);
         if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
         if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
-        if (stream.tuning && plan.algorithms.size() > 1) keep_fastest(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
-        const cublasStatus_t status = run_by(plan, plan.algorithms[0]);
-        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
+        cublasStatus_t refusal = CUBLAS_STATUS_NOT_SUPPORTED;
+        size_t runs = 0, refused = 0;
+        while (runs < plan.algorithms.size() && (runs == 0 || stream.tuning)) {
+            const cublasStatus_t status = run_by(plan, plan.algorithms[runs]);
+            if (status == CUBLAS_STATUS_SUCCESS) { runs++; continue; }
+            // what fails in a step may have written something; while the stream tunes, that does not matter
+            CHECK(stream.tuning || is_refusal(status), "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
+            refusal = status, refused++;
+            plan.algorithms.erase(plan.algorithms.begin() + (long)runs);
+            if (plan.algorithms.empty()) propose_again(plan, shape);
+        }
+        if (runs == 0) return refusal;
+        if (refused) say_refused(refusal, shape, format("%zu of its algorithms are left out", refused));
+        if (runs > 1) {
+            keep_fastest(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
+            return run_by(plan, plan.algorithms[0]);
+        }
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    void run() const {
+        Plan& plan = plan_for(shape);
+        if (plan.algorithms.empty()) propose_again(plan, shape);
+        CHECK(!plan.algorithms.empty(), "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
+        const cublasStatus_t status = try_run();
+        CHECK(status == CUBLAS_STATUS_SUCCESS, "cublasLtMatmul: %s: a product of %s: each algorithm that cuBLASLt proposes is refused", cublasLtGetStatusName(status), shape.text().c_str());
     }
 };
 
-// An epilogue is not always worth it: the product may have fewer algorithms with it. fused() is `product` and what else belongs to
-// it, separate() gives the same without the epilogue; while the stream tunes, the faster one is found.
-template <class In, class Out, class Fused, class Separate>
-void fused_or_separate(const Product<In, Out>& product, Fused fused, Separate separate) {
+// An epilogue is not always worth it: the product may have fewer algorithms with it, or none that the library takes when it is called.
+// after() is what else belongs to `product`, separate() gives the same as both without the epilogue; while the stream tunes, the faster
+// way is found.
+template <class In, class Out, class After, class Separate>
+void fused_or_separate(const Product<In, Out>& product, After after, Separate separate) {
     Plan& plan = plan_for(product.shape);
+    auto fused = [&] {
+        const cublasStatus_t status = product.try_run();
+        if (status == CUBLAS_STATUS_SUCCESS) after();
+        else say_refused(status, product.shape, "what its epilogue does is done by kernels of its own");
+        return status == CUBLAS_STATUS_SUCCESS;
+    };
     if (product.stream.tuning && !plan.algorithms.empty() && !plan.compared) {
-        fused(), separate();  // whose own algorithms are found
-        if (fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
+        const bool runs = fused();
+        separate();  // whose own algorithms are found
+        if (runs && fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
         plan.compared = true;
         keep(plan, product.shape);
     }
-    if (plan.algorithms.empty()) separate(); else fused();
+    if (plan.algorithms.empty() || !fused()) separate();
 }
 
 __global__ void add_kernel(float* to, const float* x, int n) {
@@ -107,7 +138,7 @@ void matmul_forward(F* out,             // (N, OC)
     if (!stream.gelu_fusion) return separate();
     const Product fused(out, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX,
                         {.bias = bias, .aux = also.pre_gelu}, stream);
-    fused_or_separate(fused, [&] { fused.run(); }, separate);
+    fused_or_separate(fused, [] {}, separate);
 }
 
 // dinp (=, += if accumulate)  dout @ weight * gelu'(pre_gelu)
@@ -121,7 +152,7 @@ void matmul_backward_input(F* dinp,          // (N, C)
     const Product plain(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = also.accumulate}, stream);
     if (!also.pre_gelu) return plain.run();
     const Product fused(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, {.aux = also.pre_gelu}, stream);
-    fused_or_separate(fused, [&] { fused.run(); }, [&] { plain.run(), gelu_detail::backward(dinp, dinp, also.pre_gelu, N * C, stream); });
+    fused_or_separate(fused, [] {}, [&] { plain.run(), gelu_detail::backward(dinp, dinp, also.pre_gelu, N * C, stream); });
 }
 
 // dweight (=, += if accumulate)  dout^T @ inp,   dbias likewise  sum over rows of dout
@@ -138,7 +169,7 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     float* sums = (float*)((char*)stream.workspace + LIBRARY_WORKSPACE);
     // the product reads dout anyway; what its epilogue sums overwrites, so it is added afterwards
     const Product fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
-    fused_or_separate(fused, [&] { fused.run(); if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
+    fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
                       [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });
 }
 

@@ -43,6 +43,7 @@ struct Plan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
     std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for the epilogue, or it is slower than doing without
+    bool from_file = false;             // they are what another run chose
     bool compared = false;              // with doing without the epilogue
     Plan() = default;
     Plan(const Plan&) = delete;
@@ -81,15 +82,9 @@ inline Choices& choices() { static Choices c; return c; }
 constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
 
 // The algorithms that the library proposes among those that give the same bits each time: parts of a sum over k are added in fp32,
-// in the workspace, in their order, or there are none. If one was chosen before and the library still takes it, that one alone.
-inline std::vector<Algorithm> find_algorithms(const Plan& plan, const Shape& shape) {
+// in the workspace, in their order, or there are none.
+inline std::vector<Algorithm> propose_algorithms(const Plan& plan, const Shape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
-    if (auto at = choices().known.find(shape); at != choices().known.end()) {
-        if (!at->second) return {};
-        const bool usable = cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &*at->second, results) == CUBLAS_STATUS_SUCCESS &&
-                            results[0].workspaceSize <= LIBRARY_WORKSPACE;
-        if (usable) return {*at->second};
-    }
     cublasLtMatmulPreference_t preference;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), shape);
     prefer(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, LIBRARY_WORKSPACE, shape);
@@ -108,6 +103,29 @@ inline std::vector<Algorithm> find_algorithms(const Plan& plan, const Shape& sha
     return algorithms;
 }
 
+// What another run chose, alone, if the library still takes it, or nothing, if that run did without the epilogue; else what it proposes.
+inline void find_algorithms(Plan& plan, const Shape& shape) {
+    const auto at = choices().known.find(shape);
+    cublasLtMatmulHeuristicResult_t result;
+    plan.from_file = at != choices().known.end() && (!at->second ||
+        (cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &*at->second, &result) == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= LIBRARY_WORKSPACE));
+    plan.compared = plan.from_file;
+    if (!plan.from_file) plan.algorithms = propose_algorithms(plan, shape);
+    else if (at->second) plan.algorithms = {*at->second};
+}
+
+// Of a plan whose only algorithm another run chose: what the library proposes here and now.
+inline void propose_again(Plan& plan, const Shape& shape) {
+    if (plan.from_file) plan.algorithms = propose_algorithms(plan, shape), plan.from_file = false;
+}
+
+// The call's arguments were looked at, and nothing was done.
+inline bool is_refusal(cublasStatus_t s) { return s == CUBLAS_STATUS_INVALID_VALUE || s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_ARCH_MISMATCH; }
+inline void say_refused(cublasStatus_t status, const Shape& shape, const std::string& instead) {
+    fprintf(stderr, "cublasLtMatmul: %s: a product of %s: %s\n", cublasLtGetStatusName(status), shape.text().c_str(), instead.c_str());
+}
+
+inline bool has_bias(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_BIAS || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_BGRADB; }
 inline bool has_aux(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_GELU_AUX || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_DGELU; }
 
 inline std::map<Shape, Plan>& plans() { static std::map<Shape, Plan> all; return all; }
@@ -122,9 +140,12 @@ inline Plan& plan_for(const Shape& shape) {
     set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue, s);
-    // each call sets its own; from this one the heuristic reads how pointers are aligned (cublasLt.h, the attribute's comment)
-    set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
-    set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.output, s);
+    // each call sets its own pointers; from these the heuristic reads how they are aligned (cublasLt.h, the attributes' comments). A bias
+    // pointer without a bias in the epilogue is CUBLAS_STATUS_INVALID_VALUE.
+    if (has_bias(s.epilogue)) {
+        set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
+        set(plan, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, s.output, s);
+    }
     if (has_aux(s.epilogue)) {
         set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, (const void*)s.alignment, s);
         set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, (int64_t)s.m, s);
@@ -135,8 +156,7 @@ inline Plan& plan_for(const Shape& shape) {
     s.transpose_a ? layout(&plan.a, s.inputs, s.k, s.m) : layout(&plan.a, s.inputs, s.m, s.k);
     s.transpose_b ? layout(&plan.b, s.inputs, s.n, s.k) : layout(&plan.b, s.inputs, s.k, s.n);
     layout(&plan.d, s.output, s.m, s.n);
-    plan.compared = choices().known.count(s);
-    plan.algorithms = find_algorithms(plan, s);
+    find_algorithms(plan, s);
     return plan;
 }
 
@@ -145,17 +165,14 @@ inline void keep(const Plan& plan, const Shape& shape) {
     choices().measured++;
 }
 
-// Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands, and what it cannot run is
-// none. All take turns, so that a clock that rises or falls meets all of them. The fastest turn counts, after one that loads kernels.
+// Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands. All take turns, so that a
+// clock that rises or falls meets all of them. The fastest turn counts; kernels are loaded by now.
 template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
-    struct Timed { Algorithm algorithm; float ms; };
-    std::vector<Timed> all;
-    for (const Algorithm& a : plan.algorithms) if (run(a) == CUBLAS_STATUS_SUCCESS) all.push_back({a, INFINITY});
-    CHECK(!all.empty(), "cublasLtMatmul: none of %zu algorithms runs: a product of %s", plan.algorithms.size(), shape.text().c_str());
+    std::vector<float> ms(plan.algorithms.size(), INFINITY);
     for (int turn = 0; turn < 3; turn++)
-        for (Timed& t : all) t.ms = fminf(t.ms, fastest_ms(1, stream, [&] { run(t.algorithm); }));
-    plan.algorithms = {std::min_element(all.begin(), all.end(), [](const Timed& x, const Timed& y) { return x.ms < y.ms; })->algorithm};
+        for (size_t i = 0; i < ms.size(); i++) ms[i] = fminf(ms[i], fastest_ms(1, stream, [&] { run(plan.algorithms[i]); }));
+    plan.algorithms = {plan.algorithms[(size_t)(std::min_element(ms.begin(), ms.end()) - ms.begin())]};
     keep(plan, shape);
     choices().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }

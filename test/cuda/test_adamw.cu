@@ -84,7 +84,7 @@ static Segments random_segments(Random& r, int count, int max_length, size_t& n)
 // To the bit: every element in a segment as one_by_one() has it, every other one as it was, wherever segments begin.
 TEST_BOTH(cuda_adamw) {
     Random r(1);
-    for (auto [count, length] : {std::pair{1, 9}, {4, 40}, {3, 3000}, {600, 25}, {40, 200}, {0, 0}})
+    for (auto [count, length] : std::vector<std::pair<int, int>>{{1, 9}, {4, 40}, {3, 3000}, {600, 25}, {40, 200}, {0, 0}})
         for (uint64_t first : {0ull, 8ull * 12345, (1ull << 35) - 129}) {  // indices beyond 32 bits, and no multiple of 8
             size_t n;
             auto segments = random_segments(r, count, length, n);

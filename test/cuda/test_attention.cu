@@ -191,7 +191,7 @@ TEST_BOTH(attention_with_fewer_heads_of_keys) {
 // The same bits for any order of threads and blocks; the sizes cross borders of tiles of queries and of keys.
 TEST_BOTH(attention_is_deterministic) {
     Random r(4);
-    for (Case c : {Case{{1, 130, 2, 1, 64}, {}}, Case{{2, 37, 1, 1, 128}, random_starts(r, 2, 37)}}) {
+    for (Case c : std::vector<Case>{{{1, 130, 2, 1, 64}, {}}, {{2, 37, 1, 1, 128}, random_starts(r, 2, 37)}}) {
         auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
         Results<F> y;
         for_schedules([&] { return (y = run(c, qkv, dout)).all(); });
@@ -305,7 +305,7 @@ TEST_BOTH(attention_of_both_backends) {
 // each time. What the cuDNN that is here does not take (the stand-in takes all) is left out, and said.
 TEST(attention_by_cudnn) {
     Random r(12);
-    for (Shape shape : {Shape{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
+    for (Shape shape : std::vector<Shape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
         const Case c{shape, {}};
         const int B = c.B, T = c.T, NH = c.NH, C = (int)c.C();
         auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
@@ -416,7 +416,7 @@ TEST(starts_of_documents) {
 // Fed in pieces of any size: the bits do not depend on the pieces, and are the forward's but for roundings.
 TEST_BOTH(attention_cached) {
     Random r(10);
-    for (Shape shape : {Shape{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}}) {
+    for (Shape shape : std::vector<Shape>{{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}}) {
         const Case c{shape, {}};
         auto qkv = normal_values<F>(r, c.tokens() * c.width());
         const size_t KC = (size_t)c.NKV * c.HS;

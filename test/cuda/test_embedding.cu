@@ -15,7 +15,7 @@ static std::vector<int> tokens_between(Random& r, size_t n, int low, int high) {
 TEST_BOTH(cuda_embedding_forward) {
     Random r(1);
     struct Shape { int B, T, C, V, Tmax, pos0; };
-    for (Shape s : {Shape{1, 1, 8, 1, 1, 0}, {3, 7, 48, 131, 9, 2}, {2, 5, 264, 50, 6, 1}, {1, 9, 520, 3, 9, 0},
+    for (Shape s : std::vector<Shape>{{1, 1, 8, 1, 1, 0}, {3, 7, 48, 131, 9, 2}, {2, 5, 264, 50, 6, 1}, {1, 9, 520, 3, 9, 0},
                     {5, 1, 768, 17, 8, 7}}) {
         const size_t N = (size_t)s.B * s.T;
         auto inp = tokens_between(r, N, 0, s.V - 1);

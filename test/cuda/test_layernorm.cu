@@ -120,7 +120,7 @@ TEST_BOTH(cuda_layernorm_backward) {
 // second has more rows than all blocks take at once, and several warps in each: what they share is written again.
 TEST_BOTH(cuda_layernorm_backward_exact) {
     Random r(5);
-    for (Shape s : {Shape{5, 64}, Shape{2050, 512}}) {
+    for (Shape s : std::vector<Shape>{{5, 64}, {2050, 512}}) {
         const size_t n = s.N * (size_t)s.C, C = (size_t)s.C;
         std::vector<F> x = small_integers<F>(r, n), dout = small_integers<F>(r, n), w = small_integers<F>(r, C), dx(n);
         std::vector<float> mean(s.N, 0.0f), rstd(s.N, 1.0f), dw(C), db(C);

@@ -108,6 +108,62 @@ TEST(cuda_matmul_epilogues_are_compared) {
 #endif
 }
 
+// What the library proposes it may refuse when it is called: then the next algorithm multiplies, or kernels of our own do what the epilogue
+// would have done; one line says so, and only what has no other way ends the run.
+TEST(cuda_matmul_refused_when_called) {
+#ifndef CUBLAS_STAND_IN
+    SKIP("the library refuses on request in its stand-in only");
+#else
+    const size_t N = 40;
+    const int C = 16, OC = 24;
+    Random r(9);
+    std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
+    TestStream stream(matmul_workspace(N, OC, 8));
+    OnDevice<bf16> dout(d), inp(x);
+    std::vector<float> expected((size_t)OC);
+    for (size_t i = 0; i < d.size(); i++) expected[i % OC] += (float)d[i];
+    auto run = [&](bool biased) {
+        OnDevice<float> dweight((size_t)OC * C), dbias((size_t)OC);
+        matmul_backward_weight(dweight.data(), biased ? dbias.data() : nullptr, dout.data(), inp.data(), N, C, OC, false, stream);
+        dweight.written();
+        if (biased) EXPECT(same_bits(dbias.written(), expected));
+    };
+    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::choices() = {}; };
+    auto expect = [&](int code, const char* says, int lines, auto body) {
+        forget();
+        const Outcome o = run_child([&] { g_failures = 0; body(); if (g_failures) exit(3); });
+        const int said = (int)std::count(o.output.begin(), o.output.end(), '\n');
+        if (o.code != code || o.output.find(says) == std::string::npos || said != lines) FAIL("expected code %d and \"%s\": code %d: %s", code, says, o.code, o.output.c_str());
+    };
+    for (bool tuning : both()) for (int proposals : {1, 2}) {
+        stream.stream.tuning = tuning, emu::proposals() = proposals;
+        for (unsigned first : {1u, 2u}) if (proposals == 2) {  // one of two
+            emu::refused_algorithms() = first;
+            // an algorithm that is not reached is not tried, unless all are
+            const bool reached = tuning || first == 1;
+            expect(0, reached ? "CUBLAS_STATUS_NOT_SUPPORTED: a product of (16, 40) x (40, 24), bf16 to fp32, epilogue 1, alignment 128: 1 of its algorithms are left out" : "", reached, [&] { run(false), run(false); });
+        }
+        emu::refused_algorithms() = 3;
+        expect(1, "error: cublasLtMatmul: CUBLAS_STATUS_NOT_SUPPORTED: a product of (16, 40)", 1, [&] { run(false); });
+        emu::refused_algorithms() = 0, emu::refused_epilogues() = true;
+        expect(0, "epilogue 512, alignment 128: what its epilogue does is done by kernels of its own", 1, [&] { run(true), run(true); });
+        emu::refused_epilogues() = false;
+    }
+    // what another run chose and this library does not take, or did without where there is no doing without
+    stream.stream.tuning = false, emu::proposals() = 2;
+    forget(), run(false);
+    const auto [shape, plan] = std::pair(matmul_detail::plans().begin()->first, matmul_detail::plans().begin()->second.algorithms[0]);
+    for (bool none : both())
+        expect(0, none ? "" : "2 of its algorithms are left out", !none, [&] {  // the one from the file, and the same again
+            matmul_detail::choices().known[shape] = none ? std::nullopt : std::optional(plan);
+            emu::refused_algorithms() = none ? 0 : 1;
+            run(false);
+        });
+    emu::refused_algorithms() = 0;
+    forget();
+#endif
+}
+
 TEST_BOTH(cuda_matmul_forward) {
     TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
     Random r(1);
@@ -187,7 +243,7 @@ TEST_BOTH(cuda_matmul_backward_weight) {
 // Sums over rows: fewer than warps, many parts of a row a warp, and parts of several (9001); what is written is written once.
 TEST_BOTH(cuda_sum_columns) {
     Random r(8);
-    for (auto [N, n] : {std::pair<size_t, int>{1, 8}, {7, 256}, {8, 264}, {9, 40}, {300, 16}, {2500, 520}, {9001, 8}}) for (bool accumulate : both()) {
+    for (auto [N, n] : std::vector<std::pair<size_t, int>>{{1, 8}, {7, 256}, {8, 264}, {9, 40}, {300, 16}, {2500, 520}, {9001, 8}}) for (bool accumulate : both()) {
         std::vector<F> x = small_integers<F>(r, N * (size_t)n);
         std::vector<float> old = small_integers<float>(r, (size_t)n), sums = accumulate ? old : std::vector<float>((size_t)n);
         for (size_t i = 0; i < x.size(); i++) sums[i % (size_t)n] += (float)x[i];
@@ -286,59 +342,6 @@ TEST(cuda_matmul_calls_that_fail) {
         EXPECT_EQ(emu::calls_to_failure(), 100 - calls);
         emu::fail_call(0);
     }
-}
-
-// What would go wrong in the library goes wrong in the stand-in.
-TEST(cublaslt_stand_in_refuses) {
-    struct Call {
-        cudaDataType_t inputs = CUDA_R_16BF, output = CUDA_R_16BF, bias_type = CUDA_R_16BF;
-        cublasComputeType_t compute = CUBLAS_COMPUTE_32F;
-        int epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
-        int64_t lda = 16, aux_ld = 16;
-        uint64_t k = 16, k_later = 16;
-        size_t a = 0, bias = 0, aux = 0, workspace = 0, workspace_bytes = 4096;  // places, in elements of two bytes
-        bool onto_a = false;
-    };
-    OnDevice<bf16> a(std::vector<bf16>(512, bf16(1))), b(std::vector<bf16>(512, bf16(1))), d(512), aux(512), bias(std::vector<bf16>(32, bf16(1)));
-    OnDevice<char> workspace(8192);
-    cudaStream_t stream;
-    CUDA_CHECK(cudaStreamCreate(&stream));
-    auto status = [&](const Call& c) {
-        emu::Product p{c.compute, CUDA_R_32F};
-        p.epilogue = (cublasLtEpilogue_t)c.epilogue, p.bias = bias.data(), p.bias_type = c.bias_type, p.aux = aux.data(), p.aux_ld = c.aux_ld;
-        emu::Layout la{c.inputs, 16, c.k, c.lda}, lb{c.inputs, c.k, 16, (int64_t)c.k}, ld{c.output, 16, 16, 16};
-        emu::Preference preference{4096};
-        cublasLtMatmulHeuristicResult_t found;
-        int count = 0;
-        cublasStatus_t s = cublasLtMatmulAlgoGetHeuristic(nullptr, &p, &la, &lb, &ld, &ld, &preference, 1, &found, &count);
-        if (s != CUBLAS_STATUS_SUCCESS) return s;
-        p.bias = bias.data() + c.bias, p.aux = aux.data() + c.aux, la.cols = lb.rows = c.k_later, lb.ld = (int64_t)c.k_later;
-        const float one = 1, zero = 0;
-        bf16* to = c.onto_a ? a.data() + 8 : d.data();
-        if (c.onto_a) for (auto& x : preference.alignment) x = 16;
-        if (c.onto_a) cublasLtMatmulAlgoGetHeuristic(nullptr, &p, &la, &lb, &ld, &ld, &preference, 1, &found, &count);
-        s = cublasLtMatmul(nullptr, &p, &one, a.data() + c.a, &la, b.data(), &lb, &zero, to, &ld, to, &ld, &found.algo, workspace.data() + c.workspace, c.workspace_bytes, stream);
-        CUDA_CHECK(cudaStreamSynchronize(stream));
-        return s;
-    };
-    EXPECT_EQ(status({}), CUBLAS_STATUS_SUCCESS);
-    EXPECT_EQ((float)d.values()[0], 17.0f);  // 16 terms and the bias; GELU leaves it
-    EXPECT_EQ(status({.epilogue = 3}), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(status({.lda = 8}), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(status({.aux_ld = 20}), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(status({.k_later = 8}), CUBLAS_STATUS_INVALID_VALUE);  // the algorithm of another product
-    EXPECT_EQ(status({.workspace_bytes = 64}), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(status({.workspace = 16}), CUBLAS_STATUS_INVALID_VALUE);
-    EXPECT_EQ(status({.lda = 20}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.inputs = CUDA_R_32F}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.bias_type = CUDA_R_32F}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.compute = CUBLAS_COMPUTE_16F}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.a = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.bias = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.aux = 8}), CUBLAS_STATUS_NOT_SUPPORTED);
-    EXPECT_EQ(status({.aux = 512}), CUBLAS_STATUS_EXECUTION_FAILED);  // beyond its allocation
-    EXPECT_EQ(status({.onto_a = true}), CUBLAS_STATUS_EXECUTION_FAILED);
-    CUDA_CHECK(cudaStreamDestroy(stream));
 }
 #endif
 

@@ -172,6 +172,25 @@ TEST(refusals) {
     expect("-e d48 -b 4096 -t 1024", 1, "out of memory: the plan takes");
 }
 
+// Of the device's free memory 5 % stay free, for what modules, graphs and libraries take after the arena: a plan that needs 97 % of it is
+// refused, one that needs 94 % runs.
+TEST(a_batch_leaves_memory_to_libraries) {
+    if (!strstr(CUDA_TRAINER, "emu")) SKIP("a device of any size is there in the emulator only");
+    prepare();
+    auto run = [](double gib) {
+        remove_tree(SCRATCH + "/out");
+        return run_command(format("EMU_MEMORY=%.6f %s -i %s/text.txt -o %s/out --cache %s/cache -e d1c64h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0", gib, CUDA_TRAINER, SCRATCH.c_str(),
+                                  SCRATCH.c_str(), SCRATCH.c_str()));
+    };
+    const std::string plan = run(1).output;
+    const size_t at = plan.find("  total");
+    double mib = 0;
+    if (at == std::string::npos || sscanf(plan.c_str() + at, " total %lf", &mib) != 1) return FAIL("%s", plan.c_str());
+    const Outcome more = run(mib / 1024 / 0.97), less = run(mib / 1024 / 0.94);
+    if (more.code != 1 || more.output.find("out of memory: the plan takes") == std::string::npos) FAIL("97 %%: code %d: %s", more.code, more.output.c_str());
+    if (less.code != 0) FAIL("94 %%: code %d: %s", less.code, less.output.c_str());
+}
+
 // One step from T = 1, B = 1 and a width of 8 on, heads of sizes that are not tuned, 257 tokens.
 TEST(sizes) {
     prepare();

@@ -1,0 +1,132 @@
+// cublaslt_products.h: what cuBLASLt's stand-in multiplies: products of matrices by columns, with fp32 sums and the epilogues of a linear
+// layer, in plain loops.
+#pragma once
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <vector>
+#include "cuda_bf16.h"
+#include "cuda_fp16.h"
+
+enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_NOT_INITIALIZED = 1, CUBLAS_STATUS_ALLOC_FAILED = 3, CUBLAS_STATUS_INVALID_VALUE = 7,
+                      CUBLAS_STATUS_ARCH_MISMATCH = 8, CUBLAS_STATUS_EXECUTION_FAILED = 13, CUBLAS_STATUS_INTERNAL_ERROR = 14, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
+enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_64F = 1, CUDA_R_16F = 2, CUDA_R_16BF = 14 };
+using cudaDataType = cudaDataType_t;
+enum cublasComputeType_t { CUBLAS_COMPUTE_16F = 64, CUBLAS_COMPUTE_32F = 68, CUBLAS_COMPUTE_32F_FAST_16BF = 75, CUBLAS_COMPUTE_32F_FAST_TF32 = 77 };
+enum cublasOperation_t { CUBLAS_OP_N = 0, CUBLAS_OP_T = 1, CUBLAS_OP_C = 2 };
+enum cublasLtOrder_t { CUBLASLT_ORDER_COL = 0, CUBLASLT_ORDER_ROW = 1 };
+enum cublasLtEpilogue_t {
+    CUBLASLT_EPILOGUE_DEFAULT = 1, CUBLASLT_EPILOGUE_RELU = 2, CUBLASLT_EPILOGUE_BIAS = 4, CUBLASLT_EPILOGUE_RELU_BIAS = 6, CUBLASLT_EPILOGUE_GELU = 32,
+    CUBLASLT_EPILOGUE_GELU_BIAS = 36, CUBLASLT_EPILOGUE_GELU_AUX = 160, CUBLASLT_EPILOGUE_GELU_AUX_BIAS = 164, CUBLASLT_EPILOGUE_DGELU = 192,
+    CUBLASLT_EPILOGUE_DGELU_BGRAD = 208, CUBLASLT_EPILOGUE_BGRADA = 256, CUBLASLT_EPILOGUE_BGRADB = 512 };
+enum cublasLtMatmulDescAttributes_t {
+    CUBLASLT_MATMUL_DESC_COMPUTE_TYPE = 0, CUBLASLT_MATMUL_DESC_SCALE_TYPE = 1, CUBLASLT_MATMUL_DESC_POINTER_MODE = 2, CUBLASLT_MATMUL_DESC_TRANSA = 3,
+    CUBLASLT_MATMUL_DESC_TRANSB = 4, CUBLASLT_MATMUL_DESC_TRANSC = 5, CUBLASLT_MATMUL_DESC_FILL_MODE = 6, CUBLASLT_MATMUL_DESC_EPILOGUE = 7,
+    CUBLASLT_MATMUL_DESC_BIAS_POINTER = 8, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER = 11, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD = 12,
+    CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_DATA_TYPE = 22, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE = 26 };
+enum cublasLtMatrixLayoutAttribute_t { CUBLASLT_MATRIX_LAYOUT_TYPE, CUBLASLT_MATRIX_LAYOUT_ORDER, CUBLASLT_MATRIX_LAYOUT_ROWS, CUBLASLT_MATRIX_LAYOUT_COLS,
+                                       CUBLASLT_MATRIX_LAYOUT_LD, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET };
+enum cublasLtMatmulPreferenceAttributes_t {
+    CUBLASLT_MATMUL_PREF_SEARCH_MODE = 0, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES = 6, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES = 7,
+    CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES = 8 };
+enum cublasLtReductionScheme_t { CUBLASLT_REDUCTION_SCHEME_NONE = 0, CUBLASLT_REDUCTION_SCHEME_INPLACE = 1, CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2,
+                                 CUBLASLT_REDUCTION_SCHEME_OUTPUT_TYPE = 4, CUBLASLT_REDUCTION_SCHEME_MASK = 7 };
+
+namespace emu {
+struct Product {
+    cublasComputeType_t compute;
+    cudaDataType_t scale;
+    cublasOperation_t transpose_a = CUBLAS_OP_N, transpose_b = CUBLAS_OP_N;
+    cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
+    void *bias = nullptr, *aux = nullptr;
+    int64_t aux_ld = 0;
+    int bias_type = -1, aux_type = -1;  // the output's
+};
+struct Layout { cudaDataType_t type; uint64_t rows, cols; int64_t ld; int32_t order = CUBLASLT_ORDER_COL, batch = 1; int64_t stride = 0; };
+struct Preference { size_t workspace = 0; uint32_t alignment[4] = {256, 256, 256, 256}, reductions = CUBLASLT_REDUCTION_SCHEME_MASK; };
+
+inline bool& only_plain_epilogues() { static bool only = false; return only; }  // for tests of what is done without
+inline double& epilogue_cost() { static double ms = 0; return ms; }             // what a product with any other takes longer
+inline int& proposals() { static int n = 2; return n; }                          // how many algorithms the heuristic knows of
+inline unsigned& refused_algorithms() { static unsigned bits = 0; return bits; }  // by their places: proposed, and refused when they are called
+inline bool& refused_epilogues() { static bool all = false; return all; }        // proposed, and refused when they are called
+inline bool& arguments_only() { static bool only = false; return only; }         // calls are looked at, and nothing is multiplied
+inline size_t size_of(int type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
+inline float read(const void* p, int type, size_t i) {
+    return type == CUDA_R_32F ? ((const float*)p)[i] : type == CUDA_R_16BF ? (float)((const __nv_bfloat16*)p)[i] : (float)((const __half*)p)[i];
+}
+inline void write(void* p, int type, size_t i, float x) {
+    if (type == CUDA_R_32F) ((float*)p)[i] = x;
+    else if (type == CUDA_R_16BF) ((__nv_bfloat16*)p)[i] = x;
+    else ((__half*)p)[i] = x;
+}
+inline bool has(cublasLtEpilogue_t e, int bit) { return (e & bit) != 0; }
+constexpr int BIT_RELU = 2, BIT_BIAS = 4, BIT_BGRAD = 16, BIT_GELU = 32, BIT_DGELU = 64, BIT_AUX = 128, BIT_BGRADA = 256, BIT_BGRADB = 512;
+
+// As TF32 has it: 10 of 23 bits behind the point, ties away from zero (PTX: cvt.rna.tf32.f32).
+inline float tf32(float x) { return std::isfinite(x) ? std::bit_cast<float>((std::bit_cast<uint32_t>(x) + 0x1000) & ~0x1fffu) : x; }
+inline float gelu_by_tanh(float x) { return 0.5f * x * (1 + std::tanh(0.79788456f * (x + 0.044715f * x * x * x))); }
+inline float gelu_slope(float x) {
+    const float t = std::tanh(0.79788456f * (x + 0.044715f * x * x * x));
+    return 0.5f * (1 + t) + 0.5f * x * (1 - t * t) * 0.79788456f * (1 + 3 * 0.044715f * x * x);
+}
+
+// What an algorithm remembers: for which problem it was found, and what it was promised.
+struct Algorithm {
+    uint64_t workspace, problem;
+    uint32_t reductions, ticks;  // of the emulated clock that it takes
+    uint16_t alignment[6];  // of a, b, c, d, bias, aux
+};
+static_assert(sizeof(Algorithm) <= 64);
+inline uint64_t problem_of(const Product& p, const Layout& a, const Layout& b, const Layout& d) {
+    uint64_t h = 0;
+    for (uint64_t x : {(uint64_t)p.compute, (uint64_t)p.transpose_a, (uint64_t)p.transpose_b, (uint64_t)p.epilogue, (uint64_t)p.bias_type, (uint64_t)p.aux_ld,
+                       (uint64_t)a.type, a.rows, a.cols, (uint64_t)a.ld, b.rows, b.cols, (uint64_t)b.ld, (uint64_t)d.type, (uint64_t)d.ld})
+        h = (h ^ x) * 0x9E3779B97F4A7C15, h ^= h >> 32;
+    return h;
+}
+// As the library reads it from the pointers that a description has when an algorithm is looked for.
+inline uint16_t alignment_of(const void* p) { return (uint16_t)(1 << std::countr_zero((size_t)p | 256)); }
+
+inline bool is_plain(const Product& p) { return p.epilogue == CUBLASLT_EPILOGUE_DEFAULT || p.epilogue == CUBLASLT_EPILOGUE_BIAS; }
+inline bool has_bias(const Product& p) { return has(p.epilogue, BIT_BIAS | BIT_BGRAD | BIT_BGRADA | BIT_BGRADB); }
+inline bool has_aux(const Product& p) { return has(p.epilogue, BIT_AUX | BIT_DGELU); }
+inline size_t bias_bytes(const Product& p, const Layout& d) { return (has(p.epilogue, BIT_BGRADB) ? d.cols : d.rows) * size_of(d.type); }
+inline size_t bytes_of(const Layout& l) { return (size_t)(l.ld * (int64_t)(l.cols - 1) + (int64_t)l.rows) * size_of(l.type); }
+inline size_t aux_bytes(const Product& p, const Layout& d) { return ((size_t)p.aux_ld * (d.cols - 1) + d.rows) * size_of(d.type); }
+
+// Its accesses are not looked at: that would take ten times as long.
+__attribute__((no_sanitize("thread")))
+inline void run_product(const Product& p, float alpha, const void* a, Layout la, const void* b, Layout lb, float beta, const void* c, Layout lc, void* d, Layout ld, uint32_t first = 0) {
+    const size_t m = ld.rows, n = ld.cols, k = p.transpose_a ? la.rows : la.cols;
+    // both as rows over k, in fp32
+    std::vector<float> rows(m * k), cols(n * k);
+    for (size_t i = 0; i < m; i++) for (size_t l = 0; l < k; l++) rows[i * k + l] = read(a, la.type, p.transpose_a ? i * (size_t)la.ld + l : l * (size_t)la.ld + i);
+    for (size_t j = 0; j < n; j++) for (size_t l = 0; l < k; l++) cols[j * k + l] = read(b, lb.type, p.transpose_b ? l * (size_t)lb.ld + j : j * (size_t)lb.ld + l);
+    const int bias_type = p.bias_type >= 0 ? p.bias_type : ld.type;
+    if (has(p.epilogue, BIT_BGRADA)) for (size_t i = 0; i < m; i++) { float s = 0; for (size_t l = 0; l < k; l++) s += rows[i * k + l]; write(p.bias, bias_type, i, s); }
+    if (has(p.epilogue, BIT_BGRADB)) for (size_t j = 0; j < n; j++) { float s = 0; for (size_t l = 0; l < k; l++) s += cols[j * k + l]; write(p.bias, bias_type, j, s); }
+    if (p.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type == CUDA_R_32F) for (auto* x : {&rows, &cols}) for (float& e : *x) e = tf32(e);
+    std::vector<float> bias_gradient(m);
+    for (size_t j = 0; j < n; j++) for (size_t i = 0; i < m; i++) {
+        constexpr size_t LANES = 16;  // running sums: a loop that becomes vectors
+        float sums[LANES] = {};
+        const float *x = &rows[i * k], *y = &cols[j * k];
+        size_t l = 0;
+        for (; l + LANES <= k; l += LANES) for (size_t v = 0; v < LANES; v++) sums[v] += x[l + v] * y[l + v];
+        for (; l < k; l++) sums[l % LANES] += x[l] * y[l];
+        float sum = 0;
+        for (size_t v = 0; v < LANES; v++) sum += sums[(first + v) % LANES];
+        sum = alpha * sum + (beta != 0 ? beta * read(c, lc.type, j * (size_t)lc.ld + i) : 0);
+        if (has(p.epilogue, BIT_BIAS)) sum += read(p.bias, bias_type, i);
+        if (has(p.epilogue, BIT_DGELU)) sum *= gelu_slope(read(p.aux, ld.type, j * (size_t)p.aux_ld + i));
+        else if (has(p.epilogue, BIT_AUX)) write(p.aux, ld.type, j * (size_t)p.aux_ld + i, sum);
+        if (has(p.epilogue, BIT_GELU)) sum = gelu_by_tanh(sum);
+        if (has(p.epilogue, BIT_RELU)) sum = std::fmax(sum, 0.0f);
+        bias_gradient[i] += sum;
+        write(d, ld.type, j * (size_t)ld.ld + i, sum);
+    }
+    if (has(p.epilogue, BIT_BGRAD)) for (size_t i = 0; i < m; i++) write(p.bias, bias_type, i, bias_gradient[i]);
+}
+}  // namespace emu

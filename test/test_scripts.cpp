@@ -1,0 +1,209 @@
+// What a GPU's first user runs, where there is none: the Makefile's choice of code for a GPU, and scripts/gpu_check.sh with programs that fail.
+#include <limits.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include "../llmc/files.h"
+#include "test.h"
+
+namespace {
+const std::string SCRATCH = BUILD "/tmp/scripts";
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+void program(const std::string& path, const std::string& body) {
+    const std::string at = SCRATCH + "/" + path;
+    make_folders(at.substr(0, at.rfind('/')));
+    write_file_atomically(at, "#!/bin/sh\n" + body + "\n");
+    chmod(at.c_str(), 0755);
+}
+std::string contents(const std::string& path) {  // empty if there is no such file
+    return access((SCRATCH + "/" + path).c_str(), R_OK) ? "" : read_file(SCRATCH + "/" + path);
+}
+void prepare() { remove_tree(SCRATCH), make_folders(SCRATCH); }
+
+// ---- the Makefile ---------------------------------------------------------------------------------------------------------------
+
+// The command that would build the CUDA trainer where nvidia-smi prints this and the toolkit knows these.
+std::string command_for(const std::string& smi, const std::string& known) {
+    program("bin/nvidia-smi", "printf '" + smi + "'");
+    program("toolkit/bin/nvcc", "for a in " + known + "; do echo compute_$a; done");
+    Outcome o = run_command("env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL -u ARCH -u CUDA_LIB -u CUDA_INCLUDE PATH=$PWD/" + SCRATCH + "/bin:$PATH make -nB CXX=true NVCC=$PWD/" +
+                            SCRATCH + "/toolkit/bin/nvcc train_gpt2cu");
+    EXPECT_EQ(o.code, 0);
+    return o.output;
+}
+const char *CUDA_12_4 = "50 75 80 86 87 89 90", *CUDA_12_8 = "75 80 86 87 89 90 100 101 120", *CUDA_13_0 = "75 80 86 87 88 89 90 100 110 103 120 121";
+// "sm_80 compute_80 ": code and PTX in the order in which nvcc is told of them
+std::string targets(const std::string& smi, const char* known) {
+    const std::string command = command_for(smi, known);
+    std::string all;
+    for (size_t at = command.find(",code="), end; at != command.npos; at = command.find(",code=", end)) {
+        end = command.find(' ', at);
+        all += command.substr(at + 6, end - at - 6) + " ";
+    }
+    return all;
+}
+}  // namespace
+
+TEST(code_for_the_gpu_at_hand) {
+    prepare();
+    EXPECT_STR(targets("9.0\\n9.0\\n", CUDA_13_0), "sm_90 compute_90 ");
+    EXPECT_STR(targets("10.0\\n8.9\\n", CUDA_13_0), "sm_89 compute_89 sm_100 compute_100 ");
+    EXPECT_STR(targets("10.3\\n", CUDA_13_0), "sm_103 compute_103 ");
+    EXPECT_STR(targets("12.1\\n", CUDA_13_0), "sm_121 compute_121 ");
+    // unknown to the toolkit: code of the same major version, not that of the Jetson between them, or PTX
+    EXPECT_STR(targets("10.3\\n", CUDA_12_8), "sm_100 compute_100 ");
+    EXPECT_STR(targets("12.1\\n", CUDA_12_8), "sm_120 compute_120 ");
+    EXPECT_STR(targets("11.0\\n", CUDA_12_8), "compute_100 ");
+    EXPECT_STR(targets("10.3\\n", CUDA_12_4), "compute_90 ");
+}
+
+// No GPU: code for all that the project knows, and for each PTX, so that 8.7, 10.3, 11.0, 12.1 and 13.0 find some that is not newer than they are.
+TEST(code_for_every_gpu) {
+    prepare();
+    const std::string all = "sm_80 compute_80 sm_86 compute_86 sm_89 compute_89 sm_90 compute_90 ";
+    for (const char* smi : {"", "No devices were found\\n", "NVIDIA-SMI has failed because it could not communicate with the driver 550.54\\n", "[N/A]\\n"})
+        EXPECT_STR(targets(smi, CUDA_12_4), all);
+    EXPECT_STR(targets("", CUDA_13_0), all + "sm_100 compute_100 sm_120 compute_120 ");
+}
+
+TEST(the_toolkits_libraries_are_found_at_run_time) {
+    prepare();
+    char here[PATH_MAX];
+    EXPECT(realpath(SCRATCH.c_str(), here));
+    EXPECT(!has(command_for("9.0\\n", CUDA_13_0), "/toolkit/lib64"));
+    program("toolkit/targets/sbsa-linux/lib/libcublasLt.so.13", "");
+    EXPECT(has(command_for("9.0\\n", CUDA_13_0), "-rpath=" + std::string(here) + "/toolkit/targets/sbsa-linux/lib "));
+    program("toolkit/lib64/libcublasLt.so", "");
+    EXPECT(has(command_for("9.0\\n", CUDA_13_0), "-rpath=" + std::string(here) + "/toolkit/lib64 "));
+}
+
+// ---- scripts/gpu_check.sh -------------------------------------------------------------------------------------------------------
+
+namespace {
+// A machine whose programs do nothing, some of them badly.
+void prepare_machine() {
+    prepare();
+    make_folders(SCRATCH + "/scripts");
+    run_command("cp scripts/gpu_check.sh " + SCRATCH + "/scripts");
+    program("bin/nvidia-smi", "case $* in -L) echo 'GPU 0: Some (UUID: 1)' ;; *name*) echo Some GPU ;; *clocks.sm*) ;; *) echo 1 ;; esac");
+    program("bin/make", "exit 0");
+    program("toolkit/bin/nvcc", "echo release 13.0,");
+    program("build/stories", "for out; do :; done; echo text > $out");
+    program("build/bench_steps", "echo tokens > $2");
+    program("build/gpu/tests",
+            "[ $1 = --list ] && { echo test_ptx.a test_matmul.crash test_matmul.wrong test_matmul.b test_attention.c test_gelu.d test_train.e | tr ' ' '\\n'; exit; }\n"
+            "case $2 in\n"
+            "*crash) kill -SEGV $$ ;;\n"
+            "*wrong) echo '[2026-01-02 03:04:05][cublasLt][77][Error][cublasLtMatmul] The Bias pointer is NOT allowed' > $(echo $CUBLASLT_LOG_FILE | sed s/%i/$$/)\n"
+            "        echo 'test_matmul.cu:9: expected right'; exit 1 ;;\n"
+            "*slow) echo $$ > slow; exec sleep 300 ;;\n"
+            "esac; echo ok");
+    program("train_gpt2cu",
+            "echo \"$*\" >> calls\n"
+            "case $* in *'--attention cudnn'*) echo 'error: attention: CUDNN_STATUS_EXECUTION_FAILED' >&2\n"
+            "    printf 'E! CuDNN function cudnnBackendExecute() called:\\ne!   Reason: no such engine\\ne! Time: 1\\n' > $(echo $CUDNN_LOGDEST_DBG | sed s/%i/$$/); exit 1 ;; esac\n"
+            "while [ $# -gt 0 ]; do case $1 in -o) out=$2 ;; --cache) cache=$2 ;; esac; shift; done\n"
+            "mkdir -p $out/step_00000005 $cache; echo weights > $out/step_00000005/model.safetensors\n"
+            "echo '3072 8192 768 1 0 14 14 164 0 16 2a00000001020304' > $cache/cublaslt-some.txt; echo '3072 64 768 1 0 14 14 164 0 16 none' >> $cache/cublaslt-some.txt\n"
+            "echo '8 1024 12 64 1 1 1 0.5000 0.2500' > $cache/attention-some.txt");
+}
+std::string check(const std::string& arguments) {
+    return "cd " + SCRATCH + " || exit; OUT=out NVCC=$PWD/toolkit/bin/nvcc PATH=$PWD/bin:/usr/bin:/bin; export OUT NVCC PATH; exec bash scripts/gpu_check.sh " + arguments;
+}
+// The table's verdict of a step.
+std::string verdict(const std::string& output, const std::string& step) {
+    size_t at = output.rfind("\n" + step + " ");
+    if (at == output.npos) return "none";
+    at = output.find_first_not_of(' ', at + 1 + step.size());
+    return output.substr(at, 4);
+}
+}  // namespace
+
+TEST(gpu_check_no_failure_hides_the_next) {
+    prepare_machine();
+    Outcome o = run_command(check("--first"));
+    EXPECT_EQ(o.code, 1);
+    for (const char* line : {"PASS  test_ptx.a", "FAIL  test_matmul.crash", "exit code 139, SEGV", "FAIL  test_matmul.wrong", "test_matmul.cu:9: expected right",
+                             "cuBLASLt: [Error][cublasLtMatmul] The Bias pointer is NOT allowed", "PASS  test_matmul.b", "PASS  test_attention.c",
+                             "CUDNN_STATUS_EXECUTION_FAILED", "cuDNN:   Reason: no such engine",
+                             "product (3072, 768) x (768, 8192) TN bf16 to bf16, epilogue GELU+aux+bias, alignment 16: algorithm 2a00000001020304",
+                             "alignment 16: separate kernels", "attention B 8, T 1024, 12 heads of 64, backward in order: cuDNN; ours takes 0.5000 ms, cuDNN 0.2500"})
+        if (!has(o.output, line)) FAIL("'%s' is not in: %s", line, o.output.c_str());
+    struct Row { const char *step, *verdict; };
+    for (Row r : {Row{"build", "PASS"}, {"ptx", "PASS"}, {"products", "SKIP"}, {"matmul", "FAIL"}, {"attention", "PASS"}, {"plain", "PASS"}, {"early-launch", "PASS"},
+                  {"cudnn", "FAIL"}, {"124M-twice", "PASS"}, {"chosen", "PASS"}, {"kernels", "none"}, {"losses", "none"}})
+        if (verdict(o.output, r.step) != r.verdict) FAIL("%s: %s, expected %s: %s", r.step, verdict(o.output, r.step).c_str(), r.verdict, o.output.c_str());
+    const std::string table = contents("out/table.txt");
+    EXPECT(verdict("\n" + table, "matmul") == "FAIL" && has(contents("out/logs/test_matmul.wrong.log"), "expected right"));
+
+    // from the smallest thing to the largest, and a user's own choices are neither used nor changed
+    const std::string calls = contents("calls");
+    const size_t plain = calls.find("--pdl 0 --attention ours"), early = calls.find("--pdl 1 --attention ours"), cudnn = calls.find("--attention cudnn"), large = calls.find("-e d12 ");
+    EXPECT(plain < early && early < cudnn && cudnn < large && large != calls.npos);
+    EXPECT(std::count(calls.begin(), calls.end(), '\n') == 7);
+    size_t cached = 0;
+    for (size_t at = 0; (at = calls.find("--cache build/gpu_check/cache ", at)) != calls.npos; at++) cached++;
+    EXPECT_EQ(cached, 7u);
+
+    program("build/gpu/products", "echo 'PASS qkv'; echo 'FAIL logits: CUBLAS_STATUS_INVALID_VALUE'; exit 1");
+    o = run_command(check("products"));
+    EXPECT(o.code == 1 && has(o.output, "\nFAIL logits: CUBLAS_STATUS_INVALID_VALUE\n") && verdict(o.output, "products") == "FAIL");
+    EXPECT_STR(verdict(o.output, "ptx"), "none");
+}
+
+// Interrupted, it ends what runs and writes down what it knows.
+TEST(gpu_check_interrupted) {
+    prepare_machine();
+    program("build/gpu/tests", "[ $1 = --list ] && { echo test_ptx.a; echo test_matmul.slow; exit; }; case $2 in *slow) echo $$ > slow; exec sleep 300 ;; esac");
+    pid_t pid = fork();
+    if (pid == 0) { execl("/bin/sh", "sh", "-c", check("--first > said 2>&1").c_str(), (char*)nullptr); _exit(127); }
+    std::string slow;
+    for (int i = 0; i < 300 && slow.empty(); i++) usleep(100000), slow = contents("slow");
+    kill(pid, SIGTERM);
+    int status = 0;
+    auto start = std::chrono::steady_clock::now();
+    waitpid(pid, &status, 0);
+    EXPECT(std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count() < 20);
+    EXPECT(WIFEXITED(status) && WEXITSTATUS(status) == 1);
+    const std::string said = contents("said");
+    EXPECT(verdict(said, "ptx") == "PASS" && verdict(said, "matmul") == "FAIL" && has(said, "interrupted") && verdict(said, "attention") == "none");
+    EXPECT(verdict("\n" + contents("out/table.txt"), "matmul") == "FAIL");
+    EXPECT(!slow.empty() && kill(atoi(slow.c_str()), 0) != 0);
+}
+
+// compute-sanitizer stands beside nvcc; what the libraries do is not judged, but by initcheck, which must see what they write.
+TEST(gpu_check_sanitizer) {
+    prepare_machine();
+    program("toolkit/compute-sanitizer/compute-sanitizer", "echo \"$*\" >> sanitized; case $* in *racecheck*test_adamw*) exit 9 ;; esac");
+    Outcome o = run_command(check("compute-sanitizer"));
+    EXPECT(o.code == 1 && has(o.output, "FAIL  racecheck.test_adamw") && has(o.output, "PASS  racecheck.test_embedding"));
+    EXPECT(verdict(o.output, "compute-sanitizer-memcheck") == "PASS" && verdict(o.output, "compute-sanitizer-racecheck") == "FAIL" &&
+           verdict(o.output, "compute-sanitizer-initcheck") == "PASS");
+    const std::string calls = contents("sanitized");
+    int lines = 0, memcheck_trainer = 0;
+    for (size_t at = 0, end; at < calls.size(); at = end + 1, lines++) {
+        end = calls.find('\n', at);
+        const std::string line = calls.substr(at, end - at);
+        const bool initcheck = has(line, "--tool initcheck");
+        EXPECT(has(line, "--report-api-errors no") && has(line, "--error-exitcode 9"));
+        EXPECT(has(line, "--kernel-name-exclude regex=cublas|") == !initcheck && !(initcheck && has(line, "matmul")));
+        EXPECT(has(line, "--racecheck-detect-level error") == has(line, "racecheck "));
+        memcheck_trainer += has(line, "train_gpt2cu --cache build/gpu_check/cache ");
+    }
+    EXPECT_EQ(lines, 9 * 3 + 8 + 1);
+    EXPECT_EQ(memcheck_trainer, 1);
+}
+
+// bench_steps: a model whose plan does not fit the card is left out; a call that runs out of memory all the same has failed.
+TEST(models_that_do_not_fit_are_left_out) {
+    prepare();
+    program("some_trainer_cu", "case $* in *'-e d24'*) echo 'error: out of memory: the plan takes 30.1 GiB, the device has 23.5; --batch 8 --recompute 0 would fit' >&2 ;; "
+                               "*) echo 'error: cudaMalloc: out of memory' >&2 ;; esac; exit 1");
+    const std::string bench = "bench=$PWD/" BUILD "/bench_steps; cd " + SCRATCH + " && $bench lines.jsonl ./some_trainer_cu ";
+    if (access(BUILD "/bench_steps", X_OK)) SKIP("%s is not built", BUILD "/bench_steps");
+    Outcome o = run_command(bench + "d24");
+    EXPECT(o.code == 77 && has(o.output, "d24 bf16 B=32 T=1024  left out: out of memory: the plan takes 30.1 GiB, the device has 23.5"));
+    o = run_command(bench + "d36");
+    EXPECT(o.code == 1 && has(o.output, "error: cudaMalloc: out of memory"));
+    EXPECT_EQ(run_command(bench).code, 1);
+}
