@@ -5,7 +5,7 @@
 #include <cstring>
 #include <map>
 #include <tuple>
-#include "streams.h"
+#include "graphs.h"
 
 enum cudaLaunchAttributeID {
     cudaLaunchAttributeIgnore, cudaLaunchAttributeAccessPolicyWindow, cudaLaunchAttributeCooperative, cudaLaunchAttributeSynchronizationPolicy,
@@ -25,16 +25,17 @@ struct cudaLaunchConfig_t {
     unsigned numAttrs;
 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8, cudaFuncAttributePreferredSharedMemoryCarveout = 9 };
+enum { cudaSharedmemCarveoutDefault = -1, cudaSharedmemCarveoutMaxL1 = 0, cudaSharedmemCarveoutMaxShared = 100 };
 struct cudaFuncAttributes {
     size_t sharedSizeBytes, constSizeBytes, localSizeBytes;
     int maxThreadsPerBlock, numRegs, ptxVersion, binaryVersion, cacheModeCA, maxDynamicSharedSizeBytes, preferredShmemCarveout, clusterDimMustBeSet,
         requiredClusterWidth, requiredClusterHeight, requiredClusterDepth, clusterSchedulingPolicyPreference, nonPortableClusterSizeAllowed;
 };
-struct cudaDeviceProp {
+struct cudaDeviceProp {  // what CUDA 12 and 13 both have: clocks are attributes only
     char name[256];
-    size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin, sharedMemPerMultiprocessor, totalConstMem;
-    int major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, maxThreadsPerMultiProcessor, regsPerBlock, l2CacheSize, clockRate,
-        memoryClockRate, memoryBusWidth, maxGridSize[3], maxThreadsDim[3], ECCEnabled, integrated, concurrentKernels;
+    size_t totalGlobalMem, sharedMemPerBlock, sharedMemPerBlockOptin, sharedMemPerMultiprocessor, reservedSharedMemPerBlock, totalConstMem;
+    int major, minor, multiProcessorCount, warpSize, maxThreadsPerBlock, maxThreadsPerMultiProcessor, maxBlocksPerMultiProcessor, regsPerBlock,
+        regsPerMultiprocessor, l2CacheSize, memoryBusWidth, maxGridSize[3], maxThreadsDim[3], ECCEnabled, integrated, concurrentKernels;
 };
 enum cudaDeviceAttr {
     cudaDevAttrMaxThreadsPerBlock = 1, cudaDevAttrMaxSharedMemoryPerBlock = 8, cudaDevAttrWarpSize = 10, cudaDevAttrClockRate = 13,
@@ -44,7 +45,7 @@ enum cudaDeviceAttr {
 
 namespace emu {
 constexpr size_t SHARED = 48 << 10, SHARED_OPTIN = 227 << 10;
-constexpr int MULTIPROCESSORS = 4, THREADS_PER_MULTIPROCESSOR = 2048;
+constexpr int MULTIPROCESSORS = 4, THREADS_PER_MULTIPROCESSOR = 2048, BLOCKS_PER_MULTIPROCESSOR = 32;
 inline std::map<const void*, size_t>& shared_allowed() { static std::map<const void*, size_t> m; return m; }
 
 // The virtual architecture that kernels were compiled for (__CUDA_ARCH__ / 10, ptxVersion): a program with code for sm_80 alone
@@ -68,59 +69,119 @@ inline std::string kernel_name(const void* kernel) {
     if (name.starts_with("void ")) name.erase(0, 5);
     return name.substr(0, name.find('('));
 }
-inline cudaError_t check_launch(const void* kernel, const cudaLaunchConfig_t& c) {
-    const size_t threads = (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z;
+inline size_t shared_of(const void* kernel) {
     auto allowed = shared_allowed().find(kernel);
-    const size_t shared = allowed == shared_allowed().end() ? SHARED : allowed->second;
+    return allowed == shared_allowed().end() ? SHARED : allowed->second;
+}
+
+// Whether the kernel is launched with programmatic serialization; a known attribute once, and nothing that the emulator has not.
+inline cudaError_t check_attributes(const cudaLaunchConfig_t& c, bool& programmatic) {
+    const char* call = "cudaLaunchKernelEx";
+    unsigned seen = 0;
+    if (c.numAttrs && !c.attrs) return refuse(cudaErrorInvalidValue, call, "numAttrs, but no attrs");
+    for (unsigned i = 0; i < c.numAttrs; i++) {
+        const cudaLaunchAttribute& a = c.attrs[i];
+        const auto& d = a.val.clusterDim;
+        switch (a.id) {
+            case cudaLaunchAttributeIgnore: case cudaLaunchAttributeAccessPolicyWindow: case cudaLaunchAttributePriority: break;
+            case cudaLaunchAttributeProgrammaticStreamSerialization: programmatic = a.val.programmaticStreamSerializationAllowed; break;
+            case cudaLaunchAttributeCooperative:
+                if (a.val.cooperative) return refuse(cudaErrorNotSupported, call, "the emulator has no cooperative launches");
+                break;
+            case cudaLaunchAttributeClusterDimension:
+                if (!d.x || !d.y || !d.z || c.gridDim.x % d.x || c.gridDim.y % d.y || c.gridDim.z % d.z)
+                    return refuse(cudaErrorInvalidValue, call, "clusters must divide the grid");
+                if (d.x * d.y * d.z > 1) return refuse(cudaErrorNotSupported, call, "the emulator has no clusters");
+                break;
+            default: return refuse(cudaErrorInvalidValue, call, "attribute " + std::to_string(a.id) + " is not one of launches that the emulator knows");
+        }
+        if (a.id != cudaLaunchAttributeIgnore && (seen >> a.id & 1)) return refuse(cudaErrorInvalidValue, call, "an attribute is given twice");
+        seen |= 1u << a.id;
+    }
+    return cudaSuccess;
+}
+inline cudaError_t check_launch(const void* kernel, const cudaLaunchConfig_t& c) {
+    if (!kernel) return failed(cudaErrorInvalidDeviceFunction);
+    const size_t threads = (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z;
     const bool grid = c.gridDim.x && c.gridDim.y && c.gridDim.z && c.gridDim.x < 1u << 31 && c.gridDim.y < 65536 && c.gridDim.z < 65536;
     if (!grid || threads == 0 || threads > 1024 || c.blockDim.z > 64) return failed(cudaErrorInvalidConfiguration);
-    return c.dynamicSmemBytes > shared ? failed(cudaErrorInvalidValue) : cudaSuccess;
+    return c.dynamicSmemBytes > shared_of(kernel) ? failed(cudaErrorInvalidValue) : cudaSuccess;
+}
+
+// Bytes that the parameters take, each at a multiple of its alignment: at most 32764. (CUDA 12.1 and newer, sm_70 and newer)
+template <class... P> constexpr size_t parameter_bytes() {
+    size_t bytes = 0;
+    ((bytes = (bytes + alignof(P) - 1) / alignof(P) * alignof(P) + sizeof(P)), ...);
+    return bytes;
+}
+// An argument that points to memory that only the host has: to a kernel it is no address.
+template <class T> bool only_on_host(const T& argument) {
+    if constexpr (std::is_pointer_v<T> && !std::is_function_v<std::remove_pointer_t<T>>) return argument && place_of(argument) == PAGEABLE;
+    else return (void)argument, false;
 }
 }  // namespace emu
 
 template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
+    static_assert(!(std::is_reference_v<P> || ...), "a kernel's parameters are not references");
+    static_assert((std::is_trivially_copyable_v<P> && ...), "a kernel's arguments are copied as bytes");
+    static_assert(emu::parameter_bytes<P...>() <= 32764, "a kernel's parameters are too large");
     EMU_ENTER();
+    if (!config) return emu::failed(cudaErrorInvalidConfiguration);
     const cudaLaunchConfig_t c = *config;
-    if (cudaError_t e = emu::check_launch((const void*)kernel, c); e != cudaSuccess) return e;
-    // the arguments as they are now: what the caller does with its variables later does not matter
-    auto body = [kernel, args = std::tuple<std::decay_t<P>...>(std::forward<A>(arguments)...)] { std::apply(kernel, args); };
-    const std::string name = emu::kernel_name((const void*)kernel);
+    EMU_ENQUEUE(c.stream);
     bool early = false;
-    for (unsigned i = 0; i < c.numAttrs; i++)
-        early |= c.attrs[i].id == cudaLaunchAttributeProgrammaticStreamSerialization && c.attrs[i].val.programmaticStreamSerializationAllowed;
-    emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
+    if (cudaError_t e = emu::check_launch((const void*)kernel, c); e != cudaSuccess) return e;
+    if (cudaError_t e = emu::check_attributes(c, early); e != cudaSuccess) return e;
+    early = early && emu::may_be_early(*emu::stream_of(c.stream));
+    // the arguments as they are now: what the caller does with its variables later does not matter
+    const std::tuple<P...> args(std::forward<A>(arguments)...);
+    const bool host_pointer = std::apply([](const P&... a) { return (emu::only_on_host(a) || ...); }, args);
+    auto body = [kernel, args] { std::apply(kernel, args); };
+    const std::string name = emu::kernel_name((const void*)kernel);
+    return emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
+        if (host_pointer) return emu::fault(name + ": an argument points to memory of the host that is not pinned");
         const std::function<void()> thread_body = body;
         emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, early, code, thread_body); });
         emu::tell({emu::Event::WORK, name, emu::g_watcher ? emu::g_watcher->traffic() : emu::Traffic{}, tag});
     });
-    return cudaSuccess;
 }
 
 template <class K> cudaError_t cudaFuncSetAttribute(K* kernel, cudaFuncAttribute attribute, int value) {
     EMU_ENTER();
-    if (attribute != cudaFuncAttributeMaxDynamicSharedMemorySize) return cudaSuccess;
-    if (value < 0 || (size_t)value > emu::SHARED_OPTIN) return emu::failed(cudaErrorInvalidValue);
-    emu::shared_allowed()[(const void*)kernel] = std::max((size_t)value, emu::SHARED);
-    return cudaSuccess;
+    if (!kernel) return emu::failed(cudaErrorInvalidDeviceFunction);
+    switch (attribute) {
+        case cudaFuncAttributeMaxDynamicSharedMemorySize:
+            if (value < 0 || (size_t)value > emu::SHARED_OPTIN) return emu::failed(cudaErrorInvalidValue);
+            emu::shared_allowed()[(const void*)kernel] = (size_t)value;  // less than 48 KB is a limit too
+            return cudaSuccess;
+        case cudaFuncAttributePreferredSharedMemoryCarveout:
+            return value >= cudaSharedmemCarveoutDefault && value <= cudaSharedmemCarveoutMaxShared ? cudaSuccess : emu::failed(cudaErrorInvalidValue);
+        default: return emu::failed(cudaErrorInvalidValue);
+    }
 }
 template <class K> cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* a, K* kernel) {
     EMU_ENTER();
-    auto allowed = emu::shared_allowed().find((const void*)kernel);
+    if (!a) return emu::failed(cudaErrorInvalidValue);
+    if (!kernel) return emu::failed(cudaErrorInvalidDeviceFunction);
     *a = {};
     a->maxThreadsPerBlock = 1024, a->numRegs = 32, a->ptxVersion = emu::code_version_of((const void*)kernel), a->binaryVersion = 90;
-    a->maxDynamicSharedSizeBytes = (int)(allowed == emu::shared_allowed().end() ? emu::SHARED : allowed->second), a->preferredShmemCarveout = -1;
+    a->maxDynamicSharedSizeBytes = (int)emu::shared_of((const void*)kernel), a->preferredShmemCarveout = -1;
     return cudaSuccess;
 }
-// As if registers were never what limits it.
-template <class K> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, K*, int threads, size_t shared) {
+// As if registers were never what limits it: by warps, by shared memory (1 KB a block is the system's own, and they come 128 bytes at a
+// time), by blocks. None, where the kernel may not have as much. (cuda_occupancy.h)
+template <class K> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, K* kernel, int threads, size_t shared) {
     EMU_ENTER();
-    if (threads <= 0) return emu::failed(cudaErrorInvalidValue);
-    *blocks = std::min(emu::THREADS_PER_MULTIPROCESSOR / threads, std::min(32, (int)((emu::SHARED_OPTIN + 1024) / (shared + 1024))));
+    if (!blocks || threads <= 0) return emu::failed(cudaErrorInvalidValue);
+    if (!kernel) return emu::failed(cudaErrorInvalidDeviceFunction);
+    const int warps = (threads + 31) / 32, by_warps = emu::THREADS_PER_MULTIPROCESSOR / 32 / warps;
+    const int by_shared = (int)((emu::SHARED_OPTIN + 1024) / ((shared + 1024 + 127) / 128 * 128));
+    *blocks = threads > 1024 || shared > emu::shared_of((const void*)kernel) ? 0 : std::min(std::min(by_warps, by_shared), emu::BLOCKS_PER_MULTIPROCESSOR);
     return cudaSuccess;
 }
 
-inline cudaError_t cudaGetDeviceCount(int* n) { EMU_ENTER(); *n = 1; return cudaSuccess; }
-inline cudaError_t cudaGetDevice(int* device) { EMU_ENTER(); *device = 0; return cudaSuccess; }
+inline cudaError_t cudaGetDeviceCount(int* n) { EMU_ENTER(); if (!n) return emu::failed(cudaErrorInvalidValue); *n = 1; return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) { EMU_ENTER(); if (!device) return emu::failed(cudaErrorInvalidValue); *device = 0; return cudaSuccess; }
 inline cudaError_t cudaSetDevice(int device) { EMU_ENTER(); return device == 0 ? cudaSuccess : emu::failed(cudaErrorInvalidDevice); }
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     EMU_ENTER();
@@ -130,7 +191,8 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     p->totalGlobalMem = emu::memory().capacity(), p->totalConstMem = 64 << 10;
     p->sharedMemPerBlock = emu::SHARED, p->sharedMemPerBlockOptin = emu::SHARED_OPTIN, p->sharedMemPerMultiprocessor = emu::SHARED_OPTIN + 1024;
     p->major = 9, p->multiProcessorCount = emu::MULTIPROCESSORS, p->warpSize = 32, p->maxThreadsPerBlock = 1024;
-    p->maxThreadsPerMultiProcessor = emu::THREADS_PER_MULTIPROCESSOR, p->regsPerBlock = 65536, p->l2CacheSize = 50 << 20;
+    p->maxThreadsPerMultiProcessor = emu::THREADS_PER_MULTIPROCESSOR, p->maxBlocksPerMultiProcessor = emu::BLOCKS_PER_MULTIPROCESSOR;
+    p->regsPerBlock = p->regsPerMultiprocessor = 65536, p->l2CacheSize = 50 << 20, p->reservedSharedMemPerBlock = 1024, p->memoryBusWidth = 5120;
     p->maxGridSize[0] = 0x7fffffff, p->maxGridSize[1] = p->maxGridSize[2] = 65535;
     p->maxThreadsDim[0] = p->maxThreadsDim[1] = 1024, p->maxThreadsDim[2] = 64, p->concurrentKernels = 1;
     return cudaSuccess;
@@ -142,7 +204,7 @@ inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, 
         case cudaDevAttrMaxThreadsPerBlock: *value = p.maxThreadsPerBlock; break;
         case cudaDevAttrMaxSharedMemoryPerBlock: *value = (int)p.sharedMemPerBlock; break;
         case cudaDevAttrWarpSize: *value = p.warpSize; break;
-        case cudaDevAttrClockRate: *value = p.clockRate; break;
+        case cudaDevAttrClockRate: *value = 1755000; break;  // kHz, an H100's
         case cudaDevAttrMultiProcessorCount: *value = p.multiProcessorCount; break;
         case cudaDevAttrL2CacheSize: *value = p.l2CacheSize; break;
         case cudaDevAttrMaxThreadsPerMultiProcessor: *value = p.maxThreadsPerMultiProcessor; break;

@@ -9,7 +9,7 @@
 #include <cstring>
 #include <map>
 #include <string>
-#include "errors.h"
+#include "capture.h"
 
 enum cudaMemoryType { cudaMemoryTypeUnregistered, cudaMemoryTypeHost, cudaMemoryTypeDevice, cudaMemoryTypeManaged };
 struct cudaPointerAttributes { cudaMemoryType type; int device; void *devicePointer, *hostPointer; };
@@ -124,50 +124,65 @@ inline cudaError_t device_give(char* p) {
     return cudaSuccess;
 }
 
-// Does [p, p + bytes) lie within one allocation, if it begins in device memory at all?
+inline bool is_pinned(const void* p) { return memory().find(memory().pinned, p) != nullptr; }
+// Does [p, p + bytes) lie within one allocation, if it begins in device or pinned memory at all?
 inline bool copy_fits(const char* call, const void* p, size_t bytes) {
     Memory& m = memory();
-    if (!m.in_region(p) || bytes == 0) return true;
-    auto* a = m.find(m.device, p);
+    if ((!m.in_region(p) && !is_pinned(p)) || bytes == 0) return true;
+    auto* a = m.find(m.in_region(p) ? m.device : m.pinned, p);
     if (a && (char*)p + bytes <= a->first + a->second.bytes) return true;
     fprintf(stderr, "emulator: %s: %zu bytes at %p are not within one allocation\n", call, bytes, p);
     return false;
 }
-inline bool is_pinned(const void* p) { return memory().find(memory().pinned, p) != nullptr; }
 }  // namespace emu
 
-inline cudaError_t cudaMallocHost(void** p, size_t bytes, unsigned = 0) {
+enum { cudaHostAllocDefault = 0, cudaHostAllocPortable = 1, cudaHostAllocMapped = 2, cudaHostAllocWriteCombined = 4, cudaMemAttachGlobal = 1, cudaMemAttachHost = 2 };
+// No bytes are no memory: a null pointer, except of cudaMallocManaged, which refuses them.
+inline cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned flags) {
     EMU_ENTER();
-    *p = aligned_alloc(4096, emu::pages(std::max<size_t>(bytes, 1)));
+    EMU_UNSAFE();
+    if (!p || flags > 7) return emu::failed(cudaErrorInvalidValue);
+    if (bytes == 0) { *p = nullptr; return cudaSuccess; }
+    *p = aligned_alloc(4096, emu::pages(bytes));
     if (!*p) return emu::failed(cudaErrorMemoryAllocation);
     memset(*p, 0xff, bytes);
     emu::memory().pinned[(char*)*p] = {bytes, false};
     return cudaSuccess;
 }
-template <class X> cudaError_t cudaMallocHost(X** p, size_t bytes, unsigned flags = 0) { return cudaMallocHost((void**)p, bytes, flags); }
-inline cudaError_t cudaHostAlloc(void** p, size_t bytes, unsigned) { return cudaMallocHost(p, bytes); }
+inline cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaHostAlloc(p, bytes, 0); }
+template <class X> cudaError_t cudaMallocHost(X** p, size_t bytes, unsigned flags = 0) { return cudaHostAlloc((void**)p, bytes, flags); }
 inline cudaError_t cudaMalloc(void** p, size_t bytes) {
     EMU_ENTER();
+    EMU_UNSAFE();
+    if (!p) return emu::failed(cudaErrorInvalidValue);
     if (bytes == 0) { *p = nullptr; return cudaSuccess; }
     *p = emu::device_take(bytes, false);
     return *p ? cudaSuccess : emu::failed(cudaErrorMemoryAllocation);
 }
 template <class X> cudaError_t cudaMalloc(X** p, size_t bytes) { return cudaMalloc((void**)p, bytes); }
-inline cudaError_t cudaMallocManaged(void** p, size_t bytes, unsigned = 1) {
+inline cudaError_t cudaMallocManaged(void** p, size_t bytes, unsigned flags = cudaMemAttachGlobal) {
     EMU_ENTER();
+    EMU_UNSAFE();
+    if (!p || bytes == 0 || (flags != cudaMemAttachGlobal && flags != cudaMemAttachHost)) return emu::failed(cudaErrorInvalidValue);
     *p = emu::device_take(bytes, true);
     return *p ? cudaSuccess : emu::failed(cudaErrorMemoryAllocation);
 }
+template <class X> cudaError_t cudaMallocManaged(X** p, size_t bytes, unsigned flags = cudaMemAttachGlobal) { return cudaMallocManaged((void**)p, bytes, flags); }
 inline cudaError_t cudaMemGetInfo(size_t* available, size_t* all) {
     EMU_ENTER();
+    if (!available || !all) return emu::failed(cudaErrorInvalidValue);
     *all = emu::memory().capacity(), *available = *all - emu::memory().in_use;
     return cudaSuccess;
 }
+// A pointer that the device (the host) cannot use is null.
 inline cudaError_t cudaPointerGetAttributes(cudaPointerAttributes* a, const void* p) {
     EMU_ENTER();
+    if (!a) return emu::failed(cudaErrorInvalidValue);
     emu::Memory& m = emu::memory();
     auto* device = m.find(m.device, p);
-    *a = {device ? (device->second.managed ? cudaMemoryTypeManaged : cudaMemoryTypeDevice) : emu::is_pinned(p) ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered,
-          0, (void*)p, (void*)p};
+    a->type = device ? (device->second.managed ? cudaMemoryTypeManaged : cudaMemoryTypeDevice) : emu::is_pinned(p) ? cudaMemoryTypeHost : cudaMemoryTypeUnregistered;
+    a->device = a->type == cudaMemoryTypeUnregistered ? -2 : 0;
+    a->devicePointer = a->type == cudaMemoryTypeUnregistered ? nullptr : (void*)p;
+    a->hostPointer = a->type == cudaMemoryTypeDevice ? nullptr : (void*)p;
     return cudaSuccess;
 }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include "cuda_bf16.h"
 #include "cuda_runtime.h"
 
 inline char* dynamic_shared() { return emu::dynamic_shared(); }

@@ -1,5 +1,5 @@
-// streams.h: streams, events and graphs. A call puts work into a graph of what must come after what, and nothing happens until
-// somebody waits: then the work is done in an order drawn from the seed among those that the graph allows.
+// streams.h: streams and events. A call puts work into a graph of what must come after what, and nothing happens until somebody
+// waits: then the work is done in an order drawn from the seed among those that the graph allows.
 #pragma once
 #include <functional>
 #include <memory>
@@ -8,48 +8,63 @@
 #include <vector>
 #include "memory.h"
 
-enum cudaMemcpyKind { cudaMemcpyHostToHost, cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost, cudaMemcpyDeviceToDevice, cudaMemcpyDefault };
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1 };
-enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2, cudaEventRecordDefault = 0 };
-enum cudaStreamCaptureMode { cudaStreamCaptureModeGlobal, cudaStreamCaptureModeThreadLocal, cudaStreamCaptureModeRelaxed };
-enum cudaStreamCaptureStatus { cudaStreamCaptureStatusNone, cudaStreamCaptureStatusActive, cudaStreamCaptureStatusInvalidated };
+enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2, cudaEventInterprocess = 4, cudaEventRecordDefault = 0,
+       cudaEventWaitDefault = 0, cudaEventWaitExternal = 1 };
 
 namespace emu {
+enum Kind { KERNEL, COPY, SET, HOST, EVENT, GRAPH };
 struct Op {
     std::string name;
     std::function<void()> run;
     std::vector<std::shared_ptr<Op>> after;
+    Kind kind = KERNEL;
+    int places = 0;             // of a copy: where from and to
+    bool behind_kernel = false; // of an event: whether a kernel behind it may come early
     bool done = false;
-    double finished = 0;  // on the emulated clock, in ms
+    double finished = 0;        // on the emulated clock, in ms
 };
 using OpPtr = std::shared_ptr<Op>;
 }  // namespace emu
-struct EmuGraph { std::vector<emu::OpPtr> nodes; };
 struct EmuStream {
     bool blocking;
-    emu::OpPtr last;
-    std::vector<emu::OpPtr> also;   // events that the next operation waits for
-    EmuGraph* capture = nullptr;    // what is enqueued goes there
-    EmuStream* origin = nullptr;    // of the capture that an event has drawn this stream into
-    emu::OpPtr before = nullptr;    // the last operation before the capture: what is enqueued after it comes after that
+    emu::OpPtr last = nullptr;
+    std::vector<emu::OpPtr> also = {};   // events that the next operation waits for
+    emu::CapturePtr capture = nullptr;   // what is enqueued goes to its graph
+    emu::OpPtr before = nullptr;         // the last operation before the capture: what is enqueued after it comes after that
 };
-struct EmuEvent { emu::OpPtr op; bool recorded = false; EmuStream* captured_in = nullptr; };
-struct EmuGraphExec { std::vector<emu::OpPtr> nodes; };
+struct EmuEvent {
+    bool timing = true, recorded = false;
+    std::vector<emu::OpPtr> ops = {};    // what it stands for; of a capture: the nodes that its stream had come to
+    emu::CapturePtr capture = nullptr;   // that it was last recorded in
+};
 using cudaStream_t = EmuStream*;
 using cudaEvent_t = EmuEvent*;
-using cudaGraph_t = EmuGraph*;
-using cudaGraphExec_t = EmuGraphExec*;
-struct cudaGraphExecUpdateResultInfo { int result; };
+#define cudaStreamLegacy ((cudaStream_t)0x1)
 
 namespace emu {
 struct Queue {
     std::vector<OpPtr> pending;         // in the order of the calls
     std::set<EmuStream*> streams;
-    EmuStream null_stream{true, nullptr, {}, nullptr, nullptr};
+    std::set<EmuEvent*> events;
+    EmuStream null_stream{true};
     double clock = 0;
 };
 inline Queue& queue() { static Queue q; return q; }
-inline EmuStream* stream_of(cudaStream_t s) { return s ? s : &queue().null_stream; }
+inline bool is_legacy(cudaStream_t s) { return s == nullptr || s == cudaStreamLegacy; }
+inline EmuStream* stream_of(cudaStream_t s) { return is_legacy(s) ? &queue().null_stream : s; }
+
+// What has been destroyed may not be used: on a GPU anything may happen then.
+inline cudaError_t check_stream(const char* call, cudaStream_t s) {
+    if (is_legacy(s) || queue().streams.count(s)) return cudaSuccess;
+    return refuse(cudaErrorInvalidResourceHandle, call, "no such stream: destroyed before?");
+}
+inline cudaError_t check_event(const char* call, cudaEvent_t e) {
+    if (queue().events.count(e)) return cudaSuccess;
+    return refuse(cudaErrorInvalidResourceHandle, call, e ? "no such event: destroyed before?" : "the event is null");
+}
+#define EMU_STREAM(s) do { if (cudaError_t e_ = emu::check_stream(__func__, s); e_ != cudaSuccess) return e_; } while (0)
+#define EMU_EVENT(e) do { if (cudaError_t e_ = emu::check_event(__func__, e); e_ != cudaSuccess) return e_; } while (0)
 
 inline bool may_run(const Op& op) {
     for (const OpPtr& before : op.after) if (!before->done) return false;
@@ -79,29 +94,72 @@ inline void run_all() {
     tell({Event::WAIT, "everything"});
     while (!queue().pending.empty()) step();
 }
+inline void run_some() { for (uint32_t n = random(3); n && !queue().pending.empty(); n--) step(); }
+
+// What the stream's next operation comes after: of its own.
+inline std::vector<OpPtr> ends(const EmuStream& stream) {
+    std::vector<OpPtr> all = stream.also;
+    if (stream.last) all.insert(all.begin(), stream.last);
+    return all;
+}
+// May a kernel that is launched with programmatic serialization come early? Behind a kernel it may, and behind anything else not: an edge
+// of this type is between two kernel nodes (cudaGraphDependencyTypeProgrammatic). An event between them is taken to be none: in a
+// capture it is no node, and outside of one nothing promises more. The first kernel of a stream may, as if one had been before it: that
+// its tests launch it alone does not mean that it need not wait; the first of a graph may not.
+inline bool may_be_early(const EmuStream& stream) {
+    auto kernel = [](const OpPtr& op) { return op->kind == KERNEL || (op->kind == EVENT && op->behind_kernel); };
+    if (!stream.capture) return !stream.last || kernel(stream.last);
+    for (const OpPtr& op : ends(stream)) if (kernel(op)) return true;
+    return false;
+}
+
+// May work be enqueued there?
+inline cudaError_t check_enqueue(const char* call, cudaStream_t s) {
+    if (cudaError_t e = check_stream(call, s); e != cudaSuccess) return e;
+    if (is_legacy(s)) return legacy(call);
+    return s->capture && s->capture->invalid ? refuse(cudaErrorStreamCaptureInvalidated, call, "the capture of this stream is invalid") : cudaSuccess;
+}
+#define EMU_ENQUEUE(s) do { if (cudaError_t e_ = emu::check_enqueue(__func__, s); e_ != cudaSuccess) return e_; } while (0)
+
+void add_to_graph(EmuGraph& graph, const OpPtr& op);  // graphs.h
 
 // `run` in the order of the stream. Work on the default stream and work on streams that are not "non-blocking" wait for each other.
-inline void enqueue(cudaStream_t s, const char* name, std::function<void()> run) {
+inline cudaError_t enqueue(cudaStream_t s, const char* name, std::function<void()> run, Kind kind = KERNEL, int places = 0) {
+    if (cudaError_t e = check_enqueue(name, s); e != cudaSuccess) { g_fault() |= e == cudaErrorInvalidResourceHandle; return e; }
     Queue& q = queue();
     EmuStream* stream = stream_of(s);
-    OpPtr op = std::make_shared<Op>(Op{name, std::move(run), {}, false, 0});
-    if (stream->last) op->after.push_back(stream->last);
-    for (const OpPtr& event : stream->also) op->after.push_back(event);
+    OpPtr op = std::make_shared<Op>(Op{name, std::move(run), ends(*stream), kind, places, may_be_early(*stream)});
     stream->also.clear();
     stream->last = op;
-    if (stream->capture) { stream->capture->nodes.push_back(op); return; }
+    if (stream->capture) { add_to_graph(*stream->capture->graph, op); return cudaSuccess; }
     if (stream == &q.null_stream) {
-        for (EmuStream* other : q.streams) if (other->blocking && other->last) op->after.push_back(other->last);
+        for (EmuStream* other : q.streams) if (other->blocking && !other->capture && other->last) op->after.push_back(other->last);
     } else if (stream->blocking && q.null_stream.last) op->after.push_back(q.null_stream.last);
     q.pending.push_back(op);
+    return cudaSuccess;
 }
 inline cudaError_t finish() { return g_fault() ? failed(cudaErrorLaunchFailure) : cudaSuccess; }
+
+// A captured stream has nothing that could be waited for or asked about.
+inline cudaError_t check_wait(const char* call, cudaStream_t s) {
+    if (cudaError_t e = check_stream(call, s); e != cudaSuccess) return e;
+    if (is_legacy(s)) { if (cudaError_t e = legacy(call); e != cudaSuccess) return e; }
+    else if (s->capture) return invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, call, "the stream is captured");
+    return unsafe(call);
+}
+inline cudaError_t check_wait(const char* call, cudaEvent_t e) {
+    if (cudaError_t error = check_event(call, e); error != cudaSuccess) return error;
+    if (e->capture) return invalidate(*e->capture, cudaErrorCapturedEvent, call, "the event was last recorded in a capture");
+    return unsafe(call);
+}
+#define EMU_WAIT(handle) do { if (cudaError_t e_ = emu::check_wait(__func__, handle); e_ != cudaSuccess) return e_; } while (0)
 }  // namespace emu
 
 // ---- streams ----------------------------------------------------------------------------------------------------------
 inline cudaError_t cudaStreamCreateWithFlags(cudaStream_t* s, unsigned flags) {
     EMU_ENTER();
-    *s = new EmuStream{!(flags & cudaStreamNonBlocking), nullptr, {}, nullptr, nullptr};
+    if (!s || flags > cudaStreamNonBlocking) return emu::failed(cudaErrorInvalidValue);
+    *s = new EmuStream{!(flags & cudaStreamNonBlocking)};
     emu::queue().streams.insert(*s);
     return cudaSuccess;
 }
@@ -109,176 +167,115 @@ inline cudaError_t cudaStreamCreate(cudaStream_t* s) { return cudaStreamCreateWi
 inline cudaError_t cudaStreamCreateWithPriority(cudaStream_t* s, unsigned flags, int) { return cudaStreamCreateWithFlags(s, flags); }
 inline cudaError_t cudaStreamDestroy(cudaStream_t s) {
     EMU_ENTER();
-    if (!emu::queue().streams.erase(s)) return emu::failed(cudaErrorInvalidResourceHandle);
+    if (emu::is_legacy(s)) return emu::failed(cudaErrorInvalidResourceHandle);
+    EMU_STREAM(s);
+    if (s->capture) return emu::invalidate(*s->capture, cudaErrorStreamCaptureUnsupported, __func__, "the stream is captured");
+    emu::queue().streams.erase(s);
     delete s;
     return cudaSuccess;
 }
 inline cudaError_t cudaStreamSynchronize(cudaStream_t s) {
     EMU_ENTER();
-    if (emu::stream_of(s)->capture) return emu::failed(cudaErrorStreamCaptureUnsupported);
+    EMU_WAIT(s);
     emu::run_until(emu::stream_of(s)->last);
     return emu::finish();
 }
+// Of the device: forbidden in every mode of capture, as its streams are among what it would wait for.
 inline cudaError_t cudaDeviceSynchronize() {
     EMU_ENTER();
+    if (!emu::captures().empty()) return emu::invalidate_all(cudaErrorStreamCaptureUnsupported, __func__, "a stream is captured");
     emu::run_all();
     return emu::finish();
 }
 inline cudaError_t cudaStreamQuery(cudaStream_t s) {
     EMU_ENTER();
-    for (uint32_t n = emu::random(3); n && !emu::queue().pending.empty(); n--) emu::step();
+    EMU_WAIT(s);
+    emu::run_some();
     const emu::OpPtr& last = emu::stream_of(s)->last;
-    return !last || last->done ? emu::finish() : cudaErrorNotReady;
+    return !last || last->done ? emu::finish() : emu::failed(cudaErrorNotReady);
 }
 inline cudaError_t cudaLaunchHostFunc(cudaStream_t s, void (*f)(void*), void* data) {
     EMU_ENTER();
-    emu::enqueue(s, "host function", [=] { f(data); });
-    return cudaSuccess;
+    EMU_ENQUEUE(s);
+    if (!f) return emu::failed(cudaErrorInvalidValue);
+    return emu::enqueue(s, "host function", [=] {
+        emu::in_host_function() = true;
+        f(data);
+        emu::in_host_function() = false;
+    }, emu::HOST);
 }
 
 // ---- events -----------------------------------------------------------------------------------------------------------
-inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) { EMU_ENTER(); *e = new EmuEvent; return cudaSuccess; }
+inline cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned flags) {
+    EMU_ENTER();
+    if (!e || flags > 7 || ((flags & cudaEventInterprocess) && !(flags & cudaEventDisableTiming))) return emu::failed(cudaErrorInvalidValue);
+    *e = new EmuEvent{!(flags & cudaEventDisableTiming)};
+    emu::queue().events.insert(*e);
+    return cudaSuccess;
+}
 inline cudaError_t cudaEventCreate(cudaEvent_t* e) { return cudaEventCreateWithFlags(e, 0); }
-inline cudaError_t cudaEventDestroy(cudaEvent_t e) { EMU_ENTER(); delete e; return cudaSuccess; }
+inline cudaError_t cudaEventDestroy(cudaEvent_t e) {
+    EMU_ENTER();
+    EMU_EVENT(e);
+    emu::queue().events.erase(e);
+    delete e;
+    return cudaSuccess;
+}
 inline cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s = nullptr) {
     EMU_ENTER();
-    emu::enqueue(s, "event", [] {});
-    e->op = emu::stream_of(s)->last, e->recorded = true, e->captured_in = emu::stream_of(s)->capture ? emu::stream_of(s) : nullptr;
-    return cudaSuccess;
-}
-inline cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned = 0) {
-    EMU_ENTER();
+    EMU_EVENT(e);
+    EMU_ENQUEUE(s);
     EmuStream* stream = emu::stream_of(s);
-    if (!e->op) return cudaSuccess;  // never recorded: nothing to wait for
-    if (e->captured_in && !stream->capture) stream->capture = e->captured_in->capture, stream->origin = e->captured_in, stream->before = stream->last, stream->last = nullptr;
-    stream->also.push_back(e->op);
+    if (!stream->capture) emu::enqueue(s, "event", [] {}, emu::EVENT);
+    e->recorded = true, e->capture = stream->capture, e->ops = stream->capture ? emu::ends(*stream) : std::vector<emu::OpPtr>{stream->last};
     return cudaSuccess;
 }
-inline cudaError_t cudaEventSynchronize(cudaEvent_t e) { EMU_ENTER(); emu::run_until(e->op); return emu::finish(); }
+// What is captured depends on nothing that is not, nor on another capture; what is not captured joins the capture that it waits for.
+inline cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned flags = 0) {
+    EMU_ENTER();
+    EMU_EVENT(e);
+    EMU_ENQUEUE(s);
+    if (flags > cudaEventWaitExternal) return emu::failed(cudaErrorInvalidValue);
+    if (flags) return emu::refuse(cudaErrorNotSupported, __func__, "the emulator has no external events");
+    EmuStream* stream = emu::stream_of(s);
+    if (e->capture) {
+        emu::Capture& theirs = *e->capture;
+        if (theirs.ended) return emu::refuse(cudaErrorCapturedEvent, __func__, "the event was last recorded in a capture that has ended");
+        if (theirs.invalid) return emu::refuse(cudaErrorStreamCaptureInvalidated, __func__, "the event's capture is invalid");
+        if (emu::is_legacy(s)) return emu::invalidate(theirs, cudaErrorStreamCaptureImplicit, __func__, "the legacy default stream cannot be captured");
+        if (stream->capture && stream->capture != e->capture) {
+            stream->capture->invalid = true;
+            return emu::invalidate(theirs, cudaErrorStreamCaptureMerge, __func__, "the event and the stream belong to two captures");
+        }
+        if (!stream->capture) stream->capture = e->capture, stream->before = stream->last, stream->last = nullptr, theirs.blocking |= stream->blocking;
+    } else if (stream->capture)
+        return emu::invalidate(*stream->capture, cudaErrorStreamCaptureIsolation, __func__, "a captured stream cannot wait for an event from outside of the capture");
+    stream->also.insert(stream->also.end(), e->ops.begin(), e->ops.end());
+    return cudaSuccess;
+}
+inline cudaError_t cudaEventSynchronize(cudaEvent_t e) {
+    EMU_ENTER();
+    EMU_WAIT(e);
+    emu::run_until(e->recorded ? e->ops[0] : nullptr);
+    return emu::finish();
+}
 inline cudaError_t cudaEventQuery(cudaEvent_t e) {
     EMU_ENTER();
-    for (uint32_t n = emu::random(3); n && !emu::queue().pending.empty(); n--) emu::step();
-    return !e->op || e->op->done ? emu::finish() : cudaErrorNotReady;
+    EMU_WAIT(e);
+    emu::run_some();
+    return !e->recorded || e->ops[0]->done ? emu::finish() : emu::failed(cudaErrorNotReady);
 }
 inline cudaError_t cudaEventElapsedTime(float* ms, cudaEvent_t from, cudaEvent_t to) {
     EMU_ENTER();
-    if (!from->op || !to->op) return emu::failed(cudaErrorInvalidResourceHandle);
-    if (!from->op->done || !to->op->done) return cudaErrorNotReady;
-    *ms = (float)(to->op->finished - from->op->finished);
-    return cudaSuccess;
-}
-
-// ---- copies: from pageable memory the bytes are taken at once, into it the call waits; pinned memory is touched late ---------
-namespace emu {
-inline cudaError_t copy(const char* call, void* dst, const void* src, size_t bytes, cudaStream_t s, bool waits) {
-    if (!copy_fits(call, dst, bytes) || !copy_fits(call, src, bytes)) return failed(cudaErrorInvalidValue);
-    if (bytes == 0) return cudaSuccess;
-    const bool from_host = !memory().in_region(src), to_host = !memory().in_region(dst);
-    std::shared_ptr<std::vector<char>> staged;
-    if (from_host && !is_pinned(src)) staged = std::make_shared<std::vector<char>>((const char*)src, (const char*)src + bytes);
-    enqueue(s, call, [=, tag = label()] {
-        memmove(dst, staged ? staged->data() : src, bytes);
-        EMU_WATCH(written(dst, bytes));
-        tell({Event::WORK, call, once(from_host ? 0 : bytes, to_host ? 0 : bytes), tag});
-    });
-    if (waits || (to_host && !is_pinned(dst))) {
-        if (stream_of(s)->capture) return failed(cudaErrorStreamCaptureUnsupported);
-        run_until(stream_of(s)->last);
+    EMU_EVENT(from);
+    EMU_EVENT(to);
+    if (!ms) return emu::failed(cudaErrorInvalidValue);
+    for (cudaEvent_t e : {from, to}) {
+        if (!e->timing) return emu::refuse(cudaErrorInvalidResourceHandle, __func__, "an event was created with cudaEventDisableTiming");
+        if (!e->recorded) return emu::refuse(cudaErrorInvalidResourceHandle, __func__, "an event was never recorded");
+        if (e->capture) return emu::invalidate(*e->capture, cudaErrorCapturedEvent, __func__, "an event was last recorded in a capture");
     }
-    return finish();
-}
-}  // namespace emu
-inline cudaError_t cudaMemcpyAsync(void* dst, const void* src, size_t bytes, cudaMemcpyKind, cudaStream_t s = nullptr) {
-    EMU_ENTER();
-    return emu::copy(__func__, dst, src, bytes, s, false);
-}
-inline cudaError_t cudaMemcpy(void* dst, const void* src, size_t bytes, cudaMemcpyKind) {
-    EMU_ENTER();
-    return emu::copy(__func__, dst, src, bytes, nullptr, true);
-}
-inline cudaError_t cudaMemsetAsync(void* dst, int value, size_t bytes, cudaStream_t s = nullptr) {
-    EMU_ENTER();
-    if (!emu::copy_fits(__func__, dst, bytes)) return emu::failed(cudaErrorInvalidValue);
-    if (bytes) emu::enqueue(s, __func__, [=, call = __func__, tag = emu::label()] {
-        memset(dst, value, bytes);
-        EMU_WATCH(written(dst, bytes));
-        emu::tell({emu::Event::WORK, call, emu::once(0, bytes), tag});
-    });
+    if (!from->ops[0]->done || !to->ops[0]->done) return emu::failed(cudaErrorNotReady);
+    *ms = (float)(to->ops[0]->finished - from->ops[0]->finished);
     return cudaSuccess;
 }
-inline cudaError_t cudaMemset(void* dst, int value, size_t bytes) { return cudaMemsetAsync(dst, value, bytes, nullptr); }
-inline cudaError_t cudaFree(void* p) {
-    EMU_ENTER();
-    if (!p) return cudaSuccess;
-    emu::run_all();
-    return emu::device_give((char*)p);
-}
-inline cudaError_t cudaFreeHost(void* p) {
-    EMU_ENTER();
-    emu::run_all();
-    if (p && !emu::memory().pinned.erase((char*)p)) {
-        fprintf(stderr, "emulator: cudaFreeHost(%p): no allocation begins there: freed before?\n", p);
-        return emu::failed(cudaErrorInvalidValue);
-    }
-    free(p);
-    return cudaSuccess;
-}
-
-// ---- graphs: what is captured is done anew at each launch, again in any order that its edges allow -----------------------
-inline cudaError_t cudaStreamBeginCapture(cudaStream_t s, cudaStreamCaptureMode) {
-    EMU_ENTER();
-    if (!s || s->capture) return emu::failed(cudaErrorStreamCaptureUnsupported);
-    if (!s->also.empty()) emu::enqueue(s, "event", [] {});  // what the stream waits for stays before the graph
-    s->capture = new EmuGraph, s->before = s->last, s->last = nullptr;
-    return cudaSuccess;
-}
-inline cudaError_t cudaStreamEndCapture(cudaStream_t s, cudaGraph_t* graph) {
-    EMU_ENTER();
-    if (!s || !s->capture) return emu::failed(cudaErrorStreamCaptureInvalidated);
-    *graph = s->capture;
-    for (EmuStream* other : emu::queue().streams)
-        if (other == s || other->origin == s) other->capture = nullptr, other->origin = nullptr, other->last = other->before, other->before = nullptr, other->also.clear();
-    return cudaSuccess;
-}
-inline cudaError_t cudaStreamIsCapturing(cudaStream_t s, cudaStreamCaptureStatus* status) {
-    EMU_ENTER();
-    *status = emu::stream_of(s)->capture ? cudaStreamCaptureStatusActive : cudaStreamCaptureStatusNone;
-    return cudaSuccess;
-}
-inline cudaError_t cudaGraphInstantiate(cudaGraphExec_t* exec, cudaGraph_t graph, unsigned long long = 0) {
-    EMU_ENTER();
-    *exec = new EmuGraphExec{graph->nodes};
-    return cudaSuccess;
-}
-inline cudaError_t cudaGraphExecUpdate(cudaGraphExec_t exec, cudaGraph_t graph, cudaGraphExecUpdateResultInfo* info) {
-    EMU_ENTER();
-    if (exec->nodes.size() != graph->nodes.size()) { info->result = 1; return cudaErrorUnknown; }
-    exec->nodes = graph->nodes, info->result = 0;
-    return cudaSuccess;
-}
-inline cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t s) {
-    EMU_ENTER();
-    auto nodes = std::make_shared<std::vector<emu::OpPtr>>(exec->nodes);
-    emu::enqueue(s, "graph", [nodes] {
-        std::vector<size_t> left;
-        for (size_t i = 0; i < nodes->size(); i++) left.push_back(i);
-        std::set<const emu::Op*> done;
-        while (!left.empty()) {
-            std::vector<size_t> ready;
-            for (size_t i = 0; i < left.size(); i++) {
-                bool may = true;
-                for (const emu::OpPtr& before : (*nodes)[left[i]]->after) may &= before->done || done.count(before.get()) > 0;
-                if (may) ready.push_back(i);
-            }
-            const size_t pick = ready[emu::random((uint32_t)ready.size())];
-            const emu::Op& op = *(*nodes)[left[pick]];
-            left.erase(left.begin() + (long)pick);
-            if (!emu::g_fault()) op.run();
-            done.insert(&op);
-        }
-    });
-    return cudaSuccess;
-}
-inline cudaError_t cudaGraphGetNodes(cudaGraph_t graph, void**, size_t* n) { EMU_ENTER(); *n = graph->nodes.size(); return cudaSuccess; }
-inline cudaError_t cudaGraphDestroy(cudaGraph_t graph) { EMU_ENTER(); delete graph; return cudaSuccess; }
-inline cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec) { EMU_ENTER(); delete exec; return cudaSuccess; }
