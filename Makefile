@@ -16,7 +16,7 @@ LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
-HOST     := $(wildcard llmc/*.h)
+HOST     := $(wildcard llmc/*.h $(foreach room,base io tokenizer data model comm train,llmc/$(room)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
@@ -225,8 +225,8 @@ build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
 	dev/single.sh train_gpt2.cu > $@
 	@echo "$@: c++ -std=c++20 -O3 -march=native -fopenmp -pthread $@ -o train_gpt2"
 
-floors:                                   ## check who includes whom
-	dev/floors.sh
+check-includes:                           ## check who includes whom
+	dev/check_includes.sh
 
 quickstart: train_gpt2 build/stories build/plot  ## sample data, two minutes of training, a text, a plot
 	scripts/quickstart.sh
@@ -241,4 +241,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single check-includes quickstart help clean

@@ -7,20 +7,20 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include "llmc/arena.h"
+#include "llmc/base/arena.h"
 #include "llmc/backend.h"
-#include "llmc/checkpoint.h"
-#include "llmc/comm.h"
-#include "llmc/config.h"
-#include "llmc/data.h"
-#include "llmc/flops.h"
-#include "llmc/log.h"
-#include "llmc/options.h"
-#include "llmc/rng.h"
-#include "llmc/run.h"
-#include "llmc/sampler.h"
-#include "llmc/schedule.h"
-#include "llmc/tokenizer.h"
+#include "llmc/io/checkpoint.h"
+#include "llmc/comm/comm.h"
+#include "llmc/model/config.h"
+#include "llmc/data/data.h"
+#include "llmc/model/flops.h"
+#include "llmc/train/log.h"
+#include "llmc/train/options.h"
+#include "llmc/base/rng.h"
+#include "llmc/train/run.h"
+#include "llmc/model/sampler.h"
+#include "llmc/train/schedule.h"
+#include "llmc/tokenizer/tokenizer.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The tensors. One row is one tensor: the row yields its field, its place in memory, its name and layout in files, how it
@@ -478,10 +478,10 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     return sum;
 }
 
-#include "llmc/chat.h"
-#include "llmc/eval.h"
-#include "llmc/generate.h"
-#include "llmc/model_files.h"
+#include "llmc/train/chat.h"
+#include "llmc/train/eval.h"
+#include "llmc/model/generate.h"
+#include "llmc/model/model_files.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The run

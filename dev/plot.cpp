@@ -4,8 +4,8 @@
 #include <cmath>
 #include <string>
 #include <vector>
-#include "../llmc/files.h"
-#include "../llmc/json.h"
+#include "../llmc/io/files.h"
+#include "../llmc/io/json.h"
 
 struct Point { double step, loss; };
 struct Curves { std::vector<Point> train, val; std::string end; };  // end: in words

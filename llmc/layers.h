@@ -4,8 +4,8 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include "host_device.h"
-#include "rng.h"
+#include "base/host_device.h"
+#include "base/rng.h"
 
 constexpr float LAYERNORM_EPS = 1e-5f;
 

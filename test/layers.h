@@ -4,9 +4,9 @@
 #include <initializer_list>
 #include <type_traits>
 #include <vector>
-#include "../llmc/bf16.h"
-#include "../llmc/threads.h"
-#include "../llmc/rng.h"
+#include "../llmc/base/bf16.h"
+#include "../llmc/base/threads.h"
+#include "../llmc/base/rng.h"
 #include "test.h"
 
 // Numbers of a test depend on its seed alone.

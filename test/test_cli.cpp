@@ -1,8 +1,8 @@
 // The trainer as a user meets it: the program itself, started with options, on small text.
 #include <fcntl.h>
 #include <signal.h>
-#include "../llmc/checkpoint.h"
-#include "../llmc/json.h"
+#include "../llmc/io/checkpoint.h"
+#include "../llmc/io/json.h"
 #include "test.h"
 
 namespace {

@@ -1,8 +1,8 @@
 // Token shards, the order of rows, the loader, and text that becomes shards.
 #include <map>
 #include <set>
-#include "../llmc/data.h"
-#include "../llmc/text.h"
+#include "../llmc/data/data.h"
+#include "../llmc/data/text.h"
 #include "test.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // The scripts that make data sets, on small files of the same schema: with --from nothing is fetched.
-#include "../llmc/text.h"
+#include "../llmc/data/text.h"
 #include "test.h"
 
 namespace {

@@ -1,5 +1,5 @@
 // test_flops.cpp: which data sheet a driver's name for a device leads to.
-#include "../llmc/flops.h"
+#include "../llmc/model/flops.h"
 #include "test.h"
 
 TEST(flops_of_devices) {

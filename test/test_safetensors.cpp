@@ -1,5 +1,5 @@
 // The safetensors reader believes nothing: every rule of the format has its own refusal. The writer writes what it reads.
-#include "../llmc/safetensors.h"
+#include "../llmc/io/safetensors.h"
 #include "test.h"
 
 static std::string scratch(const std::string& name) {

@@ -2,7 +2,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include "../llmc/files.h"
+#include "../llmc/io/files.h"
 #include "test.h"
 
 namespace {

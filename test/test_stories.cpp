@@ -7,7 +7,7 @@
 #define main stories_main  // its options are tested here too
 #include "../dev/data/stories.cpp"
 #undef main
-#include "../llmc/json.h"
+#include "../llmc/io/json.h"
 #include "test.h"
 
 using stories::Dice;

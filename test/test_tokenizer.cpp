@@ -1,8 +1,8 @@
 // Splitting, byte pair encoding, learning, and the files a tokenizer comes from and goes to.
 #include <map>
 #include <thread>
-#include "../llmc/rng.h"
-#include "../llmc/tokenizer.h"
+#include "../llmc/base/rng.h"
+#include "../llmc/tokenizer/tokenizer.h"
 #include "test.h"
 
 namespace {

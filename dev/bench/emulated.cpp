@@ -5,7 +5,7 @@
 #include <map>
 #include <set>
 #include <cuda_on_cpu.h>
-#include "../../llmc/shards.h"
+#include "../../llmc/data/shards.h"
 #include "least.h"
 #include "results.h"
 

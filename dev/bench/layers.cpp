@@ -8,7 +8,7 @@
 #include <string_view>
 #include <vector>
 #include "../../llmc/backend.h"
-#include "../../llmc/rng.h"
+#include "../../llmc/base/rng.h"
 #include "least.h"
 #include "results.h"
 

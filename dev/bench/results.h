@@ -5,10 +5,10 @@
 #include <ctime>
 #include <string>
 #include <vector>
-#include "../../llmc/files.h"
-#include "../../llmc/json.h"
-#include "../../llmc/log.h"
-#include "../../llmc/threads.h"
+#include "../../llmc/io/files.h"
+#include "../../llmc/io/json.h"
+#include "../../llmc/train/log.h"
+#include "../../llmc/base/threads.h"
 
 inline double median(std::vector<double> x) {
     std::nth_element(x.begin(), x.begin() + (long)x.size() / 2, x.end());

@@ -8,8 +8,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../../llmc/cpu/device.h"
-#include "../../llmc/rng.h"
-#include "../../llmc/shards.h"
+#include "../../llmc/base/rng.h"
+#include "../../llmc/data/shards.h"
 #include "results.h"
 
 static const std::string FOLDER = "build/bench";

@@ -6,7 +6,7 @@
 #include <map>
 #include <string>
 #include <vector>
-#include "../../llmc/check.h"
+#include "../../llmc/base/check.h"
 #include "stories_grammar.h"
 
 namespace stories {

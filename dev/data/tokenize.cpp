@@ -9,9 +9,9 @@
 #include <chrono>
 #include <csignal>
 #include "../../llmc/cpu/device.h"
-#include "../../llmc/flops.h"
-#include "../../llmc/rng.h"
-#include "../../llmc/text.h"
+#include "../../llmc/model/flops.h"
+#include "../../llmc/base/rng.h"
+#include "../../llmc/data/text.h"
 
 namespace {
 constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tokenizer

@@ -1,4 +1,4 @@
-"""Writes llmc/unicode_table.h, the Unicode classes that tokenizers' split patterns name, from Python's unicodedata.
+"""Writes llmc/tokenizer/unicode_table.h, the Unicode classes that tokenizers' split patterns name, from Python's unicodedata.
 
     pip install unicodedata2==16.0.0      # not needed with Python 3.14, whose own unicodedata is Unicode 16
     python dev/data/unicode_tables.py
@@ -37,7 +37,7 @@ def main():
         word = f" {run:x},".replace(" ", " 0x")
         if len(line) + len(word) > 120: lines, line = lines + [line], "   "
         line += word
-    path = os.path.join(os.path.dirname(__file__), "../../llmc/unicode_table.h")
+    path = os.path.join(os.path.dirname(__file__), "../../llmc/tokenizer/unicode_table.h")
     with open(path, "w") as f:
         f.write(f"// unicode_table.h: written by dev/data/unicode_tables.py from Unicode {VERSION}. Do not edit.\n"
                 "#pragma once\n#include <cstdint>\n\n"

@@ -4,7 +4,7 @@
 //   tokenizer_pipe json TOKENIZER OUT              writes tokenizer.json
 //   tokenizer_pipe time TOKENIZER TEXT             seconds that one thread takes
 #include <chrono>
-#include "../../llmc/text.h"
+#include "../../llmc/data/text.h"
 
 static double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 

@@ -3,9 +3,9 @@
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
-#include "../check.h"
+#include "../base/check.h"
 #include "../layers.h"
-#include "../rng.h"
+#include "../base/rng.h"
 #include "device.h"
 #include "vec.h"
 

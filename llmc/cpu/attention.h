@@ -8,7 +8,7 @@
 #include <cfloat>
 #include <cmath>
 #include <cstddef>
-#include "../check.h"
+#include "../base/check.h"
 #include "device.h"
 #include "vec.h"
 

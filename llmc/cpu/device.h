@@ -9,9 +9,13 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
-#include "../check.h"
+#include "../base/check.h"
 #include "../layers.h"
-#include "../threads.h"
+#include "../base/threads.h"
+
+#ifndef MADV_HUGEPAGE  // of Linux alone
+#define MADV_HUGEPAGE MADV_NORMAL
+#endif
 
 struct CpuStream {};
 using stream_t = CpuStream;
@@ -28,9 +32,7 @@ inline void* device_alloc(size_t bytes) {
     CHECK(p != MAP_FAILED, "out of memory: %.1f MiB for the arena; a smaller --batch or a higher --recompute takes less",
           (double)bytes / (1 << 20));
     p += HUGE - (size_t)p % HUGE;
-#ifdef MADV_HUGEPAGE
     madvise(p, bytes, MADV_HUGEPAGE);
-#endif
     return p;
 }
 inline void* pinned_alloc(size_t bytes) { return device_alloc(bytes); }

@@ -196,9 +196,7 @@ struct Workspace {
         return memory;
     }
     static Workspace of_thread(float* all) {
-#ifdef _OPENMP
-        all += omp_get_thread_num() * FLOATS;
-#endif
+        all += thread_number() * FLOATS;
         return {all, all + B_SIZE, all + B_SIZE + A_SIZE};
     }
 };

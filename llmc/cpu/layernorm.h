@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
-#include "../check.h"
+#include "../base/check.h"
 #include "../layers.h"
 #include "device.h"
 #include "vec.h"

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <type_traits>
 #include <utility>
-#include "../bf16.h"
+#include "../base/bf16.h"
 
 #if defined(__AVX512F__)
 constexpr int W = 16;

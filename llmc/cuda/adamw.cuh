@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 #include "../layers.h"
-#include "../rng.h"
+#include "../base/rng.h"
 #include "device.cuh"
 
 namespace adamw_detail {

@@ -4,7 +4,7 @@
 #pragma once
 #include <map>
 #include <string>
-#include "../files.h"
+#include "../io/files.h"
 #include "device.cuh"
 #ifdef LLMC_CUDNN
 #include "attention_graph.h"

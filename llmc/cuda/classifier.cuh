@@ -2,7 +2,7 @@
 #pragma once
 #include <cfloat>
 #include <cstddef>
-#include "../check.h"
+#include "../base/check.h"
 #include "device.cuh"
 
 namespace classifier_detail {

@@ -10,10 +10,10 @@
 #include <map>
 #include <string>
 #include <type_traits>
-#include "../bf16.h"
-#include "../check.h"
+#include "../base/bf16.h"
+#include "../base/check.h"
 #include "../layers.h"
-#include "../threads.h"
+#include "../base/threads.h"
 #if __has_include(<ptx_on_cpu.h>)
 #include <ptx_on_cpu.h>
 #else

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 #include <vector>
-#include "../files.h"
+#include "../io/files.h"
 #include "device.cuh"
 
 namespace matmul_detail {

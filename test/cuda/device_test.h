@@ -22,11 +22,11 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-#include "../../llmc/bf16.h"
-#include "../../llmc/check.h"
+#include "../../llmc/base/bf16.h"
+#include "../../llmc/base/check.h"
 #include "../../llmc/layers.h"
-#include "../../llmc/rng.h"
-#include "../../llmc/threads.h"
+#include "../../llmc/base/rng.h"
+#include "../../llmc/base/threads.h"
 namespace cpu {
 #include "../../llmc/cpu/device.h"
 #include "../../llmc/cpu/vec.h"

@@ -1,6 +1,6 @@
 // The CUDA trainer as a user meets it, emulated or on a GPU, beside the CPU trainer: the same options, the same losses.
-#include "../../llmc/checkpoint.h"
-#include "../../llmc/json.h"
+#include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/json.h"
 #include "../test.h"
 
 namespace {

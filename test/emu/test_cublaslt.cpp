@@ -2,7 +2,7 @@
 // where one is installed (EMU_CUBLASLT, which make test-cublaslt sets).
 #include <cublasLt.h>
 #include <cuda_on_cpu.h>
-#include "../../llmc/bf16.h"
+#include "../../llmc/base/bf16.h"
 #include "../test.h"
 
 namespace {

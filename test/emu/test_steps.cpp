@@ -1,7 +1,7 @@
 // What a step asks of the host and launches on the device, as the trainer's own run is traced: nothing waits, allocates or clears
 // that need not, and no kernel is launched that the model's depth does not account for.
 #include <algorithm>
-#include "../../llmc/files.h"
+#include "../../llmc/io/files.h"
 #include "../test.h"
 
 namespace {

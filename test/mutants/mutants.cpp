@@ -8,8 +8,8 @@
 #include <string>
 #include <thread>
 #include <vector>
-#include "../../llmc/check.h"
-#include "../../llmc/files.h"
+#include "../../llmc/base/check.h"
+#include "../../llmc/io/files.h"
 #include "../test.h"
 
 // One line of the list:   file | tests | from | to       `tests`: files of test/cuda, separated by blanks; `from` occurs once.

@@ -2,8 +2,7 @@
 // operation is then the identity.
 #pragma once
 #include <cstddef>
-#include "check.h"
-#include "options.h"
+#include "../base/check.h"
 
 struct Comm {
     int rank = 0, world = 1;
@@ -12,8 +11,9 @@ struct Comm {
     void barrier() const {}
 };
 
-inline Comm open_comm(const Options& opt) {
-    if (opt.rank >= opt.nproc) die_with(EXIT_USAGE, "--rank: %d given, must be below --nproc %d", opt.rank, opt.nproc);
-    if (opt.nproc > 1) die_with(EXIT_USAGE, "--nproc: %d given, must be 1: this build has no communicator for several processes", opt.nproc);
+// --rank and --nproc as given
+inline Comm open_comm(int rank, int nproc) {
+    if (rank >= nproc) die_with(EXIT_USAGE, "--rank: %d given, must be below --nproc %d", rank, nproc);
+    if (nproc > 1) die_with(EXIT_USAGE, "--nproc: %d given, must be 1: this build has no communicator for several processes", nproc);
     return {};
 }

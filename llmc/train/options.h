@@ -9,7 +9,7 @@
 #include <cstring>
 #include <string>
 #include <vector>
-#include "check.h"
+#include "../base/check.h"
 
 // group, type, field (its long name is --field with dashes), short name, default, allowed, help
 // allowed: "" anything | "a|b|c" one of these | "lo.." at least lo | "lo..hi" | ">lo.." more than lo
@@ -53,7 +53,7 @@
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
     O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file of the older format at the end") \
     O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
-    O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
+    O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/train/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
     O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
     O("Sampling", std::string, chat, "", "", "", "a checkpoint folder or .bin file: continue each line of standard input with it, up to --sample-tokens") \
     O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \

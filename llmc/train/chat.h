@@ -5,7 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <string>
-#include "generate.h"
+#include "../model/generate.h"
 #include "log.h"
 #include "options.h"
 #include "run.h"

@@ -3,9 +3,9 @@
 //     header   20240326, version (3: fp32, 5: bf16), context, vocabulary, layers, heads, width, rows of wte; the rest is 0
 //     tensors  in the order of the table in train_gpt2.cu, each of all layers in turn, matrices (out, in), wte padded
 #pragma once
-#include "bf16.h"
+#include "../base/bf16.h"
 #include "config.h"
-#include "shards.h"
+#include "../data/shards.h"
 
 constexpr int32_t BIN_MAGIC = 20240326;
 constexpr size_t BIN_HEADER = 256 * sizeof(int32_t);

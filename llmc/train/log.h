@@ -7,8 +7,8 @@
 #include <cmath>
 #include <cstdio>
 #include <string>
-#include "check.h"
-#include "flops.h"
+#include "../base/check.h"
+#include "../model/flops.h"
 
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }

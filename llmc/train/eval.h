@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 #include "eval_sets.h"
-#include "generate.h"
+#include "../model/generate.h"
 #include "log.h"
 
 // Sum of the log-probabilities of each row's scored tokens. Rows of similar length share a batch as long as the longest of them,

@@ -16,7 +16,7 @@
 #include <string_view>
 #include <utility>
 #include <vector>
-#include "check.h"
+#include "../base/check.h"
 
 // Checksums, safetensors and token shards are little-endian, and are read without swapping.
 static_assert(std::endian::native == std::endian::little, "the file formats are read as they lie on disk");

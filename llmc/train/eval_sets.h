@@ -12,10 +12,10 @@
 //     NAME=FILE         any other file: text, documents separated by <|endoftext|>; bits per byte
 #pragma once
 #include <functional>
-#include "files.h"
-#include "json.h"
-#include "shards.h"
-#include "tokenizer.h"
+#include "../io/files.h"
+#include "../io/json.h"
+#include "../data/shards.h"
+#include "../tokenizer/tokenizer.h"
 
 // tokens[0 .. n) of which the last `scored` are scored, each behind all before it.
 struct EvalRow { std::vector<int> tokens; int scored = 0; };

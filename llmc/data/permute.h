@@ -1,7 +1,7 @@
 // permute.h: the order of an epoch without a table: a bijection of 0 .. n-1 that is computed one index at a time.
 #pragma once
 #include <bit>
-#include "rng.h"
+#include "../base/rng.h"
 
 // A Feistel network over 2h bits (Luby and Rackoff 1988) permutes 0 .. 4^h - 1 whatever its round function is; where it
 // leaves 0 .. n-1 it is applied again until it comes back (cycle walking, Black and Rogaway 2002): a permutation of

@@ -7,7 +7,7 @@
 // Offsets count from the start of the data; together the tensors cover it exactly once.
 #pragma once
 #include <array>
-#include "bf16.h"
+#include "../base/bf16.h"
 #include "files.h"
 #include "json.h"
 

@@ -13,7 +13,7 @@
 #include <cstring>
 #include <string>
 #include <vector>
-#include "check.h"
+#include "../base/check.h"
 
 #ifdef GLOB_BRACE
 constexpr int GLOB_FLAGS = GLOB_NOSORT | GLOB_BRACE;  // {txt,jsonl}, where the C library knows it

@@ -7,10 +7,10 @@
 #include <mutex>
 #include <optional>
 #include <thread>
-#include "files.h"
-#include "json.h"
+#include "../io/files.h"
+#include "../io/json.h"
 #include "shards.h"
-#include "tokenizer.h"
+#include "../tokenizer/tokenizer.h"
 
 namespace text_detail {
 constexpr std::string_view SEPARATOR = "<|endoftext|>";

@@ -4,9 +4,9 @@
 #include <functional>
 #include <string>
 #include <vector>
-#include "rng.h"
+#include "../base/rng.h"
 #include "sampler.h"
-#include "tokenizer.h"
+#include "../tokenizer/tokenizer.h"
 
 // Appends n tokens at position pos to the caches; returns the logits (V) that follow the last of them.
 template <class F> std::vector<float> feed(Model<F>& model, const int* tokens, int n, int pos) {

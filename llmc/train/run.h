@@ -5,19 +5,19 @@
 #include <csignal>
 #include <string>
 #include <vector>
-#include "bin_model.h"
-#include "checkpoint.h"
-#include "comm.h"
-#include "config.h"
-#include "data.h"
-#include "flops.h"
-#include "json.h"
-#include "layers.h"
+#include "../model/bin_model.h"
+#include "../io/checkpoint.h"
+#include "../comm/comm.h"
+#include "../model/config.h"
+#include "../data/data.h"
+#include "../model/flops.h"
+#include "../io/json.h"
+#include "../layers.h"
 #include "log.h"
 #include "options.h"
 #include "schedule.h"
-#include "text.h"
-#include "tokenizer.h"
+#include "../data/text.h"
+#include "../tokenizer/tokenizer.h"
 
 struct Run {
     Options opt;
@@ -173,7 +173,7 @@ inline Run prepare(const Options& opt) {
     run.B = parse_batch(opt);
     bool planning = !opt.plan.empty();
     if (!planning) {
-        run.comm = open_comm(opt);
+        run.comm = open_comm(opt.rank, opt.nproc);
         run.out = choose_out(opt);
     }
     if (opt.resume && !run.out.empty() && is_folder(run.out)) {

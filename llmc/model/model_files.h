@@ -5,10 +5,10 @@
 #include <memory>
 #include <string>
 #include <vector>
-#include "bf16.h"
-#include "checkpoint.h"
-#include "rng.h"
-#include "safetensors.h"
+#include "../base/bf16.h"
+#include "../io/checkpoint.h"
+#include "../base/rng.h"
+#include "../io/safetensors.h"
 
 template <class F> constexpr Dtype dtype_of() { return std::is_same_v<F, float> ? Dtype::F32 : Dtype::BF16; }
 

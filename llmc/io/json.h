@@ -15,7 +15,7 @@
 #include <type_traits>
 #include <utility>
 #include <vector>
-#include "check.h"
+#include "../base/check.h"
 
 struct Json;
 inline std::string json_quote(std::string_view text);

@@ -7,7 +7,7 @@
 #include <map>
 #include <queue>
 #include <unordered_map>
-#include "check.h"
+#include "../base/check.h"
 #include "split.h"
 
 // All that makes a tokenizer what it is.

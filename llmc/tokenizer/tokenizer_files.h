@@ -1,8 +1,8 @@
 // tokenizer_files.h: the vocabulary of a tokenizer from the files the field uses, and tokenizer.json from a vocabulary.
 #pragma once
 #include "bpe.h"
-#include "files.h"
-#include "json.h"
+#include "../io/files.h"
+#include "../io/json.h"
 
 namespace tokenizer_files_detail {
 constexpr int MAX_TOKENS = 1 << 24;  // no tokenizer comes near; a larger id in a file is damage

@@ -1,9 +1,9 @@
 // config.h: what a model is: its sizes. `d12`, `gpt2:d12` and `gpt3:c768` name the published families.
 #pragma once
 #include <string>
-#include "check.h"
-#include "files.h"
-#include "json.h"
+#include "../base/check.h"
+#include "../io/files.h"
+#include "../io/json.h"
 
 struct Config {
     int max_T = 1024;  // context: the number of learned positions
