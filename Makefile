@@ -16,7 +16,7 @@ LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
-HOST     := $(wildcard llmc/*.h $(foreach room,base io tokenizer data model comm train,llmc/$(room)/*.h))
+HOST     := $(wildcard llmc/*.h $(foreach room,base layers io tokenizer data model comm train,llmc/$(room)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own

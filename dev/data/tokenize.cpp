@@ -9,7 +9,7 @@
 #include <chrono>
 #include <csignal>
 #include "../../llmc/cpu/device.h"
-#include "../../llmc/model/flops.h"
+#include "../../llmc/base/text_format.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/data/text.h"
 

@@ -23,6 +23,9 @@ inline void arena_poison(void*, size_t) {}
 inline void arena_unpoison(void*, size_t) {}
 #endif
 
+// Of a GPU's memory, what a plan leaves: modules, graphs and libraries take theirs later, from what is outside of the arena.
+constexpr double GPU_KEPT_FREE = 0.05;
+
 // What happens in a step, in order; GENERATE and validation happen between steps.
 enum Phase : unsigned { FORWARD = 1, CLASSIFY = 2, BACKWARD_MLP = 4, BACKWARD_ATTENTION = 8, UPDATE = 16, GENERATE = 32,
                         BACKWARD = BACKWARD_MLP | BACKWARD_ATTENTION, ALWAYS = 63 };

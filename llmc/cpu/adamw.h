@@ -4,7 +4,8 @@
 #include <cstddef>
 #include <type_traits>
 #include "../base/check.h"
-#include "../layers.h"
+#include "../layers/adamw.h"
+#include "../layers/step_guard.h"
 #include "../base/rng.h"
 #include "device.h"
 #include "vec.h"

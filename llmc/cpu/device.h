@@ -10,7 +10,7 @@
 #include <cstring>
 #include <string>
 #include "../base/check.h"
-#include "../layers.h"
+#include "../layers/kernel_options.h"
 #include "../base/threads.h"
 
 #ifndef MADV_HUGEPAGE  // of Linux alone

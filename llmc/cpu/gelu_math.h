@@ -1,7 +1,7 @@
 // gelu_math.h: the tanh GELU of GPT-2 and its derivative on one vector. Apart from gelu.h because the epilogues of
 // matmul.h use it too, and both must give the same bits.
 #pragma once
-#include "../layers.h"
+#include "../layers/gelu.h"
 #include "vec.h"
 
 // gelu(x) = x s, s as in layers.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.

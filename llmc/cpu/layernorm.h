@@ -3,7 +3,7 @@
 #include <cmath>
 #include <cstddef>
 #include "../base/check.h"
-#include "../layers.h"
+#include "../layers/arguments.h"
 #include "device.h"
 #include "vec.h"
 

@@ -3,7 +3,7 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
-#include "../layers.h"
+#include "../layers/step_guard.h"
 #include "device.h"
 
 // loss_sum = or +=  sum of losses, in double

@@ -3,7 +3,8 @@
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
-#include "../layers.h"
+#include "../layers/adamw.h"
+#include "../layers/step_guard.h"
 #include "../base/rng.h"
 #include "device.cuh"
 

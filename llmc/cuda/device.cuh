@@ -10,9 +10,10 @@
 #include <map>
 #include <string>
 #include <type_traits>
+#include "../base/arena.h"
 #include "../base/bf16.h"
 #include "../base/check.h"
-#include "../layers.h"
+#include "../layers/kernel_options.h"
 #include "../base/threads.h"
 #if __has_include(<ptx_on_cpu.h>)
 #include <ptx_on_cpu.h>

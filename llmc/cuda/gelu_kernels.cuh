@@ -2,7 +2,7 @@
 // cuBLASLt has no such epilogue.
 #pragma once
 #include <cstddef>
-#include "../layers.h"
+#include "../layers/gelu.h"
 #include "device.cuh"
 
 namespace gelu_detail {

@@ -1,7 +1,7 @@
 // layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition that stands before it.
 #pragma once
 #include <cstddef>
-#include "../layers.h"
+#include "../layers/arguments.h"
 #include "column_sums.cuh"
 #include "device.cuh"
 

@@ -6,7 +6,7 @@
 // written from right to left: out^T = weight inp^T.
 #pragma once
 #include <string>
-#include "../layers.h"
+#include "../layers/arguments.h"
 #include "column_sums.cuh"
 #include "device.cuh"
 #include "gelu_kernels.cuh"

@@ -2,7 +2,7 @@
 // not wait for them.
 #pragma once
 #include <cstddef>
-#include "../layers.h"
+#include "../layers/step_guard.h"
 #include "device.cuh"
 
 namespace verdict_detail {

@@ -8,7 +8,7 @@
 #include <cstdio>
 #include <string>
 #include "../base/check.h"
-#include "../model/flops.h"
+#include "../base/text_format.h"
 
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }

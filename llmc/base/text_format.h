@@ -1,0 +1,16 @@
+// text_format.h: numbers as people read them.
+#pragma once
+#include <string>
+#include "check.h"
+
+// 1234567 -> "1.23M"
+inline std::string human(double x) {
+    const char* unit = "";
+    for (const char* u : {"K", "M", "G", "T", "P", "E"}) if (x >= 999.5) x /= 1000, unit = u;
+    return format(x >= 99.95 || !*unit ? "%.0f%s" : x >= 9.995 ? "%.1f%s" : "%.2f%s", x, unit);
+}
+// seconds -> "1:02:03" or "2:03"
+inline std::string clock_text(double seconds) {
+    long s = (long)(seconds + 0.5);
+    return s >= 3600 ? format("%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60) : format("%ld:%02ld", s / 60, s % 60);
+}

@@ -1,0 +1,16 @@
+// arguments.h: what the layers of both backends take beside tensors and sizes.
+#pragma once
+
+constexpr float LAYERNORM_EPS = 1e-5f;
+
+struct LayernormBackward {
+    bool accumulate = false;   // dweight, dbias += instead of =
+    bool add_to_dinp = false;  // dinp += instead of =
+};
+
+template <class F> struct MatmulForward { F* pre_gelu = nullptr; };  // (N, OC)
+
+template <class F> struct MatmulBackwardInput {
+    const F* pre_gelu = nullptr;  // (N, C): inp was gelu(pre_gelu), and the gradient goes through to pre_gelu
+    bool accumulate = false;
+};
