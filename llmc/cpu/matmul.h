@@ -1,6 +1,7 @@
 // matmul.h: the three products of a linear layer, out = inp @ weight^T + bias with weight (OC, C), by gemm.h. What follows
 // a product immediately (bias, GELU, its derivative, accumulation) is done while the sums are still in the cache.
 #pragma once
+#include "../layers/arguments.h"
 #include "gelu_math.h"
 #include "gemm.h"
 #include "gemm_bf16.h"
