@@ -305,13 +305,13 @@ TEST_BOTH(attention_of_both_backends) {
 struct CudnnOn { int sm; size_t version; bool ordered = true; };  // does it have a backward in order?
 #ifdef CUDNN_STAND_IN
 const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 91801}, {100, 91600, false}, {0, 0}};
-void become(CudnnOn on) {
+static void become(CudnnOn on) {
     emu::cudnn_sm() = on.sm ? on.sm : 90, emu::cudnn_version() = on.version ? on.version : 91900;
     attention_cudnn::state().sm = on.sm, attention_cudnn::state().plans.clear();
 }
 #else
 const std::vector<CudnnOn> CUDNN_ON = {{0, 0}};
-void become(CudnnOn) {}
+static void become(CudnnOn) {}
 #endif
 
 // Asked for by a stream's options, cuDNN's forward and backward are as right as ours and go with ours; in order, they have the same bits

@@ -183,8 +183,8 @@ inline void look_for_ways(Graph& g) {
         sums |= g.produced.count(uid) && t.type == CUDNN_DATA_FLOAT && t.dims[3] == HS;
     }
     const Four& heads = g.operations[0].output.dims;
-    g.kind = products < 3 ? FORWARD : sums ? SUMS : MATRIX;
-    g.workspace = 256 + (g.kind == MATRIX ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
+    g.kind = products < 3 ? Kind::FORWARD : sums ? Kind::SUMS : Kind::MATRIX;
+    g.workspace = 256 + (g.kind == Kind::MATRIX ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
     g.counters = up(heads[0] * heads[1] * (up(T, 64) / 64) * 8, 128);
 }
 
@@ -263,9 +263,9 @@ inline cudnnStatus_t finalize_config(Descriptor& d) {
     std::map<int64_t, int64_t> knobs;
     if (d.attributes.count(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES)) for (const DescriptorPtr& k : d.attributes.at(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES).links)
         knobs[k->get<int>(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE)] = k->get<int64_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
-    const bool sm100 = number == 5 && (cudnn_sm() == 100 || cudnn_sm() == 103) && cudnn_version() >= 91800 && engine.graph->kind == MATRIX &&
+    const bool sm100 = number == 5 && (cudnn_sm() == 100 || cudnn_sm() == 103) && cudnn_version() >= 91800 && engine.graph->kind == Kind::MATRIX &&
                        knobs == (tiled ? std::map<int64_t, int64_t>{{14, 2}, {24, 2}, {27, 0}, {38, 0}, {40, 3}, {41, 2}} : std::map<int64_t, int64_t>{{14, 2}, {24, 31}});
-    const bool in_turn = number == 6 && cudnn_sm() == 90 && cudnn_version() >= 92500 && engine.graph->kind == SUMS &&
+    const bool in_turn = number == 6 && cudnn_sm() == 90 && cudnn_version() >= 92500 && engine.graph->kind == Kind::SUMS &&
                          knobs == std::map<int64_t, int64_t>{{14, 4}, {24, 2}, {27, 0}, {38, 0}, {40, 2}, {41, 1}};
     if (!sm100 && !in_turn) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "engine " + std::to_string(number) + " with these knobs is not for this graph, GPU and version");
     if (!engine.graph->no_way.empty()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, engine.graph->no_way);

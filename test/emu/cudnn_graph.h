@@ -123,8 +123,9 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
         for (; *count < std::min<int64_t>(wanted, 2); ++*count) {
             const DescriptorPtr config = find(((cudnnBackendDescriptor_t*)elements)[*count]);
             if (!config || config->type != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR || config->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "a result goes to a new engine configuration");
-            const auto engine = std::make_shared<Descriptor>(CUDNN_BACKEND_ENGINE_DESCRIPTOR, true);
-            const int64_t number = d->graph->kind == FORWARD ? 2 : 6;
+            const auto engine = std::make_shared<Descriptor>();
+            engine->type = CUDNN_BACKEND_ENGINE_DESCRIPTOR, engine->finalized = true;
+            const int64_t number = d->graph->kind == emu::cudnn::Kind::FORWARD ? 2 : 6;
             engine->attributes[CUDNN_ATTR_ENGINE_GLOBAL_INDEX] = {CUDNN_TYPE_INT64, 1, {(const char*)&number, (const char*)(&number + 1)}, {}};
             config->attributes[CUDNN_ATTR_ENGINECFG_ENGINE] = {CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, {}, {engine}};
             config->graph = d->graph, config->way = (int)*count, config->finalized = true;
@@ -135,12 +136,12 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
     if (a == d->attributes.end()) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute that is not set is asked for");
     if (a->second.type != type) return refuse(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, "an attribute is asked for with a wrong type");
     *count = a->second.count;
-    if (elements && (wanted < 1 || wanted > *count)) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute is asked for into a wrong number of elements");
-    if (elements && type == CUDNN_TYPE_BACKEND_DESCRIPTOR) for (int64_t i = 0; i < wanted; i++) {
+    if (elements && (wanted < 1 || (wanted > *count && type != CUDNN_TYPE_BACKEND_DESCRIPTOR))) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute is asked for into a wrong number of elements");
+    if (elements && type == CUDNN_TYPE_BACKEND_DESCRIPTOR) for (int64_t i = 0; i < std::min(wanted, *count); i++) {
         const DescriptorPtr to = find(((cudnnBackendDescriptor_t*)elements)[i]);
         if (!to || to->type != a->second.links[(size_t)i]->type || to->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute goes to a new descriptor of its type");
         *to = *a->second.links[(size_t)i];
-    } else if (elements) memcpy(elements, a->second.bytes.data(), (size_t)std::min(wanted, *count) * size_of(type));
+    } else if (elements) memcpy(elements, a->second.bytes.data(), (size_t)wanted * size_of(type));
     return CUDNN_STATUS_SUCCESS;
 }
 inline cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack) {

@@ -106,13 +106,13 @@ struct Operation {
     std::vector<Tensor> inputs;   // a, b of a product; else x, b, t
     Tensor output;
 };
-enum GraphKind { FORWARD, MATRIX, SUMS };  // the latter: backwards, whose dq is a product or summed in fp32 in memory
+enum class Kind { FORWARD, MATRIX, SUMS };  // the latter: backwards, whose dq is a product or summed in fp32 in memory
 struct Graph {
     std::vector<Operation> operations;  // each after those whose results it takes
     std::map<int64_t, Tensor> tensors;
     std::set<int64_t> produced;
     std::string no_way;                 // why nothing can run it; empty: something can
-    GraphKind kind = FORWARD;
+    Kind kind = Kind::FORWARD;
     int64_t workspace = 0, counters = 0;  // of whose turn it is
     bool in_turn = false;               // fp32 sums in memory keep an order
 };
