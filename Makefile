@@ -72,6 +72,7 @@ $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
 
 # --- CUDA ------------------------------------------------------------------------------------------------------------
+comma    := ,
 NVCC     ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA     := $(HOST) $(wildcard llmc/cuda/*)
 # ARCH: the GPUs at hand (nvidia-smi prints a sentence where there are none), else every one that the project knows and this toolkit too
@@ -108,9 +109,14 @@ test-nvcc:                                ## compiles the kernels for sm_80, sm_
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
 test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for five GPUs; needs none
 	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
-build/cudnn/plans: test/cudnn/plans.cpp llmc/cuda/attention_graph.h
+CUDART = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudart.so $l/libcudart.so.1*)))
+build/cudnn/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) llmc/cuda/attention_graph.h $(HOST)
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) -ldl -Wl,--disable-new-dtags,-rpath=$(dir $(CUDNN_LIBRARY)) -o $@
+	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) $(CUDART) -ldl -Wl,--disable-new-dtags $(patsubst %,-Wl$(comma)-rpath=%,$(dir $(CUDNN_LIBRARY) $(CUDART))) -o $@
+# the same by the stand-in, for what runs on a GPU: build/emu-plain/plans --here
+build/emu-plain/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -O2 $< -ldl -o $@
 build/cudnn/libcuda.so.1: test/cudnn/driver.c
 	@mkdir -p $(@D)
 	$(CXX) -x c -shared -fPIC -w $< -o $@

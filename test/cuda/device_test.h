@@ -24,7 +24,11 @@
 #include <vector>
 #include "../../llmc/base/bf16.h"
 #include "../../llmc/base/check.h"
-#include "../../llmc/layers.h"
+#include "../../llmc/layers/adamw.h"
+#include "../../llmc/layers/arguments.h"
+#include "../../llmc/layers/gelu.h"
+#include "../../llmc/layers/kernel_options.h"
+#include "../../llmc/layers/step_guard.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/base/threads.h"
 namespace cpu {
