@@ -1,331 +1,65 @@
 // train_gpt2.cu: trains GPT-2 and its descendants. One file, two backends:
 //     c++  -x c++ train_gpt2.cu -o train_gpt2        a CPU, with nothing but a compiler
 //     nvcc        train_gpt2.cu -o train_gpt2cu      NVIDIA GPUs
-// Read it from top to bottom: the table of tensors, the model (forward, backward, update), and the training loop.
+// Read it from top to bottom: forward, backward, update, and the training loop. The tensors that it speaks of (b.qkv, b.dqkvw) are rows of the
+// table in llmc/model/tensors.h, their shapes stand there; each layer is a file in llmc/cpu and one in llmc/cuda with the same functions.
 // F is the type in which weights and activations are stored: float or bf16.
-#include <bit>
-#include <functional>
 #include <memory>
 #include <optional>
-#include "llmc/base/arena.h"
+#include <string>
+#include <vector>
 #include "llmc/backend.h"
-#include "llmc/io/checkpoint.h"
 #include "llmc/comm/comm.h"
-#include "llmc/model/config.h"
 #include "llmc/data/data.h"
-#include "llmc/base/text_format.h"
+#include "llmc/io/checkpoint.h"
+#include "llmc/model/bin_model.h"
 #include "llmc/model/flops.h"
-#include "llmc/model/gpus.h"
+#include "llmc/model/generate.h"
+#include "llmc/model/model.h"
+#include "llmc/model/model_files.h"
+#include "llmc/train/chat.h"
+#include "llmc/train/eval.h"
 #include "llmc/train/log.h"
 #include "llmc/train/options.h"
-#include "llmc/base/rng.h"
+#include "llmc/train/plan.h"
 #include "llmc/train/run.h"
-#include "llmc/model/sampler.h"
 #include "llmc/train/schedule.h"
-#include "llmc/tokenizer/tokenizer.h"
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The tensors. One row is one tensor: the row yields its field, its place in memory, its name and layout in files, how it
-// begins and whether it decays. BLOCK rows exist once a layer.
-
-enum Layout { AS_IS, TRANSPOSED };  // published GPT-2 files hold matrices (in, out); in memory they are (out, in)
-enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
-                                                      // stream; N(0, 0.02) always; 1; 0
-
-//       field      name in files           rows   cols  in files    begins    decays
-#define PARAMETERS(MODEL, BLOCK) \
-    MODEL(wte,      "wte.weight",           Vp,    C,    AS_IS,      NORMAL,   true)  \
-    MODEL(wpe,      "wpe.weight",           max_T, C,    AS_IS,      POSITION, true)  \
-    BLOCK(ln1w,     "ln_1.weight",          1,     C,    AS_IS,      ONE,      false) \
-    BLOCK(ln1b,     "ln_1.bias",            1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(qkvw,     "attn.c_attn.weight",   3 * C, C,    TRANSPOSED, NORMAL,   true)  \
-    BLOCK(qkvb,     "attn.c_attn.bias",     1,     3 * C, AS_IS,     ZERO,     false) \
-    BLOCK(attprojw, "attn.c_proj.weight",   C,     C,    TRANSPOSED, RESIDUAL, true)  \
-    BLOCK(attprojb, "attn.c_proj.bias",     1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(ln2w,     "ln_2.weight",          1,     C,    AS_IS,      ONE,      false) \
-    BLOCK(ln2b,     "ln_2.bias",            1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(fcw,      "mlp.c_fc.weight",      4 * C, C,    TRANSPOSED, NORMAL,   true)  \
-    BLOCK(fcb,      "mlp.c_fc.bias",        1,     4 * C, AS_IS,     ZERO,     false) \
-    BLOCK(fcprojw,  "mlp.c_proj.weight",    C,     4 * C, TRANSPOSED, RESIDUAL, true) \
-    BLOCK(fcprojb,  "mlp.c_proj.bias",      1,     C,    AS_IS,      ZERO,     false) \
-    MODEL(lnfw,     "ln_f.weight",          1,     C,    AS_IS,      ONE,      false) \
-    MODEL(lnfb,     "ln_f.bias",            1,     C,    AS_IS,      ZERO,     false)
-
-// Activations and scratch. copies: L if the backward pass needs each layer's own, 1 if a layer may overwrite the last's.
-// Rows whose phases do not meet share memory.
-constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
-//      field         type   copies  elements        category       needed in
-#define ACTIVATIONS(ROW) \
-    ROW(encoded,      F,     1,      N * C,          "activations", STEP) \
-    ROW(ln1,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
-    ROW(ln1_mean,     float, L,      N,              "activations", STEP) \
-    ROW(ln1_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(qkv,          F,     r < 3 ? L : 1, N * 3 * C, "activations", STEP) \
-    ROW(atty,         F,     r < 3 ? L : 1, N * C,   "activations", STEP) \
-    ROW(lse,          float, r < 3 ? L : 1, N * NH,  "activations", STEP) /* (B, NH, T) */ \
-    ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
-    ROW(residual2,    F,     r < 3 ? L : 1, N * C,          "activations", STEP) /* after attention */ \
-    ROW(ln2,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
-    ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
-    ROW(ln2_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(fch,          F,     r < 3 ? L : 1, N * 4 * C, "activations", STEP) /* before GELU */ \
-    ROW(fch_gelu,     F,     r < 1 ? L : 1, N * 4 * C, "activations", STEP) \
-    ROW(residual3,    F,     L,      N * C,          "activations", STEP) /* after the MLP */ \
-    ROW(lnf,          F,     1,      N * C,          "activations", STEP) \
-    ROW(lnf_mean,     float, 1,      N,              "activations", STEP) \
-    ROW(lnf_rstd,     float, 1,      N,              "activations", STEP) \
-    ROW(branch,       F,     1,      N * C,          "scratch",     r < 3 ? FORWARD | GENERATE : STEP) \
-    ROW(logits,       F,     1,      chunk * Vp,     "scratch",     CLASSIFY | GENERATE) \
-    ROW(losses,       float, 1,      N,              "scratch",     CLASSIFY) \
-    ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \
-    ROW(dresidual,    F,     1,      train * N * C,  "scratch",     CLASSIFY | BACKWARD) \
-    ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
-    ROW(dfch,         F,     1,      train * N * 4 * C, "scratch",  BACKWARD_MLP) \
-    ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
-    ROW(dqkv,         F,     1,      train * N * 3 * C, "scratch",  BACKWARD_ATTENTION) \
-    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
-    ROW(kcache,       F,     L,      T * C,          "generation",  GENERATE) \
-    ROW(vcache,       F,     L,      T * C,          "generation",  GENERATE)
-
-enum ParameterRow {
-#define NUMBER(field, ...) P_##field,
-    PARAMETERS(NUMBER, NUMBER) PARAMETER_ROWS
-};
-enum ActivationRow {
-#undef NUMBER
-#define NUMBER(field, ...) A_##field,
-    ACTIVATIONS(NUMBER) ACTIVATION_ROWS
-#undef NUMBER
-};
-
-// Everything a layer sees: its weights, their gradients, its activations. Tensors of the whole model are in every block.
-template <class F> struct Block {
-#define FIELDS(field, ...) F* field; float* d##field;
-    PARAMETERS(FIELDS, FIELDS)
-#undef FIELDS
-#define FIELD(field, type, ...) type* field;
-    ACTIVATIONS(FIELD)
-#undef FIELD
-};
-
-// One parameter tensor of one layer, as checkpoints and the initialiser see it.
-struct Parameter {
-    std::string name;
-    size_t rows, cols;  // in memory, without the padding of the vocabulary
-    Layout layout;
-    Init init;
-    bool decays;
-    size_t offset;      // in elements, from the start of the parameters
-    size_t number;      // of its row in the table
-    size_t size() const { return rows * cols; }
-};
-
-// Each tensor, and each layer's copy of one, begins on a border of 128 bytes: products are then made the same way everywhere.
-constexpr size_t on_border(size_t elements) { return (elements + 63) / 64 * 64; }
-
-// The parameters in the order in which they lie in memory and in files, and where each row begins.
-struct ParameterList {
-    std::vector<Parameter> all;
-    size_t first[PARAMETER_ROWS];  // offset of a row's first tensor
-    size_t stride[PARAMETER_ROWS]; // from a layer's to the next layer's; 0 for tensors of the whole model
-    size_t elements = 0;           // of the flat buffers, with padding
-
-    explicit ParameterList(const Config& c) {
-        size_t C = (size_t)c.C, Vp = (size_t)c.Vp(), max_T = (size_t)c.max_T;
-        std::vector<Parameter> rows;
-        std::vector<char> in_block;
-        auto row = [&](bool block, const char* name, size_t r, size_t n, Layout layout, Init init, bool decays) {
-            rows.push_back({name, r, n, layout, init, decays, 0, rows.size()});
-            in_block.push_back(block);
-        };
-#define MODEL_ROW(field, ...) row(false, __VA_ARGS__);
-#define BLOCK_ROW(field, ...) row(true, __VA_ARGS__);
-        PARAMETERS(MODEL_ROW, BLOCK_ROW)
-#undef MODEL_ROW
-#undef BLOCK_ROW
-        auto place = [&](size_t i, const std::string& prefix, size_t layer) {
-            Parameter p = rows[i];
-            p.name = prefix + p.name, p.offset = elements;
-            if (layer == 0) first[i] = elements, stride[i] = 0;
-            if (layer == 1) stride[i] = elements - first[i];
-            elements += on_border(p.size());
-            if (i == P_wte) p.rows = (size_t)c.V;
-            all.push_back(p);
-        };
-        for (size_t i = 0; i < rows.size(); i++) {
-            if (!in_block[i]) { place(i, "", 0); continue; }
-            size_t end = i;
-            while (end < rows.size() && in_block[end]) end++;
-            for (int l = 0; l < c.L; l++)
-                for (size_t k = i; k < end; k++) place(k, "h." + std::to_string(l) + ".", (size_t)l);
-            i = end - 1;
-        }
-    }
-    size_t count() const { size_t n = 0; for (const Parameter& p : all) n += p.size(); return n; }
-};
-
-// ---------------------------------------------------------------------------------------------------------------------
-// The model
-
-struct ModelOptions {
-    int B, T, recompute = 0, grad_accum = 1;
-    int shards = 1;  // ranks over which masters and moments are divided
-    bool train = true, master_weights = true;
-    int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
-    AttentionBy attention = AttentionBy::FASTEST;
-    bool any_gpu = false;  // a plan for a GPU that is not here
-};
-
-template <class F> class Model {
-public:
-    using Attend = std::function<void(const Block<F>&)>;
-    const Config config;
-    const ModelOptions options;
-    const ParameterList parameters;
-    Arena device, pinned;
-    stream_t stream{};
-
-    F* params = nullptr;       // all parameters, flat, in the order of the list
-    float* master = nullptr;   // the same in fp32 if F is not
-    float* grads = nullptr;    // their gradients
-    float *m = nullptr, *v = nullptr;  // AdamW's moments
-    double *norm_squared = nullptr, *loss_sum = nullptr;  // (1) of this step, so far
-    Verdict* verdict = nullptr;        // (1) on this step
-    History* history = nullptr;        // (1) losses and norms of the last steps
-    Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
-    char* workspace = nullptr;         // of the stream's kernels
-    int* tokens = nullptr;             // (2, B, T) inputs and targets on the device
-    // in pinned memory
-    Verdict* host_verdict = nullptr;   // of the last step that was reported or waits for it
-    History* host_history = nullptr;   // on its way between checkpoints and the device
-    double* host_loss_sum = nullptr;   // of a validation batch
-    int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
-    float* staging = nullptr;          // a tensor on its way between files and the device; behind it, in bf16, room for it rounded
-    event_t judged{};                  // host_verdict has arrived, and all batches of its step have been read
-    graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
-
-    // Plans all memory; nothing is allocated before allocate().
-    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
-        const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
-        const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
-        const int NH = c.NH;
-        const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
-        // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
-        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
-        // alike. LOG 23
-        const size_t chunks = (N * Vp - 1) / std::max(4 * N * C, (size_t)26 << 20) + 1;
-        chunk = std::min(N, ((N - 1) / chunks + 128) / 128 * 128);
-
-        row(params, device, "params", "parameters", n, ALWAYS);
-        const size_t shard = (n + (size_t)o.shards - 1) / (size_t)o.shards;
-        row(master, device, "master", "master weights", has_master * shard, ALWAYS);
-        row(grads, device, "grads", "gradients", train * n, ALWAYS);
-        row(m, device, "m", "AdamW moments", train * shard, ALWAYS);
-        row(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        row(norm_squared, device, "norm", "scratch", 1, ALWAYS);
-        row(loss_sum, device, "loss", "scratch", 1, ALWAYS);
-        row(verdict, device, "verdict", "scratch", 1, ALWAYS);
-        row(history, device, "history", "scratch", 1, ALWAYS);
-        row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
-        row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
-        row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
-#define ADD(field, type, copies, elements, category, phases) \
-        activation_stride[A_##field] = (copies) > 1 ? on_border((size_t)(elements)) : 0; \
-        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), phases);
-        ACTIVATIONS(ADD)
-#undef ADD
-        row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
-        row(host_history, pinned, "history", "host", 1, ALWAYS);
-        row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
-        row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
-        row(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
-        device.plan();
-        pinned.plan();
-    }
-
-    void allocate() {
-        device.allocate(device_alloc);
-        pinned.allocate(pinned_alloc);
-        for (const Field& f : fields) {
-            void* memory = f.arena->template pointer<char>(f.row);
-            memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
-        }
-        blocks.resize((size_t)config.L);
-        for (size_t l = 0; l < blocks.size(); l++) {
-            Block<F>& b = blocks[l];
-            auto gradient = [&](size_t offset) { return grads ? grads + offset : nullptr; };
-#define VIEW(field, ...) \
-            b.field = params + parameters.first[P_##field] + l * parameters.stride[P_##field]; \
-            b.d##field = gradient(parameters.first[P_##field] + l * parameters.stride[P_##field]);
-            PARAMETERS(VIEW, VIEW)
-#undef VIEW
-#define VIEW(field, type, ...) \
-            b.field = device.template pointer<type>(activation_rows[A_##field]); \
-            if (b.field) b.field += l * activation_stride[A_##field];
-            ACTIVATIONS(VIEW)
-#undef VIEW
-        }
-        stream = open_stream(stream_options());
-        judged = make_event();
-        std::vector<Segment> list;
-        for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
-        copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
-        synchronize(stream);
-    }
-
-    StreamOptions stream_options() const {
-        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention,
-                .any_gpu = options.any_gpu};
-    }
-    size_t N() const { return (size_t)options.B * (size_t)options.T; }
-    const Block<F>& block(int l) const { return blocks[(size_t)l]; }
-    // Batches of two steps may wait to be read while the host prepares the next: it waits for the verdict before the last.
-    size_t held_batches() const { return 2 * (size_t)options.grad_accum; }
-    size_t training_slots() const { return held_batches() + 2; }
-    static constexpr size_t VALIDATION_SLOTS = 2;
-    size_t classifier_chunk() const { return chunk; }
-    size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
-
-private:
-    template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned phases) {
-        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), phases)});
-    }
-    struct Field { void* pointer; const Arena* arena; size_t row; };
-    std::vector<Field> fields;  // set by allocate()
-    std::vector<Block<F>> blocks;
-    size_t activation_rows[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
-};
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
+// qkv -> atty
+template <class F> void attend(const Model<F>& model, const Block<F>& b, const Attend& how) {
+    const int C = model.config.C, NH = model.config.NH;
+    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.qkv, how.T, how.pos, C, NH, model.stream);
+    else attention_forward(b.atty, b.lse, b.qkv, how.by_document ? b.starts : nullptr, how.B, how.T, C, NH, model.stream);
+}
+
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
-template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, size_t N, const typename Model<F>::Attend& attend) {
+template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, const Attend& how) {
     const int C = model.config.C;
+    const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
     matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, 3 * C, {}, stream);
-    attend(b);
+    attend(model, b, how);
     matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, stream);
     matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, 4 * C, {.pre_gelu = b.fch}, stream);
 }
 
-// The trunk: tokens (B, T) -> lnf (B, T, C). `attend` is attention over the batch itself, or over a cache of keys and
-// values when generating; position `pos` is that of the first token of each row.
-template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B, int T, int pos, const typename Model<F>::Attend& attend) {
+// The trunk: tokens (B, T) -> lnf (B, T, C).
+template <class F> void forward_trunk(Model<F>& model, const int* tokens, const Attend& how) {
     const int C = model.config.C, L = model.config.L;
-    const size_t N = (size_t)B * T;
+    const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
-    const Block<F>& first = model.block(0);
+    const Block<F>& first = model.tensors();
 
-    embedding_forward(first.encoded, tokens, first.wte, first.wpe, B, T, C, pos, stream);
+    embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
     layernorm_forward(first.ln1, first.ln1_mean, first.ln1_rstd, first.encoded, first.ln1w, first.ln1b, N, C, stream);
     const F* residual = first.encoded;
     for (int l = 0; l < L; l++) {
         const Block<F>& b = model.block(l);
-        forward_block(model, b, residual, N, attend);
+        forward_block(model, b, residual, how);
         matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, 4 * C, C, {}, stream);
         // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
         if (l + 1 < L) {
@@ -338,23 +72,16 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, int B,
     }
 }
 
-// Attention over the batch itself.
-template <class F> typename Model<F>::Attend attend_batch(const Model<F>& model) {
-    return [&](const Block<F>& b) {
-        attention_forward(b.atty, b.lse, b.qkv, b.starts, model.options.B, model.options.T, model.config.C, model.config.NH, model.stream);
-    };
-}
-
 template <class F> void forward(Model<F>& model) {
     const int B = model.options.B, T = model.options.T;
-    if (const Block<F>& b = model.block(0); b.starts) document_starts(b.starts, model.tokens, model.options.mask_eot, B, T, model.stream);
-    forward_trunk(model, model.tokens, B, T, 0, attend_batch(model));
+    if (const Block<F>& b = model.tensors(); b.starts) document_starts(b.starts, model.tokens, model.options.mask_eot, B, T, model.stream);
+    forward_trunk(model, model.tokens, {.B = B, .T = T});
 }
 
 // The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
 // `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
 template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate) {
-    const Block<F>& b = model.block(0);
+    const Block<F>& b = model.tensors();
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
     const int* targets = model.tokens + (size_t)model.options.B * model.options.T;
     for (size_t at = 0; at < N; at += model.classifier_chunk()) {
@@ -386,7 +113,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 
         if (again == 3) {
             layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
-            forward_block(model, b, residual, N, attend_batch(model));
+            forward_block(model, b, residual, {.B = B, .T = T});
         }
         if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * 4 * C, stream);
         matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, 4 * C, C, accumulate, stream);
@@ -406,7 +133,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
         layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
                            {.accumulate = accumulate, .add_to_dinp = true}, stream);
     }
-    const Block<F>& b = model.block(0);
+    const Block<F>& b = model.tensors();
     embedding_backward(b.dwte, b.dwpe, b.dresidual, model.tokens, B, T, C, model.config.max_T, accumulate, stream);
 }
 
@@ -426,7 +153,7 @@ template <class F> void micro_step(Model<F>& model, bool accumulate, const Comm&
     const float dloss = 1.0f / ((float)N * (float)model.options.grad_accum * (float)comm.world);
     forward(model);
     classify(model, N, dloss, true, accumulate);
-    sum_losses(model.loss_sum, model.block(0).losses, N, accumulate, model.stream);
+    sum_losses(model.loss_sum, model.tensors().losses, N, accumulate, model.stream);
     backward(model, accumulate);  // from here on the memory of the losses is used by others
 }
 
@@ -473,7 +200,7 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     upload(model, batch);
     forward(model);
     classify(model, N, 0, false, false);
-    sum_losses(model.loss_sum, model.block(0).losses, N, false, model.stream);
+    sum_losses(model.loss_sum, model.tensors().losses, N, false, model.stream);
     copy_to_host(model.host_loss_sum, model.loss_sum, sizeof(double), model.stream);
     synchronize(model.stream);
     LossSum sum{.loss = *model.host_loss_sum};
@@ -481,11 +208,6 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
     sum.bytes = (double)count_target_bytes(batch, N, byte_lengths);
     return sum;
 }
-
-#include "llmc/train/chat.h"
-#include "llmc/train/eval.h"
-#include "llmc/model/generate.h"
-#include "llmc/model/model_files.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
@@ -530,37 +252,6 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
 inline std::string why_skipped(const Verdict& v) {
     return v.skip == NOT_FINITE ? "loss or norm is not finite"
                                 : format("%s is %.1f deviations above the last 128", v.skip == LOSS_SPIKE ? "loss" : "norm", v.z);
-}
-
-// What is about to happen, in a few lines.
-template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, double peak, const char* source) {
-    if (run.comm.rank != 0) return;
-    const Config& c = run.config;
-    const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
-    printf("model    %d layers, width %d, %d heads, context %d, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, c.max_T,
-           c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
-    if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
-    if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
-                                   human((double)count_tokens(run.val)).c_str());
-    printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
-           run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
-    printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak).c_str(), source);
-    if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
-    if (!run.out.empty()) printf("out      %s\n", run.out.c_str());
-    model.device.print("memory of the device");
-    model.pinned.print("memory of the host");
-    fflush(stdout);
-}
-
-template <class F> double data_sheet_flops(const Gpu& gpu, const Options& opt) {
-    return 1e12 * (!std::is_same_v<F, float> ? gpu.bf16 : opt.tf32 ? gpu.tf32 : gpu.fp32);
-}
-
-// What this machine multiplies at best, all ranks together.
-struct Peak { double flops; const char* source; };
-template <class F> Peak find_peak(const Options& opt, const Comm& comm) {
-    if (const Gpu* gpu = find_gpu_of_device(device_name())) return {comm.world * data_sheet_flops<F>(*gpu, opt), "by its data sheet"};
-    return {comm.world * measure_peak_flops<F>(0.05, opt.tf32 != 0), "measured"};
 }
 
 template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {
@@ -630,67 +321,6 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         in_flight = {step, lr};
         if (reached(model.judged)) report();
     }
-}
-
-// Bytes of the GPU named, or of the device that is here, and those that a plan may take of them.
-struct DeviceMemory {
-    double all, usable;
-    explicit DeviceMemory(const Gpu* gpu) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory()), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
-};
-
-// --plan: memory and time, for this machine or any GPU, without data, and without taking the memory.
-template <class F> void print_plan(const Run& run, const Model<F>& model) {
-    const Options& opt = run.opt;
-    const Gpu* gpu = find_gpu(opt.plan);
-    if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
-    double peak = opt.nproc * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
-    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak, gpu ? "by its data sheet" : "measured");
-    double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
-    double seconds = flops / (0.5 * peak);
-    printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
-    if (run.steps > 0) printf("; %d steps: %s, %sFLOP, %s tokens", run.steps, clock_text(seconds * run.steps).c_str(),
-                              human(flops * run.steps).c_str(), human(tokens * run.steps).c_str());
-    printf("\n");
-    const DeviceMemory memory(gpu);
-    if ((double)model.device.bytes() > memory.usable)
-        printf("         does not fit: %.1f GiB, the device has %.1f to give\n", (double)model.device.bytes() / (1 << 30), memory.usable / (1 << 30));
-}
-
-// The plan for a batch; nothing is allocated. --batch auto: the largest that divides the total batch and fits in memory.
-template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
-    const Options& opt = run.opt;
-    const Gpu* gpu = find_gpu(opt.plan);
-    const DeviceMemory memory(gpu);
-    auto plan = [&](int B) {
-        int64_t micro = (int64_t)B * run.T * opt.nproc;
-        int grad_accum = opt.total_batch ? (int)std::max<int64_t>(1, opt.total_batch / micro) : 1;
-        ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
-                             .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
-                             .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0,
-                             .separate_rows = opt.separate_rows != 0,
-                             .attention = attention_by(opt), .any_gpu = gpu != nullptr};
-        return std::make_unique<Model<F>>(run.config, options);
-    };
-    if (run.B == 0) {
-        int64_t rows = opt.total_batch ? opt.total_batch / run.T / opt.nproc : 512;
-        for (int B = 1; B <= rows && B <= 512; B++)
-            if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
-        const std::unique_ptr<Model<F>> chosen = plan(run.B);
-        printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
-    }
-    auto model = plan(run.B);
-    if (!opt.plan.empty() || (double)model->device.bytes() <= memory.usable) return model;
-    for (int recompute = opt.recompute; recompute <= 3; recompute++)
-        for (int B = run.B; B >= 1; B /= 2) {
-            ModelOptions smaller = model->options;
-            smaller.B = B, smaller.recompute = recompute;
-            if ((double)Model<F>(run.config, smaller).device.bytes() <= memory.usable)
-                die("out of memory: the plan takes %.1f GiB, the device has %.1f to give; --batch %d --recompute %d would fit",
-                    (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30), B, recompute);
-        }
-    die("out of memory: the plan takes %.1f GiB, the device has %.1f to give, and no batch fits: try a smaller --model or --seq",
-        (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30));
 }
 
 template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_sets) {

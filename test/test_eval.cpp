@@ -181,11 +181,9 @@ template <class F> static void check_sums() {
     for (size_t i = 0; i < rows.size(); i++) {
         const EvalRow& row = rows[i];
         const size_t T = row.tokens.size() - 1, V = (size_t)c.V;
-        forward_trunk(model, row.tokens.data(), 1, (int)T, 0, [&](const Block<F>& b) {
-            attention_forward(b.atty, b.lse, b.qkv, nullptr, 1, (int)T, c.C, c.NH, model.stream);
-        });
+        forward_trunk(model, row.tokens.data(), {.B = 1, .T = (int)T, .by_document = false});
         std::vector<F> logits(T * V);
-        matmul_forward(logits.data(), model.block(0).lnf, model.block(0).wte, (const F*)nullptr, T, c.C, c.V, {}, model.stream);
+        matmul_forward(logits.data(), model.tensors().lnf, model.tensors().wte, (const F*)nullptr, T, c.C, c.V, {}, model.stream);
         double expected = 0, largest = 0;
         for (size_t t = T - (size_t)row.scored; t < T; t++) {
             double total = 0;

@@ -91,7 +91,7 @@ template <class F> void check_golden(const char* name, int recompute) {
     upload(model, first.batch());
     forward(model);
     std::vector<F> padded(N * Vp), logits;
-    matmul_forward(padded.data(), model.block(0).lnf, model.block(0).wte, (const F*)nullptr, N, c.C, (int)Vp, {}, model.stream);
+    matmul_forward(padded.data(), model.tensors().lnf, model.tensors().wte, (const F*)nullptr, N, c.C, (int)Vp, {}, model.stream);
     for (size_t i = 0; i < N; i++) logits.insert(logits.end(), &padded[i * Vp], &padded[i * Vp] + V);
     EXPECT_CLOSE(logits.data(), golden.floats("logits").data(), N * V, bounds.gradient);
     LossSum sum = batch_loss(model, first.batch(), {});

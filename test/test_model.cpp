@@ -39,7 +39,7 @@ template <class F> std::vector<F> logits_of(Model<F>& model, const Tokens& token
     upload(model, tokens.batch());
     forward(model);
     std::vector<F> logits(N * (size_t)V);
-    matmul_forward(logits.data(), model.block(0).lnf, model.block(0).wte, (const F*)nullptr, N, model.config.C, V, {}, model.stream);
+    matmul_forward(logits.data(), model.tensors().lnf, model.tensors().wte, (const F*)nullptr, N, model.config.C, V, {}, model.stream);
     return logits;
 }
 

@@ -14,7 +14,7 @@ template <class F> void write_logits(const std::string& folder, const std::vecto
     copy_to_device(model.tokens, tokens.data(), tokens.size() * sizeof(int), model.stream);
     forward(model);
     for (int t = 0; t < T; t++) {
-        const Block<F>& b = model.block(0);
+        const Block<F>& b = model.tensors();
         matmul_forward(b.logits, b.lnf + (size_t)t * C, b.wte, (const F*)nullptr, 1, C, Vp, {}, model.stream);
         std::vector<float> row(b.logits, b.logits + config.V);
         fwrite(row.data(), sizeof(float), row.size(), stdout);

@@ -5,17 +5,16 @@
 #include <string>
 #include <vector>
 #include "../base/rng.h"
+#include "model.h"
 #include "sampler.h"
 #include "../tokenizer/tokenizer.h"
 
 // Appends n tokens at position pos to the caches; returns the logits (V) that follow the last of them.
 template <class F> std::vector<float> feed(Model<F>& model, const int* tokens, int n, int pos) {
-    const Block<F>& b = model.block(0);
-    const int C = model.config.C, NH = model.config.NH, V = model.config.V, Vp = model.config.Vp();
+    const Block<F>& b = model.tensors();
+    const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
     copy_to_device(model.tokens, tokens, (size_t)n * sizeof(int), model.stream);
-    forward_trunk(model, model.tokens, 1, n, pos, [&](const Block<F>& layer) {
-        attention_cached(layer.atty, layer.kcache, layer.vcache, layer.qkv, n, pos, C, NH, model.stream);
-    });
+    forward_trunk(model, model.tokens, {.B = 1, .T = n, .cached = true, .pos = pos});
     matmul_forward(b.logits, b.lnf + (size_t)(n - 1) * C, b.wte, (const F*)nullptr, 1, C, Vp, {}, model.stream);
     std::vector<F> logits((size_t)V);
     copy_to_host(logits.data(), b.logits, logits.size() * sizeof(F), model.stream);
@@ -63,5 +62,3 @@ void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string
     printf("\n---\n");
     fflush(stdout);
 }
-
-inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }

@@ -9,6 +9,8 @@
 #include "../io/checkpoint.h"
 #include "../base/rng.h"
 #include "../io/safetensors.h"
+#include "bin_model.h"
+#include "model.h"
 
 template <class F> constexpr Dtype dtype_of() { return std::is_same_v<F, float> ? Dtype::F32 : Dtype::BF16; }
 

@@ -11,7 +11,6 @@
 // of as many rows as the model's memory holds; a row's bits do not depend on its neighbours.
 template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<const EvalRow*>& rows) {
     const size_t N = (size_t)model.options.B * (size_t)model.options.T;
-    const int C = model.config.C, NH = model.config.NH;
     auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };
     std::vector<size_t> order(rows.size());
     std::iota(order.begin(), order.end(), (size_t)0);
@@ -31,11 +30,9 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
         }
         copy_to_device(model.tokens, inputs.data(), inputs.size() * sizeof(int), model.stream);
         copy_to_device(model.tokens + N, targets.data(), targets.size() * sizeof(int), model.stream);
-        forward_trunk(model, model.tokens, (int)n, (int)T, 0, [&](const Block<F>& b) {
-            attention_forward(b.atty, b.lse, b.qkv, nullptr, (int)n, (int)T, C, NH, model.stream);  // a row is one document
-        });
+        forward_trunk(model, model.tokens, {.B = (int)n, .T = (int)T, .by_document = false});  // a row is one document
         classify(model, n * T, 0, false, false);
-        copy_to_host(losses.data(), model.block(0).losses, losses.size() * sizeof(float), model.stream);
+        copy_to_host(losses.data(), model.tensors().losses, losses.size() * sizeof(float), model.stream);
         synchronize(model.stream);
         for (size_t r = 0; r < n; r++)
             for (size_t t = 0; t < T; t++) sums[order[at + r]] -= (double)losses[r * T + t];

@@ -9,6 +9,7 @@
 #include "../io/checkpoint.h"
 #include "../comm/comm.h"
 #include "../model/config.h"
+#include "../model/sampler.h"
 #include "../data/data.h"
 #include "../io/json.h"
 #include "../layers/step_guard.h"
@@ -241,3 +242,5 @@ inline void catch_signals() {
     std::signal(SIGTERM, handler);
     std::signal(SIGINT, handler);
 }
+
+inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }

@@ -1,0 +1,149 @@
+// model.h: a model in memory: every buffer of a run, planned before the first byte is taken, and what a layer sees of it.
+#pragma once
+#include <algorithm>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+#include "../backend.h"
+#include "../base/arena.h"
+#include "config.h"
+#include "tensors.h"
+
+struct ModelOptions {
+    int B, T, recompute = 0, grad_accum = 1;
+    int shards = 1;  // ranks over which masters and moments are divided
+    bool train = true, master_weights = true;
+    int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
+    bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
+    AttentionBy attention = AttentionBy::FASTEST;
+    bool any_gpu = false;  // a plan for a GPU that is not here
+};
+
+template <class F> class Model {
+public:
+    const Config config;
+    const ModelOptions options;
+    const ParameterList parameters;
+    Arena device, pinned;
+    stream_t stream{};
+
+    F* params = nullptr;       // all parameters, flat, in the order of the list
+    float* master = nullptr;   // the same in fp32 if F is not
+    float* grads = nullptr;    // their gradients
+    float *m = nullptr, *v = nullptr;  // AdamW's moments
+    double *norm_squared = nullptr, *loss_sum = nullptr;  // (1) of this step, so far
+    Verdict* verdict = nullptr;        // (1) on this step
+    History* history = nullptr;        // (1) losses and norms of the last steps
+    Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
+    char* workspace = nullptr;         // of the stream's kernels
+    int* tokens = nullptr;             // (2, B, T) inputs and targets on the device
+    // in pinned memory
+    Verdict* host_verdict = nullptr;   // of the last step that was reported or waits for it
+    History* host_history = nullptr;   // on its way between checkpoints and the device
+    double* host_loss_sum = nullptr;   // of a validation batch
+    int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
+    float* staging = nullptr;          // a tensor on its way between files and the device; behind it, in bf16, room for it rounded
+    event_t judged{};                  // host_verdict has arrived, and all batches of its step have been read
+    graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
+
+    // Plans all memory; nothing is allocated before allocate().
+    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
+        const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
+        const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
+        const int NH = c.NH;
+        const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
+        // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
+        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
+        // alike. LOG 23
+        const size_t chunks = (N * Vp - 1) / std::max(4 * N * C, (size_t)26 << 20) + 1;
+        chunk = std::min(N, ((N - 1) / chunks + 128) / 128 * 128);
+
+        row(params, device, "params", "parameters", n, ALWAYS);
+        const size_t shard = (n + (size_t)o.shards - 1) / (size_t)o.shards;
+        row(master, device, "master", "master weights", has_master * shard, ALWAYS);
+        row(grads, device, "grads", "gradients", train * n, ALWAYS);
+        row(m, device, "m", "AdamW moments", train * shard, ALWAYS);
+        row(v, device, "v", "AdamW moments", train * shard, ALWAYS);
+        row(norm_squared, device, "norm", "scratch", 1, ALWAYS);
+        row(loss_sum, device, "loss", "scratch", 1, ALWAYS);
+        row(verdict, device, "verdict", "scratch", 1, ALWAYS);
+        row(history, device, "history", "scratch", 1, ALWAYS);
+        row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
+        row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
+        row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
+#define ADD(field, type, copies, elements, category, phases) \
+        activation_stride[A_##field] = (copies) > 1 ? on_border((size_t)(elements)) : 0; \
+        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), phases);
+        ACTIVATIONS(ADD)
+#undef ADD
+        row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
+        row(host_history, pinned, "history", "host", 1, ALWAYS);
+        row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
+        row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
+        row(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
+        device.plan();
+        pinned.plan();
+    }
+
+    void allocate() {
+        device.allocate(device_alloc);
+        pinned.allocate(pinned_alloc);
+        for (const Field& f : fields) {
+            void* memory = f.arena->template pointer<char>(f.row);
+            memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
+        }
+        blocks.resize((size_t)config.L);
+        for (size_t l = 0; l < blocks.size(); l++) {
+            Block<F>& b = blocks[l];
+            auto gradient = [&](size_t offset) { return grads ? grads + offset : nullptr; };
+#define VIEW(field, ...) \
+            b.field = params + parameters.first[P_##field] + l * parameters.stride[P_##field]; \
+            b.d##field = gradient(parameters.first[P_##field] + l * parameters.stride[P_##field]);
+            PARAMETERS(VIEW, VIEW)
+#undef VIEW
+#define VIEW(field, type, ...) \
+            b.field = device.template pointer<type>(activation_rows[A_##field]); \
+            if (b.field) b.field += l * activation_stride[A_##field];
+            ACTIVATIONS(VIEW)
+#undef VIEW
+        }
+        stream = open_stream(stream_options());
+        judged = make_event();
+        std::vector<Segment> list;
+        for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
+        copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
+        synchronize(stream);
+    }
+
+    StreamOptions stream_options() const {
+        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
+                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention,
+                .any_gpu = options.any_gpu};
+    }
+    size_t N() const { return (size_t)options.B * (size_t)options.T; }
+    const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees
+    const Block<F>& tensors() const { return blocks[0]; }             // for those that no layer owns
+    // Batches of two steps may wait to be read while the host prepares the next: it waits for the verdict before the last.
+    size_t held_batches() const { return 2 * (size_t)options.grad_accum; }
+    size_t training_slots() const { return held_batches() + 2; }
+    static constexpr size_t VALIDATION_SLOTS = 2;
+    size_t classifier_chunk() const { return chunk; }
+    size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
+
+private:
+    template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned phases) {
+        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), phases)});
+    }
+    struct Field { void* pointer; const Arena* arena; size_t row; };
+    std::vector<Field> fields;  // set by allocate()
+    std::vector<Block<F>> blocks;
+    size_t activation_rows[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
+};
+
+// ---- in train_gpt2.cu: what generating and evaluating do with a model -----------------------------------------------------
+
+// What a token sees: its row of a batch (B, T), within its document if documents are kept apart; or, when generating, the caches of keys
+// and values, to which T tokens at position pos are appended.
+struct Attend { int B, T; bool by_document = true, cached = false; int pos = 0; };
+template <class F> void forward_trunk(Model<F>& model, const int* tokens, const Attend& how);
+template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate);
