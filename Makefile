@@ -231,6 +231,10 @@ build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
 	dev/single.sh train_gpt2.cu > $@
 	@echo "$@: c++ -std=c++20 -O3 -march=native -fopenmp -pthread $@ -o train_gpt2"
 
+bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU and in the emulator, as checksums: code that only moves leaves them all
+	$(MAKE) V=plain build/emu-plain/train_gpt2cu
+	dev/bits.sh ./train_gpt2 build/emu-plain/train_gpt2cu
+
 check-includes:                           ## check who includes whom
 	dev/check_includes.sh
 
@@ -247,4 +251,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single check-includes quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
