@@ -165,23 +165,23 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
 }
 
 // AdamW with the gradient cut to --grad-clip, unless loss or norm are too odd: decided on the device, which need not wait for
-// the host. The verdict is in model.host_verdict when model.judged is reached. Steps count from 0.
+// the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
     const stream_t stream = model.stream;
     const size_t n = model.parameters.elements;
-    const Limits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
+    const StepGuard limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
     global_norm_squared(model.norm_squared, model.grads, n, stream);
-    judge_step(model.verdict, model.history, model.loss_sum, model.norm_squared,
+    guard_step(model.step_stats, model.history, model.loss_sum, model.norm_squared,
                (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
-    copy_to_host(model.host_verdict, model.verdict, sizeof(Verdict), stream);
-    record(model.judged, stream);
+    copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
+    record(model.step_checked, stream);
     AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
                 .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed};
     adamw_update(model.params, model.master, model.grads, model.m, model.v, model.segments, (int)model.parameters.all.size(),
-                 model.verdict, n, hyper, stream);
+                 model.step_stats, n, hyper, stream);
 }
 
-// The losses and norms against which the next ones are judged.
+// The losses and norms against which the next ones are step_checked.
 template <class F> void set_history(Model<F>& model, const History& history) {
     *model.host_history = history;
     copy_to_device(model.history, model.host_history, sizeof(History), model.stream);
@@ -249,7 +249,7 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     log.val(step, sum.loss / sum.targets, bits_per_byte, run.floor);
 }
 
-inline std::string why_skipped(const Verdict& v) {
+inline std::string why_skipped(const StepStats& v) {
     return v.skip == NOT_FINITE ? "loss or norm is not finite"
                                 : format("%s is %.1f deviations above the last 128", v.skip == LOSS_SPIKE ? "loss" : "norm", v.z);
 }
@@ -269,7 +269,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
-    // A step is reported when its verdict has arrived: on a GPU that is while the next one runs.
+    // A step is reported when its statistics have arrived: on a GPU that is while the next one runs.
     struct InFlight { int step; double lr; };
     std::optional<InFlight> in_flight;
     int skipped_in_a_row = 0;
@@ -277,8 +277,8 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     Clock::time_point last_report = Clock::now();
     auto report = [&] {
         if (!in_flight) return;
-        wait(model.judged);
-        const Verdict v = *model.host_verdict;
+        wait(model.step_checked);
+        const StepStats v = *model.host_step_stats;
         const int step = in_flight->step + 1;
         const double seconds = seconds_since(last_report);
         last_report = Clock::now();
@@ -315,11 +315,11 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
-        report();  // the step before this one, whose verdict this one's will overwrite
+        report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
         in_flight = {step, lr};
-        if (reached(model.judged)) report();
+        if (reached(model.step_checked)) report();
     }
 }
 
@@ -334,9 +334,8 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
     if (run.resumed && opt.steps != 0) load_state(*model, run.weights), set_history(*model, run.history);
-    // micro-steps of which nothing remains but what kernels and libraries had to load, to find out or to measure; with the weights, as a
-    // GPU is slower with numbers than with zeros
-    if (opt.steps != 0) rehearse(model->stream, opt.cache, [&] {
+    // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
+    if (opt.steps != 0) warm_up_and_autotune(model->stream, opt.cache, [&] {
         for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0, run.comm);
     });
     if (!opt.chat.empty()) return chat(*model, run);
@@ -353,7 +352,7 @@ int main(int argc, char** argv) {
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
-    check_model(run.config.C, run.config.NH, attention_by(opt));
+    check_model(run.config.C, run.config.NH, attention_backend(opt));
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);

@@ -12,5 +12,5 @@
 #include "cpu/global_norm.h"
 #include "cpu/layernorm.h"
 #include "cpu/matmul.h"
-#include "cpu/verdict.h"
+#include "cpu/step_guard.h"
 #endif

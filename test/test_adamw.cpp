@@ -9,7 +9,7 @@ static AdamW hyper(int t) {
     return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123};
 }
 constexpr float SCALE = 0.7f;
-static const Verdict VERDICT{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
+static const StepStats VERDICT{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 // Segments of odd lengths that begin anywhere, with gaps between them.
 struct AdamWCase {
@@ -104,9 +104,9 @@ TEST_BOTH(adamw_skips) {
         Guarded<float> m(s.m), v(s.v), master(s.p);
         const auto p0 = p.all;
         const auto m0 = m.all, v0 = v.all, master0 = master.all;
-        Verdict verdict = VERDICT;
-        verdict.skip = why;
-        adamw_update(p.data(), master.data(), s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), &verdict, s.n,
+        StepStats step_stats = VERDICT;
+        step_stats.skip = why;
+        adamw_update(p.data(), master.data(), s.grads.data(), m.data(), v.data(), s.segments.data(), (int)s.segments.size(), &step_stats, s.n,
                      hyper(1), stream_t{});
         EXPECT(same_bits(p.all, p0) && same_bits(m.all, m0) && same_bits(v.all, v0) && same_bits(master.all, master0));
     }

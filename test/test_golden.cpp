@@ -118,8 +118,8 @@ template <class F> void check_golden(const char* name, int recompute) {
             forward_backward(model, batch.batch(), micro, comm);
         }
         update(model, opt, golden.real("lr"), step, comm);
-        loss = model.host_verdict->loss;
-        const double norm = model.host_verdict->norm;
+        loss = model.host_step_stats->loss;
+        const double norm = model.host_step_stats->norm;
         if (!(std::fabs(loss - step_loss[(size_t)step]) <= bounds.loss * step_loss[(size_t)step]))
             FAIL("%s: step %d: loss %.9f, expected %.9f", name, step, loss, step_loss[(size_t)step]);
         if (!(std::fabs(norm - step_norm[(size_t)step]) <= bounds.gradient * step_norm[(size_t)step]))

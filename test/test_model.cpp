@@ -172,7 +172,7 @@ template <class F> void check_sizes() {  // nothing is special about the sizes o
         Tokens tokens(2, c.max_T, c.V, 8);
         forward_backward(*model, tokens.batch(), 0, Comm());
         update(*model, Options(), 1e-3, 0, Comm());
-        const double norm = model->host_verdict->norm, loss = model->host_verdict->loss;
+        const double norm = model->host_step_stats->norm, loss = model->host_step_stats->loss;
         EXPECT(std::isfinite(norm) && std::isfinite(loss) && loss >= 0);
         EXPECT((c.V > 1) == (loss > 0));
     }

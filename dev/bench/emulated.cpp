@@ -29,7 +29,7 @@ static void begin_call(const char* layer, double least);
 #define fused_classifier(...) COUNTED(fused_classifier, __VA_ARGS__)
 #define sum_losses(...) COUNTED(sum_losses, __VA_ARGS__)
 #define global_norm_squared(...) COUNTED(global_norm_squared, __VA_ARGS__)
-#define judge_step(...) COUNTED(judge_step, __VA_ARGS__)
+#define guard_step(...) COUNTED(guard_step, __VA_ARGS__)
 #define adamw_update(...) COUNTED(adamw_update, __VA_ARGS__)
 #define LLMC_NO_MAIN
 #include "../../train_gpt2.cu"

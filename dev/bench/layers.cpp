@@ -110,11 +110,11 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     float *master = narrow ? make<float>(n) : nullptr, *grads = make<float>(n), *m = make<float>(n), *v = make<float>(n);
     zero(v, n * sizeof(float), stream);
     Segment* all = on_device(std::vector<Segment>{{0, n, 1}});
-    Verdict* verdict = on_device(std::vector<Verdict>{{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED}});
+    StepStats* step_stats = on_device(std::vector<StepStats>{{.loss = 0, .norm = 0, .z = 0, .scale = 1, .skip = APPLIED}});
     double* norm = make<double>(1);
     const AdamW hyper{.lr = 1e-4f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = 1, .seed = 1};
     row("global norm, 85M", 0, CALL(global_norm_squared, norm, grads, n, stream));
-    row("AdamW, 85M", 0, CALL(adamw_update, params, master, grads, m, v, all, 1, verdict, n, hyper, stream));
+    row("AdamW, 85M", 0, CALL(adamw_update, params, master, grads, m, v, all, 1, step_stats, n, hyper, stream));
 }
 
 int main(int argc, char** argv) {

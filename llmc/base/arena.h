@@ -1,5 +1,5 @@
 // arena.h: plans every buffer of a run before the first byte is allocated, prints the plan, allocates once.
-// A row says in which phases of a step it is needed; rows that are never needed together may share the same bytes.
+// A buffer has a live range, the phases of a step in which it is needed; buffers whose live ranges do not overlap may share the same bytes.
 #pragma once
 #include <algorithm>
 #include <cstddef>
@@ -32,73 +32,73 @@ enum Phase : unsigned { FORWARD = 1, CLASSIFY = 2, BACKWARD_MLP = 4, BACKWARD_AT
 
 class Arena {
 public:
-    struct Row { std::string name; const char* category; size_t bytes; unsigned phases; size_t offset = 0; char* memory = nullptr; };
+    struct Buffer { std::string name; const char* category; size_t bytes; unsigned live_range; size_t offset = 0; char* memory = nullptr; };
     static constexpr size_t ALIGN = 256;  // what every vector load, TMA and cuBLASLt are content with
 
-    // Under AddressSanitizer every row has its own bytes and poisoned red zones, so that an overrun inside the arena is
-    // seen like any other. Separate rows, each an allocation of its own, are for tools that watch allocations.
+    // Under AddressSanitizer every buffer has its own bytes and poisoned red zones, so that an overrun inside the arena is
+    // seen like any other. Separate buffers, each an allocation of its own, are for tools that watch allocations.
     explicit Arena(bool separate_rows = false, bool red_zones = ARENA_RED_ZONES) : separate(separate_rows), red_zone(red_zones ? 4096 : 0) {}
     ~Arena() { arena_unpoison(base, base ? total : 0); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    // Returns the row's number. Zero bytes are allowed: pointer() is then null.
-    size_t add(std::string name, const char* category, size_t bytes, unsigned phases) {
-        rows.push_back({std::move(name), category, bytes, phases});
-        return rows.size() - 1;
+    // Returns the buffer's number. Zero bytes are allowed: pointer() is then null.
+    size_t add(std::string name, const char* category, size_t bytes, unsigned live_range) {
+        buffers.push_back({std::move(name), category, bytes, live_range});
+        return buffers.size() - 1;
     }
 
-    // First fit, largest first: each row takes the lowest place that no row alive in the same phase uses.
+    // First fit, largest first: each buffer takes the lowest place that no buffer with an overlapping live range uses.
     void plan() {
-        std::vector<size_t> order(rows.size());
+        std::vector<size_t> order(buffers.size());
         for (size_t i = 0; i < order.size(); i++) order[i] = i;
         std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
-            return rows[a].bytes != rows[b].bytes ? rows[a].bytes > rows[b].bytes : a < b;
+            return buffers[a].bytes != buffers[b].bytes ? buffers[a].bytes > buffers[b].bytes : a < b;
         });
-        std::vector<const Row*> placed;  // sorted by offset
+        std::vector<const Buffer*> placed;  // sorted by offset
         total = red_zone;
         for (size_t i : order) {
-            Row& row = rows[i];
-            row.offset = red_zone;
-            for (const Row* other : placed) {
-                bool together = (row.phases & other->phases) || red_zone || separate;
-                bool overlaps = row.offset < end_of(*other) && other->offset < end_of(row);
-                if (together && overlaps) row.offset = end_of(*other);
+            Buffer& buffer = buffers[i];
+            buffer.offset = red_zone;
+            for (const Buffer* other : placed) {
+                bool together = (buffer.live_range & other->live_range) || red_zone || separate;
+                bool overlaps = buffer.offset < end_of(*other) && other->offset < end_of(buffer);
+                if (together && overlaps) buffer.offset = end_of(*other);
             }
-            placed.insert(std::upper_bound(placed.begin(), placed.end(), &row,
-                          [](const Row* a, const Row* b) { return a->offset < b->offset; }), &row);
-            total = std::max(total, end_of(row));
+            placed.insert(std::upper_bound(placed.begin(), placed.end(), &buffer,
+                          [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; }), &buffer);
+            total = std::max(total, end_of(buffer));
         }
     }
 
     size_t bytes() const { return total; }
 
-    // Takes the planned memory: all at once by one call of take(bytes), or row by row.
+    // Takes the planned memory: all at once by one call of take(bytes), or one by one.
     template <class Take> void allocate(Take take) {
         if (!separate) base = (char*)take(total);
-        for (Row& row : rows) if (row.bytes) row.memory = separate ? (char*)take(row.bytes) : base + row.offset;
+        for (Buffer& buffer : buffers) if (buffer.bytes) buffer.memory = separate ? (char*)take(buffer.bytes) : base + buffer.offset;
         if (!red_zone || separate) return;
         arena_poison(base, total);
-        for (const Row& row : rows) arena_unpoison(base + row.offset, row.bytes);
+        for (const Buffer& buffer : buffers) arena_unpoison(base + buffer.offset, buffer.bytes);
     }
-    template <class X> X* pointer(size_t row) const { return (X*)rows[row].memory; }
+    template <class X> X* pointer(size_t buffer) const { return (X*)buffers[buffer].memory; }
 
-    // The plan by category, in MiB. A category may be smaller than its rows: those that share.
+    // The plan by category, in MiB. A category may be smaller than its buffers: those that share memory.
     void print(const char* title) const {
         printf("%s\n", title);
         std::vector<const char*> seen;
         size_t sum = 0;
-        for (const Row& row : rows) {
-            if (std::find(seen.begin(), seen.end(), row.category) != seen.end()) continue;
-            seen.push_back(row.category);
+        for (const Buffer& buffer : buffers) {
+            if (std::find(seen.begin(), seen.end(), buffer.category) != seen.end()) continue;
+            seen.push_back(buffer.category);
             size_t category = 0;
             std::string names;
-            for (const Row& r : rows) if (r.category == row.category && r.bytes) {
+            for (const Buffer& r : buffers) if (r.category == buffer.category && r.bytes) {
                 category += r.bytes;
                 if (names.size() < 60) names += (names.empty() ? "" : " ") + r.name;
                 else if (!names.ends_with("...")) names += " ...";
             }
-            if (category) printf("  %-20s %10.1f MiB  %s\n", row.category, (double)category / (1 << 20), names.c_str());
+            if (category) printf("  %-20s %10.1f MiB  %s\n", buffer.category, (double)category / (1 << 20), names.c_str());
             sum += category;
         }
         if (sum > total) printf("  %-20s %10.1f MiB\n", "shared", -(double)(sum - total) / (1 << 20));
@@ -111,8 +111,8 @@ private:
 #else
     static constexpr bool ARENA_RED_ZONES = false;
 #endif
-    size_t end_of(const Row& row) const { return row.offset + (row.bytes + ALIGN - 1) / ALIGN * ALIGN + red_zone; }
-    std::vector<Row> rows;
+    size_t end_of(const Buffer& buffer) const { return buffer.offset + (buffer.bytes + ALIGN - 1) / ALIGN * ALIGN + red_zone; }
+    std::vector<Buffer> buffers;
     bool separate;
     size_t red_zone, total = 0;
     char* base = nullptr;

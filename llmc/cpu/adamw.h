@@ -5,7 +5,7 @@
 #include <type_traits>
 #include "../base/check.h"
 #include "../layers/adamw.h"
-#include "../layers/step_guard.h"
+#include "../layers/step_stats.h"
 #include "../base/rng.h"
 #include "device.h"
 #include "vec.h"
@@ -62,7 +62,7 @@ inline void store_random(bf16* p, vfloat v, const uint16_t* bits, int k) {
 }
 }  // namespace adamw_detail
 
-//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = verdict->scale * grad
+//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = step_stats->scale * grad
 //   p -= lr * (mhat / (sqrt(vhat) + eps) + decay * weight_decay * p),   mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
 // p is the master weight where there is one, else the parameter; bf16 parameters are p rounded stochastically.
 template <class F>
@@ -72,13 +72,13 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,
-                  const Verdict* verdict,  // (1) nothing happens if it says so
+                  const StepStats* step_stats,  // (1) nothing happens if it says so
                   [[maybe_unused]] size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
     constexpr size_t BLOCK = 8192;  // elements a thread takes at a time
     static_assert(BLOCK % GROUP == 0);
-    if (verdict->skip) return;
-    const float scale = verdict->scale;
+    if (step_stats->skip) return;
+    const float scale = step_stats->scale;
     const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
     const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
 

@@ -233,7 +233,7 @@ inline void check_heads(int C, int NH) {
 }  // namespace attention_detail
 
 // Sizes that the kernels have no code for end here, before anything begins.
-inline void check_model(int C, int NH, AttentionBy) { attention_detail::check_heads(C, NH); }
+inline void check_model(int C, int NH, AttentionBackend) { attention_detail::check_heads(C, NH); }
 
 // starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
 // the first that the document sees. 0 before the first one: the row began inside a document.

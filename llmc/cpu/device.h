@@ -64,7 +64,7 @@ using graph_t = CpuGraph;
 template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
 
 // Nothing has to be loaded or measured before the work is done in earnest.
-template <class Work> void rehearse(stream_t, const std::string&, Work) {}
+template <class Work> void warm_up_and_autotune(stream_t, const std::string&, Work) {}
 
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 

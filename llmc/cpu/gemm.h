@@ -1,4 +1,4 @@
-// gemm.h: C = A B^T at (nearly) the speed of the multipliers.
+// gemm.h: C = A B^T at (nearly) the speed of the FMA units.
 //
 // A product of n x n matrices does n^3 multiply-adds on n^2 numbers, so it need not wait for memory: each number must
 // only be used many times wherever it has been brought, and so the loops are blocked once for every level:
@@ -27,9 +27,9 @@ template <class F> struct Operand {
     Operand at(size_t i, size_t k) const { return {data + (k_inner ? i * stride + k : k * stride + i), stride, k_inner}; }
 };
 
-// Memory that will be needed soon, brought to L2 a line at a time while the multipliers are at work. (Asked for all at once
+// Memory that will be needed soon, brought to L2 a line at a time while the FMA units are at work. (Asked for all at once
 // it would keep the kernel's own loads waiting.)
-class Soon {
+class Prefetcher {
     struct Region { const char* at; size_t stride, pieces, lines; bool write; };
     Region regions[2] = {};
     int count = 0, current = 0;
@@ -62,13 +62,13 @@ public:
 // What becomes of a finished block of C: rows i0..i0+ni, columns j0..j0+nj at c[i * ldc + j], i and j from 0. Rows and
 // columns of c up to the next multiple of W exist and hold nothing of value.  `want` names the memory that it will write.
 struct Patch { size_t i0, j0; int ni, nj; };
-struct Finish {
+struct Epilogue {
     const void* self;
     void (*call)(const void* self, const float* c, int ldc, Patch at);
-    void (*want)(const void* self, Soon& soon, Patch at);
-    template <class Body> static Finish with(const Body& body) {
+    void (*want)(const void* self, Prefetcher& soon, Patch at);
+    template <class Body> static Epilogue with(const Body& body) {
         return {&body, [](const void* b, const float* c, int ldc, Patch at) { ((const Body*)b)->call(c, ldc, at); },
-                [](const void* b, Soon& soon, Patch at) { ((const Body*)b)->want(soon, at); }};
+                [](const void* b, Prefetcher& soon, Patch at) { ((const Body*)b)->want(soon, at); }};
     }
 };
 
@@ -133,8 +133,8 @@ void pack(float* to, int rows, int units, Operand<F> a, size_t ni, size_t nk) {
         }
 }
 
-// fp32: fused multiply-adds on vectors. 6 rows x 4 vectors of sums, 4 vectors of B and one broadcast number of A fit in 32
-// registers, 6 x 2 in 16; 12 or more sums hide the latency of the multiplier (4 cycles, 2 a cycle), and a step of k takes 10
+// fp32: fused multiply-adds on vectors. 6 rows x 4 vectors of accumulators, 4 vectors of B and one broadcast number of A fit in 32
+// registers, 6 x 2 in 16; 12 or more accumulators hide the latency of an FMA (4 cycles, 2 a cycle), and a step of k takes 10
 // loads for 24 multiply-adds.
 struct Fma {
     using Unit = Float;
@@ -145,7 +145,7 @@ struct Fma {
     static bool usable() { return true; }
     static void begin() {}
     static void end() {}
-    template <int V> static void tile_of(float* c, const float* a, const float* b, int units, bool first, Soon& soon, Soon& dest) {
+    template <int V> static void tile_of(float* c, const float* a, const float* b, int units, bool first, Prefetcher& soon, Prefetcher& dest) {
         vfloat sum[ROWS][V] = {};
         for (int k = 0; k < units; k++) {
             if (k % 8 == 0) soon.step(), dest.step();
@@ -171,7 +171,7 @@ struct Fma {
     static constexpr bool ONE_COLUMN = true, ONE_CHAIN = false;
     static void add_unit(vfloat& sum, vfloat row_units, vfloat x) { sum += row_units * x; }
     // All of a panel, or a vector at a time of the last.
-    static void tile(float* c, const float* a, const float* b, int columns, int units, bool first, Soon& soon, Soon& dest) {
+    static void tile(float* c, const float* a, const float* b, int columns, int units, bool first, Prefetcher& soon, Prefetcher& dest) {
         if (columns > (VECTORS - 1) * W) return tile_of<VECTORS>(c, a, b, units, first, soon, dest);
         for (; columns > 0; columns -= W, c += W, b += W) tile_of<1>(c, a, b, units, first, soon, dest);
     }
@@ -201,8 +201,8 @@ struct Workspace {
     }
 };
 
-// Where C is cut: tasks of at most `rows` x `columns`, numbered down the columns, so that neighbours share their part of B.
-struct Cut {
+// How C is partitioned: tasks of at most `rows` x `columns`, numbered down the columns, so that neighbours share their part of B.
+struct Partition {
     size_t ni, nj, rows, columns, down, tasks;
     size_t i(size_t t) const { return t % down * rows; }
     size_t j(size_t t) const { return t / down * columns; }
@@ -211,9 +211,9 @@ struct Cut {
 };
 // Packing costs as much as some 8 columns for each row of A and 8 rows for each row of B, and a thread that finishes last
 // may be late by a fifth of a task; of all cuts, take the one with the least of that.
-template <class Engine> Cut cut(size_t ni, size_t nj, int threads) {
+template <class Engine> Partition partition(size_t ni, size_t nj, int threads) {
     size_t groups = (ni + Engine::ROWS - 1) / Engine::ROWS, panels = (nj + Engine::COLUMNS - 1) / Engine::COLUMNS;
-    Cut best = {};
+    Partition best = {};
     double least = 1e300;
     for (size_t c = std::min<size_t>(panels, Engine::WIDTH / Engine::COLUMNS); c > 0; c--)
         for (size_t r = std::min<size_t>(groups, Engine::RUN / Engine::ROWS); r > 0; r--) {
@@ -232,8 +232,8 @@ template <class Engine, class F> struct Worker {
     Workspace ws;
     Operand<F> a, b;
     size_t K;
-    const Cut& by;
-    const Finish& finish;
+    const Partition& by;
+    const Epilogue& epilogue;
     size_t packed_j = ~(size_t)0;
 
     void task(size_t t, size_t next) {
@@ -248,7 +248,7 @@ template <class Engine, class F> struct Worker {
             packed_j = j0;
             size_t next_t = last ? (next < by.tasks ? next : t) : t, next_k = last ? 0 : k + nk, next_nk = std::min(DEPTH, K - next_k);
             bool new_b = K > DEPTH || by.j(next_t) != j0;
-            Soon soon;
+            Prefetcher soon;
             if (new_b) want(soon, b.at(by.j(next_t), next_k), by.width(next_t), next_nk);
             want(soon, a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
             soon.start((size_t)(ni + ROWS - 1) / ROWS * panels * units / Engine::STEP);
@@ -259,32 +259,32 @@ template <class Engine, class F> struct Worker {
                 for (int j = 0; j < nj; j += COLUMNS) {
                     float* c = ws.c + (K > DEPTH ? (i * panels + j / COLUMNS * BLOCK) * COLUMNS : 0);
                     Patch at = {i0 + i, j0 + j, rows, std::min(COLUMNS, nj - j)};
-                    Soon dest;
-                    if (last) finish.want(finish.self, dest, at), dest.start((rows + ROWS - 1) / ROWS * units / Engine::STEP);
+                    Prefetcher dest;
+                    if (last) epilogue.want(epilogue.self, dest, at), dest.start((rows + ROWS - 1) / ROWS * units / Engine::STEP);
                     for (int u = 0; u < units; u += Engine::L1_DEPTH)
                         for (int r = 0; r < rows; r += ROWS)
                             Engine::tile(c + r * COLUMNS, ws.a + r * Engine::LD + u, ws.b + j * units + u * COLUMNS, nj - j,
                                          std::min(Engine::L1_DEPTH, units - u), k + u == 0, soon, dest);
-                    if (last) finish.call(finish.self, c, COLUMNS, at);
+                    if (last) epilogue.call(epilogue.self, c, COLUMNS, at);
                 }
             }
         }
     }
-    static void want(Soon& soon, Operand<F> a, size_t ni, size_t nk) {
+    static void want(Prefetcher& soon, Operand<F> a, size_t ni, size_t nk) {
         soon.add(a.data, a.stride * sizeof(F), a.k_inner ? ni : nk, (a.k_inner ? nk : ni) * sizeof(F), false);
     }
 };
 
-// finish(A B^T), A of ni rows, B of nj rows, both K long. How C is cut into tasks and who takes them does not change a bit.
+// epilogue(A B^T), A of ni rows, B of nj rows, both K long. How C is partitioned into tasks and who takes them does not change a bit.
 template <class Engine, class F>
-void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
+void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     int threads = max_threads();
-    Cut by = cut<Engine>(ni, nj, threads);
+    Partition by = partition<Engine>(ni, nj, threads);
     float* memory = Workspace::all(threads);
     std::atomic<size_t> taken = 0;
     #pragma omp parallel if (by.tasks > 1)
     {
-        Worker<Engine, F> worker = {Workspace::of_thread(memory), a, b, K, by, finish};
+        Worker<Engine, F> worker = {Workspace::of_thread(memory), a, b, K, by, epilogue};
         Engine::begin();
         for (size_t t = taken++, next; t < by.tasks; t = next) {
             next = taken++;  // in advance: its operands are fetched while the task before is worked on
@@ -324,9 +324,9 @@ template <class Engine, class F> vfloat column_sums(Operand<F> a, size_t rows, s
     return Engine::ONE_CHAIN ? sum : total;
 }
 
-// finish(A b) for a single column b: each number of A is used once, so that nothing is worth packing and memory is the limit.
+// epilogue(A b) for a single column b: each number of A is used once, so that nothing is worth packing and memory is the limit.
 template <class Engine, class F>
-void run_column(Operand<F> a, size_t ni, Operand<F> b, size_t K, Finish finish) {
+void run_column(Operand<F> a, size_t ni, Operand<F> b, size_t K, Epilogue epilogue) {
     using Unit = typename Engine::Unit;
     const int units = round_up((int)((K + K_PER_UNIT<Unit> - 1) / K_PER_UNIT<Unit>), W);
     float* x = Workspace::of_thread(Workspace::all(max_threads())).a;
@@ -344,7 +344,7 @@ void run_column(Operand<F> a, size_t ni, Operand<F> b, size_t K, Finish finish) 
         float sums[W];
         store(sums, column_sums<Engine>(a.at(i, 0), rows, K, x, units));
         for (int r = 0; r < W; r++) c[r * W] = sums[r];
-        finish.call(finish.self, c, W, {i, 0, (int)rows, 1});
+        epilogue.call(epilogue.self, c, W, {i, 0, (int)rows, 1});
     }
 }
 
@@ -361,7 +361,7 @@ template <class Engine> double measure_peak(double seconds) {
         std::fill_n(ws.a, Engine::LD * Engine::BLOCK, 0.0f);
         std::fill_n(ws.b, UNITS * Engine::COLUMNS, 0.0f);
         Engine::begin();
-        Soon soon;
+        Prefetcher soon;
         double best = 0;
         for (int slice = 0; slice < 20; slice++) {
             auto start = clock::now();

@@ -1,4 +1,4 @@
-// gemm_bf16.h: the multipliers for bf16 operands, which add products of bf16 pairs to fp32 sums. Products of two bf16 are
+// gemm_bf16.h: the FMA units for bf16 operands, which add products of bf16 pairs to fp32 sums. Products of two bf16 are
 // exact in fp32; the sums are fp32 over the whole of K. Both instructions treat denormals as 0 and round only to nearest.
 #pragma once
 #include <sys/syscall.h>
@@ -32,7 +32,7 @@ struct Amx {
         _tile_loadconfig(&config);
     }
     static void end() { _tile_release(); }
-    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Prefetcher& soon, Prefetcher& dest) {
         float* c2 = c + 16 * COLUMNS;
         // The tile loads of some compilers do not say that they read memory: what was packed must be there.
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -78,7 +78,7 @@ struct Dot : Fma {
         sum = (vfloat)_mm512_dpbf16_ps((__m512)sum, (__m512bh)row_units, (__m512bh)x);
     }
     static bool usable() { return true; }
-    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Soon& soon, Soon& dest) {
+    static void tile(float* c, const float* a, const float* b, int, int units, bool first, Prefetcher& soon, Prefetcher& dest) {
         __m512 sum[ROWS][VECTORS];
         #pragma GCC unroll 6
         for (int r = 0; r < ROWS; r++)

@@ -9,17 +9,17 @@
 namespace matmul_detail {
 using namespace gemm_detail;
 
-// One column, as when a model writes, goes its own way, to the same bits.
-template <class Engine, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
+// One column, as when a model writes, goes its own way, bitwise identically.
+template <class Engine, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     if constexpr (Engine::ONE_COLUMN)
-        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_column<Engine>(a, ni, b, K, finish);
-    run<Engine>(a, ni, b, nj, K, finish);
+        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_column<Engine>(a, ni, b, K, epilogue);
+    run<Engine>(a, ni, b, nj, K, epilogue);
 }
-template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Finish finish) {
+template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>) {
-        if (Bf16Engine::usable()) return gemm_by<Bf16Engine>(a, ni, b, nj, K, finish);
+        if (Bf16Engine::usable()) return gemm_by<Bf16Engine>(a, ni, b, nj, K, epilogue);
     }
-    gemm_by<Fma>(a, ni, b, nj, K, finish);
+    gemm_by<Fma>(a, ni, b, nj, K, epilogue);
 }
 
 template <class F> inline vfloat load_most(const F* p, int n) { return n >= W ? load(p) : load_part(p, n); }
@@ -34,7 +34,7 @@ template <class F> struct ForwardFinish {
     F *out, *pre_gelu;
     const F* bias;
     size_t OC;
-    void want(Soon& soon, Patch at) const {
+    void want(Prefetcher& soon, Patch at) const {
         soon.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
         if (pre_gelu) soon.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
     }
@@ -66,7 +66,7 @@ template <class F> struct InputFinish {
     const F* pre_gelu;
     size_t C;
     bool accumulate;
-    void want(Soon& soon, Patch at) const {
+    void want(Prefetcher& soon, Patch at) const {
         soon.add(dinp + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), true);
         if (pre_gelu) soon.add(pre_gelu + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), false);
     }
@@ -86,7 +86,7 @@ struct WeightFinish {
     float* dweight;
     size_t C;
     bool accumulate;
-    void want(Soon& soon, Patch at) const {
+    void want(Prefetcher& soon, Patch at) const {
         soon.add(dweight + at.i0 * C + at.j0, C * sizeof(float), at.ni, at.nj * sizeof(float), true);
     }
     void call(const float* c, int ldc, Patch at) const {
@@ -120,8 +120,8 @@ void matmul_forward(F* out,             // (N, OC)
                     const F* bias,      // (OC) or null
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::ForwardFinish<F> finish = {out, also.pre_gelu, bias, (size_t)OC};
-    gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Finish::with(finish));
+    matmul_detail::ForwardFinish<F> epilogue = {out, also.pre_gelu, bias, (size_t)OC};
+    gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Epilogue::with(epilogue));
 }
 
 // dinp (=, += if accumulate)  dout @ weight * gelu'(pre_gelu)
@@ -131,8 +131,8 @@ void matmul_backward_input(F* dinp,          // (N, C)
                            const F* weight,  // (OC, C)
                            size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::InputFinish<F> finish = {dinp, also.pre_gelu, (size_t)C, also.accumulate};
-    gemm<F>({dout, (size_t)OC, true}, N, {weight, (size_t)C, false}, C, OC, Finish::with(finish));
+    matmul_detail::InputFinish<F> epilogue = {dinp, also.pre_gelu, (size_t)C, also.accumulate};
+    gemm<F>({dout, (size_t)OC, true}, N, {weight, (size_t)C, false}, C, OC, Epilogue::with(epilogue));
 }
 
 // dweight (=, += if accumulate)  dout^T @ inp,   dbias likewise  sum over rows of dout
@@ -143,8 +143,8 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
                             const F* inp,     // (N, C)
                             size_t N, int C, int OC, bool accumulate, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::WeightFinish finish = {dweight, (size_t)C, accumulate};
-    gemm<F>({dout, (size_t)OC, false}, OC, {inp, (size_t)C, false}, C, N, Finish::with(finish));
+    matmul_detail::WeightFinish epilogue = {dweight, (size_t)C, accumulate};
+    gemm<F>({dout, (size_t)OC, false}, OC, {inp, (size_t)C, false}, C, N, Epilogue::with(epilogue));
     if (!dbias) return;
     // A thread sums a strip of columns over all rows, in order.
     #pragma omp parallel for

@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <type_traits>
 #include "../layers/adamw.h"
-#include "../layers/step_guard.h"
+#include "../layers/step_stats.h"
 #include "../base/rng.h"
 #include "device.cuh"
 
@@ -65,12 +65,12 @@ template <class F> __device__ inline void step_one(const Buffers<F>& b, size_t i
 template <class F>
 __global__ void __launch_bounds__(256) adamw_kernel(Buffers<F> b,
                                                     const Segment* segments, int n_segments,
-                                                    const Verdict* verdict,  // (1)
+                                                    const StepStats* step_stats,  // (1)
                                                     size_t n, Step h) {
-    wait_for_turn();
+    pdl_wait();
     const size_t begin = thread_index() * GROUP;
-    if (begin >= n || verdict->skip) return;
-    const float scale = verdict->scale;
+    if (begin >= n || step_stats->skip) return;
+    const float scale = step_stats->scale;
     int s = find_segment(segments, n_segments, begin);
     // 1. as a rule all eight lie in one segment
     if (s >= 0 && begin + GROUP - segments[s].offset <= segments[s].count && h.first % GROUP == 0) {
@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(256) adamw_kernel(Buffers<F> b,
 }
 }  // namespace adamw_detail
 
-//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = verdict->scale * grad
+//   m += (1 - beta1) (g - m),   v += (1 - beta2) (g^2 - v),   g = step_stats->scale * grad
 //   p -= lr * (mhat / (sqrt(vhat) + eps) + decay * weight_decay * p),   mhat = m / (1 - beta1^t),  vhat = v / (1 - beta2^t)
 // p is the master weight where there is one, else the parameter; bf16 parameters are p rounded stochastically.
 template <class F>
@@ -95,10 +95,10 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,  // on the device, in the order of their offsets; none overlap
-                  const Verdict* verdict,  // (1) on the device; nothing happens if it says so
+                  const StepStats* step_stats,  // (1) on the device; nothing happens if it says so
                   size_t n, AdamW h, stream_t stream) {
     using namespace adamw_detail;
     const Step step{h, (float)(1 / (1 - std::pow((double)h.beta1, h.t))), (float)(1 / (1 - std::pow((double)h.beta2, h.t)))};
     const Buffers<F> buffers{params, master, grads, m, v};
-    launch(adamw_kernel<F>, over(ceil_div(n, GROUP), 256), stream, buffers, segments, n_segments, verdict, n, step);
+    launch(adamw_kernel<F>, over(ceil_div(n, GROUP), 256), stream, buffers, segments, n_segments, step_stats, n, step);
 }

@@ -25,10 +25,10 @@ template <class F> void forward(F* out, float* lse, const F* qkv, const int* sta
     check(shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
-        constexpr Cut cut = forward_cut<F, D>();
-        constexpr size_t bytes = tile_bytes<F, D>(cut, 1);
+        constexpr TileShape tile_shape = forward_tile_shape<F, D>();
+        constexpr size_t bytes = tile_bytes<F, D>(tile_shape, 1);
         static_assert(bytes <= MAX_SHARED);
-        launch_tiles(attention_forward_kernel<F, D>, cut, (size_t)shape.B * shape.NH, shape.T, 1, bytes, stream,
+        launch_tiles(attention_forward_kernel<F, D>, tile_shape, (size_t)shape.B * shape.NH, shape.T, 1, bytes, stream,
                      out, lse, qkv, starts, shape, LOG2E / std::sqrt((float)shape.HS));
     });
 }
@@ -41,7 +41,7 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
     launch(attention_dot_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
-        constexpr Cut dkv = dkv_cut<F, D>(), dq = dq_cut<F, D>();
+        constexpr TileShape dkv = dkv_tile_shape<F, D>(), dq = dq_tile_shape<F, D>();
         constexpr size_t dkv_bytes = tile_bytes<F, D>(dkv, 2) + statistics_bytes<F, D>(), dq_bytes = tile_bytes<F, D>(dq, 2);
         static_assert(dkv_bytes <= MAX_SHARED && dq_bytes <= MAX_SHARED);
         const float scale = 1 / std::sqrt((float)shape.HS);
@@ -64,7 +64,7 @@ template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n
 
 // A warp a row: 32 tokens at a time, and what the last of those before said.
 static __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
-    wait_for_turn();
+    pdl_wait();
     const size_t row = thread_index() / WARP, lane = threadIdx.x % WARP;
     if (row >= (size_t)B) return;
     int start = 0;
@@ -94,7 +94,7 @@ void attention_forward(F* out,             // (B, T, C)
                        int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != AttentionBy::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }
 
@@ -112,13 +112,13 @@ void attention_cached(F* out,        // (n, C)
 // Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
 inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
     const size_t D = (size_t)B * T * NH;
-    if (how.attention == AttentionBy::OURS) return D;
+    if (how.attention == AttentionBackend::OURS) return D;
     return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic, how.any_gpu), sizeof(float)));
 }
 
 // Who makes attention here, and why, for the banner.
 template <class F> std::string attention_path(const StreamOptions& how) {
-    if (how.attention == AttentionBy::OURS || !std::is_same_v<F, bf16>) return "by ours";
+    if (how.attention == AttentionBackend::OURS || !std::is_same_v<F, bf16>) return "by ours";
     return attention_cudnn::path();
 }
 
@@ -136,6 +136,6 @@ void attention_backward(F* dqkv,            // (B, T, 3C)
                         int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != AttentionBy::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }

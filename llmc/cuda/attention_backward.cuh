@@ -11,14 +11,14 @@ namespace attention_detail {
 // of at most 128 columns, and m * columns / 2 for weights and as many for their gradients.
 //   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 32 + 2 * 32 (2 * 64 + 2 * 32 for 32 rows a warp spill)
 //   256 B: 64 KB; at bf16 64 + 2 * 16, 2 * 64 + 2 * 16;  512 B: 96 KB;  1024 B: 96 KB: correct, not tuned
-template <class F, int D> constexpr Cut long_rows_cut() {
+template <class F, int D> constexpr TileShape long_rows_tile_shape() {
     constexpr size_t bytes = D * sizeof(F);
-    return bytes == 256 ? Cut{4, 1, 32} : bytes == 512 ? Cut{4, 1, 16} : Cut{2, 1, 8};
+    return bytes == 256 ? TileShape{4, 1, 32} : bytes == 512 ? TileShape{4, 1, 16} : TileShape{2, 1, 8};
 }
-template <class F, int D> constexpr Cut dq_cut() { return D * sizeof(F) == 128 ? Cut{4, 2, 32} : long_rows_cut<F, D>(); }
-template <class F, int D> constexpr Cut dkv_cut() { return D * sizeof(F) == 128 ? Cut{4, 1, 64} : long_rows_cut<F, D>(); }
+template <class F, int D> constexpr TileShape dq_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 2, 32} : long_rows_tile_shape<F, D>(); }
+template <class F, int D> constexpr TileShape dkv_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 1, 64} : long_rows_tile_shape<F, D>(); }
 // What dk and dv take beyond tiles: lse, D and start of the queries, in both buffers.
-template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * dkv_cut<F, D>().columns * sizeof(float); }
+template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * dkv_tile_shape<F, D>().columns * sizeof(float); }
 // dk and dv together are in registers up to this many columns of a head; of longer heads a block makes a part.
 template <int D> constexpr int part_columns() { return D < 128 ? D : 128; }
 
@@ -28,7 +28,7 @@ __global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
                                      const F* dout,  // (B, T, NH * HS)
                                      const F* out,   // (B, T, NH * HS)
                                      Shape shape) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
     const size_t i = thread_index() / LANES, n = (size_t)shape.B * shape.T * shape.NH;
     float sum = 0;
@@ -44,7 +44,7 @@ __global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
 
 // dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]).  A block's queries go along the keys.
 template <class F, int D>
-__global__ void __launch_bounds__(dq_cut<F, D>().threads(), 2)
+__global__ void __launch_bounds__(dq_tile_shape<F, D>().threads(), 2)
 attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the queries' part =
                     const F* dout,      // (B, T, NH * HS)
                     const float* lse,   // (B, NH, T)
@@ -52,28 +52,28 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
                     const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                     const int* starts,  // (B, T) or null
                     Shape shape, float scale) {
-    wait_for_turn();
-    constexpr Cut cut = dq_cut<F, D>();
-    constexpr int ROWS = cut.rows(), KEYS = cut.columns, M = cut.m, THREADS = cut.threads();
+    pdl_wait();
+    constexpr TileShape tile_shape = dq_tile_shape<F, D>();
+    constexpr int ROWS = tile_shape.rows(), KEYS = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads();
     // 1. the queries and their gradients
     const Queries<F, ROWS, M> my(shape, qkv, starts);
     const int T = shape.T, HS = shape.HS;
     const size_t C = (size_t)shape.NH * HS;
     const Tile<F, D> queries = tile_at<F, D>(0), douts = tile_at<F, D>(ROWS);
-    fetch<ROWS, THREADS>(queries, my.q + my.query * my.width, my.width, T - my.query, HS);
-    fetch<ROWS, THREADS>(douts, dout + (my.token + my.query) * C + (size_t)my.h * HS, C, T - my.query, HS);
-    Sums<M, D> dq{};
+    async_copy_tile<ROWS, THREADS>(queries, my.q + my.query * my.width, my.width, T - my.query, HS);
+    async_copy_tile<ROWS, THREADS>(douts, dout + (my.token + my.query) * C + (size_t)my.h * HS, C, T - my.query, HS);
+    Accumulator<M, D> dq{};
     float shift[M][2], dot[M][2];
     each_row<M>([&](int m, int half) {
         const int t = min(my.first + dq.row(m, 2 * half), T - 1);  // rows below the last are like it, and not stored
         const size_t at = ((size_t)my.b * shape.NH + my.h) * T + t;
         shift[m][half] = lse[at] * LOG2E, dot[m][half] = dots[at];
     });
-    my.template along_keys<KEYS, THREADS>(tile_at<F, D>(2 * ROWS), [&](int key, Tile<F, D> keys, Tile<F, D> values) {
+    my.template for_each_kv_tile<KEYS, THREADS>(tile_at<F, D>(2 * ROWS), [&](int key, Tile<F, D> keys, Tile<F, D> values) {
         // 2. scores, and the gradients of weights
-        Sums<M, KEYS> s{}, ds{};
+        Accumulator<M, KEYS> s{}, ds{};
         multiply_transposed(s, queries, my.row, keys);
-        my.hide(s, key);
+        my.apply_mask(s, key);
         multiply_transposed(ds, douts, my.row, values);
         // 3. through the softmax, and to the queries
         s.each([&](int m, int n, int i) {
@@ -89,7 +89,7 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
 // dk[u] = scale * sum over t of ds[t][u] q[t],  dv[u] = sum over t of p[t][u] dout[t],  over all heads of queries that share this
 // one of keys.  A block's keys go along the queries; scores are transposed, so that p^T and ds^T are left factors.
 template <class F, int D>
-__global__ void __launch_bounds__(dkv_cut<F, D>().threads(), 2)
+__global__ void __launch_bounds__(dkv_tile_shape<F, D>().threads(), 2)
 attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys' and values' part =
                      const F* dout,      // (B, T, NH * HS)
                      const float* lse,   // (B, NH, T)
@@ -97,10 +97,10 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
                      const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                      const int* starts,  // (B, T) or null
                      Shape shape, float scale) {
-    wait_for_turn();
-    constexpr Cut cut = dkv_cut<F, D>();
-    constexpr int ROWS = cut.rows(), QUERIES = cut.columns, M = cut.m, THREADS = cut.threads(), COLUMNS = part_columns<D>();
-    constexpr size_t TILES = tile_bytes<F, D>(cut, 2);
+    pdl_wait();
+    constexpr TileShape tile_shape = dkv_tile_shape<F, D>();
+    constexpr int ROWS = tile_shape.rows(), QUERIES = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads(), COLUMNS = part_columns<D>();
+    constexpr size_t TILES = tile_bytes<F, D>(tile_shape, 2);
     // 1. whose keys: those from `key` on, of them this warp's from `first` on, and which part of their columns
     const int T = shape.T, HS = shape.HS, heads = shape.B * shape.NKV;
     const int b = blockIdx.x % heads / shape.NKV, h = blockIdx.x % shape.NKV, part = blockIdx.x / heads % (D / COLUMNS) * COLUMNS;
@@ -117,8 +117,8 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
     const auto fetch_queries = [&](int step, int buffer) {
         const int head = h * shape.group() + step / steps, query = key + step % steps * QUERIES;
         const F *q = qkv + (token + query) * width + (size_t)head * HS, *dy = dout + (token + query) * C + (size_t)head * HS;
-        fetch<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
-        fetch<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
+        async_copy_tile<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
+        async_copy_tile<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
         if (const int i = threadIdx.x; i < QUERIES) {  // below the last all are like it; their rows are zero, and what they add
             const int t = min(query + i, T - 1);
             const size_t at = ((size_t)b * shape.NH + head) * T + t;
@@ -128,11 +128,11 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
         }
         cp_async_commit_group();
     };
-    fetch<ROWS, THREADS>(tile_at<F, D>(0), qkv + k + key * width, width, T - key, HS);
-    fetch<ROWS, THREADS>(tile_at<F, D>(ROWS), qkv + v + key * width, width, T - key, HS);
+    async_copy_tile<ROWS, THREADS>(tile_at<F, D>(0), qkv + k + key * width, width, T - key, HS);
+    async_copy_tile<ROWS, THREADS>(tile_at<F, D>(ROWS), qkv + v + key * width, width, T - key, HS);
     fetch_queries(0, 0);
 
-    Sums<M, COLUMNS> dk{}, dv{};
+    Accumulator<M, COLUMNS> dk{}, dv{};
     for (int step = 0, buffer = 0; step < steps * shape.group(); step++, buffer ^= 1) {
         cp_async_wait_group<0>();
         __syncthreads();  // all see these queries, and none still reads those before, which the next ones overwrite
@@ -142,7 +142,7 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
         const int* document = (const int*)(dot + QUERIES);
         if (query + QUERIES <= first || document[0] >= first + 16 * M) continue;  // none of them sees this warp's keys
         // 3. scores, and the gradients of weights: keys by queries
-        Sums<M, QUERIES> p{}, ds{};
+        Accumulator<M, QUERIES> p{}, ds{};
         multiply_transposed(p, tile_at<F, D>(0), row, queries(buffer));
         multiply_transposed(ds, tile_at<F, D>(ROWS), row, douts(buffer));
         if (query < first + 16 * M - 1 || document[QUERIES - 1] > first)

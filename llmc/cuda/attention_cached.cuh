@@ -9,7 +9,7 @@ __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
                               F* vcache,     // (n, KC)
                               const F* qkv,  // (n, NH * HS + 2 KC),  KC = NKV * HS
                               int n, Shape shape) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t KC = (size_t)shape.NKV * shape.HS, packs = KC / SIZE, i = thread_index();
     if (i >= (size_t)n * packs) return;
@@ -31,9 +31,9 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         const F* vcache,  // (Tmax, NKV * HS)
                         const F* qkv,     // (n, (NH + 2 NKV) * HS)
                         int pos, Shape shape, float scale) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
-    __shared__ float sums[WARPS][MAX_HS], tops[WARPS], totals[WARPS];
+    __shared__ float sums[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];
     const int h = blockIdx.x % shape.NH, query = blockIdx.x / shape.NH, HS = shape.HS;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, mine = lane % LANES * SIZE;
     const size_t KC = (size_t)shape.NKV * HS, head = (size_t)(h / shape.group()) * HS;
@@ -46,7 +46,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
     Pack<F> q[PACKS];
     each([&](int i, int d) { q[i] = load_pack(qkv + query * shape.width() + (size_t)h * HS + d); });
     // 2. along the keys
-    float o[PACKS][SIZE] = {}, top = -INFINITY, total = 0;
+    float o[PACKS][SIZE] = {}, row_max = -INFINITY, row_sum = 0;
     for (int first = 0; first <= pos + query; first += CACHED_THREADS / LANES) {  // the same for all lanes, which meet below
         const int key = first + threadIdx.x / LANES;
         const bool seen = key <= pos + query;
@@ -60,30 +60,30 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
         });
         score = lanes_sum<LANES>(score) * scale;
         if (!seen) continue;
-        const float before = top;
-        top = fmaxf(top, score);
-        const float shrink = ex2_approx(before - top), p = ex2_approx(score - top);
-        total = total * shrink + p;
-        each([&](int i, int) { for (int j = 0; j < SIZE; j++) o[i][j] = o[i][j] * shrink + p * to_float(v[i][j]); });
+        const float before = row_max;
+        row_max = fmaxf(row_max, score);
+        const float rescale = ex2_approx(before - row_max), p = ex2_approx(score - row_max);
+        row_sum = row_sum * rescale + p;
+        each([&](int i, int) { for (int j = 0; j < SIZE; j++) o[i][j] = o[i][j] * rescale + p * to_float(v[i][j]); });
     }
     // 3. a warp's sums
-    const float largest = warp_max(top), weight = top == -INFINITY ? 0 : ex2_approx(top - largest);
-    total = warp_sum(lane % LANES == 0 ? total * weight : 0);
+    const float largest = warp_max(row_max), weight = row_max == -INFINITY ? 0 : ex2_approx(row_max - largest);
+    row_sum = warp_sum(lane % LANES == 0 ? row_sum * weight : 0);
     #pragma unroll
     for (int i = 0; i < PACKS; i++)
         for (int j = 0; j < SIZE && i * LANES * SIZE < HS; j++) {
             const float sum = strided_sum<LANES>(o[i][j] * weight);
             if (const int d = i * LANES * SIZE + mine; lane < LANES && d < HS) sums[warp][d + j] = sum;
         }
-    if (lane == 0) tops[warp] = largest, totals[warp] = total;
+    if (lane == 0) row_maxes[warp] = largest, row_sums[warp] = row_sum;
     __syncthreads();  // all warps' sums are there
     // 4. all warps'
     float m = -INFINITY, sum = 0, all = 0;
-    for (int w = 0; w < WARPS; w++) m = fmaxf(m, tops[w]);
+    for (int w = 0; w < WARPS; w++) m = fmaxf(m, row_maxes[w]);
     if ((int)threadIdx.x >= HS) return;
     for (int w = 0; w < WARPS; w++) {
-        const float factor = tops[w] == -INFINITY ? 0 : ex2_approx(tops[w] - m);
-        sum += sums[w][threadIdx.x] * factor, all += totals[w] * factor;
+        const float factor = row_maxes[w] == -INFINITY ? 0 : ex2_approx(row_maxes[w] - m);
+        sum += sums[w][threadIdx.x] * factor, all += row_sums[w] * factor;
     }
     out[(size_t)query * shape.NH * HS + (size_t)h * HS + threadIdx.x] = from_float<F>(sum / all);
 }

@@ -49,10 +49,10 @@ inline Ready& plan_for(const Problem& p) {
 template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
     State& s = state();
     std::string& said = s.said[p.backward];
-    const bool asked = stream.attention == AttentionBy::CUDNN;
+    const bool asked = stream.attention == AttentionBackend::CUDNN;
     auto at = s.known.find(p);
     const bool known = at != s.known.end();
-    if (!asked && !known && !stream.tuning) return false;  // no one has asked to measure
+    if (!asked && !known && !stream.autotuning) return false;  // no one has asked to measure
     if (asked || !known || at->second.cudnn) {
         const Ready& r = plan_for(p);
         if (!r.builder.refused.empty()) {
@@ -122,11 +122,11 @@ inline std::string path() {
 
 // ---- the file of choices: of one GPU and one version of cuDNN, a line a problem ---------------------------------------------
 
-inline std::string choices_path(const std::string& folder) { return folder + "/attention-" + gpu_and_version(cudnnGetVersion()) + ".txt"; }
+inline std::string autotune_cache_path(const std::string& folder) { return folder + "/attention-" + gpu_and_version(cudnnGetVersion()) + ".txt"; }
 
 // A line that cannot be read is as if it were not there: its problem is measured again.
-inline void load_choices(const std::string& folder) {
-    if (!folder.empty()) for_each_line(choices_path(folder), [](const std::string& line) {
+inline void load_autotune_cache(const std::string& folder) {
+    if (!folder.empty()) for_each_line(autotune_cache_path(folder), [](const std::string& line) {
         Problem p;
         Choice c;
         int backward, dq, cudnn, used = 0;
@@ -138,14 +138,14 @@ inline void load_choices(const std::string& folder) {
 }
 
 // With what other runs have added meanwhile; a folder that cannot be written is none.
-inline void save_choices(const std::string& folder) {
+inline void save_autotune_cache(const std::string& folder) {
     if (folder.empty() || !state().measured) return;
-    load_choices(folder);
+    load_autotune_cache(folder);
     std::string text;
     for (const auto& [p, c] : state().known)
         text += format("%ld %ld %ld %ld %d %d %d %.4f %.4f\n", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms);
     make_folders(folder);
-    write_file_atomically(choices_path(folder), text);
+    write_file_atomically(autotune_cache_path(folder), text);
 }
 }  // namespace attention_cudnn
 
@@ -156,7 +156,7 @@ template <class... A> bool forward(const A&...) { return false; }
 template <class... A> bool backward(const A&...) { return false; }
 inline size_t scratch_bytes(int, int, int, int, bool, bool) { return 0; }
 inline std::string path() { return "by ours, built without cuDNN"; }
-inline void load_choices(const std::string&) {}
-inline void save_choices(const std::string&) {}
+inline void load_autotune_cache(const std::string&) {}
+inline void save_autotune_cache(const std::string&) {}
 }  // namespace attention_cudnn
 #endif

@@ -20,7 +20,7 @@ namespace attention_graph {
 // What a plan is given when it runs, by these numbers. Above them are tensors that exist in registers only.
 enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DOT, DQ_SUMS, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
 
-// How the backward adds up dq, whose terms come from the blocks of all keys. All but the first give the same bits each time.
+// How the backward adds up dq, whose terms come from the blocks of all keys. All but the first give bitwise identical results each time.
 enum DqSums : int {
     ATOMIC,   // blocks add to DQ_SUMS in fp32 as they come
     MATRIX,   // ds is written, T x T a head in bf16, and multiplied afterwards
@@ -51,7 +51,7 @@ inline std::string not_asked(const Problem& p, size_t version) {
     if (version < 90800 || (version < 91600 && p.backward && p.T % 128)) return "this version is too old for it";
     if (version == 91000 || version == 91001) return "9.10.0 and 9.10.1 have bugs in attention, 9.10.2 and newer have not";
     // for larger heads that GPU's kernel has other knobs, untried
-    if (p.backward && (p.dq == NO_ORDER || (p.dq == SM100 && p.HS > 128))) return "no backward that gives the same bits each time on this GPU";
+    if (p.backward && (p.dq == NO_ORDER || (p.dq == SM100 && p.HS > 128))) return "no backward that gives bitwise identical results each time on this GPU";
     return "";
 }
 
@@ -179,7 +179,7 @@ public:
     }
 
     // Scores of keys after their query become -infinity.
-    Descriptor hide(Descriptor x) {
+    Descriptor apply_mask(Descriptor x) {
         const auto index = [&](int64_t axis) { return pointwise(scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, x, nullptr, nullptr, CUDNN_DATA_INT32, axis); };
         Descriptor query = index(2), key = index(3);
         Descriptor seen = pointwise(scores(CUDNN_DATA_BOOLEAN), CUDNN_POINTWISE_CMP_GE, query, key, nullptr, CUDNN_DATA_BOOLEAN);
@@ -221,7 +221,7 @@ inline void forward(Operations& ops, const Problem& p) {
     // 1. scores
     Descriptor s = ops.multiply(ops.scores(), q, k);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, ops.number(SCALE));
-    s = ops.hide(s);
+    s = ops.apply_mask(s);
     // 2. softmax
     Descriptor max = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_MAX, s);
     Descriptor e = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, max));
@@ -248,7 +248,7 @@ inline void backward(Operations& ops, const Problem& p) {
     Descriptor s = ops.multiply(ops.scores(), q, k);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, scale);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, ops.rows(LSE));
-    Descriptor weights = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.hide(s));
+    Descriptor weights = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.apply_mask(s));
     ops.multiply(ops.heads(DV, 3 * C), ops.transpose(ops.transposed_scores(), weights), dout);
     // 3. ds, dk
     Descriptor ds = ops.multiply(ops.scores(), dout, v);

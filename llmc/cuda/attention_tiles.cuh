@@ -1,4 +1,4 @@
-// attention_tiles.cuh: what the kernels of attention share: sizes, the cutting into tiles, and what a query sees.
+// attention_tiles.cuh: what the kernels of attention share: sizes, the shapes of tiles, and what a query sees.
 #pragma once
 #include "tile.cuh"
 
@@ -13,17 +13,17 @@ struct Shape {
     __host__ __device__ int group() const { return NH / NKV; }
 };
 
-// A block has its rows (queries; in the gradient of keys and values: keys) in shared memory, and a lane part of the results of
-// 16 * m of them in registers; along these comes what they meet, `columns` at a time, two buffers of it so that one is filled
-// while the other is multiplied.
-struct Cut {
+// A block has its rows (queries; in the gradient of keys and values: keys) in shared memory, and a warp the accumulator fragments of 16 * m of
+// them in registers. The other operand comes in tiles of `columns`, double-buffered: cp.async fills one buffer while the other is
+// multiplied.
+struct TileShape {
     int warps, m, columns;
     constexpr int threads() const { return WARP * warps; }
     constexpr int rows() const { return 16 * m * warps; }
 };
 // Shared memory of `row_tiles` tiles of rows and two buffers of two tiles of columns.
-template <class F, int D> constexpr size_t tile_bytes(Cut cut, int row_tiles) {
-    return (size_t)(row_tiles * cut.rows() + 4 * cut.columns) * D * sizeof(F);
+template <class F, int D> constexpr size_t tile_bytes(TileShape tile_shape, int row_tiles) {
+    return (size_t)(row_tiles * tile_shape.rows() + 4 * tile_shape.columns) * D * sizeof(F);
 }
 constexpr size_t MAX_SHARED = 99 * 1024;  // that a block can have on sm_86, 89 and 120; 163 KB on sm_80, 227 on sm_90 and 100
 
@@ -39,10 +39,10 @@ template <class Body> void for_padded(int HS, Body body) {
 
 // Each block takes one tile of rows of one head. What has most to do comes first, so that the last to finish are short.
 template <class Kernel, class... A>
-void launch_tiles(Kernel kernel, Cut cut, size_t heads, int T, int parts, size_t shared, stream_t stream, A... arguments) {
-    const size_t blocks = heads * ceil_div(T, cut.rows()) * parts;
+void launch_tiles(Kernel kernel, TileShape tile_shape, size_t heads, int T, int parts, size_t shared, stream_t stream, A... arguments) {
+    const size_t blocks = heads * ceil_div(T, tile_shape.rows()) * parts;
     CHECK(blocks < (size_t)1 << 31, "attention: %zu tiles are too many for one launch", blocks);
-    launch(kernel, Grid{(unsigned)blocks, (unsigned)cut.threads(), shared}, stream, arguments...);
+    launch(kernel, Grid{(unsigned)blocks, (unsigned)tile_shape.threads(), shared}, stream, arguments...);
 }
 
 // The first token at or after `key` that does not see it: its document begins later, or the row ends. Starts never fall.
@@ -76,8 +76,8 @@ template <class F, int ROWS, int M> struct Queries {
     // Where t's document begins; what follows the last token is like it.
     __device__ int document(int t) const { return starts ? starts[min(t, T - 1)] : 0; }
 
-    // Scores of keys from `key` on that a query does not see become -infinity.
-    template <int KEYS> __device__ void hide(Sums<M, KEYS>& s, int key) const {
+    // The causal mask and the documents': scores of keys from `key` on that a query does not see become -infinity.
+    template <int KEYS> __device__ void apply_mask(Accumulator<M, KEYS>& s, int key) const {
         if (key + KEYS - 1 <= first && latest <= key) return;  // all are seen: the rule, away from the edges
         each_row<M>([&](int m, int half) {
             const int last = first + s.row(m, 2 * half) - key, begin = document(last + key) - key;
@@ -89,14 +89,14 @@ template <class F, int ROWS, int M> struct Queries {
         });
     }
 
-    // Along the keys that the block's queries see: body(key, keys, values) for each tile of them of which this warp sees some.
-    // What was fetched before is there with the first.
-    template <int KEYS, int THREADS, int D, class Body> __device__ void along_keys(Tile<F, D> tiles, Body body) const {
+    // body(key, keys, values) for each tile of keys and values that the block's queries see and this warp sees some of, double-buffered by
+    // cp.async: the next tile is on its way while this one is multiplied. What was copied before is there with the first.
+    template <int KEYS, int THREADS, int D, class Body> __device__ void for_each_kv_tile(Tile<F, D> tiles, Body body) const {
         const auto keys = [&](int buffer) { return Tile<F, D>{tiles.at + 2 * buffer * KEYS * D}; };
         const auto values = [&](int buffer) { return Tile<F, D>{tiles.at + (2 * buffer + 1) * KEYS * D}; };
         const auto fetch_keys = [&](int key, int buffer) {
-            fetch<KEYS, THREADS>(keys(buffer), k + key * width, width, T - key, HS);
-            fetch<KEYS, THREADS>(values(buffer), v + key * width, width, T - key, HS);
+            async_copy_tile<KEYS, THREADS>(keys(buffer), k + key * width, width, T - key, HS);
+            async_copy_tile<KEYS, THREADS>(values(buffer), v + key * width, width, T - key, HS);
             cp_async_commit_group();
         };
         const int begin = document(query) / KEYS * KEYS, end = min(T, query + ROWS);

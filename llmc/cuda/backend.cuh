@@ -9,29 +9,29 @@
 #include "global_norm.cuh"
 #include "layernorm.cuh"
 #include "matmul.cuh"
-#include "verdict.cuh"
+#include "step_guard.cuh"
 
 // Sizes that the kernels have no code for end here, before anything begins.
-inline void check_model(int C, int NH, AttentionBy attention) {
+inline void check_model(int C, int NH, AttentionBackend attention) {
     if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
     if (C % NH || C / NH % 8 || C / NH > 256)
         die_with(EXIT_USAGE, "--model: width %d with %d heads, must give heads of a multiple of 8 up to 256 on a GPU", C, NH);
-    if (attention == AttentionBy::CUDNN && !attention_cudnn::HERE)
+    if (attention == AttentionBackend::CUDNN && !attention_cudnn::HERE)
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
 }
 
 // Does work whose results do not matter, for what it leaves behind: kernels are loaded, and the fastest ways of this GPU known,
 // from the folder `cache` (~/.cache/llmc if empty) or measured now and written there.
-template <class Work> void rehearse(stream_t& stream, const std::string& cache, Work work) {
+template <class Work> void warm_up_and_autotune(stream_t& stream, const std::string& cache, Work work) {
     const std::string folder = cache_folder(cache);
-    matmul_detail::load_choices(folder);
-    attention_cudnn::load_choices(folder);
-    stream.tuning = true;
+    matmul_detail::load_autotune_cache(folder);
+    attention_cudnn::load_autotune_cache(folder);
+    stream.autotuning = true;
     work();
     synchronize(stream);
-    stream.tuning = false;
-    matmul_detail::save_choices(folder);
-    attention_cudnn::save_choices(folder);
+    stream.autotuning = false;
+    matmul_detail::save_autotune_cache(folder);
+    attention_cudnn::save_autotune_cache(folder);
 }
 
 // Bytes of a stream's workspace for batches of N tokens: what the hungriest layer takes.

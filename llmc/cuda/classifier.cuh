@@ -51,7 +51,7 @@ template <class F> __device__ inline void meet(Softmax& s, const Pack<F>& pack, 
 template <class F>
 __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float* losses, const int* targets, float dloss,
                                                                 int V, int Vp, bool write_dlogits) {
-    wait_for_turn();
+    pdl_wait();
     static_assert(THREADS == WARP * WARP);
     constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;
     F* row = logits + (size_t)blockIdx.x * Vp;
@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float
     // 3. the target's logit, in the cache by now, before anybody overwrites it
     const float correct = target < 0 ? 0 : to_float(row[target]);
     s = block_softmax(s);
-    for (int4& pack : kept) forget(pack);  // or else its elements, as floats, would take twice the registers
+    for (int4& pack : kept) compiler_barrier(pack);  // or else its elements, as floats, would take twice the registers
     // 4. the gradient. The barrier of block_softmax stands between all reading of `correct` and its overwriting.
     const float scale = target < 0 ? 0 : dloss / s.sum;
     auto gradient = [&](float x) { return ex2_approx((x - s.max) * LOG2E) * scale; };

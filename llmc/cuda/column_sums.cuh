@@ -4,37 +4,37 @@
 #include "device.cuh"
 
 namespace column_sums_detail {
-// to[i][c] = or +=  the parts' sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
+// to[i][c] = or +=  the sum of the partial sums. 32 columns a block; each warp adds every 16th part, then the first adds the warps'.
 struct Destinations { float* to[2]; };  // null: not wanted
-constexpr int ADDING_WARPS = 16;
-template <class Part>  // float; a template, as several files include this one
-__global__ void __launch_bounds__(WARP * ADDING_WARPS) add_parts_kernel(Destinations destinations, const Part* parts,  // (n_parts, width)
-                                                                        int n_parts, int width, int n /* columns of each */, bool accumulate) {
-    wait_for_turn();
-    __shared__ float sums[ADDING_WARPS][WARP];
+constexpr int REDUCE_WARPS = 16;
+template <class Partial>  // float; a template, as several files include this one
+__global__ void __launch_bounds__(WARP * REDUCE_WARPS) reduce_partials_kernel(Destinations destinations, const Partial* partials,  // (n_partials, width)
+                                                                        int n_partials, int width, int n /* columns of each */, bool accumulate) {
+    pdl_wait();
+    __shared__ float sums[REDUCE_WARPS][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * WARP + lane;
     float sum = 0;
     if (c < width) {
-        #pragma unroll 8  // loads under way: 64 parts a warp are 8 waits then
-        for (int p = warp; p < n_parts; p += ADDING_WARPS) sum += parts[(size_t)p * width + c];
+        #pragma unroll 8  // loads under way: 64 partials a warp are 8 waits
+        for (int p = warp; p < n_partials; p += REDUCE_WARPS) sum += partials[(size_t)p * width + c];
     }
     sums[warp][lane] = sum;
     __syncthreads();  // the first warp reads what all have summed
     if (warp > 0 || c >= width) return;
     sum = 0;
-    for (int w = 0; w < ADDING_WARPS; w++) sum += sums[w][lane];
+    for (int w = 0; w < REDUCE_WARPS; w++) sum += sums[w][lane];
     if (float* to = destinations.to[c / n]) to[c % n] = (accumulate ? to[c % n] : 0) + sum;
 }
 
-inline void add_parts(Destinations destinations, const float* parts, int n_parts, int width, int n, bool accumulate, stream_t stream) {
-    launch(add_parts_kernel<float>, {(unsigned)ceil_div((size_t)width, WARP), WARP * ADDING_WARPS}, stream, destinations, parts, n_parts, width, n, accumulate);
+inline void reduce_partials(Destinations destinations, const float* partials, int n_partials, int width, int n, bool accumulate, stream_t stream) {
+    launch(reduce_partials_kernel<float>, {(unsigned)ceil_div((size_t)width, WARP), WARP * REDUCE_WARPS}, stream, destinations, partials, n_partials, width, n, accumulate);
 }
 
 // A warp a row of 256 columns, 8 a lane: 16 bytes of bf16. Eight warps, whose sums are added in shared memory: 8 KB.
 constexpr int COLUMNS = 8, BLOCK_COLUMNS = WARP * COLUMNS, WARPS = 8;
 template <class F>
-__global__ void __launch_bounds__(WARP * WARPS) sum_parts_kernel(float* parts /* (gridDim.y, n) */, const F* x /* (N, n) */, size_t N, int n, size_t rows) {
-    wait_for_turn();
+__global__ void __launch_bounds__(WARP * WARPS) partial_sums_kernel(float* partials /* (gridDim.y, n) */, const F* x /* (N, n) */, size_t N, int n, size_t rows) {
+    pdl_wait();
     alignas(16) __shared__ float sums[WARPS][BLOCK_COLUMNS];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, c = blockIdx.x * BLOCK_COLUMNS + lane * COLUMNS;
     const size_t begin = blockIdx.y * rows, end = begin + rows < N ? begin + rows : N;
@@ -52,14 +52,14 @@ __global__ void __launch_bounds__(WARP * WARPS) sum_parts_kernel(float* parts /*
     const int column = blockIdx.x * BLOCK_COLUMNS + threadIdx.x;
     float total = 0;
     for (int w = 0; w < WARPS; w++) total += sums[w][threadIdx.x];
-    if (column < n) parts[(size_t)blockIdx.y * n + column] = total;
+    if (column < n) partials[(size_t)blockIdx.y * n + column] = total;
 }
 static_assert(WARP * WARPS == BLOCK_COLUMNS);
 
 constexpr size_t MOST_BLOCKS = 1024;  // 8 on each SM of an H100: enough loads under way for its memory
 }  // namespace column_sums_detail
 
-// Bytes that sum_columns needs for its parts, however many rows there are, of n columns or fewer.
+// Bytes that sum_columns needs for its partials, however many rows there are, of n columns or fewer.
 inline size_t column_sums_workspace(int n) {
     using namespace column_sums_detail;
     return (MOST_BLOCKS * BLOCK_COLUMNS + (size_t)n) * sizeof(float);
@@ -69,12 +69,12 @@ inline size_t column_sums_workspace(int n) {
 template <class F>
 void sum_columns(float* to,       // (n)
                  const F* x,      // (N, n)
-                 float* parts,    // (column_sums_workspace())
+                 float* partials,    // (column_sums_workspace())
                  size_t N, int n, bool accumulate, stream_t stream) {
     using namespace column_sums_detail;
     CHECK(n % COLUMNS == 0, "a sum over rows of %d columns, must be a multiple of %d", n, COLUMNS);
     const size_t across = ceil_div(n, BLOCK_COLUMNS), most = MOST_BLOCKS / across + 1;
     const size_t rows = ceil_div(ceil_div(N, most), WARPS) * WARPS, down = ceil_div(N, rows);
-    launch(sum_parts_kernel<F>, {{(unsigned)across, (unsigned)down}, WARP * WARPS}, stream, parts, x, N, n, rows);
-    add_parts({{to, nullptr}}, parts, (int)down, n, n, accumulate, stream);
+    launch(partial_sums_kernel<F>, {{(unsigned)across, (unsigned)down}, WARP * WARPS}, stream, partials, x, N, n, rows);
+    reduce_partials({{to, nullptr}}, partials, (int)down, n, n, accumulate, stream);
 }

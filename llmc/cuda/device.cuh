@@ -31,7 +31,6 @@ inline void cuda_check(cudaError_t error, const char* call, const char* file, in
 
 struct CudaStream : StreamOptions {
     cudaStream_t handle = nullptr;
-    bool early = false;  // kernels come to their places while those before them end: if the GPU can, and the options let it
     operator cudaStream_t() const { return handle; }
 };
 using stream_t = CudaStream;
@@ -42,7 +41,7 @@ inline stream_t open_stream(StreamOptions options) {
     int device, major;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    stream.early = stream.pdl && major >= 9;
+    stream.pdl = stream.pdl && major >= 9;
     return stream;
 }
 inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
@@ -144,10 +143,10 @@ inline Grid over(size_t n, unsigned threads) {
     return {(unsigned)ceil_div(n, threads), threads};
 }
 
-// Whether the code of a kernel has the instruction that waits for its turn: not where the driver made it from PTX for an older GPU. Asked once.
-inline std::map<const void*, bool>& kernels_that_wait() { static std::map<const void*, bool> known; return known; }
-inline bool waits(const void* kernel) {
-    auto [at, fresh] = kernels_that_wait().try_emplace(kernel);
+// Whether the code of a kernel has griddepcontrol.wait: not where the driver compiled it from PTX for an older GPU. Asked once.
+inline std::map<const void*, bool>& kernels_with_pdl_wait() { static std::map<const void*, bool> known; return known; }
+inline bool has_pdl_wait(const void* kernel) {
+    auto [at, fresh] = kernels_with_pdl_wait().try_emplace(kernel);
     if (fresh) {
         cudaFuncAttributes code = {};
         CUDA_CHECK(cudaFuncGetAttributes(&code, kernel));
@@ -157,17 +156,17 @@ inline bool waits(const void* kernel) {
 }
 
 // launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   Nothing to do, nothing is launched.
-// On sm_90 and newer it may come early: its blocks take their places when those of the kernel before begin to leave theirs, and wait there
-// for the rest, so that every kernel begins with wait_for_turn(). (CUDA programming guide, "Programmatic Dependent Launch")
+// With programmatic dependent launch (sm_90 and newer) its blocks are scheduled while the previous kernel drains, and wait there for its end,
+// so that every kernel begins with pdl_wait(). (CUDA programming guide, "Programmatic Dependent Launch")
 template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, stream_t stream, A... arguments) {
     if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
     if (grid.shared > 48 * 1024)  // more must be asked for
         CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
-    cudaLaunchAttribute early = {};
-    early.id = cudaLaunchAttributeProgrammaticStreamSerialization, early.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &early, config.numAttrs = stream.early && waits((const void*)kernel);
+    cudaLaunchAttribute pdl = {};
+    pdl.id = cudaLaunchAttributeProgrammaticStreamSerialization, pdl.val.programmaticStreamSerializationAllowed = 1;
+    config.attrs = &pdl, config.numAttrs = stream.pdl && has_pdl_wait((const void*)kernel);
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 
@@ -177,7 +176,7 @@ constexpr int WARP = 32;
 
 // First of all in every kernel. What earlier kernels of the stream wrote can be read from here on, and what they read be written; the next
 // kernel's blocks may now come to places that are free.
-__device__ inline void wait_for_turn() {
+__device__ inline void pdl_wait() {
     griddepcontrol_wait();
     griddepcontrol_launch_dependents();
 }
@@ -280,7 +279,7 @@ template <class X> __device__ inline X block_sum(X x) {
 // A sum keeps the loads from being left out; no thread ever finds it to be this.
 template <class Word>  // int4; a template, as several files include this one
 __global__ void read_kernel(const Word* x, size_t n, int* out) {
-    wait_for_turn();
+    pdl_wait();
     int sum = 0;
     for (size_t i = thread_index(); i < n; i += (size_t)gridDim.x * blockDim.x) {
         const Word v = x[i];

@@ -11,7 +11,7 @@ __global__ void forward_kernel(F* out,          // (N, C)
                                const F* wte,    // (V, C)
                                const F* wpe,    // (Tmax, C)
                                size_t N, int T, int C, int pos0) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t n = thread_index() / WARP;
     if (n >= N) return;
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(WARP) count_kernel(int* counts,        // (DIG
                                                      const Place* from,  // (N)
                                                      const int* inp,     // (N)
                                                      int N, int round) {
-    wait_for_turn();
+    pdl_wait();
     __shared__ int count[DIGITS];
     Place mine[STEPS];
     load_tile(mine, from, inp, N, round);
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(WARP) count_kernel(int* counts,        // (DIG
 __global__ void add_tiles_kernel(int* counts,  // (DIGITS, tiles)
                                  int* totals,  // (DIGITS)
                                  int tiles) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int EACH = 8;  // a lane takes 32 bytes, a sector
     const int lane = threadIdx.x % WARP, d = (int)thread_index() / WARP;
     int* row = counts + (size_t)d * tiles;
@@ -86,7 +86,7 @@ __global__ void __launch_bounds__(WARP) place_kernel(Place* to,          // (N)
                                                      const int* counts,  // (DIGITS, tiles)
                                                      const int* totals,  // (DIGITS)
                                                      int N, int round) {
-    wait_for_turn();
+    pdl_wait();
     __shared__ int next[DIGITS];  // where this tile's next key of a digit goes
     const int lane = threadIdx.x;
     Place mine[STEPS];
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // 
                                                        const F* dout,        // (N, C)
                                                        const Place* places,  // (N) sorted
                                                        int N, int length, int C) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     constexpr int AHEAD = 4;  // rows on their way at once
     const int c = (int)(blockIdx.y * blockDim.x + threadIdx.x) * SIZE;
@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(JOIN_WARPS* WARP) join_pieces_kernel(float* dw
                                                                        const float* sums,    // (pieces, C)
                                                                        const Place* places,  // (N) sorted
                                                                        int pieces, int length, int C) {
-    wait_for_turn();
+    pdl_wait();
     __shared__ Pack<float> shared[JOIN_WARPS][WARP];
     constexpr int SIZE = Pack<float>::SIZE;
     // 1. is it a piece that begins inside a run, and the first of them?
@@ -203,7 +203,7 @@ template <class F>
 __global__ void positions_kernel(float* dwpe,    // (Tmax, C)
                                  const F* dout,  // (B, T, C)
                                  int B, size_t TC, size_t end, bool accumulate) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t i = thread_index() * SIZE;
     if (i >= end) return;

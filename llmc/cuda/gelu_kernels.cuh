@@ -30,7 +30,7 @@ __device__ inline float gelu_grad(float x) {
 
 // A thread takes 16 bytes, or what is left of them at the end.
 template <class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* out, const F* inp, size_t n) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
     if (begin + SIZE <= n) {
@@ -44,7 +44,7 @@ template <class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* 
 }
 
 template <class F> __global__ void __launch_bounds__(THREADS) backward_kernel(F* dinp, const F* dout, const F* inp, size_t n) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
     if (begin + SIZE <= n) {

@@ -20,7 +20,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
                                const F* weight,  // (C)
                                const F* bias,    // (C) or null
                                size_t N, int C) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
     const size_t n = (size_t)blockIdx.x * (blockDim.x / WARP) + warp;
@@ -72,7 +72,7 @@ void forward(F* residual, F* out, float* mean, float* rstd, const F* inp1, const
 }
 
 template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* inp2, size_t n) {
-    wait_for_turn();
+    pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
     if (begin + SIZE <= n) {
@@ -116,9 +116,9 @@ __device__ inline void block_sums(float (&x)[2 * ROWS]) {
 // GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart.
 template <class F, int GROUPS>
 __global__ void __launch_bounds__(MAX_THREADS)
-backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
+backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
                                 const float* rstd, const F* weight, size_t N, int C, bool add_to_dinp) {
-    wait_for_turn();
+    pdl_wait();
     const int first = threadIdx.x * COLUMNS, step = blockDim.x * COLUMNS;
     float dw[GROUPS][COLUMNS] = {}, db[GROUPS][COLUMNS] = {};
     for (size_t begin = (size_t)blockIdx.x * ROWS; begin < N; begin += (size_t)gridDim.x * ROWS) {
@@ -166,7 +166,7 @@ backward_kernel(F* dinp, float* parts /* (gridDim.x, 2, C) */, const F* dout, co
     for (int k = 0; k < GROUPS; k++) {
         const int c = first + k * step;
         if (c >= C) break;
-        float* part = parts + (size_t)blockIdx.x * 2 * C + c;
+        float* part = partials + (size_t)blockIdx.x * 2 * C + c;
         store_floats(part, dw[k]);
         store_floats(part + C, db[k]);
     }
@@ -227,13 +227,13 @@ void layernorm_backward(F* dinp,            // (N, C)
     CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
     CHECK(stream.workspace_bytes >= layernorm_workspace(C), "layernorm: %zu bytes of workspace, must be %zu", stream.workspace_bytes,
           layernorm_workspace(C));
-    float* parts = (float*)stream.workspace;
+    float* partials = (float*)stream.workspace;
     const size_t most = (size_t)max_blocks(C), blocks = ceil_div(N, ROWS) < most ? ceil_div(N, ROWS) : most;
     auto run = [&](auto kernel) {
-        launch(kernel, {(unsigned)blocks, (unsigned)threads_of(C)}, stream, dinp, parts, dout, inp, mean, rstd, weight, N, C,
+        launch(kernel, {(unsigned)blocks, (unsigned)threads_of(C)}, stream, dinp, partials, dout, inp, mean, rstd, weight, N, C,
                how.add_to_dinp);
     };
     if (C <= MAX_THREADS * COLUMNS) run(backward_kernel<F, 1>);
     else run(backward_kernel<F, MAX_C / (MAX_THREADS * COLUMNS)>);
-    column_sums_detail::add_parts({{dweight, dbias}}, parts, (int)blocks, 2 * C, C, how.accumulate, stream);
+    column_sums_detail::reduce_partials({{dweight, dbias}}, partials, (int)blocks, 2 * C, C, how.accumulate, stream);
 }

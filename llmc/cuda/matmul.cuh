@@ -24,13 +24,13 @@ inline size_t alignment_of(std::initializer_list<const void*> pointers) {
 
 // d = op(a) op(b), or += with accumulate, and what the epilogue does.
 struct Extra { const void* bias = nullptr; const void* aux = nullptr; bool accumulate = false; };
-template <class In, class Out> struct Product {
+template <class In, class Out> struct Gemm {
     Out* d;
     const In *a, *b;
     Shape shape;
     Extra extra;
     stream_t stream;
-    Product(Out* to, const In* x, const In* y, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue, Extra also, stream_t s)
+    Gemm(Out* to, const In* x, const In* y, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue, Extra also, stream_t s)
         : d(to), a(x), b(y), shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, s.tf32, alignment_of({x, y, to, also.bias, also.aux})},
           extra(also), stream(s) {}
 
@@ -48,11 +48,11 @@ template <class In, class Out> struct Product {
         if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
         cublasStatus_t refusal = CUBLAS_STATUS_NOT_SUPPORTED;
         size_t runs = 0, refused = 0;
-        while (runs < plan.algorithms.size() && (runs == 0 || stream.tuning)) {
+        while (runs < plan.algorithms.size() && (runs == 0 || stream.autotuning)) {
             const cublasStatus_t status = run_by(plan, plan.algorithms[runs]);
             if (status == CUBLAS_STATUS_SUCCESS) { runs++; continue; }
             // what fails in a step may have written something; while the stream tunes, that does not matter
-            CHECK(stream.tuning || is_refusal(status), "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
+            CHECK(stream.autotuning || is_refusal(status), "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
             refusal = status, refused++;
             plan.algorithms.erase(plan.algorithms.begin() + (long)runs);
             if (plan.algorithms.empty()) propose_again(plan, shape);
@@ -60,7 +60,7 @@ template <class In, class Out> struct Product {
         if (runs == 0) return refusal;
         if (refused) say_refused(refusal, shape, format("%zu of its algorithms are left out", refused));
         if (runs > 1) {
-            keep_fastest(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
+            autotune(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
             return run_by(plan, plan.algorithms[0]);
         }
         return CUBLAS_STATUS_SUCCESS;
@@ -78,7 +78,7 @@ template <class In, class Out> struct Product {
 // after() is what else belongs to `product`, separate() gives the same as both without the epilogue; while the stream tunes, the faster
 // way is found.
 template <class In, class Out, class After, class Separate>
-void fused_or_separate(const Product<In, Out>& product, After after, Separate separate) {
+void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separate) {
     Plan& plan = plan_for(product.shape);
     auto fused = [&] {
         const cublasStatus_t status = product.try_run();
@@ -86,24 +86,24 @@ void fused_or_separate(const Product<In, Out>& product, After after, Separate se
         else say_refused(status, product.shape, "what its epilogue does is done by kernels of its own");
         return status == CUBLAS_STATUS_SUCCESS;
     };
-    if (product.stream.tuning && !plan.algorithms.empty() && !plan.compared) {
+    if (product.stream.autotuning && !plan.algorithms.empty() && !plan.compared) {
         const bool runs = fused();
         separate();  // whose own algorithms are found
         if (runs && fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
         plan.compared = true;
-        keep(plan, product.shape);
+        store_choice(plan, product.shape);
     }
     if (plan.algorithms.empty() || !fused()) separate();
 }
 
 __global__ void add_kernel(float* to, const float* x, int n) {
-    wait_for_turn();
+    pdl_wait();
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];
 }
 
 template <class F> __global__ void fill_kernel(F* x, size_t n) {  // numbers of all sizes below 1: a GPU is slower with them than with zeros
-    wait_for_turn();
+    pdl_wait();
     const size_t i = thread_index();
     if (i < n) x[i] = from_float<F>((float)((uint32_t)i * 2654435761u >> 8) * 0x1p-24f - 0.5f);
 }
@@ -114,7 +114,7 @@ inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRA
 
 // How products are made here, for the banner.
 template <class F> std::string gemm_path() {
-    const auto& c = matmul_detail::choices();
+    const auto& c = matmul_detail::autotune_cache();
     std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
     if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
     if (c.measured && !c.kept) how += " (not kept, as there is no folder for it: another run may have other last bits)";
@@ -132,11 +132,11 @@ void matmul_forward(F* out,             // (N, OC)
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t stream) {
     using namespace matmul_detail;
     F* to = also.pre_gelu ? also.pre_gelu : out;
-    const Product plain(to, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, {.bias = bias}, stream);
+    const Gemm plain(to, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, {.bias = bias}, stream);
     if (!also.pre_gelu) return plain.run();
     auto separate = [&] { plain.run(), gelu_detail::forward(out, also.pre_gelu, N * OC, stream); };
     if (!stream.gelu_fusion) return separate();
-    const Product fused(out, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX,
+    const Gemm fused(out, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX,
                         {.bias = bias, .aux = also.pre_gelu}, stream);
     fused_or_separate(fused, [] {}, separate);
 }
@@ -149,9 +149,9 @@ void matmul_backward_input(F* dinp,          // (N, C)
                            size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t stream) {
     using namespace matmul_detail;
     CHECK(!also.pre_gelu || !also.accumulate, "matmul: the gradient through GELU is not accumulated");
-    const Product plain(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = also.accumulate}, stream);
+    const Gemm plain(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = also.accumulate}, stream);
     if (!also.pre_gelu) return plain.run();
-    const Product fused(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, {.aux = also.pre_gelu}, stream);
+    const Gemm fused(dinp, weight, dout, C, N, OC, false, false, CUBLASLT_EPILOGUE_DGELU, {.aux = also.pre_gelu}, stream);
     fused_or_separate(fused, [] {}, [&] { plain.run(), gelu_detail::backward(dinp, dinp, also.pre_gelu, N * C, stream); });
 }
 
@@ -163,12 +163,12 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
                             const F* inp,     // (N, C)
                             size_t N, int C, int OC, bool accumulate, stream_t stream) {
     using namespace matmul_detail;
-    const Product plain(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = accumulate}, stream);
+    const Gemm plain(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_DEFAULT, {.accumulate = accumulate}, stream);
     if (!dbias) return plain.run();
     CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE + column_sums_workspace(OC), "matmul: %zu bytes of workspace are too few", stream.workspace_bytes);
     float* sums = (float*)((char*)stream.workspace + LIBRARY_WORKSPACE);
     // the product reads dout anyway; what its epilogue sums overwrites, so it is added afterwards
-    const Product fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
+    const Gemm fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
     fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
                       [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });
 }
@@ -183,7 +183,7 @@ template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     void* workspace = device_alloc(LIBRARY_WORKSPACE);
     stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = tf32});
     launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
-    const Product product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
+    const Gemm product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
     product.run();
     const Plan& plan = plan_for(product.shape);
     double best = INFINITY, spent = 0;

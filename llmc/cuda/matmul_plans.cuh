@@ -71,17 +71,17 @@ template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMa
 }
 
 // What was measured: in this run, or in the one that wrote the file. No algorithm: the epilogue is not worth it.
-struct Choices {
+struct AutotuneCache {
     std::map<Shape, std::optional<Algorithm>> known;
     int measured = 0;        // in this run
     double seconds = 0;
     bool kept = false;
 };
-inline Choices& choices() { static Choices c; return c; }
+inline AutotuneCache& autotune_cache() { static AutotuneCache c; return c; }
 
 constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
 
-// The algorithms that the library proposes among those that give the same bits each time: parts of a sum over k are added in fp32,
+// The algorithms that the library proposes among those that give bitwise identical results each time: parts of a sum over k are added in fp32,
 // in the workspace, in their order, or there are none.
 inline std::vector<Algorithm> propose_algorithms(const Plan& plan, const Shape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
@@ -105,9 +105,9 @@ inline std::vector<Algorithm> propose_algorithms(const Plan& plan, const Shape& 
 
 // What another run chose, alone, if the library still takes it, or nothing, if that run did without the epilogue; else what it proposes.
 inline void find_algorithms(Plan& plan, const Shape& shape) {
-    const auto at = choices().known.find(shape);
+    const auto at = autotune_cache().known.find(shape);
     cublasLtMatmulHeuristicResult_t result;
-    plan.from_file = at != choices().known.end() && (!at->second ||
+    plan.from_file = at != autotune_cache().known.end() && (!at->second ||
         (cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &*at->second, &result) == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= LIBRARY_WORKSPACE));
     plan.compared = plan.from_file;
     if (!plan.from_file) plan.algorithms = propose_algorithms(plan, shape);
@@ -160,30 +160,30 @@ inline Plan& plan_for(const Shape& shape) {
     return plan;
 }
 
-inline void keep(const Plan& plan, const Shape& shape) {
-    choices().known[shape] = plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]);
-    choices().measured++;
+inline void store_choice(const Plan& plan, const Shape& shape) {
+    autotune_cache().known[shape] = plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]);
+    autotune_cache().measured++;
 }
 
 // Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands. All take turns, so that a
 // clock that rises or falls meets all of them. The fastest turn counts; kernels are loaded by now.
-template <class Run> void keep_fastest(Plan& plan, const Shape& shape, Run run, stream_t stream) {
+template <class Run> void autotune(Plan& plan, const Shape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<float> ms(plan.algorithms.size(), INFINITY);
     for (int turn = 0; turn < 3; turn++)
         for (size_t i = 0; i < ms.size(); i++) ms[i] = fminf(ms[i], fastest_ms(1, stream, [&] { run(plan.algorithms[i]); }));
     plan.algorithms = {plan.algorithms[(size_t)(std::min_element(ms.begin(), ms.end()) - ms.begin())]};
-    keep(plan, shape);
-    choices().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    store_choice(plan, shape);
+    autotune_cache().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-// ---- the file of choices: of one GPU and one version of the library, a line a shape ----------------------------------------
+// ---- the autotune cache's file: of one GPU and one version of the library, a line a shape ----------------------------------------
 
-inline std::string choices_path(const std::string& folder) { return folder + "/cublaslt-" + gpu_and_version(cublasLtGetVersion()) + ".txt"; }
+inline std::string autotune_cache_path(const std::string& folder) { return folder + "/cublaslt-" + gpu_and_version(cublasLtGetVersion()) + ".txt"; }
 
 // A line that cannot be read is as if it were not there: its shape is measured again.
-inline void load_choices(const std::string& folder) {
-    if (!folder.empty()) for_each_line(choices_path(folder), [](const std::string& line) {
+inline void load_autotune_cache(const std::string& folder) {
+    if (!folder.empty()) for_each_line(autotune_cache_path(folder), [](const std::string& line) {
         Shape s;
         int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
         const int read = sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32, &s.alignment, &hex);
@@ -191,28 +191,28 @@ inline void load_choices(const std::string& folder) {
         s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
         s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
         const std::string chosen = line.substr((size_t)hex);
-        if (chosen == "none") choices().known.emplace(s, std::nullopt);
+        if (chosen == "none") autotune_cache().known.emplace(s, std::nullopt);
         Algorithm algorithm;
         if (chosen.size() != 2 * sizeof algorithm) return;
         size_t i = 0;
         for (unsigned byte; i < sizeof algorithm && sscanf(chosen.c_str() + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
-        if (i == sizeof algorithm) choices().known.emplace(s, algorithm);
+        if (i == sizeof algorithm) autotune_cache().known.emplace(s, algorithm);
     });
 }
 
 // With what other runs have added meanwhile; of those that chose at the same time one wins. A folder that cannot be written is none.
-inline void save_choices(const std::string& folder) {
-    if (folder.empty() || !choices().measured) return;
-    load_choices(folder);
+inline void save_autotune_cache(const std::string& folder) {
+    if (folder.empty() || !autotune_cache().measured) return;
+    load_autotune_cache(folder);
     std::string text;
-    for (const auto& [s, algorithm] : choices().known) {
+    for (const auto& [s, algorithm] : autotune_cache().known) {
         text += format("%zu %zu %zu %d %d %d %d %d %d %zu ", s.m, s.n, s.k, s.transpose_a, s.transpose_b, (int)s.inputs, (int)s.output, (int)s.epilogue, s.tf32, s.alignment);
         if (!algorithm) text += "none";
         else for (size_t i = 0; i < sizeof *algorithm; i++) text += format("%02x", ((const unsigned char*)&*algorithm)[i]);
         text += '\n';
     }
     make_folders(folder);
-    write_file_atomically(choices_path(folder), text);
-    choices().kept = true;
+    write_file_atomically(autotune_cache_path(folder), text);
+    autotune_cache().kept = true;
 }
 }  // namespace matmul_detail

@@ -82,6 +82,6 @@ __device__ inline uint32_t cvt_bf16x2(float low, float high) {
     return y;
 }
 
-// Nothing happens to x, but the compiler does not know: what it computed of x before, it computes again rather than keep it in
-// registers.
-__device__ inline void forget(int4& x) { asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)); }
+// A compiler barrier: nothing happens to x, but the compiler does not know, and computes again what it computed of x before rather than keep
+// it in registers.
+__device__ inline void compiler_barrier(int4& x) { asm volatile("" : "+r"(x.x), "+r"(x.y), "+r"(x.z), "+r"(x.w)); }

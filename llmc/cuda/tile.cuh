@@ -1,8 +1,8 @@
-// tile.cuh: products of tiles in shared memory. A warp multiplies 16 or 32 rows; its sums stay in registers, and can be the left
-// factor of another product without leaving them. bf16 by tensor cores (mma), fp32 by plain multiplications; a lane holds the same
-// elements of the sums in both, so that a kernel is written once:
+// tile.cuh: matrix products of tiles in shared memory, the building blocks of flash attention. A warp multiplies 16 or 32 rows; its
+// accumulator fragment stays in registers, and can be the left operand of another product without leaving them. bf16 by tensor cores
+// (mma.m16n8k16), fp32 by FMAs; a lane holds the same elements of the accumulator in both, so that a kernel is written once:
 //
-//     Sums<2, 64> s{};                     2 x 16 rows, 64 columns
+//     Accumulator<2, 64> s{};              2 x 16 rows, 64 columns
 //     multiply_transposed(s, Q, row, K);   s += Q[row ..] K^T
 //     s.scale(2);
 //     multiply(o, s, V);                   o += s V
@@ -11,24 +11,24 @@
 
 // ---- in shared memory --------------------------------------------------------------------------------------------------
 
-// Rows of D elements in chunks of 16 bytes; row r has its chunk c in place c ^ (r % 8). A row is a multiple of 128 bytes, all 32
-// banks: without the exchange, the same chunk of eight rows would be in the same four banks, and what ldmatrix reads at once is
-// just that. With it the eight are in eight places of four banks each: no two meet. Chunks of a row stay within their 128 bytes.
+// Rows of D elements in chunks of 16 bytes, stored with an XOR swizzle against bank conflicts: row r has its chunk c in place c ^ (r % 8).
+// A row is a multiple of 128 bytes, all 32 banks: without the swizzle the same chunk of eight rows would be in the same four banks, and
+// that is what ldmatrix reads at once, an 8-way bank conflict. With it the eight are in eight places of four banks each.
 template <class F, int D> struct Tile {
     static constexpr int PER_CHUNK = 16 / sizeof(F), CHUNKS = D / PER_CHUNK, ROW_BYTES = D * sizeof(F);
-    static_assert(ROW_BYTES % 128 == 0, "the exchange needs rows of whole 128 bytes");
+    static_assert(ROW_BYTES % 128 == 0, "the XOR swizzle needs rows of whole 128 bytes");
     F* at;
     __device__ F* chunk(int row, int c) const { return at + row * D + ((c & ~7) + ((c ^ row) & 7)) * PER_CHUNK; }
 };
 
-// Begins to copy `rows` rows of HS elements, `stride` apart, into a tile of ROWS rows; all else in the tile becomes zero. HS is a
+// Starts the cp.async copies of `rows` rows of HS elements, `stride` apart, into a tile of ROWS rows; all else in the tile becomes zero. HS is a
 // multiple of 8. Each of the block's THREADS takes a share; the copies are part of its open group.
 template <int ROWS, int THREADS, class F, int D>
-__device__ inline void fetch(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
+__device__ inline void async_copy_tile(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
     using Tile = Tile<F, D>;
     static_assert(THREADS % Tile::CHUNKS == 0, "a thread stays in its column");
     const int c = threadIdx.x % Tile::CHUNKS, there = c * Tile::PER_CHUNK < HS ? rows : 0;
-    #pragma unroll 1  // addresses of several rows at once take registers that sums need
+    #pragma unroll 1  // addresses of several rows at once take registers that the accumulators need
     for (int row = threadIdx.x / Tile::CHUNKS; row < ROWS; row += THREADS / Tile::CHUNKS)
         cp_async_16(tile.chunk(row, c), x + (row < there ? row * stride + c * Tile::PER_CHUNK : 0), row < there ? 16 : 0);
 }
@@ -43,9 +43,9 @@ template <> __device__ inline Pair<bf16> make_pair<bf16>(float a, float b) {
 
 // ---- in registers ------------------------------------------------------------------------------------------------------
 
-// 16 M rows and N columns of a warp. With g = lane / 4 and t = lane % 4, a lane holds in x[m][n] rows 16m + g and, from [2] on,
+// The accumulator fragment of a warp: 16 M rows and N columns. With g = lane / 4 and t = lane % 4, a lane holds in x[m][n] rows 16m + g and, from [2] on,
 // + 8, of columns 8n + 2t, + 1: a row is in four neighbouring lanes.
-template <int M, int N> struct Sums {
+template <int M, int N> struct Accumulator {
     static constexpr int ROWS = 16 * M;
     float x[M][N / 8][4];
     __device__ static int row(int m, int i) { return 16 * m + threadIdx.x % WARP / 4 + i / 2 * 8; }
@@ -73,7 +73,7 @@ template <int M, class Function> __device__ inline void each_row(Function f) {
 // s += a b^T: M * 16 rows of a from `row` on, and N rows of b, each of D elements. ldmatrix gives mma's left factor as a[16][16]
 // in four 8 x 8 matrices, and its right factor's columns as rows of b.
 template <int M, int N, int D>
-__device__ inline void multiply_transposed(Sums<M, N>& s, Tile<bf16, D> a, int row, Tile<bf16, D> b) {
+__device__ inline void multiply_transposed(Accumulator<M, N>& s, Tile<bf16, D> a, int row, Tile<bf16, D> b) {
     const int lane = threadIdx.x % WARP;
     #pragma unroll 2
     for (int k = 0; k < D / 16; k++) {
@@ -96,7 +96,7 @@ __device__ inline void multiply_transposed(Sums<M, N>& s, Tile<bf16, D> a, int r
 // s += p b: the N columns of b from `first` on, p rounded to bf16. What a lane holds of two neighbouring 8 columns of sums is what
 // it must hold of a left factor of 16 columns.
 template <int M, int N, int K, int D>
-__device__ inline void multiply(Sums<M, N>& s, const Sums<M, K>& p, Tile<bf16, D> b, int first = 0) {
+__device__ inline void multiply(Accumulator<M, N>& s, const Accumulator<M, K>& p, Tile<bf16, D> b, int first = 0) {
     const int lane = threadIdx.x % WARP;
     #pragma unroll
     for (int k = 0; k < K / 16; k++) {
@@ -123,7 +123,7 @@ __device__ inline void multiply(Sums<M, N>& s, const Sums<M, K>& p, Tile<bf16, D
 
 // The same in fp32, four terms of a sum at a time. The lanes of a warp read eight rows of a and eight of b, a chunk of each.
 template <int M, int N, int D>
-__device__ inline void multiply_transposed(Sums<M, N>& s, Tile<float, D> a, int row, Tile<float, D> b) {
+__device__ inline void multiply_transposed(Accumulator<M, N>& s, Tile<float, D> a, int row, Tile<float, D> b) {
     #pragma unroll 1
     for (int k = 0; k < D / 4; k++) {
         Pack<float> left[M][2];
@@ -143,7 +143,7 @@ __device__ inline void multiply_transposed(Sums<M, N>& s, Tile<float, D> a, int 
 
 // A row's elements of p are in four lanes, two of each eight in one: each in turn tells the others.
 template <int M, int N, int K, int D>
-__device__ inline void multiply(Sums<M, N>& s, const Sums<M, K>& p, Tile<float, D> b, int first = 0) {
+__device__ inline void multiply(Accumulator<M, N>& s, const Accumulator<M, K>& p, Tile<float, D> b, int first = 0) {
     const int lane = threadIdx.x % WARP;
     #pragma unroll 1
     for (int j = 0; j < 8; j++)
@@ -168,7 +168,7 @@ __device__ inline void multiply(Sums<M, N>& s, const Sums<M, K>& p, Tile<float, 
 // x[r * stride + first + c] = s, for rows r < rows and columns first + c < HS, 16 bytes a lane: by way of the 16 M rows of `tile`
 // from `row` on, which no other warp may read any more.
 template <int M, int N, class F, int D>
-__device__ inline void store(F* x, size_t stride, int rows, int HS, const Sums<M, N>& s, Tile<F, D> tile, int row, int first = 0) {
+__device__ inline void store(F* x, size_t stride, int rows, int HS, const Accumulator<M, N>& s, Tile<F, D> tile, int row, int first = 0) {
     using Tile = Tile<F, D>;
     constexpr int CHUNKS = N / Tile::PER_CHUNK;
     __syncwarp();  // other lanes may still read these rows

@@ -15,7 +15,7 @@ struct ModelOptions {
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
     bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
-    AttentionBy attention = AttentionBy::FASTEST;
+    AttentionBackend attention = AttentionBackend::FASTEST;
     bool any_gpu = false;  // a plan for a GPU that is not here
 };
 
@@ -32,18 +32,18 @@ public:
     float* grads = nullptr;    // their gradients
     float *m = nullptr, *v = nullptr;  // AdamW's moments
     double *norm_squared = nullptr, *loss_sum = nullptr;  // (1) of this step, so far
-    Verdict* verdict = nullptr;        // (1) on this step
+    StepStats* step_stats = nullptr;        // (1) on this step
     History* history = nullptr;        // (1) losses and norms of the last steps
     Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
     char* workspace = nullptr;         // of the stream's kernels
     int* tokens = nullptr;             // (2, B, T) inputs and targets on the device
     // in pinned memory
-    Verdict* host_verdict = nullptr;   // of the last step that was reported or waits for it
+    StepStats* host_step_stats = nullptr;   // of the last step that was reported or waits for it
     History* host_history = nullptr;   // on its way between checkpoints and the device
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor on its way between files and the device; behind it, in bf16, room for it rounded
-    event_t judged{};                  // host_verdict has arrived, and all batches of its step have been read
+    event_t step_checked{};                  // host_step_stats has arrived, and all batches of its step have been read
     graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
 
     // Plans all memory; nothing is allocated before allocate().
@@ -66,17 +66,17 @@ public:
         row(v, device, "v", "AdamW moments", train * shard, ALWAYS);
         row(norm_squared, device, "norm", "scratch", 1, ALWAYS);
         row(loss_sum, device, "loss", "scratch", 1, ALWAYS);
-        row(verdict, device, "verdict", "scratch", 1, ALWAYS);
+        row(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
         row(history, device, "history", "scratch", 1, ALWAYS);
         row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
         row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
         row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
-#define ADD(field, type, copies, elements, category, phases) \
-        activation_stride[A_##field] = (copies) > 1 ? on_border((size_t)(elements)) : 0; \
-        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), phases);
+#define ADD(field, type, copies, elements, category, live_range) \
+        activation_stride[A_##field] = (copies) > 1 ? align_up((size_t)(elements)) : 0; \
+        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), live_range);
         ACTIVATIONS(ADD)
 #undef ADD
-        row(host_verdict, pinned, "verdict", "host", 1, ALWAYS);
+        row(host_step_stats, pinned, "step_stats", "host", 1, ALWAYS);
         row(host_history, pinned, "history", "host", 1, ALWAYS);
         row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
         row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
@@ -108,7 +108,7 @@ public:
 #undef VIEW
         }
         stream = open_stream(stream_options());
-        judged = make_event();
+        step_checked = make_event();
         std::vector<Segment> list;
         for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
@@ -117,13 +117,13 @@ public:
 
     StreamOptions stream_options() const {
         return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention,
+                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBackend::OURS : options.attention,
                 .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees
     const Block<F>& tensors() const { return blocks[0]; }             // for those that no layer owns
-    // Batches of two steps may wait to be read while the host prepares the next: it waits for the verdict before the last.
+    // Batches of two steps may wait to be read while the host prepares the next: it waits for the statistics of the step before the last.
     size_t held_batches() const { return 2 * (size_t)options.grad_accum; }
     size_t training_slots() const { return held_batches() + 2; }
     static constexpr size_t VALIDATION_SLOTS = 2;
@@ -131,8 +131,8 @@ public:
     size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
 
 private:
-    template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned phases) {
-        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), phases)});
+    template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range) {
+        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), live_range)});
     }
     struct Field { void* pointer; const Arena* arena; size_t row; };
     std::vector<Field> fields;  // set by allocate()

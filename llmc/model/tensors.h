@@ -31,7 +31,7 @@ enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that 
     MODEL(lnfb,     "ln_f.bias",            1,     C,    AS_IS,      ZERO,     false)
 
 // Activations and scratch. copies: L if the backward pass needs each layer's own, 1 if a layer may overwrite the last's.
-// Rows whose phases do not meet share memory.
+// Buffers whose live ranges do not overlap share memory.
 constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
 //      field         type   copies  elements        category       needed in
 #define ACTIVATIONS(ROW) \
@@ -100,7 +100,7 @@ struct Parameter {
 };
 
 // Each tensor, and each layer's copy of one, begins on a border of 128 bytes: products are then made the same way everywhere.
-constexpr size_t on_border(size_t elements) { return (elements + 63) / 64 * 64; }
+constexpr size_t align_up(size_t elements) { return (elements + 63) / 64 * 64; }
 
 // The parameters in the order in which they lie in memory and in files, and where each row begins.
 struct ParameterList {
@@ -127,7 +127,7 @@ struct ParameterList {
             p.name = prefix + p.name, p.offset = elements;
             if (layer == 0) first[i] = elements, stride[i] = 0;
             if (layer == 1) stride[i] = elements - first[i];
-            elements += on_border(p.size());
+            elements += align_up(p.size());
             if (i == P_wte) p.rows = (size_t)c.V;
             all.push_back(p);
         };

@@ -73,7 +73,7 @@
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU GELU in the epilogue of its product: one pass less, but recomputed it has other last bits") \
     O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "on a GPU in bf16, who makes attention: the faster one is found when a run begins") \
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order, which is faster and gives other last bits each time") \
-    O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch on GPUs from sm_90 on: kernels come to their places while those before them end") \
+    O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch on GPUs from sm_90 on: kernels have their blocks scheduled while the previous kernel drains") \
     O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each row of the plan, for compute-sanitizer") \
     O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")

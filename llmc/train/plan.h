@@ -79,7 +79,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0,
                              .separate_rows = opt.separate_rows != 0,
-                             .attention = attention_by(opt), .any_gpu = gpu != nullptr};
+                             .attention = attention_backend(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {

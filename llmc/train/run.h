@@ -12,7 +12,7 @@
 #include "../model/sampler.h"
 #include "../data/data.h"
 #include "../io/json.h"
-#include "../layers/step_guard.h"
+#include "../layers/step_stats.h"
 #include "log.h"
 #include "options.h"
 #include "schedule.h"
@@ -27,7 +27,7 @@ struct Run {
     std::string prefix;        // of the names of the tensors in files: as it was in `weights`
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
-    bool has_tokenizer = true; // false: the data are tokens of we do not know which words
+    bool has_tokenizer = true; // false: token ids without a tokenizer
     Mixture train;
     Shards val;
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
@@ -225,8 +225,8 @@ inline DataOptions data_options(const Run& run, bool training) {
 // true once every n steps and at the last; n = 0: never.
 inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }
 
-inline AttentionBy attention_by(const Options& opt) {
-    return opt.attention == "ours" ? AttentionBy::OURS : opt.attention == "cudnn" ? AttentionBy::CUDNN : AttentionBy::FASTEST;
+inline AttentionBackend attention_backend(const Options& opt) {
+    return opt.attention == "ours" ? AttentionBackend::OURS : opt.attention == "cudnn" ? AttentionBackend::CUDNN : AttentionBackend::FASTEST;
 }
 
 inline std::string options_json(const Options& opt) {

@@ -28,7 +28,7 @@ constexpr float OLD = 3;                  // what an accumulated gradient begins
 // What element i of operand `which` is: small whole numbers, whose products and their sums are exact in fp32, TF32 and bf16's accumulators.
 __host__ __device__ inline float element(int which, size_t i) { return (float)((((uint32_t)i * 2654435761u + (uint32_t)which * 40503u) >> 20) % 5) - 2; }
 template <class F> __global__ void fill_operand(F* x, size_t n, int which) {
-    wait_for_turn();
+    pdl_wait();
     const size_t i = thread_index();
     if (i < n) x[i] = from_float<F>(which < 0 ? OLD : element(which, i));
 }
@@ -80,7 +80,7 @@ struct Run {
     Run(bool tf32, bool gelu_fusion, int C) {
         const size_t bytes = matmul_workspace(N, C, 0);
         CUDA_CHECK(cudaMalloc(&workspace, bytes));
-        stream = open_stream({.workspace = workspace, .workspace_bytes = bytes, .tf32 = tf32, .gelu_fusion = gelu_fusion, .tuning = true});
+        stream = open_stream({.workspace = workspace, .workspace_bytes = bytes, .tf32 = tf32, .gelu_fusion = gelu_fusion, .autotuning = true});
         CUDA_CHECK(cudaDeviceSynchronize());
     }
     ~Run() { cudaStreamDestroy(stream.handle), cudaFree(workspace); }
@@ -126,7 +126,7 @@ template <class F> void add_kinds(std::vector<Kind>& kinds, const std::string& w
         float *dweight = r.take<float>((size_t)OC * C, -1), *dbias = biased ? r.take<float>((size_t)OC, -1) : nullptr;
         const F *dout = r.take<F>(N * OC, DOUT), *inp = r.take<F>(N * C, INP);
         matmul_backward_weight(dweight, dbias, dout, inp, N, C, OC, accumulate, r.stream);
-        r.stream.tuning = false;  // each algorithm that was tried has added: once more, from the beginning
+        r.stream.autotuning = false;  // each algorithm that was tried has added: once more, from the beginning
         if (!arguments_only()) launch(fill_operand<float>, over((size_t)OC * C, 256), r.stream, dweight, (size_t)OC * C, -1);
         if (!arguments_only() && biased) launch(fill_operand<float>, over((size_t)OC, 256), r.stream, dbias, (size_t)OC, -1);
         matmul_backward_weight(dweight, dbias, dout, inp, N, C, OC, accumulate, r.stream);

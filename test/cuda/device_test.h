@@ -28,7 +28,7 @@
 #include "../../llmc/layers/arguments.h"
 #include "../../llmc/layers/gelu.h"
 #include "../../llmc/layers/kernel_options.h"
-#include "../../llmc/layers/step_guard.h"
+#include "../../llmc/layers/step_stats.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/base/threads.h"
 namespace cpu {
@@ -109,7 +109,7 @@ struct TestStream {
 };
 
 // body() runs in many orders of threads, blocks and streams on a CPU (EMU_SCHEDULES of them, 20 unless told), three times on
-// a GPU; what it returns, a vector, must have the same bits each time. It is the vector of the last.
+// a GPU; what it returns, a vector, must have bitwise identical results each time. It is the vector of the last.
 template <class Body> auto for_schedules(Body body) {
     const char* told = getenv("EMU_SCHEDULES");
     const int n = !ON_CPU ? 3 : told ? atoi(told) : 20;

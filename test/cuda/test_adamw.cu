@@ -7,7 +7,7 @@ namespace cpu {
 }
 
 constexpr float SCALE = 0.7f;
-static const Verdict GO{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
+static const StepStats GO{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 static AdamW hyper(int t, uint64_t first = 0) {
     return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123,
@@ -35,11 +35,11 @@ template <class F> struct State {
 using Segments = std::vector<Segment>;
 
 template <class F>
-static State<F> on_device(State<F> s, bool has_master, const Segments& segments, const Verdict& verdict, const AdamW& h) {
+static State<F> on_device(State<F> s, bool has_master, const Segments& segments, const StepStats& step_stats, const AdamW& h) {
     OnDevice<F> params(s.params);
     OnDevice<float> master(s.master), m(s.m), v(s.v), grads(s.grads);
     OnDevice<Segment> list(segments);
-    OnDevice<Verdict> decision({verdict});
+    OnDevice<StepStats> decision({step_stats});
     TestStream stream;
     adamw_update(params.data(), has_master ? master.data() : nullptr, grads.data(), m.data(), v.data(), list.data(),
                  (int)segments.size(), decision.data(), s.n(), h, stream);
@@ -49,12 +49,12 @@ static State<F> on_device(State<F> s, bool has_master, const Segments& segments,
 
 // The same in plain C++, rounded where the kernel rounds.
 template <class F>
-static State<F> one_by_one(State<F> s, bool has_master, const Segments& segments, const Verdict& verdict, const AdamW& h) {
+static State<F> one_by_one(State<F> s, bool has_master, const Segments& segments, const StepStats& step_stats, const AdamW& h) {
     const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
     const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
     for (const Segment& segment : segments)
         for (size_t i = segment.offset; i < segment.offset + segment.count; i++) {
-            const volatile float g = s.grads[i] * verdict.scale;  // volatile: a sum of its own
+            const volatile float g = s.grads[i] * step_stats.scale;  // volatile: a sum of its own
             float &m = s.m[i], &v = s.v[i], p = has_master ? s.master[i] : (float)s.params[i];
             m = std::fmaf(1 - h.beta1, g - m, m), v = std::fmaf(1 - h.beta2, std::fmaf(g, g, -v), v);
             p = std::fmaf(-h.lr, std::fmaf(segment.decay * h.weight_decay, p, m * mhat / (std::sqrt(v * vhat) + h.eps)), p);
@@ -128,10 +128,10 @@ TEST_BOTH(cuda_adamw_skips) {
     for (Skip why : {NOT_FINITE, LOSS_SPIKE, NORM_SPIKE}) {
         State<F> s(r, 1000);
         s.grads[500] = std::numeric_limits<float>::quiet_NaN();
-        Verdict verdict = GO;
-        verdict.skip = why;
+        StepStats step_stats = GO;
+        step_stats.skip = why;
         for_schedules([&] {
-            State<F> got = on_device(s, true, {{0, 700, 1}, {703, 290, 0}}, verdict, hyper(1));
+            State<F> got = on_device(s, true, {{0, 700, 1}, {703, 290, 0}}, step_stats, hyper(1));
             EXPECT(same_state(got, s));
             return got.all();
         });

@@ -130,7 +130,7 @@ template <class F> void check_case(Random& r, Case c) {
 }
 // Where a tile has its chunks, in units of 16 bytes; one thread a row.
 template <class F, int D> __global__ void chunks_kernel(int* places) {  // (blockDim, chunks)
-    wait_for_turn();
+    pdl_wait();
     const Tile<F, D> tile{(F*)dynamic_shared()};
     const int row = (int)threadIdx.x;
     for (int c = 0; c < tile.CHUNKS; c++) places[row * tile.CHUNKS + c] = (int)(tile.chunk(row, c) - tile.at) / tile.PER_CHUNK;
@@ -338,10 +338,10 @@ TEST(attention_by_cudnn) {
             Results<bf16> y;
             const auto once = [&] {
                 TestStream stream(4096);
-                stream.stream.attention = AttentionBy::CUDNN, stream.stream.deterministic = who != 1;
+                stream.stream.attention = AttentionBackend::CUDNN, stream.stream.deterministic = who != 1;
                 OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
                 OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, C, NH, stream.stream));
-                const auto by = [&](bool cudnn) { stream.stream.attention = cudnn ? AttentionBy::CUDNN : AttentionBy::OURS; };
+                const auto by = [&](bool cudnn) { stream.stream.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
                 by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
                 by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, C, NH, stream);
                 scratch.values();  // looks at the margins
@@ -405,9 +405,9 @@ TEST(attention_by_the_faster) {
     OnDevice<bf16> x(std::vector<bf16>((size_t)T * 3 * C, bf16(0.5f))), out((size_t)T * C);
     OnDevice<float> lse(T);
     auto& state = attention_cudnn::state();
-    const auto forward = [&](bool tuning, AttentionBy by) {
+    const auto forward = [&](bool autotuning, AttentionBackend by) {
         TestStream stream(4096);
-        stream.stream.tuning = tuning, stream.stream.attention = by;
+        stream.stream.autotuning = autotuning, stream.stream.attention = by;
         attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
         out.written();
         return attention_path<bf16>(stream.stream);
@@ -418,31 +418,31 @@ TEST(attention_by_the_faster) {
         EXPECT_EQ(state.known.size(), (size_t)1);
         return state.known.empty() ? attention_cudnn::Choice{} : state.known.begin()->second;
     };
-    EXPECT_STR(forward(false, AttentionBy::FASTEST), "");  // nobody has measured: ours
+    EXPECT_STR(forward(false, AttentionBackend::FASTEST), "");  // nobody has measured: ours
     EXPECT_EQ(state.plans.size(), (size_t)0);              // nor built a plan for it
     state.known[{B, T, NH, C / NH}] = {false, 1, 2};
-    EXPECT(forward(true, AttentionBy::FASTEST).starts_with("forward by ours, 1.000 ms"));
+    EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by ours, 1.000 ms"));
     EXPECT_EQ(state.plans.size(), (size_t)0);  // nor where it is known that ours is faster
     state.known.clear();
-    EXPECT(forward(true, AttentionBy::FASTEST).starts_with("forward by "));
+    EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by "));
     const attention_cudnn::Choice choice = only_choice();
     EXPECT(choice.ours_ms > 0 && choice.cudnn_ms > 0 && choice.cudnn == (choice.cudnn_ms < choice.ours_ms));
-    forward(true, AttentionBy::FASTEST);
+    forward(true, AttentionBackend::FASTEST);
     EXPECT_EQ(state.measured, 1);
-    EXPECT(forward(false, AttentionBy::CUDNN).find("as asked") != std::string::npos);
-    EXPECT_STR(forward(false, AttentionBy::OURS), "by ours");
+    EXPECT(forward(false, AttentionBackend::CUDNN).find("as asked") != std::string::npos);
+    EXPECT_STR(forward(false, AttentionBackend::OURS), "by ours");
 #ifdef CUDNN_STAND_IN
     for (double ms : {1e-6, 1e6}) {
         state.known.clear(), emu::cudnn_ticks() = ms;
-        const std::string said = forward(true, AttentionBy::FASTEST);
+        const std::string said = forward(true, AttentionBackend::FASTEST);
         EXPECT_EQ(only_choice().cudnn, ms < 1);
         EXPECT(said.starts_with(ms < 1 ? "forward by cuDNN" : "forward by ours"));
     }
     emu::cudnn_ticks() = 1000;
     // what the library does not take is made by ours, and the line says why; asked for all the same, it ends the run
     state.plans.clear(), state.known.clear(), emu::cudnn_refuses() = true;
-    EXPECT(forward(true, AttentionBy::FASTEST).find("cuDNN knows no way") != std::string::npos);
-    EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN knows no way", forward(false, AttentionBy::CUDNN));
+    EXPECT(forward(true, AttentionBackend::FASTEST).find("cuDNN knows no way") != std::string::npos);
+    EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN knows no way", forward(false, AttentionBackend::CUDNN));
     emu::cudnn_refuses() = false;
     state.plans.clear();
 #endif
@@ -450,18 +450,18 @@ TEST(attention_by_the_faster) {
     const std::string folder = BUILD "/tmp/attention";
     remove_tree(folder), make_folders(folder);
     state.known.clear();
-    forward(true, AttentionBy::FASTEST);
+    forward(true, AttentionBackend::FASTEST);
     const attention_cudnn::Choice kept = only_choice();
-    attention_cudnn::save_choices(folder);
+    attention_cudnn::save_autotune_cache(folder);
     state.known.clear();
-    attention_cudnn::load_choices(folder);
+    attention_cudnn::load_autotune_cache(folder);
     EXPECT_EQ(only_choice().cudnn, kept.cudnn);
-    const std::string path = attention_cudnn::choices_path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
+    const std::string path = attention_cudnn::autotune_cache_path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
     EXPECT(text.size() > 9);
     for (std::string broken : {std::string(), text.substr(0, 9), "none\n" + text.substr(0, text.size() - 1) + " 1\n"}) {
         write_file_atomically(path, broken);
         state.known.clear();
-        attention_cudnn::load_choices(folder);
+        attention_cudnn::load_autotune_cache(folder);
         EXPECT(state.known.empty());
     }
     state.known.clear(), state.measured = 0;

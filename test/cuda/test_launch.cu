@@ -4,7 +4,7 @@
 namespace {
 __global__ void careless_kernel(int* x) { *x = 1; }
 __global__ void careful_kernel(int* x) {
-    wait_for_turn();
+    pdl_wait();
     *x = 2;
 }
 }  // namespace
@@ -16,7 +16,7 @@ TEST(kernels_without_a_wait_are_not_launched_early) {
     auto run = [](int version, bool careful, bool pdl) {
         return run_child([=] {
             emu::code_versions()[(const void*)(careful ? careful_kernel : careless_kernel)] = version;
-            kernels_that_wait().clear();
+            kernels_with_pdl_wait().clear();
             OnDevice<int> x(1);
             stream_t stream = open_stream({.pdl = pdl});
             for (int i = 0; i < 2; i++) launch(careful ? careful_kernel : careless_kernel, Grid{1, 1}, stream, x.data());

@@ -53,13 +53,13 @@ TEST(cuda_matmul_tunes) {
         return algorithm.ticks;
     };
     EXPECT_EQ(ticks(), 3u);  // the library's first choice
-    stream.stream.tuning = true;
+    stream.stream.autotuning = true;
     EXPECT_EQ(ticks(), 1u);
     EXPECT_EQ(matmul_detail::plans().begin()->second.algorithms.size(), (size_t)1);
-    stream.stream.tuning = false;
+    stream.stream.autotuning = false;
     matmul_detail::plans().clear();
     EXPECT_EQ(ticks(), 1u);  // known by now
-    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
 #endif
 }
 
@@ -85,26 +85,26 @@ TEST(cuda_matmul_epilogues_are_compared) {
         FAIL("no plan with the epilogue");
         return matmul_detail::plans().begin()->second;
     };
-    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
     const std::vector<float> expected = gradient();
     EXPECT(!plan().compared && plan().algorithms.size() > 1);
     for (double cost : {0.0, 1e3}) {  // of what stands in for the epilogue, in ms of the emulated clock
-        matmul_detail::plans().clear(), matmul_detail::choices() = {};
+        matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
         emu::epilogue_cost() = cost;
-        stream.stream.tuning = true;
+        stream.stream.autotuning = true;
         EXPECT(same_bits(gradient(), expected));
-        stream.stream.tuning = false;
+        stream.stream.autotuning = false;
         EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
-        const int measured = matmul_detail::choices().measured;
+        const int measured = matmul_detail::autotune_cache().measured;
         matmul_detail::plans().clear();
-        stream.stream.tuning = true;
+        stream.stream.autotuning = true;
         EXPECT(same_bits(gradient(), expected));
-        stream.stream.tuning = false;
+        stream.stream.autotuning = false;
         EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
-        EXPECT_EQ(matmul_detail::choices().measured, measured);
+        EXPECT_EQ(matmul_detail::autotune_cache().measured, measured);
     }
     emu::epilogue_cost() = 0;
-    matmul_detail::plans().clear(), matmul_detail::choices() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
 #endif
 }
 
@@ -128,19 +128,19 @@ TEST(cuda_matmul_refused_when_called) {
         dweight.written();
         if (biased) EXPECT(same_bits(dbias.written(), expected));
     };
-    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::choices() = {}; };
+    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {}; };
     auto expect = [&](int code, const char* says, int lines, auto body) {
         forget();
         const Outcome o = run_child([&] { g_failures = 0; body(); if (g_failures) exit(3); });
         const int said = (int)std::count(o.output.begin(), o.output.end(), '\n');
         if (o.code != code || o.output.find(says) == std::string::npos || said != lines) FAIL("expected code %d and \"%s\": code %d: %s", code, says, o.code, o.output.c_str());
     };
-    for (bool tuning : both()) for (int proposals : {1, 2}) {
-        stream.stream.tuning = tuning, emu::proposals() = proposals;
+    for (bool autotuning : both()) for (int proposals : {1, 2}) {
+        stream.stream.autotuning = autotuning, emu::proposals() = proposals;
         for (unsigned first : {1u, 2u}) if (proposals == 2) {  // one of two
             emu::refused_algorithms() = first;
             // an algorithm that is not reached is not tried, unless all are
-            const bool reached = tuning || first == 1;
+            const bool reached = autotuning || first == 1;
             expect(0, reached ? "CUBLAS_STATUS_NOT_SUPPORTED: a product of (16, 40) x (40, 24), bf16 to fp32, epilogue 1, alignment 128: 1 of its algorithms are left out" : "", reached, [&] { run(false), run(false); });
         }
         emu::refused_algorithms() = 3;
@@ -150,12 +150,12 @@ TEST(cuda_matmul_refused_when_called) {
         emu::refused_epilogues() = false;
     }
     // what another run chose and this library does not take, or did without where there is no doing without
-    stream.stream.tuning = false, emu::proposals() = 2;
+    stream.stream.autotuning = false, emu::proposals() = 2;
     forget(), run(false);
     const auto [shape, plan] = std::pair(matmul_detail::plans().begin()->first, matmul_detail::plans().begin()->second.algorithms[0]);
     for (bool none : both())
         expect(0, none ? "" : "2 of its algorithms are left out", !none, [&] {  // the one from the file, and the same again
-            matmul_detail::choices().known[shape] = none ? std::nullopt : std::optional(plan);
+            matmul_detail::autotune_cache().known[shape] = none ? std::nullopt : std::optional(plan);
             emu::refused_algorithms() = none ? 0 : 1;
             run(false);
         });

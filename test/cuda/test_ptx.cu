@@ -8,7 +8,7 @@ __global__ void mma_kernel(float* out,       // (16, 8)
                            const bf16* a,    // (16, 16)
                            const bf16* b,    // (16, 8)
                            const float* c) { // (16, 8)
-    wait_for_turn();
+    pdl_wait();
     const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
     const auto pair = [](bf16 low, bf16 high) { return (uint32_t)low.bits | (uint32_t)high.bits << 16; };
     uint32_t left[4], right[2];
@@ -25,7 +25,7 @@ __global__ void mma_kernel(float* out,       // (16, 8)
 
 // x[lane][i], of four 8 x 8 matrices one below the other in shared memory, of which the rows are in another order than the lanes.
 __global__ void ldmatrix_kernel(uint32_t* plain, uint32_t* transposed, const uint16_t* matrices) {
-    wait_for_turn();
+    pdl_wait();
     uint16_t* rows = (uint16_t*)dynamic_shared();
     for (int i = 0; i < 8; i++) rows[(threadIdx.x ^ 5) * 8 + i] = matrices[threadIdx.x * 8 + i];
     __syncwarp();  // each lane reads what others wrote
@@ -37,7 +37,7 @@ __global__ void ldmatrix_kernel(uint32_t* plain, uint32_t* transposed, const uin
 
 // Two groups of copies; the first is waited for alone, then the second. What a copy of fewer bytes leaves out is zero.
 __global__ void cp_async_kernel(int* first, int* second, const int* inp) {  // (32 * 4 each)
-    wait_for_turn();
+    pdl_wait();
     int* shared = (int*)dynamic_shared();
     const int i = threadIdx.x;
     cp_async_16(shared + 4 * i, inp + 4 * i, i % 3 ? 16 : 0);
@@ -53,7 +53,7 @@ __global__ void cp_async_kernel(int* first, int* second, const int* inp) {  // (
 }
 
 __global__ void arithmetic_kernel(float* powers, uint32_t* pairs, const float* x, int n) {
-    wait_for_turn();
+    pdl_wait();
     const int i = (int)thread_index();
     if (i < n) powers[i] = ex2_approx(x[i]), pairs[i] = cvt_bf16x2(x[i], x[n - 1 - i]);
 }

@@ -84,4 +84,4 @@ inline float ex2_approx(float x) {
 inline uint32_t cvt_bf16x2(float low, float high) {
     return (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(low)) | (uint32_t)__bfloat16_as_ushort(__float2bfloat16_rn(high)) << 16;
 }
-inline void forget(int4&) {}
+inline void compiler_barrier(int4&) {}

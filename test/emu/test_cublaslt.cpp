@@ -6,12 +6,12 @@
 #include "../test.h"
 
 namespace {
-enum Verdict { RIGHT, WRONG, WRONG_HERE };  // WRONG_HERE: by the manual, by what was promised to the heuristic, or as nobody here wants it
+enum StepStats { RIGHT, WRONG, WRONG_HERE };  // WRONG_HERE: by the manual, by what was promised to the heuristic, or as nobody here wants it
 
 // D (16, 16) = A^T op(B), sums over 16. Places are in bytes from the beginning of an allocation of 1 KB.
 struct Call {
     const char* name;
-    Verdict verdict;
+    StepStats verdict;
     cublasStatus_t status = CUBLAS_STATUS_SUCCESS;
     int epilogue = CUBLASLT_EPILOGUE_GELU_AUX_BIAS;
     bool transpose_a = true, transpose_b = false, bias_set = true, aux_set = true, alpha_set = true;

@@ -64,7 +64,7 @@ TEST(a_step_launches_what_its_depth_needs) {
         {"classifier_detail::", 1, 0, 0},
         {"verdict_detail::sum", 1, 0, 0},
         {"cudaMemcpy", 2, 0, 1},                         // inputs, targets; the verdict
-        {"global_norm_detail::", 0, 0, 2}, {"verdict_detail::judge", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
+        {"global_norm_detail::", 0, 0, 2}, {"verdict_detail::check_step", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
     };
     int all = -GRAD_ACCUM;  // the embedding's forward stands in two rows
     for (auto& e : expected) {

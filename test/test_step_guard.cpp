@@ -1,10 +1,10 @@
 #include <deque>
 #include <limits>
-#include "../llmc/cpu/verdict.h"
+#include "../llmc/cpu/step_guard.h"
 #include "layers.h"
 
 constexpr double INFINITE = std::numeric_limits<double>::infinity(), NOT_A_NUMBER = std::numeric_limits<double>::quiet_NaN();
-constexpr Limits NO_LIMITS{.grad_clip = 0, .skip_loss_z = 0, .skip_grad_z = 0};
+constexpr StepGuard NO_GUARD{.grad_clip = 0, .skip_loss_z = 0, .skip_grad_z = 0};
 
 // 128 values, half of them center - 1 and half center + 1: their mean is center, their deviation 1, both exactly.
 static Window even_window(double center) {
@@ -50,7 +50,7 @@ TEST(judge_clips) {
     for (Case c : {Case{4, 1, 0.25f}, {1.25, 1, 0.8f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f},
                    {3, 0.3, (float)(0.3 / 3)}}) {
         History h{};
-        const Verdict v = judge(h, 2, c.norm, {.grad_clip = c.clip, .skip_loss_z = 0, .skip_grad_z = 0});
+        const StepStats v = check_step(h, 2, c.norm, {.grad_clip = c.clip, .skip_loss_z = 0, .skip_grad_z = 0});
         EXPECT_EQ(v.scale, c.scale);
         EXPECT_EQ(v.skip, (int)APPLIED);
         EXPECT(v.loss == 2 && v.norm == c.norm && std::isnan(v.z));
@@ -61,11 +61,11 @@ TEST(judge_clips) {
 TEST(judge_waits_for_its_window) {
     for (bool limited : {true, false}) {
         History h{};
-        const Limits limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
+        const StepGuard limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
         for (int i = 0; i < 128; i++)
-            EXPECT_EQ(judge(h, i == 100 ? 1e9 : 2 + i % 2, i == 101 ? 1e9 : i % 2, limits).skip, (int)APPLIED);
+            EXPECT_EQ(check_step(h, i == 100 ? 1e9 : 2 + i % 2, i == 101 ? 1e9 : i % 2, limits).skip, (int)APPLIED);
         EXPECT(h.losses.count == 128 && h.norms.count == 128);
-        const int skip = judge(h, 1e12, 1, limits).skip;
+        const int skip = check_step(h, 1e12, 1, limits).skip;
         EXPECT_EQ(skip, limited ? (int)LOSS_SPIKE : (int)APPLIED);
         EXPECT(h.losses.count == 128 && h.losses.values[127] == 1e12);  // what was skipped belongs to the history too
     }
@@ -85,7 +85,7 @@ TEST(judge_skips_spikes) {
                    {9, 9, 5, 9, APPLIED, NOT_A_NUMBER},
                    {-90, 0, 3, 3, APPLIED, NOT_A_NUMBER}}) {  // far below is no spike
         History h = even;
-        const Verdict v = judge(h, c.loss, c.norm, {.grad_clip = 2, .skip_loss_z = c.loss_limit, .skip_grad_z = c.norm_limit});
+        const StepStats v = check_step(h, c.loss, c.norm, {.grad_clip = 2, .skip_loss_z = c.loss_limit, .skip_grad_z = c.norm_limit});
         EXPECT_EQ(v.skip, (int)c.skip);
         EXPECT(std::isnan(c.z) ? std::isnan(v.z) : v.z == c.z);
         EXPECT_EQ(v.scale, c.norm > 2 ? (float)(2 / c.norm) : 1.0f);
@@ -101,13 +101,13 @@ TEST(judge_leaves_out_what_is_not_finite) {
                 History h{}, before;
                 if (full) h = {even_window(5), even_window(1)};
                 memcpy(&before, &h, sizeof h);
-                const Verdict v = judge(h, in_norm ? 5 : bad, in_norm ? bad : 1,
+                const StepStats v = check_step(h, in_norm ? 5 : bad, in_norm ? bad : 1,
                                         {.grad_clip = 1, .skip_loss_z = 3, .skip_grad_z = 3});
                 EXPECT_EQ(v.skip, (int)NOT_FINITE);
                 EXPECT(same(h, before));
             }
     History h{};  // the largest numbers are numbers
-    EXPECT_EQ(judge(h, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max(), NO_LIMITS).skip, (int)APPLIED);
+    EXPECT_EQ(check_step(h, -std::numeric_limits<double>::max(), std::numeric_limits<double>::max(), NO_GUARD).skip, (int)APPLIED);
 }
 
 // Floats are exact in double; a sum of N of them is off by N 2^-53 of the sum of their sizes at most.
@@ -136,18 +136,18 @@ TEST(sum_losses) {
     EXPECT(std::isnan(sum[0]));
 }
 
-TEST(judge_step) {
+TEST(guard_step) {
     Random r(3);
     History h{}, expected_h{};
-    const Limits limits{.grad_clip = 1, .skip_loss_z = 2, .skip_grad_z = 2};
+    const StepGuard limits{.grad_clip = 1, .skip_loss_z = 2, .skip_grad_z = 2};
     int skipped = 0;
     for (int i = 0; i < 300; i++) {
         const double loss_sum = 24 * (3 + r.normal()), norm = std::fabs(1 + r.normal());
         const double squared = i == 200 ? INFINITE : norm * norm;
-        Verdict v;
+        StepStats v;
         memset((void*)&v, 0xff, sizeof v);
-        judge_step(&v, &h, &loss_sum, &squared, 24, limits, stream_t{});
-        const Verdict expected = judge(expected_h, loss_sum / 24, std::sqrt(squared), limits);
+        guard_step(&v, &h, &loss_sum, &squared, 24, limits, stream_t{});
+        const StepStats expected = check_step(expected_h, loss_sum / 24, std::sqrt(squared), limits);
         EXPECT(v.loss == expected.loss && v.norm == expected.norm && v.scale == expected.scale && v.skip == expected.skip);
         EXPECT(std::isnan(expected.z) ? std::isnan(v.z) : v.z == expected.z);
         EXPECT(same(h, expected_h));

@@ -1,8 +1,8 @@
 #include "device_test.h"
 namespace cpu {
-#include "../../llmc/cpu/verdict.h"
+#include "../../llmc/cpu/step_guard.h"
 }
-#include "../../llmc/cuda/verdict.cuh"
+#include "../../llmc/cuda/step_guard.cuh"
 
 // Small whole numbers: every order of the sum has the same bits.
 TEST(cuda_sum_of_losses) {
@@ -28,10 +28,10 @@ TEST(cuda_sum_of_losses) {
 // 300 steps with a spike, a NaN and a large gradient: verdict and history as on the CPU.
 TEST(cuda_verdicts) {
     Random r(2);
-    const Limits limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
+    const StepGuard limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
     History history{};
     OnDevice<History> device_history(std::vector<History>(1, history));
-    OnDevice<Verdict> verdict(1);
+    OnDevice<StepStats> verdict(1);
     OnDevice<double> loss(1), norm(1);
     TestStream stream;
     int skips[4] = {};
@@ -42,11 +42,11 @@ TEST(cuda_verdicts) {
         if (step == 170) l = NAN;
         if (step == 180) n = INFINITY;
         loss.set({l * 16}), norm.set({n * n});
-        Verdict expected;
+        StepStats expected;
         const double l16 = l * 16, nn = n * n;
-        cpu::judge_step(&expected, &history, &l16, &nn, 16, limits, {});
-        judge_step(verdict.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
-        const Verdict got = verdict.values()[0];
+        cpu::guard_step(&expected, &history, &l16, &nn, 16, limits, {});
+        guard_step(verdict.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
+        const StepStats got = verdict.values()[0];
         EXPECT_EQ(got.skip, expected.skip);
         EXPECT_EQ(got.scale, expected.scale);
         if (std::isfinite(l) && std::isfinite(n)) {

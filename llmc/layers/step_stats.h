@@ -1,4 +1,4 @@
-// step_guard.h: is this step's update to be trusted? The same arithmetic on a CPU and on a GPU.
+// step_stats.h: is this step's update to be trusted? The same arithmetic on a CPU and on a GPU.
 #pragma once
 #include <cmath>
 #include "../base/host_device.h"
@@ -30,21 +30,21 @@ struct History { Window losses, norms; };  // zeros: nothing has happened yet
 enum Skip : int { APPLIED, NOT_FINITE, LOSS_SPIKE, NORM_SPIKE };
 
 // What a step came to. It stays where the gradients are: AdamW obeys it, the host reads it later.
-struct Verdict {
+struct StepStats {
     double loss, norm;  // mean of the losses, length of the gradient before clipping
     double z;           // of what was skipped for
     float scale;        // of the gradient: clips it
     int skip;           // Skip: what made the step one to leave out
 };
 
-struct Limits {
+struct StepGuard {
     double grad_clip;                 // length to which gradients are cut; 0: as they are
     double skip_loss_z, skip_grad_z;  // standard deviations above the history from which an update is left out; 0: never
 };
 
 // A loss or a norm that is not finite leaves the history as it was.
-HOST_DEVICE inline Verdict judge(History& history, double loss, double norm, Limits limits) {
-    Verdict v{.loss = loss, .norm = norm, .z = NAN, .scale = 1, .skip = APPLIED};
+HOST_DEVICE inline StepStats check_step(History& history, double loss, double norm, StepGuard limits) {
+    StepStats v{.loss = loss, .norm = norm, .z = NAN, .scale = 1, .skip = APPLIED};
     if (limits.grad_clip > 0 && norm > limits.grad_clip) v.scale = (float)(limits.grad_clip / norm);
     if (!(fabs(loss) <= 1.7976931348623157e308) || !(norm <= 1.7976931348623157e308)) {
         v.skip = NOT_FINITE;

@@ -1,9 +1,9 @@
-// verdict.h: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need not
+// step_guard.h: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need not
 // wait for them.
 #pragma once
 #include <cmath>
 #include <cstddef>
-#include "../layers/step_guard.h"
+#include "../layers/step_stats.h"
 #include "device.h"
 
 // loss_sum = or +=  sum of losses, in double
@@ -15,11 +15,11 @@ inline void sum_losses(double* loss_sum,     // (1)
     *loss_sum = (accumulate ? *loss_sum : 0) + sum;
 }
 
-// verdict = of a step whose n_losses losses add up to loss_sum; the history moves on
-inline void judge_step(Verdict* verdict,            // (1)
+// step_stats = those of a step whose n_losses losses add up to loss_sum; the history moves on
+inline void guard_step(StepStats* step_stats,            // (1)
                        History* history,            // (1)
                        const double* loss_sum,      // (1)
                        const double* norm_squared,  // (1)
-                       double n_losses, Limits limits, stream_t) {
-    *verdict = judge(*history, *loss_sum / n_losses, std::sqrt(*norm_squared), limits);
+                       double n_losses, StepGuard limits, stream_t) {
+    *step_stats = check_step(*history, *loss_sum / n_losses, std::sqrt(*norm_squared), limits);
 }

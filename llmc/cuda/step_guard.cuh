@@ -1,8 +1,8 @@
-// verdict.cuh: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need
+// step_guard.cuh: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need
 // not wait for them.
 #pragma once
 #include <cstddef>
-#include "../layers/step_guard.h"
+#include "../layers/step_stats.h"
 #include "device.cuh"
 
 namespace verdict_detail {
@@ -10,17 +10,17 @@ constexpr int THREADS = 1024;
 
 // One block: a thread adds every 1024th loss, so the order is the same whatever the GPU.
 __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
-    wait_for_turn();
+    pdl_wait();
     double sum = 0;
     for (size_t n = threadIdx.x; n < N; n += THREADS) sum += (double)losses[n];
     sum = block_sum(sum);
     if (threadIdx.x == 0) *loss_sum = (accumulate ? *loss_sum : 0) + sum;
 }
 
-__global__ void judge_kernel(Verdict* verdict, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
-                             Limits limits) {
-    wait_for_turn();
-    *verdict = judge(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
+__global__ void judge_kernel(StepStats* step_stats, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
+                             StepGuard limits) {
+    pdl_wait();
+    *step_stats = check_step(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
 }
 }  // namespace verdict_detail
 
@@ -32,11 +32,11 @@ inline void sum_losses(double* loss_sum,     // (1)
     launch(sum_kernel, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
 }
 
-// verdict = of a step whose n_losses losses add up to loss_sum; the history moves on
-inline void judge_step(Verdict* verdict,            // (1)
+// step_stats = those of a step whose n_losses losses add up to loss_sum; the history moves on
+inline void guard_step(StepStats* step_stats,            // (1)
                        History* history,            // (1)
                        const double* loss_sum,      // (1)
                        const double* norm_squared,  // (1)
-                       double n_losses, Limits limits, stream_t stream) {
-    launch(verdict_detail::judge_kernel, {1, 1}, stream, verdict, history, loss_sum, norm_squared, n_losses, limits);
+                       double n_losses, StepGuard limits, stream_t stream) {
+    launch(verdict_detail::judge_kernel, {1, 1}, stream, step_stats, history, loss_sum, norm_squared, n_losses, limits);
 }
