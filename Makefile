@@ -72,6 +72,7 @@ $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
 
 # --- CUDA ------------------------------------------------------------------------------------------------------------
+comma    := ,
 NVCC     ?= $(firstword $(shell command -v nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA     := $(HOST) $(wildcard llmc/cuda/*)
 # ARCH: the GPUs at hand (nvidia-smi prints a sentence where there are none), else every one that the project knows and this toolkit too
@@ -108,12 +109,30 @@ test-nvcc:                                ## compiles the kernels for sm_80, sm_
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
 test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for five GPUs; needs none
 	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
-build/cudnn/plans: test/cudnn/plans.cpp llmc/cuda/attention_graph.h
+CUDART = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudart.so $l/libcudart.so.1*)))
+build/cudnn/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) llmc/cuda/attention_graph.h $(HOST)
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) -ldl -Wl,--disable-new-dtags,-rpath=$(dir $(CUDNN_LIBRARY)) -o $@
+	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) $(CUDART) -ldl -Wl,--disable-new-dtags $(patsubst %,-Wl$(comma)-rpath=%,$(dir $(CUDNN_LIBRARY) $(CUDART))) -o $@
+# the same by the stand-in, for what runs on a GPU: build/emu-plain/plans --here
+build/emu-plain/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) -O2 $< -ldl -o $@
 build/cudnn/libcuda.so.1: test/cudnn/driver.c
 	@mkdir -p $(@D)
 	$(CXX) -x c -shared -fPIC -w $< -o $@
+
+# each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
+# MUST=1: that there is none, or one that does not answer without a GPU, is a failure
+CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
+test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU
+	$(MAKE) V=plain emu-build build/emu-plain/products
+	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
+	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \
+	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products --all; \
+	case $$? in 0) build/emu-plain/tests cublaslt ;; 77) skip "$(CUBLASLT_REAL) looks at the device first" ;; *) exit 1 ;; esac
+build/gpu/products: test/cublaslt/products.cu $(CUDA)
+	@mkdir -p $(@D)
+	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
@@ -168,6 +187,10 @@ $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ -c $< -o $@
 $(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$V),$(E)/watch.o)
 	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
+
+$(E)/products: test/cublaslt/products.cu $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ $< -o $@
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
@@ -224,4 +247,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single floors quickstart help clean

@@ -172,6 +172,7 @@ struct ModelOptions {
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
     bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
     AttentionBy attention = AttentionBy::FASTEST;
+    bool any_gpu = false;  // a plan for a GPU that is not here
 };
 
 template <class F> class Model {
@@ -273,7 +274,8 @@ public:
 
     StreamOptions stream_options() const {
         return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention};
+                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBy::OURS : options.attention,
+                .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }
@@ -665,7 +667,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0,
                              .separate_rows = opt.separate_rows != 0,
-                             .attention = attention_by(opt)};
+                             .attention = attention_by(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {

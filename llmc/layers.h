@@ -21,6 +21,7 @@ struct StreamOptions {
     size_t workspace_bytes = 0;
     bool tf32 = false, gelu_fusion = false, deterministic = true, pdl = true, tuning = false;
     AttentionBy attention = AttentionBy::FASTEST;
+    bool any_gpu = false;  // memory for any GPU, not for the one that is here: --plan names another
 };
 
 struct LayernormBackward {

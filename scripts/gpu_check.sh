@@ -4,7 +4,7 @@
 # nothing, changes no setting of the card and leaves ~/.cache/llmc alone. `make bench-gpu` measures longer and more.
 #     scripts/gpu_check.sh --first        the first five minutes on an unknown GPU
 #     scripts/gpu_check.sh                these and the rest: about half an hour on a data-centre GPU
-#     scripts/gpu_check.sh [--first] PART the steps whose names have PART in them; each fits in ten minutes
+#     scripts/gpu_check.sh [--first] PART the steps whose names have PART in them; each takes less than ten minutes there
 # A line for each test, kind of product and plan of attention, PASS, FAIL or SKIP, with what cuBLASLt and cuDNN wrote into their error logs;
 # no failure hides the next. Ends, and ends when interrupted, with a table, and an exit code that says whether all passed. Everything
 # is kept in build/gpu_check, measurements also in dev/bench/results/GPU-check.json; OUT=FOLDER: a copy of both. NVCC, CUDA_INCLUDE
@@ -17,7 +17,7 @@ FIRST=0
 [[ ${1:-} == --first ]] && { FIRST=1; shift; }
 ONLY=${1:-} DRY=${DRY:-0} WORK=build/gpu_check OUT=${OUT:-}
 [[ $ONLY ]] || rm -rf $WORK
-mkdir -p $WORK/logs
+mkdir -p $WORK/logs $WORK/data
 names=() verdicts=() notes=() child=0 running='' began=0
 
 # step NAME SECONDS FUNCTION: runs it under a limit of time, shows its last lines if it fails, and goes on.
@@ -109,7 +109,7 @@ if ((DRY)); then
     TRAINER=build/emu-plain/train_gpt2cu TESTS=build/emu-plain/tests PRODUCTS=build/emu-plain/products PLANS=build/emu-plain/plans
 else
     command -v nvidia-smi > /dev/null || { echo "gpu_check: no nvidia-smi: no NVIDIA driver here; DRY=1 tries the script without one"; exit 1; }
-    nvidia-smi -L | grep -q '^GPU' || { echo "gpu_check: nvidia-smi names no GPU: $(nvidia-smi -L 2>&1)"; exit 1; }
+    [[ $(nvidia-smi -L 2>&1) == GPU* ]] || { echo "gpu_check: nvidia-smi names no GPU: $(nvidia-smi -L 2>&1)"; exit 1; }
     GPU_NAME=$(query name) DRIVER=$(query driver_version) CLOCKS=$(query clocks.max.sm) POWER=$(query power.limit)
     TRAINER=./train_gpt2cu TESTS=build/gpu/tests PRODUCTS=build/gpu/products PLANS=build/cudnn/plans
 fi
@@ -133,7 +133,7 @@ build() {
     echo "built${without:+, without$without}"
 }
 
-ptx() { each_test "$( ((DRY)) && echo 'test_ptx.*(ex2|row)' || echo test_ptx)"; }
+ptx() { each_test test_ptx; }
 matmul() { each_test "$( ((DRY)) && echo 'test_matmul.cuda_(matmul_odd|sum_columns)' || echo test_matmul)"; }
 attention() { each_test "$( ((DRY)) && echo 'test_attention.(attention_of_both|starts)' || echo test_attention)"; }
 kernels() { if ((DRY)); then each_test test_gelu; else each_test 'test_(ptx|matmul|attention|train)' -v; fi; }
@@ -142,11 +142,15 @@ train_tests() { LIMIT=500 each_test "$( ((DRY)) && echo test_train.refusals || e
 products() { program $PRODUCTS; }
 plans() { program $PLANS --here; }
 
-text() { [[ -s $WORK/text.txt ]] || build/stories --bytes 400k --seed 7 -o $WORK/text.txt > /dev/null; }
+text() { [[ -s $WORK/data/text.txt ]] || build/stories --bytes 400k --seed 7 -o $WORK/data/text.txt > /dev/null; }
 # What was fastest is measured once, by the first run, and kept here
 train() { $TRAINER --cache $WORK/cache -v 0 -s 0 "$@"; }
 
-three_steps() { text && rm -rf $WORK/three && train -i $WORK/text.txt -e d2c128h2 -b 2 -t 128 -x 3 -n 0 -o $WORK/three "$@"; }
+three_steps() {
+    local size=(-e d2c128h2 -b 2 -t 128)
+    ((DRY)) && size=(-e d1c64h1 -b 1 -t 32)
+    text && rm -rf $WORK/three && train -i $WORK/data/text.txt "${size[@]}" -x 3 -n 0 -o $WORK/three "$@"
+}
 plain() { three_steps --precision fp32 --pdl 0 --attention ours && three_steps --precision bf16 --pdl 0 --attention ours; }
 early_launch() { three_steps --precision fp32 --pdl 1 --attention ours && three_steps --precision bf16 --pdl 1 --attention ours; }
 cudnn() {
@@ -172,12 +176,12 @@ same_bits() {
 }
 # all of GPT-2's vocabulary, as the products of the logits are
 twice() {
-    build/bench_steps --tokens $WORK/tokens.bin || return 1
-    if ((DRY)); then same_bits 2 2 -i $WORK/tokens.bin -e d1c64h1 -b 1 -t 16; else same_bits 2 5 -i $WORK/tokens.bin -e d12 -b 8 -t 1024; fi
+    build/bench_steps --tokens $WORK/data/tokens.bin || return 1
+    if ((DRY)); then same_bits 2 2 -i $WORK/data/tokens.bin -e d1c64h1 -b 1 -t 16; else same_bits 2 5 -i $WORK/data/tokens.bin -e d12 -b 8 -t 1024; fi
 }
 deterministic() {
     text || return 1
-    if ((DRY)); then same_bits 2 1 -i $WORK/text.txt -e d4 -b 4 -t 128; else same_bits 10 3 -i $WORK/text.txt -e d4 -b 4 -t 128; fi
+    if ((DRY)); then same_bits 2 1 -i $WORK/data/text.txt -e d4 -b 4 -t 128; else same_bits 10 3 -i $WORK/data/text.txt -e d4 -b 4 -t 128; fi
 }
 
 # The files in which the trainer keeps what was fastest, in words
@@ -190,7 +194,7 @@ chosen() {
                 type[0] = "fp32"; type[14] = "bf16" }
         FILENAME ~ /cublaslt/ && NF == 11 {
             printf "product (%s, %s) x (%s, %s) %s%s %s to %s%s, epilogue %s, alignment %s: %s\n", $1, $3, $3, $2, $4 ? "T" : "N", $5 ? "T" : "N", type[$6], type[$7],
-                $9 ? " in TF32" : "", $8 in epilogue ? epilogue[$8] : $8, $10, $11 == "none" ? "separate kernels" : "algorithm " substr($11, 1, 16); next }
+                $9 && $6 == 0 ? " in TF32" : "", $8 in epilogue ? epilogue[$8] : $8, $10, $11 == "none" ? "separate kernels" : "algorithm " substr($11, 1, 16); next }
         FILENAME ~ /attention/ && NF == 9 {
             printf "attention B %s, T %s, %s heads of %s, %s: %s; ours takes %s ms, cuDNN %s\n", $1, $2, $3, $4, $5 ? $6 ? "backward in order" : "backward, any order" : "forward",
                 $7 ? "cuDNN" : "ours", $8, $9; next }
@@ -213,7 +217,7 @@ sanitize() {
         LIMIT=$((end - SECONDS)) LATE=SKIP
         ((LIMIT > 5)) || { left="$left $test"; continue; }
         if [[ $test == trainer ]]; then
-            text && one $TOOL.trainer $SANITIZER "${with[@]}" $TRAINER --cache $WORK/cache -i $WORK/text.txt -e d2c64h1 -b 2 -t 64 -x 2 -v 0 -s 0 -n 0 \
+            text && one $TOOL.trainer $SANITIZER "${with[@]}" $TRAINER --cache $WORK/cache -i $WORK/data/text.txt -e d2c64h1 -b 2 -t 64 -x 2 -v 0 -s 0 -n 0 \
                 -o $WORK/memcheck --precision bf16 --separate-rows 1
         else
             one $TOOL.$test $SANITIZER "${with[@]}" $TESTS $test
@@ -234,7 +238,7 @@ losses() {
     for precision in fp32 bf16; do
         for trainer in ./train_gpt2 $TRAINER; do
             rm -rf "$WORK/losses"
-            TRAINER=$trainer train -i $WORK/text.txt -e $model -b 8 -t 64 -x $steps -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 > /dev/null || return 1
+            TRAINER=$trainer train -i $WORK/data/text.txt -e $model -b 8 -t 64 -x $steps -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 > /dev/null || return 1
             sed -n 's/.*"loss": \([0-9.]*\), "lr".*/\1/p' $WORK/losses/metrics.jsonl > "$WORK/losses.$(basename "$trainer").$precision"
         done
         paste $WORK/losses.train_gpt2.$precision "$WORK/losses.$(basename "$TRAINER").$precision" | awk -v p=$precision -v n=$steps '
@@ -292,7 +296,7 @@ trap finish TERM INT
 export LIBRARIES
 for f in $(compgen -A function); do export -f "${f?}"; done
 
-step build 600 build
+step build 1500 build  # made in several calls if need be
 step ptx 120 ptx
 step products 300 products
 step matmul 600 matmul
@@ -304,10 +308,10 @@ step cudnn 120 cudnn
 step 124M-twice 240 twice
 if ((!FIRST)); then
     step kernels 600 kernels
-    step train-tests 600 train_tests
+    step train-tests 900 train_tests
     for TOOL in memcheck racecheck synccheck initcheck; do export TOOL; step "compute-sanitizer-$TOOL" 600 sanitize; done
-    step determinism 120 deterministic
-    step losses 120 losses
+    step determinism 240 deterministic
+    step losses 240 losses
     # what the card did meanwhile
     ((DRY)) || { nvidia-smi --query-gpu=clocks.sm,power.draw,temperature.gpu --format=csv,noheader,nounits -l 2 > $WORK/clocks.csv 2> /dev/null & sampler=$!; }
     step layers 180 layers

@@ -77,6 +77,17 @@ TEST(the_toolkits_libraries_are_found_at_run_time) {
     EXPECT(has(command_for("9.0\\n", CUDA_13_0), "-rpath=" + std::string(here) + "/toolkit/lib64 "));
 }
 
+// build/tests --list and --only, by which gpu_check.sh gives each test a process of its own
+TEST(tests_one_by_one) {
+    if (getenv("TEST_SKIPS")) SKIP("as told");
+    char self[PATH_MAX] = "";
+    EXPECT(readlink("/proc/self/exe", self, sizeof self - 1) > 0);
+    const std::string tests = self;
+    EXPECT_STR(run_command(tests + " --list scripts.tests_one").output, "test_scripts.tests_one_by_one\n");
+    EXPECT_EQ(run_command("TEST_SKIPS=1 " + tests + " --only test_scripts.tests_one_by_one").code, 77);
+    EXPECT_EQ(run_command("TEST_SKIPS=1 " + tests + " --only test_scripts.tests_one").code, 1);
+}
+
 // ---- scripts/gpu_check.sh -------------------------------------------------------------------------------------------------------
 
 namespace {

@@ -113,7 +113,7 @@ void attention_cached(F* out,        // (n, C)
 inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
     const size_t D = (size_t)B * T * NH;
     if (how.attention == AttentionBy::OURS) return D;
-    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic), sizeof(float)));
+    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic, how.any_gpu), sizeof(float)));
 }
 
 // Who makes attention here, and why, for the banner.

@@ -21,40 +21,51 @@ struct State {
     int measured = 0;     // in this run
     std::string said[2];  // who makes the forward, and the backward, and why
     cudnnHandle_t handle = nullptr;
+    int sm = 0;           // compute capability of the GPU that is here; 0: not asked yet, or none is here
 };
 inline State& state() { static State& s = *new State; return s; }  // for ever: when the program ends the driver may have gone before it
 
-inline std::string version() { return format("cuDNN %zu.%zu", cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100); }
+inline std::string version() { return format("cuDNN %zu.%zu.%zu", cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100, cudnnGetVersion() % 100); }
+inline int sm() {
+    int device = 0, major = 0, minor = 0;
+    if (state().sm == 0 && cudaGetDevice(&device) == cudaSuccess && cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+        cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess) state().sm = 10 * major + minor;
+    if (state().sm == 0) cudaGetLastError();  // --plan runs without a GPU: that there is none is no error
+    return state().sm;
+}
 
 inline Ready& plan_for(const Problem& p) {
     auto [at, fresh] = state().plans.try_emplace(p);
     Ready& r = at->second;
     if (!fresh) return r;
-    // until 9.16 a last tile of keys that is not full gave wrong gradients (cudnn-frontend's workaround); 9.28 crashes at B = T = NH = 1 (LOG 25)
-    if (p.T == 1) r.builder.refused = "one position has nothing to attend to";
-    else if (cudnnGetVersion() < 90800 || (cudnnGetVersion() < 91600 && p.backward && p.T % 128)) r.builder.refused = version() + " is too old for it";
+    if (const std::string why = not_asked(p, cudnnGetVersion()); !why.empty()) r.builder.refused = version() + ": " + why;
     else if (state().handle || r.builder.take(cudnnCreate(&state().handle), "cudnnCreate")) r.plan = make_plan(r.builder, p, state().handle);
     if (r.plan.plan && r.plan.workspace > (int64_t)workspace_bytes(p)) r.builder.refused = format("it wants %zd bytes of workspace", (ssize_t)r.plan.workspace);
     return r;
 }
 
-// Whether cuDNN does it. ours(), theirs(): either one's work, done here only to see how long it takes.
+// Whether cuDNN does it. ours(), theirs(): either one's work, done here only to see how long it takes. A plan takes half a second: it is
+// built where it will be measured or used.
 template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
     State& s = state();
     std::string& said = s.said[p.backward];
-    const Ready& r = plan_for(p);
-    if (!r.builder.refused.empty()) {
-        CHECK(stream.attention != AttentionBy::CUDNN, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
-        said = "ours, as cuDNN does not do it: " + r.builder.refused;
-        return false;
-    }
-    if (stream.attention == AttentionBy::CUDNN) return said = version() + ", as asked", true;
+    const bool asked = stream.attention == AttentionBy::CUDNN;
     auto at = s.known.find(p);
-    if (at == s.known.end()) {
-        if (!stream.tuning) return false;  // no one has asked to measure
-        const float ours_ms = fastest_ms(4, stream, ours), cudnn_ms = fastest_ms(4, stream, theirs);
-        at = s.known.insert({p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms}}).first;
-        s.measured++;
+    const bool known = at != s.known.end();
+    if (!asked && !known && !stream.tuning) return false;  // no one has asked to measure
+    if (asked || !known || at->second.cudnn) {
+        const Ready& r = plan_for(p);
+        if (!r.builder.refused.empty()) {
+            CHECK(!asked, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
+            said = "ours, as cuDNN does not do it: " + r.builder.refused;
+            return false;
+        }
+        if (asked) return said = version() + ", as asked", true;
+        if (!known) {
+            const float ours_ms = fastest_ms(4, stream, ours), cudnn_ms = fastest_ms(4, stream, theirs);
+            at = s.known.insert({p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms}}).first;
+            s.measured++;
+        }
     }
     const Choice& c = at->second;
     said = c.cudnn ? format("%s, %.3f ms, ours takes %.3f", version().c_str(), c.cudnn_ms, c.ours_ms)
@@ -62,24 +73,10 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
     return c.cudnn;
 }
 
-inline void run(const Problem& p, std::map<Uid, const void*> tensors, void* workspace, stream_t stream) {
+inline void run(const Problem& p, std::map<int64_t, const void*> tensors, void* workspace, stream_t stream) {
     const Ready& r = plan_for(p);
-    // numbers that the host hands over; before 9.10 the library did not take -infinity
-    const float scale = 1 / std::sqrt((float)p.HS), one = 1;
-    const float hidden = cudnnGetVersion() < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;
-    tensors[SCALE] = &scale, tensors[HIDDEN] = &hidden;
-    if (p.backward) tensors[ONE] = &one;
-    std::vector<int64_t> uids;
-    std::vector<const void*> pointers;
-    for (auto [uid, pointer] : tensors) uids.push_back(uid), pointers.push_back(pointer);
     Builder b;
-    Descriptor pack = b.make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
-    b.set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, uids.data(), (int64_t)uids.size());
-    b.set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, pointers.data(), (int64_t)pointers.size());
-    b.set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, workspace);
-    b.finalize(pack);
-    if (b.refused.empty()) b.take(cudnnSetStream(state().handle, stream), "cudnnSetStream");
-    if (b.refused.empty()) b.take(cudnnBackendExecute(state().handle, r.plan.plan, pack), "cudnnBackendExecute");
+    execute(b, r.plan, p, std::move(tensors), workspace, state().handle, stream);
     CHECK(b.refused.empty(), "attention: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, b.refused.c_str());
 }
 
@@ -99,13 +96,13 @@ bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int H
 template <class Ours>
 bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, int NH, int HS,
               stream_t stream, Ours ours) {
-    const Problem p{B, T, NH, HS, true, stream.deterministic};
+    const Problem p{B, T, NH, HS, true, dq_sums(stream.deterministic, sm(), cudnnGetVersion())};
     const size_t C = (size_t)NH * HS;
     char *dot = (char*)scratch, *sums = dot + dot_bytes(p), *workspace = sums + sums_bytes(p);
     auto theirs = [&] {
-        std::map<Uid, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}, {DOUT, dout},
+        std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}, {DOUT, dout},
                                               {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DOT, dot}};
-        if (!p.sums_in_order) tensors[DQ_SUMS] = sums;
+        if (p.has_dq_sums()) tensors[DQ_SUMS] = sums;
         run(p, tensors, workspace, stream);
     };
     if (!choose(p, stream, ours, theirs)) return false;
@@ -113,9 +110,9 @@ bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, c
     return true;
 }
 
-inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic) {
-    const Problem p{B, T, NH, HS, true, deterministic};
-    return dot_bytes(p) + sums_bytes(p) + workspace_bytes(p);
+// any_gpu: not only for the GPU that is here
+inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic, bool any_gpu) {
+    return backward_bytes({B, T, NH, HS}, deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
 }
 
 inline std::string path() {
@@ -132,10 +129,10 @@ inline void load_choices(const std::string& folder) {
     if (!folder.empty()) for_each_line(choices_path(folder), [](const std::string& line) {
         Problem p;
         Choice c;
-        int backward, in_order, cudnn, used = 0;
-        const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &in_order, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
-        if (read != 9 || used != (int)line.size()) return;
-        p.backward = backward, p.sums_in_order = in_order, c.cudnn = cudnn;
+        int backward, dq, cudnn, used = 0;
+        const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
+        if (read != 9 || dq < ATOMIC || dq > NO_ORDER || used != (int)line.size()) return;
+        p.backward = backward, p.dq = (DqSums)dq, c.cudnn = cudnn;
         state().known.emplace(p, c);
     });
 }
@@ -146,7 +143,7 @@ inline void save_choices(const std::string& folder) {
     load_choices(folder);
     std::string text;
     for (const auto& [p, c] : state().known)
-        text += format("%ld %ld %ld %ld %d %d %d %.4f %.4f\n", p.B, p.T, p.NH, p.HS, p.backward, p.sums_in_order, c.cudnn, c.ours_ms, c.cudnn_ms);
+        text += format("%ld %ld %ld %ld %d %d %d %.4f %.4f\n", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms);
     make_folders(folder);
     write_file_atomically(choices_path(folder), text);
 }
@@ -157,7 +154,7 @@ namespace attention_cudnn {
 constexpr bool HERE = false;
 template <class... A> bool forward(const A&...) { return false; }
 template <class... A> bool backward(const A&...) { return false; }
-inline size_t scratch_bytes(int, int, int, int, bool) { return 0; }
+inline size_t scratch_bytes(int, int, int, int, bool, bool) { return 0; }
 inline std::string path() { return "by ours, built without cuDNN"; }
 inline void load_choices(const std::string&) {}
 inline void save_choices(const std::string&) {}

@@ -7,9 +7,12 @@
 // sm_80 and sm_90 it comes to the same engines (dev/LOG.md, 25).
 #pragma once
 #include <cudnn_graph.h>
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -17,23 +20,59 @@ namespace attention_graph {
 // What a plan is given when it runs, by these numbers. Above them are tensors that exist in registers only.
 enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DOT, DQ_SUMS, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
 
+// How the backward adds up dq, whose terms come from the blocks of all keys. All but the first give the same bits each time.
+enum DqSums : int {
+    ATOMIC,   // blocks add to DQ_SUMS in fp32 as they come
+    MATRIX,   // ds is written, T x T a head in bf16, and multiplied afterwards
+    IN_TURN,  // blocks add to DQ_SUMS one after the other (sm_90; slower than MATRIX, says cudnn-frontend, but without its memory)
+    SM100,    // as that GPU's own kernel does it, without memory
+    NO_ORDER  // none that is known to keep an order
+};
+// By the GPU's compute capability (90: an H100) and cudnnGetVersion(). What cudnn-frontend 1.32 asks for where a user wants a deterministic
+// backward; that on sm_100 9.18.1 is the first, and not 9.18.0, is Transformer Engine's rule (its pull request 2584).
+constexpr DqSums dq_sums(bool deterministic, int sm, size_t version) {
+    if (!deterministic) return ATOMIC;
+    if (sm / 10 == 10 || sm / 10 == 11) return (sm == 100 || sm == 103) && version >= 91801 ? SM100 : NO_ORDER;
+    return sm == 90 && version >= 92500 ? IN_TURN : MATRIX;
+}
+
 struct Problem {
     int64_t B, T, NH, HS;
     bool backward = false;
-    bool sums_in_order = true;  // of dq's terms, for the same bits each time; else blocks add to DQ_SUMS in fp32 as they come
+    DqSums dq = MATRIX;
     auto operator<=>(const Problem&) const = default;
+    constexpr bool has_dq_sums() const { return backward && (dq == ATOMIC || dq == IN_TURN); }
 };
 
-// What a plan may take of the memory that a run sets apart for it, in bytes: DOT, DQ_SUMS, and what the library wants besides: a T x T
-// matrix of ds a head where dq's terms keep their order, else sums of its own on GPUs before sm_90 (test/cudnn looks whether it is so).
+// Why the library is not asked; empty: it is. Until 9.16 a last tile of keys that is not full gave wrong gradients, and 9.10.0 and 9.10.1
+// have bugs of which cudnn-frontend says no more, but it uses them for neither pass; 9.28 crashes at B = T = NH = 1 (LOG 25).
+inline std::string not_asked(const Problem& p, size_t version) {
+    if (p.T == 1) return "one position has nothing to attend to";
+    if (version < 90800 || (version < 91600 && p.backward && p.T % 128)) return "this version is too old for it";
+    if (version == 91000 || version == 91001) return "9.10.0 and 9.10.1 have bugs in attention, 9.10.2 and newer have not";
+    // for larger heads that GPU's kernel has other knobs, untried
+    if (p.backward && (p.dq == NO_ORDER || (p.dq == SM100 && p.HS > 128))) return "no backward that gives the same bits each time on this GPU";
+    return "";
+}
+
+// What a plan may take of the memory that a run sets apart for it, in bytes: DOT, DQ_SUMS, and what the library wants besides: the matrix
+// of ds, counters for whose turn it is, or sums of its own on GPUs before sm_90 (test/cudnn looks whether it is so).
 constexpr size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 constexpr size_t heads(const Problem& p) { return (size_t)p.B * (size_t)p.NH; }
 constexpr size_t dot_bytes(const Problem& p) { return round_up(heads(p) * (size_t)p.T * 4, 256); }
-constexpr size_t sums_bytes(const Problem& p) { return p.sums_in_order ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
+constexpr size_t sums_bytes(const Problem& p) { return !p.has_dq_sums() ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
 constexpr size_t workspace_bytes(const Problem& p) {
-    const size_t T = (size_t)p.T, HS = (size_t)p.HS, some = 4096;
-    if (!p.backward) return some;
-    return some + heads(p) * round_up(T, 64) * (p.sums_in_order ? round_up(T, 128) * 2 : (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
+    const size_t T = round_up((size_t)p.T, 64), HS = (size_t)p.HS, some = 4096;
+    if (!p.backward || p.dq == SM100 || p.dq == NO_ORDER) return some;
+    return some + heads(p) * (p.dq == MATRIX ? T * round_up(T, 128) * 2 : p.dq == IN_TURN ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
+}
+constexpr size_t backward_bytes(const Problem& p) { return dot_bytes(p) + sums_bytes(p) + workspace_bytes(p); }
+// sm 0: a GPU that is not known yet, and then the most.
+constexpr size_t backward_bytes(Problem p, bool deterministic, int sm, size_t version) {
+    p.backward = true, p.dq = dq_sums(deterministic, sm, version);
+    Problem other = p;
+    if (sm == 0 && deterministic) other.dq = IN_TURN;
+    return std::max(backward_bytes(p), backward_bytes(other));
 }
 
 using Descriptor = cudnnBackendDescriptor_t;
@@ -219,41 +258,95 @@ inline void backward(Operations& ops, const Problem& p) {
     ops.multiply(ops.heads(DK, 3 * C), ops.transpose(ops.transposed_scores(), ds), q);
     // 4. dq
     Descriptor keys = ops.transpose(ops.tensor(ops.new_virtual(), CUDNN_DATA_BFLOAT16, dims, {p.T * 3 * C, p.HS, 3 * C, 1}), k);
-    if (p.sums_in_order) ops.multiply(ops.heads(DQ, 3 * C), ds, keys);
+    if (!p.has_dq_sums()) ops.multiply(ops.heads(DQ, 3 * C), ds, keys);
     else ops.pointwise(ops.heads(DQ, 3 * C), CUDNN_POINTWISE_IDENTITY, ops.multiply(ops.tensor(DQ_SUMS, CUDNN_DATA_FLOAT, dims, packed), ds, keys));
 }
 
 // What runs, and the bytes that it needs while it does.
 struct Plan { Descriptor plan = nullptr; int64_t workspace = 0; };
 
-// The first of the ways that the library proposes which it can build; null if there is none, and why in `b`. handle: of the GPU that is
-// here; else `device` describes one (CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, since 9.8).
+struct Knob { cudnnBackendKnobType_t type; int64_t value; };
+struct Engine { int64_t number = -1; std::vector<Knob> knobs; };  // -1: what the heuristics propose
+
+// Heuristics do not know who wants an order: on sm_100 they propose a kernel for sm_80, and a plan's numerical notes are the same for all.
+// So the engine is named, as cudnn-frontend does it: STAGES is which way of adding dq's terms, the others are the tile that goes with it.
+inline Engine engine_for(const Problem& p, size_t version) {
+    if (!p.backward || (p.dq != SM100 && p.dq != IN_TURN)) return {};
+    const int64_t stages = p.dq == SM100 ? 2 : 4, number = p.dq == SM100 ? 5 : 6;
+    if (version < 92300) return {number, {{CUDNN_KNOB_TYPE_KERNEL_CFG, 31}, {CUDNN_KNOB_TYPE_STAGES, stages}}};
+    return {number, {{CUDNN_KNOB_TYPE_TILE_M, p.dq == SM100 ? 3 : 2}, {CUDNN_KNOB_TYPE_TILE_N, p.dq == SM100 ? 2 : 1}, {CUDNN_KNOB_TYPE_KERNEL_CFG, 2},
+                     {CUDNN_KNOB_TYPE_STREAM_K, 0}, {CUDNN_KNOB_TYPE_TILE_CGA_M, 0}, {CUDNN_KNOB_TYPE_STAGES, stages}}};
+}
+inline Descriptor configure(Builder& b, const Engine& engine, Descriptor graph, Descriptor device) {
+    Descriptor e = b.make(CUDNN_BACKEND_ENGINE_DESCRIPTOR), config = b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
+    b.link(e, CUDNN_ATTR_ENGINE_OPERATION_GRAPH, graph);
+    b.set(e, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, engine.number);
+    if (device) b.link(e, CUDNN_ATTR_ENGINE_DEVICEPROP, device);
+    b.finalize(e);
+    std::vector<Descriptor> choices;
+    for (const Knob& knob : engine.knobs) {
+        Descriptor choice = choices.emplace_back(b.make(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR));
+        b.set(choice, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE, CUDNN_TYPE_KNOB_TYPE, knob.type);
+        b.set(choice, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE, CUDNN_TYPE_INT64, knob.value);
+        b.finalize(choice);
+    }
+    b.link(config, CUDNN_ATTR_ENGINECFG_ENGINE, e);
+    b.set(config, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, choices.data(), (int64_t)choices.size());
+    b.finalize(config);
+    return config;
+}
+
+// The engine that the problem needs, or what the library proposes: the first of these that it can build; null if there is none, and why
+// in `b`. handle: of the GPU that is here; else `device` describes one (CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, since 9.8).
 inline Plan make_plan(Builder& b, const Problem& p, cudnnHandle_t handle, Descriptor device = nullptr) {
     Operations ops(b, p);
     p.backward ? backward(ops, p) : forward(ops, p);
-    Descriptor heuristics = b.make(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
-    b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, ops.graph(handle));
-    b.set(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
-    if (device) b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
-    b.finalize(heuristics);
-    constexpr int64_t MOST = 8;
-    std::array<Descriptor, MOST> ways;
-    for (Descriptor& way : ways) way = b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR);
-    int64_t found = 0;
-    if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, ways.data()),
-                                  "cudnnBackendGetAttribute");
-    if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU" + last_error();
-    for (int64_t i = 0; i < found && b.refused.empty(); i++) {
+    Descriptor graph = ops.graph(handle);
+    std::vector<Descriptor> ways;
+    if (const Engine engine = engine_for(p, cudnnGetVersion()); engine.number >= 0) ways = {configure(b, engine, graph, device)};
+    else {
+        Descriptor heuristics = b.make(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
+        b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
+        b.set(heuristics, CUDNN_ATTR_ENGINEHEUR_MODE, CUDNN_TYPE_HEUR_MODE, CUDNN_HEUR_MODE_A);
+        if (device) b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
+        b.finalize(heuristics);
+        constexpr int64_t MOST = 8;
+        for (int64_t i = 0; i < MOST; i++) ways.push_back(b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
+        int64_t found = 0;
+        if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, ways.data()),
+                                      "cudnnBackendGetAttribute");
+        ways.resize((size_t)std::min(found, MOST));
+        if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU" + last_error();
+    }
+    for (size_t i = 0; i < ways.size() && b.refused.empty(); i++) {
         Descriptor plan = b.make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
         if (handle) b.set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);
         if (device) b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device);
-        b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, ways[(size_t)i]);
+        b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, ways[i]);
         b.finalize(plan);
         int64_t workspace = 0, one = 0;
         if (b.refused.empty()) b.take(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &one, &workspace), "cudnnBackendGetAttribute");
         if (b.refused.empty()) return {plan, workspace};
-        if (i + 1 < found) b.refused.clear();  // the next way may be one
+        if (i + 1 < ways.size()) b.refused.clear();  // the next way may be one
     }
     return {};
+}
+
+// tensors: all that the plan takes but the numbers, which the host hands over; before 9.10 the library did not take -infinity
+inline void execute(Builder& b, const Plan& plan, const Problem& p, std::map<int64_t, const void*> tensors, void* workspace, cudnnHandle_t handle, cudaStream_t stream) {
+    const float scale = 1 / std::sqrt((float)p.HS), one = 1;
+    const float hidden = cudnnGetVersion() < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;
+    tensors[SCALE] = &scale, tensors[HIDDEN] = &hidden;
+    if (p.backward) tensors[ONE] = &one;
+    std::vector<int64_t> uids;
+    std::vector<const void*> pointers;
+    for (auto [uid, pointer] : tensors) uids.push_back(uid), pointers.push_back(pointer);
+    Descriptor pack = b.make(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR);
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, uids.data(), (int64_t)uids.size());
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS, CUDNN_TYPE_VOID_PTR, pointers.data(), (int64_t)pointers.size());
+    b.set(pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, workspace);
+    b.finalize(pack);
+    if (b.refused.empty()) b.take(cudnnSetStream(handle, stream), "cudnnSetStream");
+    if (b.refused.empty()) b.take(cudnnBackendExecute(handle, plan.plan, pack), "cudnnBackendExecute");
 }
 }  // namespace attention_graph

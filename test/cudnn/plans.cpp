@@ -1,16 +1,20 @@
 // plans.cpp: does the cuDNN that is installed take attention as attention_graph.h tells it, and does what it needs fit in the memory that a
 // run sets apart? For GPUs that need not be here: the library chooses its engine, compiles the kernel and says what workspace it
-// wants. (cuDNN, "Deviceless Ahead-of-time Compilation", since 9.8)
+// wants (cuDNN, "Deviceless Ahead-of-time Compilation", since 9.8). And does it refuse what it should (wrong_calls.h)?
+//     build/cudnn/plans            all of that
+//     build/cudnn/plans --here     builds the plans of the models on the GPU that is here, and runs them (here.h)
 #include <dlfcn.h>
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
-#include "../../llmc/cuda/attention_graph.h"
+#include "here.h"
+#include "wrong_calls.h"
 
 using namespace attention_graph;
 
 struct Gpu { const char* name; int version, multiprocessors, shared_bytes; };
-constexpr Gpu GPUS[] = {{"H100", 900, 132, 232448}, {"A100", 800, 108, 166912}, {"RTX 4090", 890, 128, 101376}, {"B200", 1000, 148, 232448}, {"RTX 5090", 1200, 170, 101376}};
+constexpr Gpu GPUS[] = {{"H100", 900, 132, 232448},  {"A100", 800, 108, 166912},  {"RTX 4090", 890, 128, 101376},
+                        {"B200", 1000, 148, 232448}, {"B300", 1030, 148, 232448}, {"RTX 5090", 1200, 170, 101376}};
 
 // As cuDNN itself writes down a GPU's properties; of these only compute capability, multiprocessors and shared memory differ here.
 static std::string properties(const Gpu& gpu) {
@@ -36,44 +40,49 @@ static bool nvrtc_knows(const Gpu& gpu) {
     return std::find(known.begin(), known.end(), gpu.version / 10) != known.end();
 }
 
-static int engine_of(Builder& b, const Plan& plan) {
-    Descriptor config = b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR), engine = b.make(CUDNN_BACKEND_ENGINE_DESCRIPTOR);
-    int64_t one = 0, number = -1;
-    cudnnBackendGetAttribute(plan.plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one, &config);
-    cudnnBackendGetAttribute(config, CUDNN_ATTR_ENGINECFG_ENGINE, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, &one, &engine);
-    cudnnBackendGetAttribute(engine, CUDNN_ATTR_ENGINE_GLOBAL_INDEX, CUDNN_TYPE_INT64, 1, &one, &number);
-    return (int)number;
-}
-
 static int g_plans, g_failed;
 static void look(const Gpu& gpu, const Problem& p, bool there_is_one = true) {
     const auto start = std::chrono::steady_clock::now();
+    Problem asked = p;
+    asked.T = std::max<int64_t>(p.T, 2);  // a run does not ask for one position either, but versions from 9.16 on can do it
+    const std::string why = not_asked(asked, cudnnGetVersion());
     Builder b;
-    const std::string json = properties(gpu);
-    Descriptor device = b.make(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
-    b.set(device, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION, CUDNN_TYPE_CHAR, json.data(), (int64_t)json.size());
-    b.finalize(device);
-    const Plan plan = make_plan(b, p, nullptr, device);
+    Plan plan;
+    if (why.empty()) plan = make_plan(b, p, nullptr, wrong_calls::device(b, properties(gpu)));
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     const bool found = plan.plan && b.refused.empty(), fits = plan.workspace <= (int64_t)workspace_bytes(p);
-    const bool right = found == there_is_one && (found ? fits : !b.refused.empty());
+    const bool right = !why.empty() || (found == there_is_one && (found ? fits : !b.refused.empty()));
     g_plans++, g_failed += !right;
-    printf("%-7s %-9s B %2d, T %4d, %2d heads of %3d  %-20s ", right ? "ok" : "FAILED", gpu.name, (int)p.B, (int)p.T, (int)p.NH, (int)p.HS,
-           !p.backward ? "forward" : p.sums_in_order ? "backward in order" : "backward, any order");
-    if (found) printf("engine %d  %10lld of %10zu bytes  %.2f s\n", engine_of(b, plan), (long long)plan.workspace, workspace_bytes(p), seconds);
-    else printf("%.100s\n", b.refused.c_str());
+    printf("%-7s %-9s %-51s ", right ? "ok" : "FAILED", gpu.name, here::text(p).c_str());
+    if (found) printf("%10lld of %10zu bytes  %.2f s  %s\n", (long long)plan.workspace, workspace_bytes(p), seconds, here::engine_of(b, plan).c_str());
+    else printf("%s%.100s\n", why.empty() ? "" : "ours: ", why.empty() ? b.refused.c_str() : why.c_str());
 }
 static void forward_and_both_backwards(const Gpu& gpu, Problem p) {
     look(gpu, p);
-    p.backward = true, look(gpu, p);
-    p.sums_in_order = false, look(gpu, p);
+    p.backward = true;
+    for (bool deterministic : {true, false}) p.dq = dq_sums(deterministic, gpu.version / 10, cudnnGetVersion()), look(gpu, p);
 }
 
-int main() {
+// Each in a process of its own: some mistakes end newer versions, and so are noticed. The statuses are those of CI's version.
+static void ask_wrong_calls() {
+    int refused = 0;
+    for (const wrong_calls::WrongCall& call : wrong_calls::all(properties(GPUS[0]))) {
+        if (call.answer == wrong_calls::TAKEN || call.answer == wrong_calls::CRASHES) continue;
+        std::string answer;
+        const int status = here::in_a_process([&] { printf("%s", wrong_calls::ask(call).c_str()); return 0; }, &answer);
+        const bool right = status ? cudnnGetVersion() >= 92000 : cudnnGetVersion() / 100 == 919 ? answer == call.answer : answer != wrong_calls::TAKEN;
+        if (!right) printf("FAILED  %s: %s, expected %s\n", call.name, status ? "a crash" : answer.c_str(), call.answer);
+        refused++, g_plans++, g_failed += !right;
+    }
+    printf("%d wrong calls\n", refused);
+}
+
+int main(int argc, char** argv) {
     const size_t version = cudnnGetVersion();
     printf("cuDNN %zu.%zu.%zu\n", version / 10000, version / 100 % 100, version % 100);
+    if (argc > 1 && std::string(argv[1]) == "--here") return here::run_models();
     if (version < 90800) { printf("skipped: it builds no plans for GPUs that are not here; 9.8 and newer do\n"); return 0; }
-    // a last tile that is not full: in 9.16 and newer, as attention_cudnn.cuh does not ask older ones. Not B = T = NH = 1: 9.28 crashes
+    // a last tile that is not full: in 9.16 and newer, as older ones are not asked. Not B = T = NH = 1: 9.28 crashes
     const bool any_T = version >= 91600;
     const Gpu &h100 = GPUS[0], &a100 = GPUS[1];
     for (int NH : {12, 16, 20, 25}) forward_and_both_backwards(h100, {8, 1024, NH, 64});
@@ -83,6 +92,7 @@ int main() {
     for (const Gpu& gpu : GPUS) {
         if (!nvrtc_knows(gpu)) { printf("skipped %s: NVRTC has no sm_%d\n", gpu.name, gpu.version / 10); continue; }
         if (&gpu != &h100) forward_and_both_backwards(gpu, {8, 1024, 12, 64});
+        if (gpu.version == 1030) continue;  // as B200
         forward_and_both_backwards(gpu, {2, 2048, 16, 128});
         if (any_T) for (int T : {100, 1}) forward_and_both_backwards(gpu, {2, T, 3, 64});
     }
@@ -90,6 +100,7 @@ int main() {
     for (bool backward : {false, true}) for (int HS : {4, 12}) look(h100, {1, 256, 4, HS, backward}, false);
     look(h100, {1, 256, 4, 512, true}, false);
     look(a100, {1, 256, 4, 256, true}, false);
-    printf("%d plans, %d failed\n", g_plans, g_failed);
+    ask_wrong_calls();
+    printf("%d plans and wrong calls, %d failed\n", g_plans, g_failed);
     return g_failed ? 1 : 0;
 }

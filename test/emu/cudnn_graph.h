@@ -1,240 +1,15 @@
-// cudnn_graph.h: a stand-in for cuDNN's graph API: its descriptors and calls; a plan runs in the order of the stream, as an interpreter
-// of its operations (cudnn_operations.h). What the library refuses is refused here, as 9.19 does it; and more: that takes tensors
-// without a number, shapes that do not go together and values that nobody computes, and fails later or never. Reasons are in this
-// file's words.
+// cudnn_graph.h: a stand-in for cuDNN's graph API: its calls; a plan runs in the order of the stream, as an interpreter of its operations
+// (cudnn_operations.h). What the library refuses is refused here with the same status (test/cudnn/wrong_calls.h asks both); and more: that
+// takes tensors without a number, shapes that do not go together and values that nobody computes, and fails later or never. Reasons are in
+// this file's words.
 #pragma once
 #define CUDNN_STAND_IN 1
-#include "cudnn_operations.h"
-
-namespace emu::cudnn {
-// ---- descriptors ----------------------------------------------------------------------------------------------------------
-struct Descriptor;
-using DescriptorPtr = std::shared_ptr<Descriptor>;
-struct Attribute { cudnnBackendAttributeType_t type; int64_t count; std::vector<char> bytes; std::vector<DescriptorPtr> links; };
-struct Descriptor {
-    cudnnBackendDescriptorType_t type;
-    bool finalized = false;
-    std::map<int, Attribute> attributes;
-    Tensor tensor;                       // what finalize made of the attributes
-    Operation operation;
-    std::shared_ptr<const Graph> graph;  // of a graph and of all that comes from it
-    int way = 0;
-
-    template <class X> std::vector<X> all(int name) const {
-        auto a = attributes.find(name);
-        if (a == attributes.end()) return {};
-        std::vector<X> x((size_t)a->second.count);
-        memcpy((void*)x.data(), a->second.bytes.data(), a->second.bytes.size());
-        return x;
-    }
-    template <class X> X get(int name, X otherwise = {}) const { return attributes.count(name) ? *(const X*)attributes.at(name).bytes.data() : otherwise; }
-    const Descriptor& link(int name) const { return *attributes.at(name).links[0]; }
-};
-// Those that were made and not destroyed; never destroyed itself, for descriptors that live until the program ends.
-inline std::map<void*, DescriptorPtr>& alive() { static auto& m = *new std::map<void*, DescriptorPtr>; return m; }
-inline DescriptorPtr find(cudnnBackendDescriptor_t d) { auto found = alive().find(d); return found == alive().end() ? nullptr : found->second; }
-
-constexpr int NOTHING = -1, AN_OPERATION = -2;  // beside the types of descriptors
-struct Rule {
-    cudnnBackendDescriptorType_t owner;
-    cudnnBackendAttributeName_t name;
-    const char* text;
-    cudnnBackendAttributeType_t type;
-    int64_t most;   // elements; of more than one, fewer may be given
-    bool required;
-    int links = NOTHING;  // the type of descriptor that it is set to
-};
-#define R(owner, name, type, most, required) {CUDNN_BACKEND_##owner##_DESCRIPTOR, CUDNN_ATTR_##name, "CUDNN_ATTR_" #name, CUDNN_TYPE_##type, most, required}
-#define L(owner, name, to, required) {CUDNN_BACKEND_##owner##_DESCRIPTOR, CUDNN_ATTR_##name, "CUDNN_ATTR_" #name, CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, required, CUDNN_BACKEND_##to##_DESCRIPTOR}
-constexpr Rule RULES[] = {
-    R(TENSOR, TENSOR_UNIQUE_ID, INT64, 1, true), R(TENSOR, TENSOR_DATA_TYPE, DATA_TYPE, 1, true), R(TENSOR, TENSOR_DIMENSIONS, INT64, 8, true),
-    R(TENSOR, TENSOR_STRIDES, INT64, 8, true), R(TENSOR, TENSOR_BYTE_ALIGNMENT, INT64, 1, true), R(TENSOR, TENSOR_IS_VIRTUAL, BOOLEAN, 1, false),
-    R(TENSOR, TENSOR_IS_BY_VALUE, BOOLEAN, 1, false),
-    R(MATMUL, MATMUL_COMP_TYPE, DATA_TYPE, 1, true), L(OPERATION_MATMUL, OPERATION_MATMUL_DESC, MATMUL, true),
-    L(OPERATION_MATMUL, OPERATION_MATMUL_ADESC, TENSOR, true), L(OPERATION_MATMUL, OPERATION_MATMUL_BDESC, TENSOR, true),
-    L(OPERATION_MATMUL, OPERATION_MATMUL_CDESC, TENSOR, true),
-    R(POINTWISE, POINTWISE_MODE, POINTWISE_MODE, 1, true), R(POINTWISE, POINTWISE_MATH_PREC, DATA_TYPE, 1, true), R(POINTWISE, POINTWISE_AXIS, INT64, 1, false),
-    L(OPERATION_POINTWISE, OPERATION_POINTWISE_PW_DESCRIPTOR, POINTWISE, true), L(OPERATION_POINTWISE, OPERATION_POINTWISE_XDESC, TENSOR, true),
-    L(OPERATION_POINTWISE, OPERATION_POINTWISE_BDESC, TENSOR, false), L(OPERATION_POINTWISE, OPERATION_POINTWISE_TDESC, TENSOR, false),
-    L(OPERATION_POINTWISE, OPERATION_POINTWISE_YDESC, TENSOR, true),
-    R(REDUCTION, REDUCTION_OPERATOR, REDUCTION_OPERATOR_TYPE, 1, true), R(REDUCTION, REDUCTION_COMP_TYPE, DATA_TYPE, 1, true),
-    L(OPERATION_REDUCTION, OPERATION_REDUCTION_DESC, REDUCTION, true), L(OPERATION_REDUCTION, OPERATION_REDUCTION_XDESC, TENSOR, true),
-    L(OPERATION_REDUCTION, OPERATION_REDUCTION_YDESC, TENSOR, true),
-    L(OPERATION_RESHAPE, OPERATION_RESHAPE_XDESC, TENSOR, true), L(OPERATION_RESHAPE, OPERATION_RESHAPE_YDESC, TENSOR, true),
-    {CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR, CUDNN_ATTR_OPERATIONGRAPH_OPS, "CUDNN_ATTR_OPERATIONGRAPH_OPS", CUDNN_TYPE_BACKEND_DESCRIPTOR, 1000, true, AN_OPERATION},
-    R(OPERATIONGRAPH, OPERATIONGRAPH_HANDLE, HANDLE, 1, false), L(ENGINEHEUR, ENGINEHEUR_OPERATION_GRAPH, OPERATIONGRAPH, true),
-    R(ENGINEHEUR, ENGINEHEUR_MODE, HEUR_MODE, 1, true), L(ENGINEHEUR, ENGINEHEUR_DEVICEPROP, DEVICEPROP, false),
-    R(EXECUTION_PLAN, EXECUTION_PLAN_HANDLE, HANDLE, 1, false), L(EXECUTION_PLAN, EXECUTION_PLAN_ENGINE_CONFIG, ENGINECFG, true),
-    L(EXECUTION_PLAN, EXECUTION_PLAN_DEVICEPROP, DEVICEPROP, false),
-    R(VARIANT_PACK, VARIANT_PACK_UNIQUE_IDS, INT64, 1000, true), R(VARIANT_PACK, VARIANT_PACK_DATA_POINTERS, VOID_PTR, 1000, true),
-    R(VARIANT_PACK, VARIANT_PACK_WORKSPACE, VOID_PTR, 1, false),
-    R(DEVICEPROP, DEVICEPROP_DEVICE_ID, INT32, 1, false), R(DEVICEPROP, DEVICEPROP_HANDLE, HANDLE, 1, false),
-    R(DEVICEPROP, DEVICEPROP_JSON_REPRESENTATION, CHAR, 1 << 20, false)};
-#undef R
-#undef L
-inline size_t size_of(cudnnBackendAttributeType_t type) {
-    switch (type) {
-        case CUDNN_TYPE_HANDLE: case CUDNN_TYPE_INT64: case CUDNN_TYPE_VOID_PTR: case CUDNN_TYPE_BACKEND_DESCRIPTOR: return 8;
-        case CUDNN_TYPE_BOOLEAN: case CUDNN_TYPE_CHAR: return 1;
-        default: return 4;
-    }
-}
-
-// ---- what finalize looks at --------------------------------------------------------------------------------------------------
-inline cudnnStatus_t finalize_tensor(Descriptor& d) {
-    const auto dims = d.all<int64_t>(CUDNN_ATTR_TENSOR_DIMENSIONS), strides = d.all<int64_t>(CUDNN_ATTR_TENSOR_STRIDES);
-    if (dims.size() != strides.size()) return refuse(CUDNN_STATUS_BAD_PARAM, "as many strides as dimensions are needed");
-    if (dims.size() != 4) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "this stand-in knows tensors of four dimensions");
-    Tensor& t = d.tensor;
-    std::copy_n(dims.begin(), 4, t.dims.begin()), std::copy_n(strides.begin(), 4, t.strides.begin());
-    t.uid = d.get<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID), t.alignment = d.get<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT);
-    t.type = d.get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE);
-    t.is_virtual = d.get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL), t.by_value = d.get<bool>(CUDNN_ATTR_TENSOR_IS_BY_VALUE);
-    for (size_t i = 0; i < 4; i++) if (t.dims[i] < 1 || t.strides[i] < 1) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": a dimension or a stride below 1");
-    if (t.alignment < 1 || t.alignment & (t.alignment - 1)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": the alignment is not a power of two");
-    const bool number = t.type == CUDNN_DATA_FLOAT || t.type == CUDNN_DATA_BFLOAT16;
-    if (!number && !(t.is_virtual && (t.type == CUDNN_DATA_INT32 || t.type == CUDNN_DATA_BOOLEAN)))
-        return refuse(CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, t.text() + ": this stand-in has fp32 and bf16, and integers between operations");
-    if (t.by_value && (t.is_virtual || t.type != CUDNN_DATA_FLOAT || t.dims != Four{1, 1, 1, 1})) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": by value is one fp32 number");
-    return CUDNN_STATUS_SUCCESS;
-}
-
-// Does x go along with y, repeated where it has 1?
-inline bool broadcasts(const Tensor& x, const Tensor& y, size_t dims = 4) {
-    for (size_t i = 0; i < dims; i++) if (x.dims[i] != y.dims[i] && x.dims[i] != 1) return false;
-    return true;
-}
-inline cudnnStatus_t finalize_operation(Descriptor& d) {
-    Operation& o = d.operation;
-    o = {.kind = d.type, .inputs = {}, .output = {}};
-    const auto take = [&](int name) { if (d.attributes.count(name)) o.inputs.push_back(d.link(name).tensor); };
-    const auto wrong = [&](const char* what, cudnnStatus_t status = CUDNN_STATUS_BAD_PARAM) {
-        std::string s = std::string(what) + ":";
-        for (const Tensor& t : o.inputs) s += " " + t.text();
-        return refuse(status, s + " to " + o.output.text());
-    };
-    cudnnDataType_t needed = o.output.type, math = CUDNN_DATA_FLOAT;
-    if (o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
-        take(CUDNN_ATTR_OPERATION_MATMUL_ADESC), take(CUDNN_ATTR_OPERATION_MATMUL_BDESC), o.output = d.link(CUDNN_ATTR_OPERATION_MATMUL_CDESC).tensor;
-        math = d.link(CUDNN_ATTR_OPERATION_MATMUL_DESC).get<cudnnDataType_t>(CUDNN_ATTR_MATMUL_COMP_TYPE);
-        const Tensor &a = o.inputs[0], &b = o.inputs[1], &c = o.output;
-        if (a.dims[3] != b.dims[2] || a.dims[2] != c.dims[2] || b.dims[3] != c.dims[3] || !broadcasts(a, c, 2) || !broadcasts(b, c, 2)) return wrong("a product of shapes that do not fit");
-    } else if (o.kind == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
-        const Descriptor& how = d.link(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
-        o.mode = how.get<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE), o.axis = how.get<int64_t>(CUDNN_ATTR_POINTWISE_AXIS, -1);
-        take(CUDNN_ATTR_OPERATION_POINTWISE_XDESC), take(CUDNN_ATTR_OPERATION_POINTWISE_BDESC), take(CUDNN_ATTR_OPERATION_POINTWISE_TDESC);
-        o.output = d.link(CUDNN_ATTR_OPERATION_POINTWISE_YDESC).tensor;
-        size_t operands = 0;
-        switch (o.mode) {
-            case CUDNN_POINTWISE_IDENTITY: case CUDNN_POINTWISE_EXP: case CUDNN_POINTWISE_LOG: case CUDNN_POINTWISE_GEN_INDEX: operands = 1; break;
-            case CUDNN_POINTWISE_ADD: case CUDNN_POINTWISE_SUB: case CUDNN_POINTWISE_MUL: case CUDNN_POINTWISE_DIV: case CUDNN_POINTWISE_CMP_GE: operands = 2; break;
-            case CUDNN_POINTWISE_BINARY_SELECT: operands = 3; break;
-            default: return wrong("a pointwise mode that this stand-in does not know", CUDNN_STATUS_NOT_SUPPORTED);
-        }
-        if (o.inputs.size() != operands) return wrong("too few or too many operands of a pointwise operation");
-        for (const Tensor& x : o.inputs) if (!broadcasts(x, o.output)) return wrong("a pointwise operation on shapes that do not fit");
-        if (o.mode == CUDNN_POINTWISE_GEN_INDEX && (o.axis < 0 || o.axis > 3)) return wrong("an index along no axis");
-        if (o.mode == CUDNN_POINTWISE_BINARY_SELECT && o.inputs[2].type != CUDNN_DATA_BOOLEAN) return wrong("a choice by what is not boolean");
-        needed = o.mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : o.mode == CUDNN_POINTWISE_GEN_INDEX ? CUDNN_DATA_INT32 : needed;
-    } else if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR) {
-        const Descriptor& how = d.link(CUDNN_ATTR_OPERATION_REDUCTION_DESC);
-        o.mode = how.get<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR), math = how.get<cudnnDataType_t>(CUDNN_ATTR_REDUCTION_COMP_TYPE);
-        take(CUDNN_ATTR_OPERATION_REDUCTION_XDESC), o.output = d.link(CUDNN_ATTR_OPERATION_REDUCTION_YDESC).tensor;
-        if (o.mode != CUDNN_REDUCE_TENSOR_ADD && o.mode != CUDNN_REDUCE_TENSOR_MAX) return wrong("a reduction that this stand-in does not know", CUDNN_STATUS_NOT_SUPPORTED);
-        if (!broadcasts(o.output, o.inputs[0])) return wrong("a reduction to a shape that does not fit");
-    } else {
-        take(CUDNN_ATTR_OPERATION_RESHAPE_XDESC), o.output = d.link(CUDNN_ATTR_OPERATION_RESHAPE_YDESC).tensor;
-        const auto exchanged = [](Four x) { std::swap(x[2], x[3]); return x; };
-        const Tensor &x = o.inputs[0], &y = o.output;
-        if (x.dims != exchanged(y.dims) || x.strides != exchanged(y.strides))
-            return wrong("a reshape that does not exchange the last two dimensions and their strides", x.dims != exchanged(y.dims) ? CUDNN_STATUS_BAD_PARAM : CUDNN_STATUS_NOT_SUPPORTED);
-    }
-    if (math != CUDNN_DATA_FLOAT) return wrong("sums that are not fp32", CUDNN_STATUS_NOT_SUPPORTED);
-    const bool number = o.output.type == CUDNN_DATA_FLOAT || o.output.type == CUDNN_DATA_BFLOAT16;
-    if (needed == CUDNN_DATA_FLOAT ? !number : o.output.type != needed) return wrong("a result of a type that the operation does not have", CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE);
-    return CUDNN_STATUS_SUCCESS;
-}
-
-// As the fused kernels for attention have it: bf16 operands, heads of 8, 16 ... 256, rows that are read 16 bytes at a time.
-// Workspaces are those of 9.19 on an H100.
-inline void look_for_ways(Graph& g) {
-    int64_t T = 0, HS = 0;
-    int products = 0;
-    for (const Operation& o : g.operations) if (o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
-        if (products++ == 0) T = o.inputs[0].dims[2], HS = o.inputs[0].dims[3];
-        for (const Tensor& t : o.inputs) if (t.type != CUDNN_DATA_BFLOAT16) g.no_way = t.text() + " is an operand of a product and not bf16";
-    }
-    if (products == 0) g.no_way = "no product of matrices";
-    else if (HS % 8 || HS > 256) g.no_way = "the head size " + std::to_string(HS) + " is not a multiple of 8 up to 256";
-    bool sums = false;  // of dq, in memory
-    for (auto& [uid, t] : g.tensors) if (t.in_memory()) {
-        if (t.dims[3] == 1 ? t.strides[2] != 1 : t.strides[3] != 1 && t.strides[2] != 1) g.no_way = t.text() + ": no stride of 1 among the last";
-        if (t.alignment < 16) g.no_way = t.text() + ": its alignment is less than 16 bytes";
-        sums |= g.produced.count(uid) && t.type == CUDNN_DATA_FLOAT && t.dims[3] == HS;
-    }
-    const auto up = [](int64_t n, int64_t to) { return (n + to - 1) / to * to; };
-    const Four& heads = g.operations[0].output.dims;
-    g.workspace = 256 + (products > 2 && !sums ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
-}
-
-inline cudnnStatus_t finalize_graph(Descriptor& d) {
-    auto g = std::make_shared<Graph>();
-    std::vector<Operation> left;
-    std::set<int64_t> taken;
-    // 1. a number is one tensor, and the result of one operation at most
-    for (const DescriptorPtr& link : d.attributes.at(CUDNN_ATTR_OPERATIONGRAPH_OPS).links) {
-        const Operation& o = left.emplace_back(link->operation);
-        std::vector<Tensor> tensors = o.inputs;
-        tensors.push_back(o.output);
-        for (const Tensor& t : tensors)
-            if (const Tensor& known = g->tensors.emplace(t.uid, t).first->second; known != t) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + " is another " + known.text() + " elsewhere");
-        for (const Tensor& t : o.inputs) taken.insert(t.uid);
-        if (o.output.by_value) return refuse(CUDNN_STATUS_BAD_PARAM, o.output.text() + " is given by value, and a result");
-        if (!g->produced.insert(o.output.uid).second) return refuse(CUDNN_STATUS_BAD_PARAM, o.output.text() + " is the result of two operations");
-        for (size_t i = 0; i < 2; i++) if (o.output.dims[i] != left[0].output.dims[i] || !broadcasts(o.inputs[0], o.output, 2))
-            return refuse(CUDNN_STATUS_NOT_SUPPORTED, o.output.text() + ": this stand-in goes head by head");
-    }
-    for (auto& [uid, t] : g->tensors) if (t.is_virtual) {
-        if (!g->produced.count(uid)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + " is virtual, and no operation makes it");
-        if (!taken.count(uid)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + " is virtual, and no operation takes it");
-    }
-    // 2. an order
-    std::set<int64_t> missing = g->produced;
-    while (!left.empty()) {
-        auto next = std::find_if(left.begin(), left.end(), [&](const Operation& o) {
-            return std::none_of(o.inputs.begin(), o.inputs.end(), [&](const Tensor& t) { return missing.count(t.uid); });
-        });
-        if (next == left.end()) return refuse(CUDNN_STATUS_BAD_PARAM, left[0].output.text() + " depends on itself");
-        missing.erase(next->output.uid);
-        g->operations.push_back(*next), left.erase(next);
-    }
-    look_for_ways(*g);
-    d.graph = g;
-    return CUDNN_STATUS_SUCCESS;
-}
-
-inline cudnnStatus_t finalize_plan(Descriptor& d) {
-    const Descriptor& config = d.link(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
-    if (!d.attributes.count(CUDNN_ATTR_EXECUTION_PLAN_HANDLE) && !d.attributes.count(CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP))
-        return refuse(CUDNN_STATUS_BAD_PARAM, "a plan for no device: neither a handle nor properties");
-    if (config.way < cudnn_unbuildable()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "this way cannot be built, on request");
-    d.graph = config.graph;
-    const char* bytes = (const char*)&d.graph->workspace;
-    d.attributes[CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE] = {CUDNN_TYPE_INT64, 1, {bytes, bytes + 8}, {}};
-    return CUDNN_STATUS_SUCCESS;
-}
-inline cudnnStatus_t finalize_pack(Descriptor& d) {
-    const auto uids = d.all<int64_t>(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS);
-    if (uids.size() != d.all<void*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS).size()) return refuse(CUDNN_STATUS_BAD_PARAM, "as many pointers as numbers are needed");
-    if (std::set<int64_t>(uids.begin(), uids.end()).size() != uids.size()) return refuse(CUDNN_STATUS_BAD_PARAM_DUPLICATED_ENTRIES, "a number stands twice in the variant pack");
-    return CUDNN_STATUS_SUCCESS;
-}
-
-}  // namespace emu::cudnn
+#include "cudnn_descriptors.h"
 
 // ---- the calls -----------------------------------------------------------------------------------------------------------------
 #define EMU_CUDNN_ENTER() do { if (emu::enter(__func__) != cudaSuccess) return emu::cudnn::refuse(CUDNN_STATUS_EXECUTION_FAILED, "on request, or after an error of the device"); } while (0)
-inline size_t cudnnGetVersion() { return 91900; }
+inline size_t cudnnGetVersion() { return emu::cudnn_version(); }
+inline size_t cudnnGetCudartVersion() { return 13000; }
 inline const char* cudnnGetErrorString(cudnnStatus_t status) {
 #define S(name, number) if (status == CUDNN_STATUS_##name) return "CUDNN_STATUS_" #name;
     EMU_CUDNN_STATUSES(S)
@@ -246,16 +21,30 @@ inline void cudnnGetLastErrorString(char* message, size_t size) {
     if (size) snprintf(message, size, "%s", emu::cudnn::last_reason().c_str());
     emu::cudnn::last_reason().clear();
 }
-inline cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) { EMU_CUDNN_ENTER(); *handle = new cudnnContext; return CUDNN_STATUS_SUCCESS; }
-inline cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) { delete handle; return CUDNN_STATUS_SUCCESS; }
+inline cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
+    EMU_CUDNN_ENTER();
+    if (!handle) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "nowhere to put a handle");
+    if (emu::cudnn::capturing()) return emu::cudnn::refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a handle is made while a stream is captured");
+    emu::cudnn::handles().insert(*handle = new cudnnContext);
+    return CUDNN_STATUS_SUCCESS;
+}
+inline cudnnStatus_t cudnnDestroy(cudnnHandle_t handle) {
+    if (!emu::cudnn::handles().erase(handle)) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "no handle, or destroyed before");
+    delete handle;
+    return CUDNN_STATUS_SUCCESS;
+}
 inline cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream) {
     EMU_CUDNN_ENTER();
-    if (!handle) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "no handle");
+    if (!emu::cudnn::handles().count(handle)) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "no handle, or destroyed before");
+    if (stream && !emu::queue().streams.count(stream)) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "no stream, or destroyed before");
     handle->stream = stream;
     return CUDNN_STATUS_SUCCESS;
 }
 inline cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t* descriptor) {
     EMU_CUDNN_ENTER();
+    if (!descriptor) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "nowhere to put a descriptor");
+    const bool known = type == CUDNN_BACKEND_ENGINECFG_DESCRIPTOR || std::any_of(std::begin(emu::cudnn::RULES), std::end(emu::cudnn::RULES), [&](const auto& r) { return r.owner == type; });
+    if (!known) return emu::cudnn::refuse(CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED, "a descriptor of a type that there is not");
     auto d = std::make_shared<emu::cudnn::Descriptor>();
     d->type = type, emu::cudnn::alive()[d.get()] = d, *descriptor = d.get();
     return CUDNN_STATUS_SUCCESS;
@@ -266,14 +55,18 @@ inline cudnnStatus_t cudnnBackendDestroyDescriptor(cudnnBackendDescriptor_t desc
 inline cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descriptor, cudnnBackendAttributeName_t name, cudnnBackendAttributeType_t type, int64_t count, const void* elements) {
     using namespace emu::cudnn;
     const DescriptorPtr d = find(descriptor);
-    if (!d || !elements) return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, d ? "no elements" : "no descriptor, or destroyed before");
+    if (!d) return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "no descriptor, or destroyed before");
+    if (!elements && count > 0) return refuse(CUDNN_STATUS_BAD_PARAM, "no elements");
+    if (d->type == CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR && name == CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "a plan's workspace is asked for, not set");
     const Rule* rule = std::find_if(std::begin(RULES), std::end(RULES), [&](const Rule& r) { return r.owner == d->type && r.name == name; });
     if (rule == std::end(RULES)) return refuse(CUDNN_STATUS_BAD_PARAM, "a descriptor of type " + std::to_string(d->type) + " has no attribute " + std::to_string(name));
     const std::string text = rule->text;
     if (d->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, text + " is set after finalize");
     if (type != rule->type) return refuse(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, text + " is set with a wrong type");
-    if (count < 1 || count > rule->most) return refuse(CUDNN_STATUS_BAD_PARAM, text + " is set with a wrong number of elements");
+    if (count < (rule->links == AN_OPERATION ? 0 : 1) || count > rule->most) return refuse(CUDNN_STATUS_BAD_PARAM, text + " is set with a wrong number of elements");
     Attribute a{type, count, {(const char*)elements, (const char*)elements + (size_t)count * size_of(type)}, {}};
+    if (type == CUDNN_TYPE_HANDLE && !handles().count(*(const cudnnHandle_t*)elements)) return refuse(CUDNN_STATUS_BAD_PARAM, text + " is set to no handle, or one destroyed before");
+    std::set<int> knobs;
     for (int64_t i = 0; type == CUDNN_TYPE_BACKEND_DESCRIPTOR && i < count; i++) {
         const DescriptorPtr to = a.links.emplace_back(find(((const cudnnBackendDescriptor_t*)elements)[i]));
         if (!to) return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, text + " is set to no descriptor, or one destroyed before");
@@ -281,6 +74,7 @@ inline cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t descripto
                                to->type == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR || to->type == CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR;
         if (rule->links == AN_OPERATION ? !operation : to->type != rule->links) return refuse(CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE, text + " is set to a descriptor of another type");
         if (!to->finalized) return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, text + " is set to a descriptor that is not finalized");
+        if (to->type == CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR && !knobs.insert(to->get<int>(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE)).second) return refuse(CUDNN_STATUS_BAD_PARAM, text + " has a knob twice");
     }
     d->attributes[name] = std::move(a);
     return CUDNN_STATUS_SUCCESS;
@@ -298,8 +92,12 @@ inline cudnnStatus_t cudnnBackendFinalize(cudnnBackendDescriptor_t descriptor) {
         case CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR: case CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR: case CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR:
         case CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR: status = finalize_operation(*d); break;
         case CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR: status = finalize_graph(*d); break;
-        case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: d->graph = d->link(CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH).graph; break;
-        case CUDNN_BACKEND_ENGINECFG_DESCRIPTOR: status = refuse(CUDNN_STATUS_NOT_SUPPORTED, "here heuristics alone make engine configurations"); break;
+        case CUDNN_BACKEND_POINTWISE_DESCRIPTOR: status = finalize_mode(*d); break;
+        case CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR: status = finalize_heuristics(*d); break;
+        case CUDNN_BACKEND_ENGINE_DESCRIPTOR: status = finalize_engine(*d); break;
+        case CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR: status = finalize_knob(*d); break;
+        case CUDNN_BACKEND_ENGINECFG_DESCRIPTOR: status = finalize_config(*d); break;
+        case CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR: status = finalize_device(*d); break;
         case CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR: status = finalize_plan(*d); break;
         case CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR: status = finalize_pack(*d); break;
         default: break;
@@ -317,6 +115,7 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
     if (!d->finalized) return refuse(CUDNN_STATUS_NOT_INITIALIZED, "an attribute is asked for before finalize");
     if (d->type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR && name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
         if (type != CUDNN_TYPE_BACKEND_DESCRIPTOR) return refuse(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, "results are descriptors");
+        if (wanted < 0) return refuse(CUDNN_STATUS_BAD_PARAM, "fewer than no results");
         const std::string why = emu::cudnn_refuses() ? "nothing is found, on request" : d->graph->no_way;
         *count = 0;
         if (!why.empty()) return refuse(CUDNN_STATUS_SUCCESS, why);
@@ -324,6 +123,11 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
         for (; *count < std::min<int64_t>(wanted, 2); ++*count) {
             const DescriptorPtr config = find(((cudnnBackendDescriptor_t*)elements)[*count]);
             if (!config || config->type != CUDNN_BACKEND_ENGINECFG_DESCRIPTOR || config->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "a result goes to a new engine configuration");
+            const auto engine = std::make_shared<Descriptor>();
+            engine->type = CUDNN_BACKEND_ENGINE_DESCRIPTOR, engine->finalized = true;
+            const int64_t number = d->graph->kind == emu::cudnn::Kind::FORWARD ? 2 : 6;
+            engine->attributes[CUDNN_ATTR_ENGINE_GLOBAL_INDEX] = {CUDNN_TYPE_INT64, 1, {(const char*)&number, (const char*)(&number + 1)}, {}};
+            config->attributes[CUDNN_ATTR_ENGINECFG_ENGINE] = {CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, {}, {engine}};
             config->graph = d->graph, config->way = (int)*count, config->finalized = true;
         }
         return CUDNN_STATUS_SUCCESS;
@@ -332,16 +136,22 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
     if (a == d->attributes.end()) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute that is not set is asked for");
     if (a->second.type != type) return refuse(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, "an attribute is asked for with a wrong type");
     *count = a->second.count;
-    if (elements) memcpy(elements, a->second.bytes.data(), (size_t)std::min(wanted, *count) * size_of(type));
+    if (elements && (wanted < 1 || (wanted > *count && type != CUDNN_TYPE_BACKEND_DESCRIPTOR))) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute is asked for into a wrong number of elements");
+    if (elements && type == CUDNN_TYPE_BACKEND_DESCRIPTOR) for (int64_t i = 0; i < std::min(wanted, *count); i++) {
+        const DescriptorPtr to = find(((cudnnBackendDescriptor_t*)elements)[i]);
+        if (!to || to->type != a->second.links[(size_t)i]->type || to->finalized) return refuse(CUDNN_STATUS_BAD_PARAM, "an attribute goes to a new descriptor of its type");
+        *to = *a->second.links[(size_t)i];
+    } else if (elements) memcpy(elements, a->second.bytes.data(), (size_t)wanted * size_of(type));
     return CUDNN_STATUS_SUCCESS;
 }
 inline cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t plan, cudnnBackendDescriptor_t pack) {
     EMU_CUDNN_ENTER();
     using namespace emu::cudnn;
     const DescriptorPtr p = find(plan), v = find(pack);
-    if (!handle || !p || !v) return refuse(CUDNN_STATUS_BAD_PARAM, "no handle, plan or variant pack, or destroyed before");
+    if (!handles().count(handle) || !p || !v) return refuse(CUDNN_STATUS_BAD_PARAM, "no handle, plan or variant pack, or destroyed before");
     if (p->type != CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR || v->type != CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR) return refuse(CUDNN_STATUS_BAD_PARAM_DESCRIPTOR_TYPE, "not a plan and a variant pack");
     if (!p->finalized || !v->finalized) return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "the plan or the variant pack is not finalized");
+    if (handle->stream && !emu::queue().streams.count(handle->stream)) return refuse(CUDNN_STATUS_BAD_PARAM, "the handle's stream is destroyed");
     auto execution = std::make_shared<Execution>();
     execution->graph = p->graph;
     const cudnnStatus_t bound = execution->bind(v->all<int64_t>(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS), v->all<char*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS),

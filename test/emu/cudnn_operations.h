@@ -17,7 +17,8 @@
     S(SUCCESS, 0) S(NOT_INITIALIZED, 1001) S(BAD_PARAM, 2000) S(BAD_PARAM_NULL_POINTER, 2002)                       \
     S(BAD_PARAM_MISALIGNED_POINTER, 2003) S(BAD_PARAM_NOT_FINALIZED, 2004) S(BAD_PARAM_SHAPE_MISMATCH, 2008)        \
     S(BAD_PARAM_DUPLICATED_ENTRIES, 2009) S(BAD_PARAM_ATTRIBUTE_TYPE, 2010) S(BAD_PARAM_DESCRIPTOR_TYPE, 2012)      \
-    S(NOT_SUPPORTED, 3000) S(NOT_SUPPORTED_DATA_TYPE, 3003) S(INTERNAL_ERROR, 4000) S(EXECUTION_FAILED, 5000)
+    S(NOT_SUPPORTED, 3000) S(NOT_SUPPORTED_DATA_TYPE, 3003) S(INTERNAL_ERROR, 4000)                                  \
+    S(INTERNAL_ERROR_HOST_ALLOCATION_FAILED, 4003) S(EXECUTION_FAILED, 5000) S(EXECUTION_FAILED_CUDART, 5003)
 enum cudnnStatus_t {
 #define S(name, number) CUDNN_STATUS_##name = number,
     EMU_CUDNN_STATUSES(S)
@@ -30,17 +31,19 @@ enum cudnnPointwiseMode_t {
     CUDNN_POINTWISE_IDENTITY = 21, CUDNN_POINTWISE_CMP_GE = 303, CUDNN_POINTWISE_GEN_INDEX = 501, CUDNN_POINTWISE_BINARY_SELECT = 601 };
 enum cudnnBackendHeurMode_t { CUDNN_HEUR_MODE_INSTANT = 0, CUDNN_HEUR_MODE_B = 1, CUDNN_HEUR_MODE_FALLBACK = 2, CUDNN_HEUR_MODE_A = 3 };
 enum cudnnBackendDescriptorType_t {
-    CUDNN_BACKEND_POINTWISE_DESCRIPTOR = 0, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR = 3, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR = 4,
-    CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR = 5, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR = 13, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR = 15,
+    CUDNN_BACKEND_POINTWISE_DESCRIPTOR = 0, CUDNN_BACKEND_ENGINE_DESCRIPTOR = 2, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR = 3, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR = 4,
+    CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR = 5, CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR = 7, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR = 13, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR = 15,
     CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR = 16, CUDNN_BACKEND_TENSOR_DESCRIPTOR = 17, CUDNN_BACKEND_MATMUL_DESCRIPTOR = 18,
     CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR = 19, CUDNN_BACKEND_REDUCTION_DESCRIPTOR = 21, CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR = 22,
     CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR = 31, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR = 38 };
 enum cudnnBackendAttributeType_t {
-    CUDNN_TYPE_HANDLE = 0, CUDNN_TYPE_DATA_TYPE = 1, CUDNN_TYPE_BOOLEAN = 2, CUDNN_TYPE_INT64 = 3, CUDNN_TYPE_VOID_PTR = 6, CUDNN_TYPE_HEUR_MODE = 8,
+    CUDNN_TYPE_HANDLE = 0, CUDNN_TYPE_DATA_TYPE = 1, CUDNN_TYPE_BOOLEAN = 2, CUDNN_TYPE_INT64 = 3, CUDNN_TYPE_VOID_PTR = 6, CUDNN_TYPE_HEUR_MODE = 8, CUDNN_TYPE_KNOB_TYPE = 9,
     CUDNN_TYPE_POINTWISE_MODE = 14, CUDNN_TYPE_BACKEND_DESCRIPTOR = 15, CUDNN_TYPE_REDUCTION_OPERATOR_TYPE = 18, CUDNN_TYPE_INT32 = 23, CUDNN_TYPE_CHAR = 24 };
 enum cudnnBackendAttributeName_t {
     CUDNN_ATTR_POINTWISE_MODE = 0, CUDNN_ATTR_POINTWISE_MATH_PREC = 1, CUDNN_ATTR_POINTWISE_AXIS = 9,
     CUDNN_ATTR_ENGINEHEUR_MODE = 200, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH = 201, CUDNN_ATTR_ENGINEHEUR_RESULTS = 202, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP = 204,
+    CUDNN_ATTR_ENGINECFG_ENGINE = 300, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES = 302, CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE = 600, CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE = 601,
+    CUDNN_ATTR_ENGINE_OPERATION_GRAPH = 1300, CUDNN_ATTR_ENGINE_GLOBAL_INDEX = 1301, CUDNN_ATTR_ENGINE_DEVICEPROP = 1307,
     CUDNN_ATTR_EXECUTION_PLAN_HANDLE = 400, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG = 401, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE = 402,
     CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP = 407, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR = 750, CUDNN_ATTR_OPERATION_POINTWISE_XDESC = 751,
     CUDNN_ATTR_OPERATION_POINTWISE_BDESC = 752, CUDNN_ATTR_OPERATION_POINTWISE_YDESC = 753, CUDNN_ATTR_OPERATION_POINTWISE_TDESC = 758,
@@ -53,6 +56,9 @@ enum cudnnBackendAttributeName_t {
     CUDNN_ATTR_OPERATION_REDUCTION_YDESC = 1611, CUDNN_ATTR_OPERATION_REDUCTION_DESC = 1612, CUDNN_ATTR_OPERATION_RESHAPE_XDESC = 2200,
     CUDNN_ATTR_OPERATION_RESHAPE_YDESC = 2201, CUDNN_ATTR_DEVICEPROP_DEVICE_ID = 2700, CUDNN_ATTR_DEVICEPROP_HANDLE = 2701,
     CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION = 2702 };
+enum cudnnBackendKnobType_t {
+    CUDNN_KNOB_TYPE_SWIZZLE = 1, CUDNN_KNOB_TYPE_STAGES = 14, CUDNN_KNOB_TYPE_KERNEL_CFG = 24, CUDNN_KNOB_TYPE_TILE_CGA_M = 27, CUDNN_KNOB_TYPE_STREAM_K = 38,
+    CUDNN_KNOB_TYPE_TILE_M = 40, CUDNN_KNOB_TYPE_TILE_N = 41, CUDNN_KNOB_TYPE_COUNTS = 44 };
 struct cudnnContext { cudaStream_t stream = nullptr; };
 using cudnnHandle_t = cudnnContext*;
 using cudnnBackendDescriptor_t = void*;
@@ -61,6 +67,9 @@ namespace emu {
 // For tests of the choice between implementations:
 inline bool& cudnn_refuses() { static bool refuses = false; return refuses; }        // the heuristics find nothing
 inline int& cudnn_unbuildable() { static int ways = 0; return ways; }                // as many of the first ways do not become plans
+inline size_t& cudnn_version() { static size_t version = 91900; return version; }       // that of the library, and
+inline int& cudnn_sm() { static int sm = 90; return sm; }                               // that of the GPU: both have to do with what is built
+inline int& cudnn_plans() { static int plans = 0; return plans; }                       // built so far
 inline double& cudnn_ticks() { static double ticks = 1000; return ticks; }              // of the emulated clock that an execution takes
 }  // namespace emu
 
@@ -97,12 +106,15 @@ struct Operation {
     std::vector<Tensor> inputs;   // a, b of a product; else x, b, t
     Tensor output;
 };
+enum class Kind { FORWARD, MATRIX, SUMS };  // the latter: backwards, whose dq is a product or summed in fp32 in memory
 struct Graph {
     std::vector<Operation> operations;  // each after those whose results it takes
     std::map<int64_t, Tensor> tensors;
     std::set<int64_t> produced;
     std::string no_way;                 // why nothing can run it; empty: something can
-    int64_t workspace = 0;
+    Kind kind = Kind::FORWARD;
+    int64_t workspace = 0, counters = 0;  // of whose turn it is
+    bool in_turn = false;               // fp32 sums in memory keep an order
 };
 
 // ---- what an execution does ---------------------------------------------------------------------------------------------------
@@ -180,6 +192,7 @@ struct Execution {
             at[uid] = p;
         }
         workspace = own;
+        if (graph->workspace == 0) return disjoint();
         if (!workspace) return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, "no workspace");
         if ((size_t)workspace % 16) return refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, "the workspace is not aligned to 16 bytes");
         if (!memory().in_region(workspace) || !copy_fits("cudnnBackendExecute", workspace, (size_t)graph->workspace))
@@ -223,7 +236,7 @@ struct Execution {
         }
     }
     void run() const {
-        memset(workspace, 0xff, (size_t)graph->workspace);  // it is the library's now
+        if (graph->workspace > 0) memset(workspace, 0xff, (size_t)graph->workspace);  // it is the library's now
         const Four& heads = graph->operations[0].output.dims;
         for (int64_t batch = 0; batch < heads[0]; batch++) for (int64_t head = 0; head < heads[1]; head++) {
             std::map<int64_t, std::vector<float>> values;
@@ -231,8 +244,8 @@ struct Execution {
             for (const Operation& o : graph->operations) {
                 std::vector<Matrix> in;
                 for (const Tensor& t : o.inputs) in.push_back({t, values.at(t.uid)});
-                // fp32 products in memory are what blocks add to as they come (dq); others are one block's, in order
-                const bool as_they_come = o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
+                // fp32 products in memory are what blocks add to (dq), as they come or in turn; others are one block's, in order
+                const bool as_they_come = !graph->in_turn && o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
                 auto& y = values[o.output.uid] = evaluate(o, in, batch, head, as_they_come ? random((uint32_t)o.inputs[0].dims[3]) : 0);
                 if (o.output.in_memory()) store(o.output, batch, head, y);
             }

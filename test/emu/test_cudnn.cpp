@@ -1,7 +1,8 @@
 // The stand-in for cuDNN: that attention's graphs come to what a plain oracle says, and that what is wrong is refused with a reason.
 #include <cuda_on_cpu.h>
 #include <map>
-#include "../../llmc/cuda/attention_graph.h"
+#include "../cudnn/here.h"
+#include "../cudnn/wrong_calls.h"
 #include "../layers.h"
 
 namespace {
@@ -53,7 +54,7 @@ struct Attention {
     ~Attention() { cudaDeviceSynchronize(), cudnnDestroy(handle), cudaStreamDestroy(stream); }
     cudnnStatus_t run(int backward, const char* workspace = nullptr) {
         Builder b;
-        Buffer<char> own((size_t)plans[backward].workspace);
+        Buffer<char> own((size_t)plans[backward].workspace + 16);  // to free it waits, also where the plan wants none
         std::vector<int64_t> uids;
         std::vector<void*> pointers;
         for (auto& [uid, pointer] : at) uids.push_back(uid), pointers.push_back(pointer);
@@ -112,7 +113,7 @@ __global__ void look(const bf16* x, size_t n, int* nans) { for (size_t i = threa
 
 TEST(attention_is_that_of_the_oracle) {
     for (Problem p : {Problem{2, 13, 3, 8}, Problem{3, 1, 2, 16}, Problem{1, 70, 2, 64}}) for (bool in_order : {true, false}) {
-        p.sums_in_order = in_order;
+        p.dq = in_order ? MATRIX : ATOMIC;
         Attention a(p);
         EXPECT_EQ(a.plans[0].workspace, 256);
         EXPECT_EQ(a.plans[1].workspace, in_order ? 256 + p.B * p.NH * (p.T > 64 ? 128 : 64) * 128 * 2 : 256);
@@ -126,9 +127,18 @@ TEST(attention_is_that_of_the_oracle) {
     }
 }
 
+// A GPU and a version for as long as it lives
+struct Gpu {
+    Gpu(int sm, size_t version) { emu::cudnn_sm() = sm, emu::cudnn_version() = version; }
+    ~Gpu() { emu::cudnn_sm() = 90, emu::cudnn_version() = 91900; }
+};
+
 TEST(sums_come_in_order_or_as_they_come) {
-    for (bool in_order : {true, false}) {
-        Attention a({1, 70, 2, 64, false, in_order});
+    struct Case { DqSums dq; int sm; size_t version; };
+    for (Case c : {Case{MATRIX, 90, 91900}, Case{ATOMIC, 90, 91900}, Case{IN_TURN, 90, 92500}, Case{SM100, 100, 91801}, Case{SM100, 103, 92300}}) {
+        const Gpu gpu(c.sm, c.version);
+        Attention a({1, 70, 2, 64, false, c.dq});
+        EXPECT(a.plans[1].workspace <= (int64_t)workspace_bytes({1, 70, 2, 64, true, c.dq}));
         OK(a.run(0));
         std::vector<bf16> dqkv;
         std::vector<float> sums;
@@ -136,13 +146,32 @@ TEST(sums_come_in_order_or_as_they_come) {
         for (uint64_t seed = 1; seed <= 4; seed++) {
             emu::set_seed(seed);
             OK(a.run(1));
-            if (in_order) EXPECT(seed == 1 || same_bits(dqkv, a.dqkv.values()));
+            if (c.dq != ATOMIC) EXPECT(seed == 1 || same_bits(dqkv, a.dqkv.values()));
             else different += seed > 1 && !same_bits(sums, a.sums.values());
             dqkv = a.dqkv.values(), sums = a.sums.values();
         }
-        if (in_order) EXPECT_EQ(different, 0);
-        else EXPECT(different > 0);
+        EXPECT_EQ(different > 0, c.dq == ATOMIC);
         check(a);
+    }
+}
+
+// The backwards whose engine must be named are for their GPUs and versions only; elsewhere another keeps the order, or none.
+TEST(who_keeps_the_order_of_dq) {
+    struct Case { int sm; size_t version; DqSums dq; };
+    for (Case c : {Case{0, 92800, MATRIX}, Case{80, 92800, MATRIX}, Case{89, 91600, MATRIX}, Case{120, 92800, MATRIX}, Case{121, 91900, MATRIX},
+                   Case{90, 90800, MATRIX}, Case{90, 92499, MATRIX}, Case{90, 92500, IN_TURN}, Case{90, 92800, IN_TURN},
+                   Case{100, 91600, NO_ORDER}, Case{100, 91800, NO_ORDER}, Case{100, 91801, SM100}, Case{103, 91900, SM100}, Case{103, 92300, SM100},
+                   Case{101, 92800, NO_ORDER}, Case{107, 92800, NO_ORDER}, Case{110, 92800, NO_ORDER}}) {
+        EXPECT_EQ(dq_sums(true, c.sm, c.version), c.dq);
+        EXPECT_EQ(dq_sums(false, c.sm, c.version), ATOMIC);
+    }
+    for (DqSums dq : {IN_TURN, SM100}) for (int sm : {80, 90, 100, 120}) for (size_t version : {91600, 91900, 92400, 92500}) {
+        const Gpu gpu(sm, version);
+        Builder b;
+        cudnnHandle_t handle = nullptr;
+        OK(cudnnCreate(&handle));
+        EXPECT_EQ(make_plan(b, {1, 70, 2, 64, true, dq}, handle).plan != nullptr, dq == dq_sums(true, sm, version));
+        OK(cudnnDestroy(handle));
     }
 }
 
@@ -173,9 +202,42 @@ TEST(graphs_that_are_refused) {
     refused("BAD_PARAM", "depends on itself", [&](Builder&, Operations& o) { Descriptor x = o.rows(98), y = o.rows(99); o.pointwise(x, CUDNN_POINTWISE_LOG, y), o.pointwise(y, CUDNN_POINTWISE_EXP, x); });
     for (int64_t HS : {12, 264}) {  // taken as a graph, but nothing can run it
         Builder b;
-        cudnnContext context;
-        EXPECT(!make_plan(b, {2, 13, 3, HS}, &context).plan && b.refused.starts_with("cuDNN knows no way for this shape on this GPU: the head size " + std::to_string(HS)));
+        cudnnHandle_t handle = nullptr;
+        OK(cudnnCreate(&handle));
+        EXPECT(!make_plan(b, {2, 13, 3, HS}, handle).plan && b.refused.starts_with("cuDNN knows no way for this shape on this GPU: the head size " + std::to_string(HS)));
+        OK(cudnnDestroy(handle));
     }
+}
+
+TEST(what_the_library_refuses_is_refused) {
+    for (const wrong_calls::WrongCall& call : wrong_calls::all("{}")) {
+        const std::string answer = wrong_calls::ask(call);
+        if (answer == wrong_calls::TAKEN) FAIL("%s: taken", call.name);
+        else if (call.answer != wrong_calls::TAKEN && call.answer != wrong_calls::CRASHES && answer != call.answer) FAIL("%s: '%s', the library says '%s'", call.name, answer.c_str(), call.answer);
+    }
+}
+
+// Allocating and loading kernels, which no capture allows; and handles and streams that are no more
+TEST(calls_at_the_wrong_time) {
+    Attention a({2, 13, 3, 8});
+    OK(a.run(0));  // so that the capture has no first time in it
+    cudaGraph_t graph = nullptr;
+    cudnnHandle_t other = nullptr;
+    OK(cudaStreamBeginCapture(a.stream, cudaStreamCaptureModeThreadLocal));
+    EXPECT_EQ(cudnnCreate(&other), CUDNN_STATUS_EXECUTION_FAILED_CUDART);
+    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("a plan is built while a stream is captured") != std::string::npos); }
+    OK(cudaStreamEndCapture(a.stream, &graph));
+    { Builder b; EXPECT(make_plan(b, a.p, a.handle).plan); }
+    cudaStream_t gone = nullptr;
+    OK(cudaStreamCreateWithFlags(&gone, cudaStreamNonBlocking));
+    OK(cudnnSetStream(a.handle, gone)); OK(cudaStreamDestroy(gone));
+    EXPECT_EQ(a.run(0), CUDNN_STATUS_BAD_PARAM);
+    EXPECT_EQ(cudnnSetStream(a.handle, gone), CUDNN_STATUS_BAD_PARAM);
+    OK(cudnnSetStream(a.handle, a.stream));
+    OK(cudnnCreate(&other)); OK(cudnnDestroy(other));
+    EXPECT_EQ(cudnnDestroy(other), CUDNN_STATUS_BAD_PARAM);
+    EXPECT_EQ(cudnnSetStream(other, a.stream), CUDNN_STATUS_BAD_PARAM);
+    { Builder b; EXPECT(!make_plan(b, a.p, other).plan && b.refused.find("no handle") != std::string::npos); }
 }
 
 TEST(executions_that_are_refused) {
@@ -223,4 +285,30 @@ TEST(the_choice_between_implementations) {
     EXPECT_EQ(cudnnSetStream(a.handle, a.stream), CUDNN_STATUS_EXECUTION_FAILED);
     OK(cudaEventDestroy(from)); OK(cudaEventDestroy(to));
     check(a);
+}
+
+// plans --here: one attempt is one line, and whatever becomes of it the next one is made.
+TEST(attempts_on_the_gpu_that_is_here) {
+    const Problem forward{1, 16, 2, 8}, backward{1, 16, 2, 8, true};
+    const auto line = [](const Problem& p, bool deterministic) {
+        std::string said;
+        EXPECT(here::in_a_process([&] { printf("%s", here::Attempt().line("d12", p, deterministic).c_str()); return 0; }, &said) == 0);
+        return said;
+    };
+    EXPECT(line(forward, true).starts_with("PASS d12 "));
+    for (bool deterministic : {true, false}) EXPECT(line(backward, deterministic).starts_with("PASS d12 "));
+    { const Gpu gpu(90, 92500); EXPECT(line(backward, true).find("engine 6: TILE_M 2, TILE_N 1, KERNEL_CFG 2, STREAM_K 0, TILE_CGA_M 0, STAGES 4") != std::string::npos); }
+    { const Gpu gpu(90, 91001); EXPECT(line(forward, true).starts_with("SKIP d12 ")); }
+    emu::cudnn_refuses() = true;
+    for (const Problem& p : {forward, backward}) EXPECT(line(p, true).starts_with("FAIL d12 ") && line(p, true).find("nothing is found, on request") != std::string::npos);
+    emu::cudnn_refuses() = false;
+    for (long n = 1; n < 400; n += 7) {  // whichever call fails, its name is in the line
+        emu::fail_call(n);
+        const std::string said = line(backward, true);
+        if (said.starts_with("PASS")) { EXPECT(n > 100); break; }
+        EXPECT(said.starts_with("FAIL d12 ") && (said.find(": unknown error") != std::string::npos || said.find("on request") != std::string::npos));
+    }
+    emu::fail_call(0);
+    EXPECT_EQ(here::in_a_process([]() -> int { abort(); }), 128 + SIGABRT);
+    EXPECT_EQ(here::in_a_process([] { for (;;) sleep(1); return 0; }, nullptr, 1), 128 + SIGALRM);
 }
