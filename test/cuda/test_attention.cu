@@ -325,6 +325,7 @@ TEST(attention_by_cudnn) {
         for (const CudnnOn& on : CUDNN_ON) for (int who = 0; who < (on.sm ? 1 : 4); who++) {  // forward and backward by: cuDNN; cuDNN in any order; cuDNN and ours; ours and cuDNN
             const bool theirs[2] = {who != 3, who != 2};
             bool taken = true;
+            if (on.sm && T != 70 && T != 1) continue;  // the engines differ, not the shapes
             become(on);
             for (bool backward : both()) {
                 const std::string refused = attention_cudnn::plan_for({B, T, NH, c.HS, backward, attention_cudnn::dq_sums(who != 1, attention_cudnn::sm(), cudnnGetVersion())}).builder.refused;
