@@ -304,7 +304,7 @@ TEST_BOTH(attention_of_both_backends) {
 // The GPUs and versions that a test is for: the stand-in is each in turn, a GPU is what it is. sm 0: as it was found.
 struct CudnnOn { int sm; size_t version; bool ordered = true; };  // does it have a backward in order?
 #ifdef CUDNN_STAND_IN
-const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 91801}, {100, 91600, false}, {0, 0}};
+const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 92200}, {100, 91600, false}, {0, 0}};
 static void become(CudnnOn on) {
     emu::cudnn_sm() = on.sm ? on.sm : 90, emu::cudnn_version() = on.version ? on.version : 91900;
     attention_cudnn::state().sm = on.sm, attention_cudnn::state().plans.clear();
