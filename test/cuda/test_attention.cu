@@ -304,7 +304,7 @@ TEST_BOTH(attention_of_both_backends) {
 // The GPUs and versions that a test is for: the stand-in is each in turn, a GPU is what it is. sm 0: as it was found.
 struct CudnnOn { int sm; size_t version; bool ordered = true; };  // does it have a backward in order?
 #ifdef CUDNN_STAND_IN
-const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 91801}, {100, 91600, false}, {0, 0}};
+const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 92200}, {100, 91600, false}, {0, 0}};
 static void become(CudnnOn on) {
     emu::cudnn_sm() = on.sm ? on.sm : 90, emu::cudnn_version() = on.version ? on.version : 91900;
     attention_cudnn::state().sm = on.sm, attention_cudnn::state().plans.clear();
@@ -325,6 +325,7 @@ TEST(attention_by_cudnn) {
         for (const CudnnOn& on : CUDNN_ON) for (int who = 0; who < (on.sm ? 1 : 4); who++) {  // forward and backward by: cuDNN; cuDNN in any order; cuDNN and ours; ours and cuDNN
             const bool theirs[2] = {who != 3, who != 2};
             bool taken = true;
+            if (on.sm && T != 70 && T != 1) continue;  // the engines differ, not the shapes
             become(on);
             for (bool backward : both()) {
                 const std::string refused = attention_cudnn::plan_for({B, T, NH, c.HS, backward, attention_cudnn::dq_sums(who != 1, attention_cudnn::sm(), cudnnGetVersion())}).builder.refused;
