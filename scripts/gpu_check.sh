@@ -209,7 +209,7 @@ sanitize() {
     [[ $SANITIZER ]] || { echo "no compute-sanitizer here"; return 77; }
     local end=$((SECONDS + 570)) failed=0 count=0 left=''
     local with=(--tool "$TOOL" --error-exitcode 9 --report-api-errors no)
-    local tests=(test_gelu test_verdict test_classifier.cuda_classifier_extremes test_layernorm.cuda_layernorm_backward_in_place test_adamw
+    local tests=(test_gelu test_step_guard test_classifier.cuda_classifier_extremes test_layernorm.cuda_layernorm_backward_in_place test_adamw
         test_global_norm.cuda_global_norm_passes test_embedding.cuda_embedding_forward test_attention.attention_of_both)
     [[ $TOOL == initcheck ]] || with+=(--kernel-name-exclude "regex=$LIBRARIES") tests+=(test_matmul.cuda_matmul_odd)
     [[ $TOOL == racecheck ]] && with+=(--racecheck-detect-level error)

@@ -45,7 +45,7 @@ TEST(window_z_scores) {
     EXPECT(same_value.z_score(99) > 10);  // the first 99 is one of the 128 now: (99 - m) / s = sqrt(127)
 }
 
-TEST(judge_clips) {
+TEST(step_guard_clips) {
     struct Case { double norm, clip; float scale; };
     for (Case c : {Case{4, 1, 0.25f}, {1.25, 1, 0.8f}, {0.5, 1, 1}, {1, 1, 1}, {1e30, 0, 1}, {0, 1, 1}, {1e30, 1, 1e-30f},
                    {3, 0.3, (float)(0.3 / 3)}}) {
@@ -58,7 +58,7 @@ TEST(judge_clips) {
 }
 
 // Nothing is skipped for a z-score before there are 128 values, nor where the limit is 0.
-TEST(judge_waits_for_its_window) {
+TEST(step_guard_waits_for_its_window) {
     for (bool limited : {true, false}) {
         History h{};
         const StepGuard limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
@@ -71,7 +71,7 @@ TEST(judge_waits_for_its_window) {
     }
 }
 
-TEST(judge_skips_spikes) {
+TEST(step_guard_skips_spikes) {
     const History even{even_window(5), even_window(1)};
     struct Case { double loss, norm, loss_limit, norm_limit; Skip skip; double z; };
     for (Case c : {Case{5, 1, 3, 3, APPLIED, NOT_A_NUMBER},
@@ -93,7 +93,7 @@ TEST(judge_skips_spikes) {
     }
 }
 
-TEST(judge_leaves_out_what_is_not_finite) {
+TEST(step_guard_leaves_out_what_is_not_finite) {
     for (bool full : {true, false})
         for (double bad : {NOT_A_NUMBER, INFINITE, -INFINITE})
             for (bool in_norm : {true, false}) {

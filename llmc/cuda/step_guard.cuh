@@ -5,7 +5,7 @@
 #include "../layers/step_stats.h"
 #include "device.cuh"
 
-namespace verdict_detail {
+namespace step_guard_detail {
 constexpr int THREADS = 1024;
 
 // One block: a thread adds every 1024th loss, so the order is the same whatever the GPU.
@@ -17,18 +17,18 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const fl
     if (threadIdx.x == 0) *loss_sum = (accumulate ? *loss_sum : 0) + sum;
 }
 
-__global__ void judge_kernel(StepStats* step_stats, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
+__global__ void guard_step_kernel(StepStats* step_stats, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
                              StepGuard limits) {
     pdl_wait();
     *step_stats = check_step(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
 }
-}  // namespace verdict_detail
+}  // namespace step_guard_detail
 
 // loss_sum = or +=  sum of losses, in double
 inline void sum_losses(double* loss_sum,     // (1)
                        const float* losses,  // (N)
                        size_t N, bool accumulate, stream_t stream) {
-    using namespace verdict_detail;
+    using namespace step_guard_detail;
     launch(sum_kernel, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
 }
 
@@ -38,5 +38,5 @@ inline void guard_step(StepStats* step_stats,            // (1)
                        const double* loss_sum,      // (1)
                        const double* norm_squared,  // (1)
                        double n_losses, StepGuard limits, stream_t stream) {
-    launch(verdict_detail::judge_kernel, {1, 1}, stream, step_stats, history, loss_sum, norm_squared, n_losses, limits);
+    launch(step_guard_detail::guard_step_kernel, {1, 1}, stream, step_stats, history, loss_sum, norm_squared, n_losses, limits);
 }

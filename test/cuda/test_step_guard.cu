@@ -25,13 +25,13 @@ TEST(cuda_sum_of_losses) {
     }
 }
 
-// 300 steps with a spike, a NaN and a large gradient: verdict and history as on the CPU.
-TEST(cuda_verdicts) {
+// 300 steps with a spike, a NaN and a large gradient: statistics and history as on the CPU.
+TEST(cuda_step_guard) {
     Random r(2);
     const StepGuard limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
     History history{};
     OnDevice<History> device_history(std::vector<History>(1, history));
-    OnDevice<StepStats> verdict(1);
+    OnDevice<StepStats> step_stats(1);
     OnDevice<double> loss(1), norm(1);
     TestStream stream;
     int skips[4] = {};
@@ -45,8 +45,8 @@ TEST(cuda_verdicts) {
         StepStats expected;
         const double l16 = l * 16, nn = n * n;
         cpu::guard_step(&expected, &history, &l16, &nn, 16, limits, {});
-        guard_step(verdict.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
-        const StepStats got = verdict.values()[0];
+        guard_step(step_stats.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
+        const StepStats got = step_stats.values()[0];
         EXPECT_EQ(got.skip, expected.skip);
         EXPECT_EQ(got.scale, expected.scale);
         if (std::isfinite(l) && std::isfinite(n)) {

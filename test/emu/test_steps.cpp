@@ -30,7 +30,7 @@ template <class Lines> int count(const Lines& lines, const char* part) {
 
 TEST(a_step_waits_once) {
     const std::vector<std::string>& lines = traced();
-    EXPECT_EQ(count(lines, "wait "), STEPS);  // for its verdict
+    EXPECT_EQ(count(lines, "wait "), STEPS);  // for its statistics
     EXPECT_EQ(count(lines, "wait event"), STEPS);
     for (const char* call : {"alloc", "Alloc", "Free", "Memset", "work cudaMemset"}) if (int n = count(lines, call)) FAIL("%s: %d calls", call, n);
     // from a step's first graph to its second, which is recorded by then: the copies of a batch, and the graph
@@ -58,13 +58,13 @@ TEST(a_step_launches_what_its_depth_needs) {
         {"attention_detail::attention_", 4 * L, 0, 0},   // one forward, three backward
         {"layernorm_detail::forward", norms, 0, 0},
         {"layernorm_detail::backward", norms, 0, 0},
-        {"column_sums_detail::add_parts", norms, 0, 0},
+        {"column_sums_detail::reduce_partials", norms, 0, 0},
         {"embedding_detail::forward", 1, 0, 0},
         {"embedding_detail::", 1 + 3 * 3 + 3, 0, 0},     // three rounds of sorting, and three sums: 33 tokens are two pieces
         {"classifier_detail::", 1, 0, 0},
-        {"verdict_detail::sum", 1, 0, 0},
-        {"cudaMemcpy", 2, 0, 1},                         // inputs, targets; the verdict
-        {"global_norm_detail::", 0, 0, 2}, {"verdict_detail::check_step", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
+        {"step_guard_detail::sum", 1, 0, 0},
+        {"cudaMemcpy", 2, 0, 1},                         // inputs, targets; the statistics
+        {"global_norm_detail::", 0, 0, 2}, {"step_guard_detail::guard_step", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
     };
     int all = -GRAD_ACCUM;  // the embedding's forward stands in two rows
     for (auto& e : expected) {
