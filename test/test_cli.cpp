@@ -392,6 +392,11 @@ TEST(mistakes_are_one_line) {
              {"--doc-mask 2", 2, "--doc-mask: '2' given"},
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
              {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
+             {"TEXT -pg 4", 2, "--gpus-per-node: '4' given, must be 1 or left out: it has no effect in this build"},
+             {"TEXT -pi fs", 2, "--init: 'fs' given, must be left out"},
+             {"TEXT -ps 127.0.0.1", 2, "--server: '127.0.0.1' given, must be left out"},
+             {"TEXT -pf SCRATCH", 2, "given, must be left out: it has no effect"},
+             {"TEXT -lg 5", 2, "--gpu-stats-every: '5' given, must be 0, -1 or left out"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
              {"--chat SCRATCH/absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
              {"--chat SCRATCH", 1, "config.json"},
@@ -413,6 +418,13 @@ TEST(mistakes_are_one_line) {
         if (o.code != m.code || !has(o.output, m.says) || o.output.find('\n') != o.output.size() - 1)
             FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
     }
+}
+
+// What scripts for many processes say of one process is taken.
+TEST(one_process_by_any_name) {
+    prepare();
+    Outcome o = run_command(format("%s -i %s/text.txt -o %s/one -e d1c16h1 -b 1 -t 16 -x 1 -v 0 -s 0 -n 0 -pn 1 -pr 0 -pg 1 -pi mpi -lg 0 -z 1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    if (o.code) FAIL("exit code %d: %s", o.code, o.output.c_str());
 }
 
 TEST(an_earlier_run_is_not_overwritten) {

@@ -169,6 +169,18 @@ inline void print_help() {
 
 constexpr const char* VERSION = "0.1";
 
+// What is parsed for scripts of many processes and does nothing here: a value is refused unless it means one process.
+inline void refuse_without_effect(const Options& opt) {
+    const auto refuse = [](const char* option, const std::string& value, const char* allowed) {
+        die_with(EXIT_USAGE, "%s: '%s' given, must be %s: it has no effect in this build, which runs one process", option, value.c_str(), allowed);
+    };
+    if (opt.gpus_per_node != Options().gpus_per_node && opt.gpus_per_node != 1) refuse("--gpus-per-node", std::to_string(opt.gpus_per_node), "1 or left out");
+    if (opt.init != Options().init) refuse("--init", opt.init, "left out");
+    if (!opt.server.empty()) refuse("--server", opt.server, "left out");
+    if (!opt.fs_path.empty()) refuse("--fs-path", opt.fs_path, "left out");
+    if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
+}
+
 // Parses the command line. Anything wrong is one line on stderr and exit code 2.
 inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
@@ -194,6 +206,7 @@ inline Options parse_options(int argc, char** argv) {
         if (!right.empty()) die_with(EXIT_USAGE, "%s: '%s' given, must be %s", name.c_str(), value.c_str(), right.c_str());
         row->set(opt, value);
     }
+    refuse_without_effect(opt);
     return opt;
 }
 
