@@ -9,6 +9,7 @@
 #include "global_norm.cuh"
 #include "layernorm.cuh"
 #include "matmul.cuh"
+#include "peak.cuh"
 #include "step_guard.cuh"
 
 // Sizes that the kernels have no code for end here, before anything begins.

@@ -1,7 +1,5 @@
-// device.cuh: what a backend must offer besides layers: memory, copies, streams, events; one way to launch; and the few
-// things that kernels share: 16-byte packs, conversions, sums over a warp and a block.
+// device.cuh: what a backend must offer besides layers: memory, copies, streams, events, graphs; and one way to launch.
 #pragma once
-#include <cuda_bf16.h>
 #include <cuda_runtime.h>
 #include <cmath>
 #include <cstddef>
@@ -15,11 +13,7 @@
 #include "../base/check.h"
 #include "../layers/kernel_options.h"
 #include "../base/threads.h"
-#if __has_include(<ptx_on_cpu.h>)
-#include <ptx_on_cpu.h>
-#else
-#include "ptx.cuh"
-#endif
+#include "warp.cuh"
 
 // The name of what failed, and what CUDA says of it.
 #define CUDA_CHECK(call) cuda_check(call, #call, __FILE__, __LINE__)
@@ -168,110 +162,6 @@ template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, s
     pdl.id = cudaLaunchAttributeProgrammaticStreamSerialization, pdl.val.programmaticStreamSerializationAllowed = 1;
     config.attrs = &pdl, config.numAttrs = stream.pdl && has_pdl_wait((const void*)kernel);
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
-}
-
-// ---- in kernels --------------------------------------------------------------------------------------------------------
-
-constexpr int WARP = 32;
-
-// First of all in every kernel. What earlier kernels of the stream wrote can be read from here on, and what they read be written; the next
-// kernel's blocks may now come to places that are free.
-__device__ inline void pdl_wait() {
-    griddepcontrol_wait();
-    griddepcontrol_launch_dependents();
-}
-
-__device__ inline size_t thread_index() { return (size_t)blockIdx.x * blockDim.x + threadIdx.x; }
-
-__device__ inline float to_float(float x) { return x; }
-__device__ inline float to_float(bf16 x) { return __uint_as_float((uint32_t)x.bits << 16); }
-template <class F> __device__ inline F from_float(float x);
-template <> __device__ inline float from_float<float>(float x) { return x; }
-template <> __device__ inline bf16 from_float<bf16>(float x) { return bf16::from_bits(__bfloat16_as_ushort(__float2bfloat16_rn(x))); }
-
-// 16 bytes: what a thread reads or writes at once. p must be 16-byte aligned.
-template <class F> struct alignas(16) Pack {
-    static constexpr int SIZE = 16 / sizeof(F);
-    F x[SIZE];
-    __device__ F& operator[](int i) { return x[i]; }
-    __device__ const F& operator[](int i) const { return x[i]; }
-};
-template <class F> __device__ inline Pack<F> load_pack(const F* p) { return *(const Pack<F>*)p; }
-template <class F> __device__ inline void store_pack(F* p, const Pack<F>& pack) { *(Pack<F>*)p = pack; }
-// The same of what is not needed again soon: it does not push anything out of the cache.
-template <class F> __device__ inline Pack<F> load_pack_stream(const F* p) { return __builtin_bit_cast(Pack<F>, __ldcs((const int4*)p)); }
-template <class F> __device__ inline void store_pack_stream(F* p, const Pack<F>& pack) { __stcs((int4*)p, __builtin_bit_cast(int4, pack)); }
-
-// K elements from p on, as floats, 16 bytes at a time: K is a multiple of what a pack holds. ONCE: not needed again soon.
-enum Reuse { AGAIN, ONCE };
-template <Reuse reuse = AGAIN, int K, class F> __device__ inline void load_floats(float (&x)[K], const F* p) {
-    constexpr int SIZE = Pack<F>::SIZE;
-    static_assert(K % SIZE == 0);
-    for (int k = 0; k < K; k += SIZE) {
-        const Pack<F> pack = reuse == ONCE ? load_pack_stream(p + k) : load_pack(p + k);
-        for (int i = 0; i < SIZE; i++) x[k + i] = to_float(pack[i]);
-    }
-}
-template <Reuse reuse = AGAIN, int K, class F> __device__ inline void store_floats(F* p, const float (&x)[K]) {
-    constexpr int SIZE = Pack<F>::SIZE;
-    static_assert(K % SIZE == 0);
-    for (int k = 0; k < K; k += SIZE) {
-        Pack<F> pack;
-        for (int i = 0; i < SIZE; i++) pack[i] = from_float<F>(x[k + i]);
-        if (reuse == ONCE) store_pack_stream(p + k, pack); else store_pack(p + k, pack);
-    }
-}
-
-// Over all 32 lanes; every lane gets the result, and the order is always the same.
-template <class X> __device__ inline X warp_sum(X x) {
-    for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
-    return x;
-}
-__device__ inline float warp_max(float x) {  // a NaN does not come through
-    for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
-    return x;
-}
-// The same among each LANES neighbouring lanes, a power of two.
-template <int LANES> __device__ inline float lanes_sum(float x) {
-    for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
-    return x;
-}
-template <int LANES> __device__ inline float lanes_max(float x) {
-    for (int offset = LANES / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
-    return x;
-}
-// Among the lanes of the same number in each LANES neighbours.
-template <int LANES> __device__ inline float strided_sum(float x) {
-    for (int offset = LANES; offset < WARP; offset *= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
-    return x;
-}
-// Whether x is true in any lane.
-__device__ inline bool warp_any(bool x) { return __any_sync(0xffffffff, x); }
-// The lanes in which x is true, a bit each.
-__device__ inline unsigned lanes_where(bool x) { return __ballot_sync(0xffffffff, x); }
-// x of the lanes up to this one and with it.
-template <class X> __device__ inline X warp_prefix_sum(X x) {
-    const int lane = threadIdx.x % WARP;
-    for (int offset = 1; offset < WARP; offset *= 2) {
-        const X below = __shfl_up_sync(0xffffffff, x, offset);
-        if (lane >= offset) x += below;
-    }
-    return x;
-}
-template <class X> __device__ inline X from_lane(X x, int lane) { return __shfl_sync(0xffffffff, x, lane); }
-// The lanes whose x is this one's, a bit each; at least its own.
-__device__ inline unsigned lanes_with_same(int x) { return __match_any_sync(0xffffffff, x); }
-
-// Sum over a block of at most 1024 threads, a multiple of 32; every thread gets it. All threads must call it.
-template <class X> __device__ inline X block_sum(X x) {
-    __shared__ X sums[WARP];
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-    x = warp_sum(x);
-    if (lane == 0) sums[warp] = x;
-    __syncthreads();  // every warp reads all sums
-    x = warp_sum(lane < warps ? sums[lane] : X(0));
-    __syncthreads();  // the next call writes them again
-    return x;
 }
 
 // ---- what the device can do --------------------------------------------------------------------------------------------

@@ -101,12 +101,6 @@ __global__ void add_kernel(float* to, const float* x, int n) {
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];
 }
-
-template <class F> __global__ void fill_kernel(F* x, size_t n) {  // numbers of all sizes below 1: a GPU is slower with them than with zeros
-    pdl_wait();
-    const size_t i = thread_index();
-    if (i < n) x[i] = from_float<F>((float)((uint32_t)i * 2654435761u >> 8) * 0x1p-24f - 0.5f);
-}
 }  // namespace matmul_detail
 
 // Bytes of workspace of the products of a model of width C: cuBLASLt's, and behind it what a bias's gradient needs.
@@ -171,31 +165,4 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     const Gemm fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
     fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
                       [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });
-}
-
-// FLOP/s of one large product, by the fastest of the library's algorithms, each of them at least three times and all of them for so many
-// seconds; memory for it is taken and given back.
-template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
-    using namespace matmul_detail;
-    const int side = device_properties().multiProcessorCount >= 16 ? 8192 : 64;  // what has fewer is no GPU to measure
-    const size_t n = (size_t)side * side;
-    F* memory = (F*)device_alloc(3 * n * sizeof(F));
-    void* workspace = device_alloc(LIBRARY_WORKSPACE);
-    stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = tf32});
-    launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
-    const Gemm product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
-    product.run();
-    const Plan& plan = plan_for(product.shape);
-    double best = INFINITY, spent = 0;
-    for (int turn = 0; turn < 3 || spent < seconds; turn++)
-        for (const Algorithm& algorithm : plan.algorithms) {
-            bool runs = true;
-            const double ms = fastest_ms(1, stream, [&] { runs = product.run_by(plan, algorithm) == CUBLAS_STATUS_SUCCESS; });
-            spent += 1e-3 * ms;
-            if (turn > 0 && runs) best = std::min(best, ms);  // the first loads kernels
-        }
-    CUDA_CHECK(cudaStreamDestroy(stream));
-    CUDA_CHECK(cudaFree(workspace));
-    CUDA_CHECK(cudaFree(memory));
-    return 2e3 * (double)n * side / best;
 }

@@ -2,7 +2,7 @@
 namespace cpu {
 #include "../../llmc/cpu/matmul.h"
 }
-#include "../../llmc/cuda/matmul.cuh"
+#include "../../llmc/cuda/peak.cuh"
 
 namespace {
 struct Shape { size_t N; int C, OC; };
