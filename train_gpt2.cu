@@ -24,6 +24,7 @@
 #include "llmc/train/plan.h"
 #include "llmc/train/run.h"
 #include "llmc/train/schedule.h"
+#include "llmc/train/step_reporter.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
@@ -249,11 +250,6 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     log.val(step, sum.loss / sum.targets, bits_per_byte, run.floor);
 }
 
-inline std::string why_skipped(const StepStats& v) {
-    return v.skip == NOT_FINITE ? "loss or norm is not finite"
-                                : format("%s is %.1f deviations above the last 128", v.skip == LOSS_SPIKE ? "loss" : "norm", v.z);
-}
-
 template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
@@ -269,28 +265,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
-    // A step is reported when its statistics have arrived: on a GPU that is while the next one runs.
-    struct InFlight { int step; double lr; };
-    std::optional<InFlight> in_flight;
-    int skipped_in_a_row = 0;
-    double seconds_a_step = 0;
-    Clock::time_point last_report = Clock::now();
-    auto report = [&] {
-        if (!in_flight) return;
-        wait(model.step_checked);
-        const StepStats v = *model.host_step_stats;
-        const int step = in_flight->step + 1;
-        const double seconds = seconds_since(last_report);
-        last_report = Clock::now();
-        seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
-        log.step({.step = step, .steps = run.steps, .loss = v.loss, .norm = v.norm, .lr = in_flight->lr, .seconds = seconds, .tokens = tokens,
-                  .flops = flops, .peak = peak, .seconds_left = seconds_a_step * (run.steps - step)});
-        in_flight.reset();
-        skipped_in_a_row = v.skip ? skipped_in_a_row + 1 : 0;
-        if (v.skip) log.say(format("step %d: update skipped: %s", step, why_skipped(v).c_str()));
-        CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint",
-              step, why_skipped(v).c_str());
-    };
+    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak});
 
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
@@ -301,7 +276,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                            (g_interrupted || every(opt.checkpoint_every, step, last));
         // once in a while
         if (last || g_interrupted || validates || samples || evaluates || saves) {
-            report();
+            reporter.report();
             if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, log);
             if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
             if (validates) validate(run, model, *val_data, step, log);
@@ -310,16 +285,16 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 if (evaluates && (last || !set.greedy))
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (last) break;
-            last_report = Clock::now();
+            reporter.restart_clock();
         }
 
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
-        report();  // the step before this one, whose statistics this one's will overwrite
+        reporter.report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
-        in_flight = {step, lr};
-        if (reached(model.step_checked)) report();
+        reporter.launched(step, lr);
+        if (reached(model.step_checked)) reporter.report();
     }
 }
 

@@ -25,7 +25,7 @@ FNR == 1 { depth = 0; bodies = 0 }
     if (floor[to] > floor[from]) complain(where, to " is above " from)
     if (from == "llmc/cpu" && to == "llmc/cuda" || from == "llmc/cuda" && to == "llmc/cpu") complain(where, "the backends do not know each other")
     if (from ~ /^llmc\/(cpu|cuda)$/ && (to ~ /^llmc\/(tokenizer|data|comm)$/ || (to == "llmc/io" && from == "llmc/cpu"))) complain(where, "a layer stands on base and layers alone")
-    if (from ~ /^llmc\/(cpu|cuda)$/ && to == from && FILENAME !~ /backend.cuh$/) {
+    if (from ~ /^llmc\/(cpu|cuda)$/ && to == from && FILENAME !~ /(backend|peak).cuh$/) {
         layer = target; sub(/.*\//, "", layer)
         if (layer ~ /^(adamw|attention|classifier|embedding|gelu|global_norm|layernorm|matmul|step_guard)\.(h|cuh)$/) complain(where, "a layer never includes another layer")
     }

@@ -54,7 +54,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     const size_t N = (size_t)B * T, n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
     const size_t workspace = workspace_bytes(N, C, Vp);
-    const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .tf32 = true, .tuning = true});
+    const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .kernels = {.tf32 = true}, .autotuning = true});
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
         const double s = median_seconds(g_budget, stream, call), limit = std::max(flops / peak, bytes / g_copy_rate);
         printf("%-5s %-28s %9.3f ms %7.1f GFLOP/s (%3.0f%%) %7.2f GB/s (%3.0f%%)  limit %.3f ms\n", type, layer, 1e3 * s, flops / s / 1e9,

@@ -94,7 +94,7 @@ void attention_forward(F* out,             // (B, T, C)
                        int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }
 
@@ -112,13 +112,13 @@ void attention_cached(F* out,        // (n, C)
 // Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
 inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
     const size_t D = (size_t)B * T * NH;
-    if (how.attention == AttentionBackend::OURS) return D;
-    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.deterministic, how.any_gpu), sizeof(float)));
+    if (how.kernels.attention == AttentionBackend::OURS) return D;
+    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.kernels.deterministic, how.any_gpu), sizeof(float)));
 }
 
 // Who makes attention here, and why, for the banner.
 template <class F> std::string attention_path(const StreamOptions& how) {
-    if (how.attention == AttentionBackend::OURS || !std::is_same_v<F, bf16>) return "by ours";
+    if (how.kernels.attention == AttentionBackend::OURS || !std::is_same_v<F, bf16>) return "by ours";
     return attention_cudnn::path();
 }
 
@@ -136,6 +136,6 @@ void attention_backward(F* dqkv,            // (B, T, 3C)
                         int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
     ours();
 }

@@ -49,7 +49,7 @@ inline Ready& plan_for(const Problem& p) {
 template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
     State& s = state();
     std::string& said = s.said[p.backward];
-    const bool asked = stream.attention == AttentionBackend::CUDNN;
+    const bool asked = stream.kernels.attention == AttentionBackend::CUDNN;
     auto at = s.known.find(p);
     const bool known = at != s.known.end();
     if (!asked && !known && !stream.autotuning) return false;  // no one has asked to measure
@@ -96,7 +96,7 @@ bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int H
 template <class Ours>
 bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, int NH, int HS,
               stream_t stream, Ours ours) {
-    const Problem p{B, T, NH, HS, true, dq_sums(stream.deterministic, sm(), cudnnGetVersion())};
+    const Problem p{B, T, NH, HS, true, dq_sums(stream.kernels.deterministic, sm(), cudnnGetVersion())};
     const size_t C = (size_t)NH * HS;
     char *dot = (char*)scratch, *sums = dot + dot_bytes(p), *workspace = sums + sums_bytes(p);
     auto theirs = [&] {

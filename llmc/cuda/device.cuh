@@ -35,7 +35,7 @@ inline stream_t open_stream(StreamOptions options) {
     int device, major;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    stream.pdl = stream.pdl && major >= 9;
+    stream.kernels.pdl = stream.kernels.pdl && major >= 9;
     return stream;
 }
 inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
@@ -160,7 +160,7 @@ template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, s
     config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
     cudaLaunchAttribute pdl = {};
     pdl.id = cudaLaunchAttributeProgrammaticStreamSerialization, pdl.val.programmaticStreamSerializationAllowed = 1;
-    config.attrs = &pdl, config.numAttrs = stream.pdl && has_pdl_wait((const void*)kernel);
+    config.attrs = &pdl, config.numAttrs = stream.kernels.pdl && has_pdl_wait((const void*)kernel);
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 

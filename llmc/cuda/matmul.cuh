@@ -31,7 +31,7 @@ template <class In, class Out> struct Gemm {
     Extra extra;
     stream_t stream;
     Gemm(Out* to, const In* x, const In* y, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue, Extra also, stream_t s)
-        : d(to), a(x), b(y), shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, s.tf32, alignment_of({x, y, to, also.bias, also.aux})},
+        : d(to), a(x), b(y), shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, s.kernels.tf32, alignment_of({x, y, to, also.bias, also.aux})},
           extra(also), stream(s) {}
 
     cublasStatus_t run_by(const Plan& plan, const Algorithm& algorithm) const {
@@ -129,7 +129,7 @@ void matmul_forward(F* out,             // (N, OC)
     const Gemm plain(to, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT, {.bias = bias}, stream);
     if (!also.pre_gelu) return plain.run();
     auto separate = [&] { plain.run(), gelu_detail::forward(out, also.pre_gelu, N * OC, stream); };
-    if (!stream.gelu_fusion) return separate();
+    if (!stream.kernels.gelu_fusion) return separate();
     const Gemm fused(out, weight, inp, OC, N, C, true, false, bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX,
                         {.bias = bias, .aux = also.pre_gelu}, stream);
     fused_or_separate(fused, [] {}, separate);

@@ -20,7 +20,7 @@ template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     const size_t n = (size_t)side * side;
     F* memory = (F*)device_alloc(3 * n * sizeof(F));
     void* workspace = device_alloc(LIBRARY_WORKSPACE);
-    stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .tf32 = tf32});
+    stream_t stream = open_stream({.workspace = workspace, .workspace_bytes = LIBRARY_WORKSPACE, .kernels = {.tf32 = tf32}});
     launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
     const Gemm product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
     product.run();

@@ -14,8 +14,8 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool tf32 = true, gelu_fusion = false, deterministic = true, pdl = true, separate_rows = false;
-    AttentionBackend attention = AttentionBackend::FASTEST;
+    bool separate_rows = false;
+    KernelOptions kernels{.tf32 = true};
     bool any_gpu = false;  // a plan for a GPU that is not here
 };
 
@@ -49,7 +49,7 @@ public:
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
         const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
-        const size_t n = parameters.elements, train = o.train, r = (size_t)o.recompute, mask = o.mask_eot >= 0;
+        const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
@@ -71,6 +71,8 @@ public:
         row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
         row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
         row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
+        const auto recomputes = [&](Recompute level) { return o.recompute >= level; };
+        const auto kept_unless = [&](Recompute level) { return recomputes(level) ? (size_t)1 : L; };
 #define ADD(field, type, copies, elements, category, live_range) \
         activation_stride[A_##field] = (copies) > 1 ? align_up((size_t)(elements)) : 0; \
         activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), live_range);
@@ -116,9 +118,9 @@ public:
     }
 
     StreamOptions stream_options() const {
-        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .tf32 = options.tf32, .gelu_fusion = options.gelu_fusion,
-                .deterministic = options.deterministic, .pdl = options.pdl, .attention = options.mask_eot >= 0 || std::is_same_v<F, float> ? AttentionBackend::OURS : options.attention,
-                .any_gpu = options.any_gpu};
+        KernelOptions kernels = options.kernels;
+        if (options.mask_eot >= 0 || std::is_same_v<F, float>) kernels.attention = AttentionBackend::OURS;  // cuDNN's is bf16 and knows no documents
+        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees

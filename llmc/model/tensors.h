@@ -30,30 +30,33 @@ enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that 
     MODEL(lnfw,     "ln_f.weight",          1,     C,    AS_IS,      ONE,      false) \
     MODEL(lnfb,     "ln_f.bias",            1,     C,    AS_IS,      ZERO,     false)
 
+// What --recompute makes again in the backward pass, each level what is below it too: one copy then does for all layers.
+enum Recompute { RECOMPUTE_NOTHING, RECOMPUTE_GELU, RECOMPUTE_LAYERNORM, RECOMPUTE_BLOCK };
+
 // Activations and scratch. copies: L if the backward pass needs each layer's own, 1 if a layer may overwrite the last's.
 // Buffers whose live ranges do not overlap share memory.
 constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
 //      field         type   copies  elements        category       needed in
 #define ACTIVATIONS(ROW) \
     ROW(encoded,      F,     1,      N * C,          "activations", STEP) \
-    ROW(ln1,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
+    ROW(ln1,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
     ROW(ln1_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln1_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(qkv,          F,     r < 3 ? L : 1, N * 3 * C, "activations", STEP) \
-    ROW(atty,         F,     r < 3 ? L : 1, N * C,   "activations", STEP) \
-    ROW(lse,          float, r < 3 ? L : 1, N * NH,  "activations", STEP) /* (B, NH, T) */ \
+    ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), N * 3 * C, "activations", STEP) \
+    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), N * C,   "activations", STEP) \
+    ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), N * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
-    ROW(residual2,    F,     r < 3 ? L : 1, N * C,          "activations", STEP) /* after attention */ \
-    ROW(ln2,          F,     r < 2 ? L : 1, N * C,   "activations", STEP) \
+    ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), N * C,          "activations", STEP) /* after attention */ \
+    ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln2_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(fch,          F,     r < 3 ? L : 1, N * 4 * C, "activations", STEP) /* before GELU */ \
-    ROW(fch_gelu,     F,     r < 1 ? L : 1, N * 4 * C, "activations", STEP) \
+    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), N * 4 * C, "activations", STEP) /* before GELU */ \
+    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), N * 4 * C, "activations", STEP) \
     ROW(residual3,    F,     L,      N * C,          "activations", STEP) /* after the MLP */ \
     ROW(lnf,          F,     1,      N * C,          "activations", STEP) \
     ROW(lnf_mean,     float, 1,      N,              "activations", STEP) \
     ROW(lnf_rstd,     float, 1,      N,              "activations", STEP) \
-    ROW(branch,       F,     1,      N * C,          "scratch",     r < 3 ? FORWARD | GENERATE : STEP) \
+    ROW(branch,       F,     1,      N * C,          "scratch",     recomputes(RECOMPUTE_BLOCK) ? STEP : FORWARD | GENERATE) \
     ROW(logits,       F,     1,      chunk * Vp,     "scratch",     CLASSIFY | GENERATE) \
     ROW(losses,       float, 1,      N,              "scratch",     CLASSIFY) \
     ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \

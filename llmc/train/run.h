@@ -12,6 +12,7 @@
 #include "../model/sampler.h"
 #include "../data/data.h"
 #include "../io/json.h"
+#include "../layers/kernel_options.h"
 #include "../layers/step_stats.h"
 #include "log.h"
 #include "options.h"
@@ -227,6 +228,9 @@ inline bool every(int n, int step, bool last) { return n > 0 && (last || step % 
 
 inline AttentionBackend attention_backend(const Options& opt) {
     return opt.attention == "ours" ? AttentionBackend::OURS : opt.attention == "cudnn" ? AttentionBackend::CUDNN : AttentionBackend::FASTEST;
+}
+inline KernelOptions kernel_options(const Options& opt) {
+    return {.tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0, .attention = attention_backend(opt)};
 }
 
 inline std::string options_json(const Options& opt) {

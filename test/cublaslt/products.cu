@@ -80,7 +80,7 @@ struct Run {
     Run(bool tf32, bool gelu_fusion, int C) {
         const size_t bytes = matmul_workspace(N, C, 0);
         CUDA_CHECK(cudaMalloc(&workspace, bytes));
-        stream = open_stream({.workspace = workspace, .workspace_bytes = bytes, .tf32 = tf32, .gelu_fusion = gelu_fusion, .autotuning = true});
+        stream = open_stream({.workspace = workspace, .workspace_bytes = bytes, .kernels = {.tf32 = tf32, .gelu_fusion = gelu_fusion}, .autotuning = true});
         CUDA_CHECK(cudaDeviceSynchronize());
     }
     ~Run() { cudaStreamDestroy(stream.handle), cudaFree(workspace); }

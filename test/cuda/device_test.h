@@ -99,7 +99,7 @@ struct TestStream {
     OnDevice<char> workspace;
     stream_t stream;
     explicit TestStream(size_t bytes = 0, bool tf32 = false) : workspace(bytes) {
-        stream = open_stream({.workspace = bytes ? workspace.data() : nullptr, .workspace_bytes = bytes, .tf32 = tf32});
+        stream = open_stream({.workspace = bytes ? workspace.data() : nullptr, .workspace_bytes = bytes, .kernels = {.tf32 = tf32}});
     }
     ~TestStream() {
         workspace.check_margins();

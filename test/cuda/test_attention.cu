@@ -339,10 +339,10 @@ TEST(attention_by_cudnn) {
             Results<bf16> y;
             const auto once = [&] {
                 TestStream stream(4096);
-                stream.stream.attention = AttentionBackend::CUDNN, stream.stream.deterministic = who != 1;
+                stream.stream.kernels.attention = AttentionBackend::CUDNN, stream.stream.kernels.deterministic = who != 1;
                 OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
                 OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, C, NH, stream.stream));
-                const auto by = [&](bool cudnn) { stream.stream.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
+                const auto by = [&](bool cudnn) { stream.stream.kernels.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
                 by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
                 by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, C, NH, stream);
                 scratch.values();  // looks at the margins
@@ -408,7 +408,7 @@ TEST(attention_by_the_faster) {
     auto& state = attention_cudnn::state();
     const auto forward = [&](bool autotuning, AttentionBackend by) {
         TestStream stream(4096);
-        stream.stream.autotuning = autotuning, stream.stream.attention = by;
+        stream.stream.autotuning = autotuning, stream.stream.kernels.attention = by;
         attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
         out.written();
         return attention_path<bf16>(stream.stream);

@@ -18,7 +18,7 @@ TEST(kernels_without_a_wait_are_not_launched_early) {
             emu::code_versions()[(const void*)(careful ? careful_kernel : careless_kernel)] = version;
             kernels_with_pdl_wait().clear();
             OnDevice<int> x(1);
-            stream_t stream = open_stream({.pdl = pdl});
+            stream_t stream = open_stream({.kernels = {.pdl = pdl}});
             for (int i = 0; i < 2; i++) launch(careful ? careful_kernel : careless_kernel, Grid{1, 1}, stream, x.data());
             synchronize(stream);
             if (x.values()[0] != (careful ? 2 : 1)) exit(3);

@@ -177,7 +177,7 @@ TEST_BOTH(cuda_matmul_forward) {
                 std::vector<F> got_pre;
                 auto got = for_schedules([&] {
                     OnDevice<F> x(s.x), w(s.w), b(s.b), o(out.size()), p(pre.size());
-                    stream.stream.gelu_fusion = fused;
+                    stream.stream.kernels.gelu_fusion = fused;
                     matmul_forward(o.data(), x.data(), w.data(), biased ? b.data() : nullptr, s.N, s.C, s.OC, {.pre_gelu = gelu ? p.data() : nullptr}, stream);
                     got_pre = gelu ? p.written() : std::vector<F>();
                     return o.written();
@@ -319,7 +319,7 @@ TEST(cuda_matmul_tf32) {
 TEST(cuda_matmul_calls_that_fail) {
     OnDevice<float> x(64), w(64), o(64), pre(64), b(8);
     TestStream stream(matmul_workspace(8, 8, 8));
-    stream.stream.gelu_fusion = true;
+    stream.stream.kernels.gelu_fusion = true;
     matmul_detail::handle(), matmul_detail::plans().clear();
     int n = 1;
     for (; n < 100; n++) {

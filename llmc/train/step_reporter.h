@@ -1,0 +1,49 @@
+// step_reporter.h: says what a step came to when its statistics have arrived: on a GPU that is while the next step runs.
+#pragma once
+#include <optional>
+#include <string>
+#include "../layers/step_stats.h"
+#include "../model/model.h"
+#include "log.h"
+
+inline std::string why_skipped(const StepStats& v) {
+    return v.skip == NOT_FINITE ? "loss or norm is not finite"
+                                : format("%s is %.1f deviations above the last 128", v.skip == LOSS_SPIKE ? "loss" : "norm", v.z);
+}
+
+template <class F> class StepReporter {
+public:
+    struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
+    StepReporter(Model<F>& m, Log& l, Rates r) : model(m), log(l), rates(r) {}
+
+    // The update of a step is on its way. Its statistics lie where the next one's will.
+    void launched(int step, double lr) { in_flight = {step, lr}; }
+    // What comes between steps is not part of one.
+    void restart_clock() { last_report = Clock::now(); }
+    // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
+    void report() {
+        if (!in_flight) return;
+        wait(model.step_checked);
+        const StepStats stats = *model.host_step_stats;
+        const int step = in_flight->step + 1;
+        const double seconds = seconds_since(last_report);
+        restart_clock();
+        seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
+        log.step({.step = step, .steps = rates.steps, .loss = stats.loss, .norm = stats.norm, .lr = in_flight->lr, .seconds = seconds, .tokens = rates.tokens,
+                  .flops = rates.flops, .peak = rates.peak, .seconds_left = seconds_a_step * (rates.steps - step)});
+        in_flight.reset();
+        skipped_in_a_row = stats.skip ? skipped_in_a_row + 1 : 0;
+        if (stats.skip) log.say(format("step %d: update skipped: %s", step, why_skipped(stats).c_str()));
+        CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint", step, why_skipped(stats).c_str());
+    }
+
+private:
+    struct InFlight { int step; double lr; };
+    Model<F>& model;
+    Log& log;
+    const Rates rates;
+    std::optional<InFlight> in_flight;
+    int skipped_in_a_row = 0;
+    double seconds_a_step = 0;
+    Clock::time_point last_report = Clock::now();
+};
