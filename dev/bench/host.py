@@ -1,6 +1,6 @@
 """Does the GPU wait for the host where a step is smallest: 124M, B=4, T=64, one micro-batch?
 
-The host launches a step and then waits for the verdict of the one before, so it is a step ahead for as long as it launches a step in
+The host launches a step and then waits for the statistics of the one before, so it is a step ahead for as long as it launches a step in
 less time than the GPU works on one. What it takes at most shows in a model of width 64: the same calls of the host and the same
 kernels in the graph, with next to no work in them. Where nsys is installed the gaps themselves are read from its trace as well: a
 micro-step is one graph, copies and AdamW are launches of their own, and what lies between these is the GPU without work.

@@ -17,48 +17,48 @@
     O("Data", std::string, train_data, "i", "", "", "training data: token shards (a glob), or a .txt or .jsonl file; a mixture by weight: a:0.7,b:0.3") \
     O("Data", std::string, val_data, "j", "", "", "validation data, likewise; without it 10 % of a text file is held out") \
     O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
-    O("Data", int, bos_align, "", 0, "0..1", "1: every sequence starts at the start of a document") \
+    O("Data", int, bos_align, "", 0, "0..1", "1: every sequence begins at the start of a document") \
     O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
     O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file") \
-    O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
+    O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of the initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
-    O("Model", int, recompute, "r", 0, "0..3", "save memory: 1 recomputes GELU in the backward pass, 2 LayerNorm too, 3 all of a block but its input") \
+    O("Model", int, recompute, "r", 0, "0..3", "activation recomputation in the backward pass, to save memory: 1 GELU, 2 LayerNorm too, 3 all of a block but its input") \
     O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \
     O("Model", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated") \
-    O("Batch", std::string, batch, "b", "8", "", "sequences a micro-batch and rank, or auto: the most that memory holds") \
-    O("Batch", int, seq, "t", 0, "0..", "tokens a sequence; 0: the model's context, at most 256") \
-    O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens a step over all ranks; 0: one micro-batch of each") \
-    O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one pass over the data, 0: validate and stop") \
+    O("Batch", std::string, batch, "b", "8", "", "sequences in a micro-batch of each rank, or auto: the most that fits in memory") \
+    O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
+    O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
+    O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
-    O("Optimizer", int, warmup, "u", 0, "0..", "steps in which the learning rate rises from 0") \
-    O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a part of the peak") \
-    O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "how the learning rate falls") \
-    O("Optimizer", double, weight_decay, "c", 0.1, "0..", "of matrices and embeddings") \
-    O("Optimizer", double, grad_clip, "", 1, "0..", "largest global norm of the gradient; 0: no clipping") \
-    O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's first moment") \
-    O("Optimizer", double, beta2, "", 0.95, "0..<1", "AdamW's second moment") \
+    O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
+    O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a fraction of the peak") \
+    O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
+    O("Optimizer", double, weight_decay, "c", 0.1, "0..", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
+    O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
+    O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's decay rate of the first moment") \
+    O("Optimizer", double, beta2, "", 0.95, "0..<1", "AdamW's decay rate of the second moment") \
     O("Optimizer", double, eps, "", 1e-8, ">0..", "AdamW's epsilon") \
-    O("Optimizer", double, skip_loss_z, "sl", 0, "0..", "skip an update whose loss lies so many deviations above the last 128; 0: never") \
-    O("Optimizer", double, skip_grad_z, "sg", 0, "0..", "likewise for the gradient's norm") \
-    O("Optimizer", uint64_t, seed, "", 42, "0..", "of initial weights, order, rounding and sampling") \
+    O("Optimizer", double, skip_loss_z, "sl", 0, "0..", "step guard: skip an update whose loss lies more than so many standard deviations above the mean of the last 128; 0: never") \
+    O("Optimizer", double, skip_grad_z, "sg", 0, "0..", "step guard: likewise for the norm of the gradient") \
+    O("Optimizer", uint64_t, seed, "", 42, "0..", "seed of the initial weights, the order of the data, stochastic rounding and sampling") \
     O("Output", std::string, out, "o", "", "", "folder for logs and checkpoints; without it out, out2, ...: the first that is free") \
     O("Output", int, val_every, "v", 250, "0..", "validate every so many steps; 0: never") \
-    O("Output", int, val_batches, "m", 20, "0..", "batches a validation; 0: all of the data") \
-    O("Output", int, sample_every, "s", 250, "0..", "write a sample every so many steps; 0: never") \
-    O("Output", int, sample_tokens, "g", 200, "1..", "tokens a sample") \
+    O("Output", int, val_batches, "m", 20, "0..", "batches in a validation; 0: all of the data") \
+    O("Output", int, sample_every, "s", 250, "0..", "print a sample every so many steps; 0: never") \
+    O("Output", int, sample_tokens, "g", 200, "1..", "tokens in a sample") \
     O("Output", int, checkpoint_every, "n", 1000, "0..", "checkpoint every so many steps and at the end; 0: never") \
     O("Output", int, keep, "nk", 0, "0..", "keep the newest so many checkpoints; 0: all") \
-    O("Output", int, major, "nm", 0, "0..", "but always keep those whose step is a multiple of this") \
+    O("Output", int, major, "nm", 0, "0..", "with --keep: also keep those whose step is a multiple of this; 0: none") \
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
-    O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file of the older format at the end") \
+    O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file (llm.c's format) at the end") \
     O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
     O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/train/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
-    O("Sampling", std::string, prompt, "", "", "", "what samples begin with") \
+    O("Sampling", std::string, prompt, "", "", "", "text that samples begin with") \
     O("Sampling", std::string, chat, "", "", "", "a checkpoint folder or .bin file: continue each line of standard input with it, up to --sample-tokens") \
-    O("Sampling", double, temperature, "", 0.8, "0..", "0: always the likeliest token") \
-    O("Sampling", int, top_k, "", 0, "0..", "sample among the k likeliest tokens; 0: all") \
-    O("Sampling", double, top_p, "", 1, ">0..1", "sample among the likeliest tokens that make up this probability") \
+    O("Sampling", double, temperature, "", 0.8, "0..", "temperature of sampling; 0: greedy, always the most likely token") \
+    O("Sampling", int, top_k, "", 0, "0..", "sample among the k most likely tokens; 0: all") \
+    O("Sampling", double, top_p, "", 1, ">0..1", "nucleus sampling: among the most likely tokens that together have this probability") \
     O("Machine", int, threads, "", 0, "0..1024", "CPU threads; 0: as many as cores") \
     O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage: what is sharded over the ranks") \
     O("Machine", int, ranks, "", 1, "1..1", "ranks inside this process") \
@@ -68,13 +68,13 @@
     O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
     O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
     O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
-    O("Machine", std::string, cache, "", "", "", "folder in which what was fastest on a GPU is kept, so that runs begin sooner and have the same bits; without it ~/.cache/llmc") \
+    O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
-    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU GELU in the epilogue of its product: one pass less, but recomputed it has other last bits") \
-    O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "on a GPU in bf16, who makes attention: the faster one is found when a run begins") \
-    O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order, which is faster and gives other last bits each time") \
-    O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch on GPUs from sm_90 on: kernels have their blocks scheduled while the previous kernel drains") \
-    O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each row of the plan, for compute-sanitizer") \
+    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU fuse GELU into the epilogue of its GEMM: one pass over memory less, but with recomputation no longer bitwise identical to without") \
+    O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "attention kernels on a GPU in bf16; fastest: autotuned when a run begins") \
+    O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
+    O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
+    O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
     O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
 
