@@ -107,7 +107,7 @@ test-nvcc:                                ## compiles the kernels for sm_80, sm_
 	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
 
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
-test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for five GPUs; needs none
+test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for GPUs that need not be here
 	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
 CUDART = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudart.so $l/libcudart.so.1*)))
 build/cudnn/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) llmc/cuda/attention_graph.h $(HOST)

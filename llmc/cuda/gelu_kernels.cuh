@@ -9,7 +9,7 @@ namespace gelu_detail {
 constexpr unsigned THREADS = 256;
 constexpr float LOG2E = 1.44269504f;
 
-// gelu(x) = x s, s as in llmc/layers.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would
+// gelu(x) = x s, s as in llmc/layers/gelu.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would
 // be a NaN. Comparisons with a NaN are false, so it stays one (fmaxf would lose it).
 __device__ inline float gelu(float x) {
     const float c = x < -100.0f ? -100.0f : x;

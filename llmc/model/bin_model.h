@@ -1,7 +1,7 @@
 // bin_model.h: model files of the older format: 256 int32 of header, then the tensors without names.
 //
 //     header   20240326, version (3: fp32, 5: bf16), context, vocabulary, layers, heads, width, rows of wte; the rest is 0
-//     tensors  in the order of the table in train_gpt2.cu, each of all layers in turn, matrices (out, in), wte padded
+//     tensors  in the order of the table in tensors.h, each of all layers in turn, matrices (out, in), wte padded
 #pragma once
 #include "../base/bf16.h"
 #include "config.h"

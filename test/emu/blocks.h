@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -21,17 +22,22 @@ namespace emu {
 using Where = std::source_location;
 
 // ---- randomness: one seed decides everything -----------------------------------------------------------------------
-inline uint64_t& random_state() { static uint64_t s = 0x9E3779B97F4A7C15; return s; }
+inline uint64_t next_state(uint64_t x) { x ^= x << 13, x ^= x >> 7, x ^= x << 17; return x; }
+inline uint64_t state_of_seed(uint64_t n) {
+    uint64_t x = (n + 1) * 0x9E3779B97F4A7C15;
+    for (int i = 0; i < 8; i++) x = next_state(x);
+    return x;
+}
+// EMU_SEED=n, as set_seed(n).
+inline uint64_t first_state(const char* told) { return told ? state_of_seed(strtoull(told, nullptr, 10)) : 0x9E3779B97F4A7C15; }
+inline uint64_t& random_state() { static uint64_t s = first_state(getenv("EMU_SEED")); return s; }
 inline uint32_t random() {
     uint64_t& x = random_state();
-    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+    x = next_state(x);
     return (uint32_t)(x >> 32);
 }
 inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * below >> 32); }
-inline void set_seed(uint64_t n) {
-    random_state() = (n + 1) * 0x9E3779B97F4A7C15;
-    for (int i = 0; i < 8; i++) random();
-}
+inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
 
 // ---- what runs ------------------------------------------------------------------------------------------------------
 struct Rendezvous {            // lanes of a warp on their way to meet

@@ -451,6 +451,16 @@ TEST(watched_mistakes) {
     EXPECT_EQ(emu::traffic().read, 200u); EXPECT_EQ(emu::traffic().distinct_written, 200u);
 }
 
+// The variable is what set_seed() is; without it the order is always the same one.
+TEST(a_seed_by_the_environment) {
+    EXPECT(emu::first_state("7") == emu::state_of_seed(7) && emu::first_state("7") != emu::first_state("8"));
+    EXPECT(emu::first_state(nullptr) == 0x9E3779B97F4A7C15);
+    emu::set_seed(7);
+    const uint32_t x = emu::random();
+    emu::random_state() = emu::first_state("7");
+    EXPECT_EQ(emu::random(), x);
+}
+
 TEST(the_example_of_the_readme) {
     std::string text = run_command("sed -n '/^```c++/,/^```$/p' test/emu/README.md | grep -v '^```'").output;
     FILE* file = fopen(BUILD "/tmp/saxpy.cu", "w");
