@@ -22,7 +22,7 @@ CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
 B        := build
 SANITIZE :=
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,$(wildcard test/*.cpp))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach room,cpu io model tokenizer data train scripts,test/$(room)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -45,11 +45,11 @@ test-asan:                                ## the same tests under AddressSanitiz
 # libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot
 test-race:                                ## the tests of layers and data under ThreadSanitizer: needs clang with libomp
 	@mkdir -p build/race
-	for t in adamw attention classifier data embedding gelu global_norm layernorm matmul; do \
+	for t in cpu/test_adamw cpu/test_attention cpu/test_classifier data/test_data cpu/test_embedding cpu/test_gelu cpu/test_global_norm cpu/test_layernorm cpu/test_matmul; do \
 	    clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread -DTRAINER='""' -DBUILD='"build"' -DCOMPILER='""' \
-	        test/main.cpp test/test_$$t.cpp -o build/race/$$t && \
+	        test/main.cpp test/$$t.cpp -o build/race/$$(basename $$t) && \
 	    OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
-	        TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" build/race/$$t || exit 1; \
+	        TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" build/race/$$(basename $$t) || exit 1; \
 	done
 
 $(B)/tests: $(TESTS)

@@ -1,6 +1,6 @@
 // The scripts that make data sets, on small files of the same schema: with --from nothing is fetched.
-#include "../llmc/data/text.h"
-#include "test.h"
+#include "../../llmc/data/text.h"
+#include "../test.h"
 
 namespace {
 const std::string SETS = "build/tmp/datasets";

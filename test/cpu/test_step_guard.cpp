@@ -1,7 +1,7 @@
 #include <deque>
 #include <limits>
-#include "../llmc/cpu/step_guard.h"
-#include "layers.h"
+#include "../../llmc/cpu/step_guard.h"
+#include "../layers.h"
 
 constexpr double INFINITE = std::numeric_limits<double>::infinity(), NOT_A_NUMBER = std::numeric_limits<double>::quiet_NaN();
 constexpr StepGuard NO_GUARD{.grad_clip = 0, .skip_loss_z = 0, .skip_grad_z = 0};

@@ -5,10 +5,10 @@
 #include <map>
 #include <set>
 #define main stories_main  // its options are tested here too
-#include "../dev/data/stories.cpp"
+#include "../../dev/data/stories.cpp"
 #undef main
-#include "../llmc/io/json.h"
-#include "test.h"
+#include "../../llmc/io/json.h"
+#include "../test.h"
 
 using stories::Dice;
 using stories::Teller;

@@ -1,8 +1,8 @@
 // The whole model against PyTorch in float64: logits, loss, every gradient, ten steps of AdamW with accumulation. The
 // files are described in dev/reference/README.md.
 #define LLMC_NO_MAIN
-#include "../train_gpt2.cu"
-#include "test.h"
+#include "../../train_gpt2.cu"
+#include "../test.h"
 
 namespace {
 struct Golden {

@@ -1,6 +1,6 @@
 // The safetensors reader believes nothing: every rule of the format has its own refusal. The writer writes what it reads.
-#include "../llmc/io/safetensors.h"
-#include "test.h"
+#include "../../llmc/io/safetensors.h"
+#include "../test.h"
 
 static std::string scratch(const std::string& name) {
     make_folders("build/tmp/safetensors");

@@ -1,9 +1,9 @@
 // The three products of a linear layer against an oracle in double, and the bits that must not depend on anything else.
 #include <algorithm>
 #include <memory>
-#include "../llmc/cpu/gelu.h"
-#include "../llmc/cpu/matmul.h"
-#include "layers.h"
+#include "../../llmc/cpu/gelu.h"
+#include "../../llmc/cpu/matmul.h"
+#include "../layers.h"
 
 // ---- tolerances, for operands of zero mean
 // A sum of K products in one chain of fused multiply-adds: step k rounds a partial sum of size sqrt(k) s with a relative

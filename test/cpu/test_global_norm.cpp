@@ -1,6 +1,6 @@
 #include <limits>
-#include "../llmc/cpu/global_norm.h"
-#include "layers.h"
+#include "../../llmc/cpu/global_norm.h"
+#include "../layers.h"
 
 // Squares of floats are exact in double; a sum of n of them, in parts of fewer than n / 4 terms, is off by n 2^-53 at most.
 TEST(global_norm_squared) {

@@ -1,7 +1,7 @@
 // The JSON reader is strict: everything RFC 8259 allows is read, everything else is refused with its own message.
-#include "../llmc/io/files.h"
-#include "../llmc/io/json.h"
-#include "test.h"
+#include "../../llmc/io/files.h"
+#include "../../llmc/io/json.h"
+#include "../test.h"
 
 static std::string shared_data(const std::string& name) {
     const char* folder = getenv("LLMC_TEST_DATA");

@@ -1,7 +1,7 @@
 // What others write loads here, what is written here is what others would have written, and what is neither is refused.
 #define LLMC_NO_MAIN
-#include "../train_gpt2.cu"
-#include "test.h"
+#include "../../train_gpt2.cu"
+#include "../test.h"
 
 namespace {
 const Config TINY{.max_T = 9, .V = 131, .L = 2, .NH = 3, .C = 12};

@@ -1,9 +1,9 @@
 // Token shards, the order of rows, the loader, and text that becomes shards.
 #include <map>
 #include <set>
-#include "../llmc/data/data.h"
-#include "../llmc/data/text.h"
-#include "test.h"
+#include "../../llmc/data/data.h"
+#include "../../llmc/data/text.h"
+#include "../test.h"
 
 namespace {
 std::string folder() {

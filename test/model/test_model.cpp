@@ -1,7 +1,7 @@
 // What must hold for any weights and any tokens, whatever the right values are.
 #define LLMC_NO_MAIN
-#include "../train_gpt2.cu"
-#include "test.h"
+#include "../../train_gpt2.cu"
+#include "../test.h"
 
 namespace {
 const Config TINY{.max_T = 24, .V = 131, .L = 2, .NH = 3, .C = 48};

@@ -1,7 +1,7 @@
 // What a file of questions asks is what the model is asked, and what it is asked is scored as a sum of log-probabilities.
 #define LLMC_NO_MAIN
-#include "../train_gpt2.cu"
-#include "test.h"
+#include "../../train_gpt2.cu"
+#include "../test.h"
 
 namespace {
 std::string put(const std::string& name, const std::string& text) {

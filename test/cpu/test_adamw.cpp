@@ -1,7 +1,7 @@
 #include <bit>
 #include <limits>
-#include "../llmc/cpu/adamw.h"
-#include "layers.h"
+#include "../../llmc/cpu/adamw.h"
+#include "../layers.h"
 
 constexpr int SHAPES = 60;
 

@@ -1,6 +1,6 @@
 #include <limits>
-#include "../llmc/cpu/classifier.h"
-#include "layers.h"
+#include "../../llmc/cpu/classifier.h"
+#include "../layers.h"
 
 constexpr int SHAPES = 60;
 using Doubles = std::vector<double>;

@@ -1,7 +1,7 @@
 #include <limits>
 #include <numeric>
-#include "../llmc/cpu/attention.h"
-#include "layers.h"
+#include "../../llmc/cpu/attention.h"
+#include "../layers.h"
 
 using Doubles = std::vector<double>;
 

@@ -1,8 +1,8 @@
 // test_flops.cpp: which data sheet a driver's name for a device leads to.
-#include "../llmc/base/text_format.h"
-#include "../llmc/model/flops.h"
-#include "../llmc/model/gpus.h"
-#include "test.h"
+#include "../../llmc/base/text_format.h"
+#include "../../llmc/model/flops.h"
+#include "../../llmc/model/gpus.h"
+#include "../test.h"
 
 TEST(flops_of_devices) {
     // as drivers write them

@@ -1,6 +1,6 @@
 // The tanh GELU and its derivative against double, over the whole range of floats, and the tails of rows.
-#include "../llmc/cpu/gelu.h"
-#include "test.h"
+#include "../../llmc/cpu/gelu.h"
+#include "../test.h"
 
 static double gelu_exact(double x) {
     return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));

@@ -1,9 +1,9 @@
 // Splitting, byte pair encoding, learning, and the files a tokenizer comes from and goes to.
 #include <map>
 #include <thread>
-#include "../llmc/base/rng.h"
-#include "../llmc/tokenizer/tokenizer.h"
-#include "test.h"
+#include "../../llmc/base/rng.h"
+#include "../../llmc/tokenizer/tokenizer.h"
+#include "../test.h"
 
 namespace {
 const SplitPattern PATTERNS[] = {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K};

@@ -1,5 +1,5 @@
-#include "../llmc/cpu/embedding.h"
-#include "layers.h"
+#include "../../llmc/cpu/embedding.h"
+#include "../layers.h"
 
 constexpr int SHAPES = 60;
 struct EmbeddingShape {

@@ -2,8 +2,8 @@
 #include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
-#include "../llmc/io/files.h"
-#include "test.h"
+#include "../../llmc/io/files.h"
+#include "../test.h"
 
 namespace {
 const std::string SCRATCH = BUILD "/tmp/scripts";

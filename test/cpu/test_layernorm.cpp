@@ -1,5 +1,5 @@
-#include "../llmc/cpu/layernorm.h"
-#include "layers.h"
+#include "../../llmc/cpu/layernorm.h"
+#include "../layers.h"
 
 constexpr int SHAPES = 60;
 using Doubles = std::vector<double>;

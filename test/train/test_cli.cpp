@@ -1,9 +1,9 @@
 // The trainer as a user meets it: the program itself, started with options, on small text.
 #include <fcntl.h>
 #include <signal.h>
-#include "../llmc/io/checkpoint.h"
-#include "../llmc/io/json.h"
-#include "test.h"
+#include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/json.h"
+#include "../test.h"
 
 namespace {
 const std::string SCRATCH = "build/tmp/cli";
