@@ -91,7 +91,9 @@ inline cudnnStatus_t finalize_tensor(Descriptor& d) {
     Tensor& t = d.tensor;
     std::copy_n(dims.begin(), 4, t.dims.begin()), std::copy_n(strides.begin(), 4, t.strides.begin());
     t.uid = d.get<int64_t>(CUDNN_ATTR_TENSOR_UNIQUE_ID), t.alignment = d.get<int64_t>(CUDNN_ATTR_TENSOR_BYTE_ALIGNMENT);
-    t.type = d.get<cudnnDataType_t>(CUDNN_ATTR_TENSOR_DATA_TYPE);
+    const int type = d.get<int>(CUDNN_ATTR_TENSOR_DATA_TYPE);
+    if (type < 0 || type > CUDNN_DATA_BOOLEAN) return refuse(CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, "a type that there is not, or not here");
+    t.type = (cudnnDataType_t)type;
     t.is_virtual = d.get<bool>(CUDNN_ATTR_TENSOR_IS_VIRTUAL), t.by_value = d.get<bool>(CUDNN_ATTR_TENSOR_IS_BY_VALUE);
     for (size_t i = 0; i < 4; i++) if (t.dims[i] < 1 || t.strides[i] < 1) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": a dimension or a stride below 1");
     if (t.alignment < 1 || t.alignment & (t.alignment - 1)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": the alignment is not a power of two");
