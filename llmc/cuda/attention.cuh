@@ -11,17 +11,17 @@
 #include "attention_forward.cuh"
 
 namespace attention_detail {
-inline Shape shape_of(int B, int T, int C, int NH) {
+inline AttentionShape shape_of(int B, int T, int C, int NH) {
     CHECK(NH > 0 && C % NH == 0, "attention: %d channels do not divide into %d heads", C, NH);
     return {B, T, NH, NH, C / NH};
 }
-inline void check(const Shape& shape) {
+inline void check(const AttentionShape& shape) {
     const int NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     CHECK(HS % 8 == 0 && HS <= MAX_HS, "attention: head size %d, must be a multiple of 8 up to %d on a GPU", HS, MAX_HS);
     CHECK(NKV > 0 && NH % NKV == 0, "attention: %d heads do not divide among %d of keys", NH, NKV);
 }
 
-template <class F> void forward(F* out, float* lse, const F* qkv, const int* starts, Shape shape, stream_t stream) {
+template <class F> void forward(F* out, float* lse, const F* qkv, const int* starts, AttentionShape shape, stream_t stream) {
     check(shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
@@ -34,7 +34,7 @@ template <class F> void forward(F* out, float* lse, const F* qkv, const int* sta
 }
 
 template <class F>
-void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, Shape shape,
+void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, AttentionShape shape,
               stream_t stream) {
     check(shape);
     const size_t heads = (size_t)shape.B * shape.NH;
@@ -53,7 +53,7 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
 }
 
 // kcache, vcache: (Tmax, NKV * HS)
-template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n, int pos, Shape shape, stream_t stream) {
+template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n, int pos, AttentionShape shape, stream_t stream) {
     check(shape);
     const size_t KC = (size_t)shape.NKV * shape.HS, blocks = (size_t)n * shape.NH;
     CHECK(blocks < (size_t)1 << 31, "attention: %zu queries are too many for one launch", blocks);

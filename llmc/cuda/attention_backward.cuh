@@ -27,7 +27,7 @@ template <class F>
 __global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
                                      const F* dout,  // (B, T, NH * HS)
                                      const F* out,   // (B, T, NH * HS)
-                                     Shape shape) {
+                                     AttentionShape shape) {
     pdl_wait();
     constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
     const size_t i = thread_index() / LANES, n = (size_t)shape.B * shape.T * shape.NH;
@@ -51,7 +51,7 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
                     const float* dots,  // (B, NH, T)
                     const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                     const int* starts,  // (B, T) or null
-                    Shape shape, float scale) {
+                    AttentionShape shape, float scale) {
     pdl_wait();
     constexpr TileShape tile_shape = dq_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), KEYS = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads();
@@ -96,7 +96,7 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
                      const float* dots,  // (B, NH, T)
                      const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                      const int* starts,  // (B, T) or null
-                     Shape shape, float scale) {
+                     AttentionShape shape, float scale) {
     pdl_wait();
     constexpr TileShape tile_shape = dkv_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), QUERIES = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads(), COLUMNS = part_columns<D>();

@@ -8,7 +8,7 @@ template <class F>
 __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
                               F* vcache,     // (n, KC)
                               const F* qkv,  // (n, NH * HS + 2 KC),  KC = NKV * HS
-                              int n, Shape shape) {
+                              int n, AttentionShape shape) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t KC = (size_t)shape.NKV * shape.HS, packs = KC / SIZE, i = thread_index();
@@ -30,7 +30,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         const F* kcache,  // (Tmax, NKV * HS)
                         const F* vcache,  // (Tmax, NKV * HS)
                         const F* qkv,     // (n, (NH + 2 NKV) * HS)
-                        int pos, Shape shape, float scale) {
+                        int pos, AttentionShape shape, float scale) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
     __shared__ float sums[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];

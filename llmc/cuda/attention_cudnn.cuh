@@ -4,7 +4,7 @@
 #pragma once
 #include <map>
 #include <string>
-#include "../io/files.h"
+#include "autotune_cache.cuh"
 #include "device.cuh"
 #ifdef LLMC_CUDNN
 #include "attention_graph.h"
@@ -15,10 +15,20 @@ constexpr bool HERE = true;
 
 struct Ready { Builder builder; Plan plan; };
 struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
+// A line of the autotune cache.
+inline bool parse_choice(const std::string& line, Problem& p, Choice& c) {
+    int backward, dq, cudnn, used = 0;
+    const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
+    if (read != 9 || dq < ATOMIC || dq > NO_ORDER || used != (int)line.size()) return false;
+    p.backward = backward, p.dq = (DqSums)dq, c.cudnn = cudnn;
+    return true;
+}
+inline std::string print_choice(const Problem& p, const Choice& c) {
+    return format("%ld %ld %ld %ld %d %d %d %.4f %.4f", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms);
+}
 struct State {
     std::map<Problem, Ready> plans;
-    std::map<Problem, Choice> known;
-    int measured = 0;     // in this run
+    AutotuneCache<Problem, Choice> cache{{"attention", cudnnGetVersion, parse_choice, print_choice}};
     std::string said[2];  // who makes the forward, and the backward, and why
     cudnnHandle_t handle = nullptr;
     int sm = 0;           // compute capability of the GPU that is here; 0: not asked yet, or none is here
@@ -50,8 +60,8 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
     State& s = state();
     std::string& said = s.said[p.backward];
     const bool asked = stream.kernels.attention == AttentionBackend::CUDNN;
-    auto at = s.known.find(p);
-    const bool known = at != s.known.end();
+    auto at = s.cache.known.find(p);
+    const bool known = at != s.cache.known.end();
     if (!asked && !known && !stream.autotuning) return false;  // no one has asked to measure
     if (asked || !known || at->second.cudnn) {
         const Ready& r = plan_for(p);
@@ -63,8 +73,8 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
         if (asked) return said = version() + ", as asked", true;
         if (!known) {
             const float ours_ms = fastest_ms(4, stream, ours), cudnn_ms = fastest_ms(4, stream, theirs);
-            at = s.known.insert({p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms}}).first;
-            s.measured++;
+            s.cache.store(p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms});
+            at = s.cache.known.find(p);
         }
     }
     const Choice& c = at->second;
@@ -115,37 +125,12 @@ inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic, bo
     return backward_bytes({B, T, NH, HS}, deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
 }
 
+inline void load_autotune_cache(const std::string& folder) { state().cache.load(folder); }
+inline void save_autotune_cache(const std::string& folder) { state().cache.save(folder); }
+
 inline std::string path() {
     const State& s = state();
     return (s.said[0].empty() ? "" : "forward by " + s.said[0]) + (s.said[1].empty() ? "" : "; backward by " + s.said[1]);
-}
-
-// ---- the file of choices: of one GPU and one version of cuDNN, a line a problem ---------------------------------------------
-
-inline std::string autotune_cache_path(const std::string& folder) { return folder + "/attention-" + gpu_and_version(cudnnGetVersion()) + ".txt"; }
-
-// A line that cannot be read is as if it were not there: its problem is measured again.
-inline void load_autotune_cache(const std::string& folder) {
-    if (!folder.empty()) for_each_line(autotune_cache_path(folder), [](const std::string& line) {
-        Problem p;
-        Choice c;
-        int backward, dq, cudnn, used = 0;
-        const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
-        if (read != 9 || dq < ATOMIC || dq > NO_ORDER || used != (int)line.size()) return;
-        p.backward = backward, p.dq = (DqSums)dq, c.cudnn = cudnn;
-        state().known.emplace(p, c);
-    });
-}
-
-// With what other runs have added meanwhile; a folder that cannot be written is none.
-inline void save_autotune_cache(const std::string& folder) {
-    if (folder.empty() || !state().measured) return;
-    load_autotune_cache(folder);
-    std::string text;
-    for (const auto& [p, c] : state().known)
-        text += format("%ld %ld %ld %ld %d %d %d %.4f %.4f\n", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms);
-    make_folders(folder);
-    write_file_atomically(autotune_cache_path(folder), text);
 }
 }  // namespace attention_cudnn
 

@@ -55,7 +55,7 @@ attention_forward_kernel(F* out,             // (B, T, NH * HS)
                          float* lse,         // (B, NH, T)
                          const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                          const int* starts,  // (B, T) or null
-                         Shape shape, float scale) {
+                         AttentionShape shape, float scale) {
     pdl_wait();
     constexpr TileShape tile_shape = forward_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), KEYS = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads();

@@ -7,7 +7,7 @@ constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 constexpr int MAX_HS = 256;
 
 // A row of qkv is NH heads of queries, NKV of keys and NKV of values, HS each; NH / NKV heads of queries share one of keys.
-struct Shape {
+struct AttentionShape {
     int B, T, NH, NKV, HS;
     __host__ __device__ size_t width() const { return (size_t)(NH + 2 * NKV) * HS; }
     __host__ __device__ int group() const { return NH / NKV; }
@@ -64,7 +64,7 @@ template <class F, int ROWS, int M> struct Queries {
     const int* starts;      // of row b, or null
     int earliest, latest;   // where the documents of this warp's first and last begin
 
-    __device__ Queries(const Shape& shape, const F* qkv, const int* all_starts) : T(shape.T), HS(shape.HS), width(shape.width()) {
+    __device__ Queries(const AttentionShape& shape, const F* qkv, const int* all_starts) : T(shape.T), HS(shape.HS), width(shape.width()) {
         const int heads = shape.B * shape.NH, tile = gridDim.x / heads - 1 - blockIdx.x / heads;  // the last sees the most keys
         b = blockIdx.x % heads / shape.NH, h = blockIdx.x % shape.NH;
         query = tile * ROWS, row = threadIdx.x / WARP * 16 * M, first = query + row, token = (size_t)b * T;

@@ -25,13 +25,13 @@ inline void check_model(int C, int NH, AttentionBackend attention) {
 // from the folder `cache` (~/.cache/llmc if empty) or measured now and written there.
 template <class Work> void warm_up_and_autotune(stream_t& stream, const std::string& cache, Work work) {
     const std::string folder = cache_folder(cache);
-    matmul_detail::load_autotune_cache(folder);
+    matmul_detail::autotune_cache().load(folder);
     attention_cudnn::load_autotune_cache(folder);
     stream.autotuning = true;
     work();
     synchronize(stream);
     stream.autotuning = false;
-    matmul_detail::save_autotune_cache(folder);
+    matmul_detail::autotune_cache().save(folder);
     attention_cudnn::save_autotune_cache(folder);
 }
 

@@ -42,7 +42,7 @@ template <class F>
 __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // (V, C)
                                                        float* sums,          // (pieces, C) where a piece begins inside a run
                                                        const F* dout,        // (N, C)
-                                                       const Place* places,  // (N) sorted
+                                                       const Occurrence* places,  // (N) sorted
                                                        int N, int length, int C) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // 
         float d[AHEAD][SIZE], old[AHEAD][SIZE];
         for (int j = 0; j < AHEAD; j++) {
             if (i + j >= end) continue;
-            const Place p = places[i + j];
+            const Occurrence p = places[i + j];
             begins[j] = p.token != token;
             token = tokens[j] = p.token;
             load_floats<ONCE>(d[j], dout + (size_t)p.n * C + c);
@@ -84,7 +84,7 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,          // 
 constexpr int JOIN_WARPS = 8;
 __global__ void __launch_bounds__(JOIN_WARPS* WARP) join_pieces_kernel(float* dwte,          // (V, C)
                                                                        const float* sums,    // (pieces, C)
-                                                                       const Place* places,  // (N) sorted
+                                                                       const Occurrence* places,  // (N) sorted
                                                                        int pieces, int length, int C) {
     pdl_wait();
     __shared__ Pack<float> shared[JOIN_WARPS][WARP];
@@ -134,7 +134,7 @@ __global__ void positions_kernel(float* dwpe,    // (Tmax, C)
 
 // What the backward pass keeps in the stream's workspace.
 struct Workspace {
-    Place* places[2];  // (N) each: a round reads one and writes the other
+    Occurrence* places[2];  // (N) each: a round reads one and writes the other
     int* counts;       // (DIGITS, tiles)
     int* totals;       // (DIGITS)
     float* sums;       // (pieces, C)
@@ -188,13 +188,13 @@ void embedding_backward(float* dwte,      // (V, C)
     if (N == 0) return;
 
     const int tiles = (int)ceil_div(N, TILE), length = (int)piece_length(N), pieces = (int)ceil_div(N, (size_t)length);
-    Place* sorted = nullptr;
+    Occurrence* sorted = nullptr;
     for (int round = 0; round < ROUNDS; round++) {
-        const Place* from = sorted;  // none at first: the batch itself
+        const Occurrence* from = sorted;  // none at first: the batch itself
         sorted = work.places[round % 2];
-        launch(count_kernel, over((size_t)tiles * WARP, WARP), stream, work.counts, from, inp, (int)N, round);
-        launch(add_tiles_kernel, over(DIGITS * WARP, 256), stream, work.counts, work.totals, tiles);
-        launch(place_kernel, over((size_t)tiles * WARP, WARP), stream, sorted, from, inp, work.counts, work.totals, (int)N, round);
+        launch(histogram_kernel, over((size_t)tiles * WARP, WARP), stream, work.counts, from, inp, (int)N, round);
+        launch(scan_kernel, over(DIGITS * WARP, 256), stream, work.counts, work.totals, tiles);
+        launch(scatter_kernel, over((size_t)tiles * WARP, WARP), stream, sorted, from, inp, work.counts, work.totals, (int)N, round);
     }
     const unsigned threads = C / SIZE < 256 ? (unsigned)(ceil_div(C / SIZE, WARP) * WARP) : 256;
     const dim3 sum_blocks((unsigned)pieces, (unsigned)ceil_div(C / SIZE, threads));

@@ -27,14 +27,14 @@ struct Extra { const void* bias = nullptr; const void* aux = nullptr; bool accum
 template <class In, class Out> struct Gemm {
     Out* d;
     const In *a, *b;
-    Shape shape;
+    GemmShape shape;
     Extra extra;
     stream_t stream;
     Gemm(Out* to, const In* x, const In* y, size_t m, size_t n, size_t k, bool transpose_a, bool transpose_b, cublasLtEpilogue_t epilogue, Extra also, stream_t s)
         : d(to), a(x), b(y), shape{m, n, k, transpose_a, transpose_b, cuda_type<In>(), cuda_type<Out>(), epilogue, s.kernels.tf32, alignment_of({x, y, to, also.bias, also.aux})},
           extra(also), stream(s) {}
 
-    cublasStatus_t run_by(const Plan& plan, const Algorithm& algorithm) const {
+    cublasStatus_t run_by(const GemmPlan& plan, const Algorithm& algorithm) const {
         const float alpha = 1, beta = extra.accumulate ? 1 : 0;
         return cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace, LIBRARY_WORKSPACE, stream);
     }
@@ -42,7 +42,7 @@ template <class In, class Out> struct Gemm {
     // struck out. While the stream tunes all of them are called, and the fastest stays. CUBLAS_STATUS_SUCCESS, or why the last one
     // was refused: then none is left, and nothing was done.
     cublasStatus_t try_run() const {
-        Plan& plan = plan_for(shape);
+        GemmPlan& plan = plan_for(shape);
         CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE, "matmul: %zu bytes of workspace, must be %zu or more", stream.workspace_bytes, LIBRARY_WORKSPACE);
         if (extra.bias) set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, extra.bias, shape);
         if (extra.aux) set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, extra.aux, shape);
@@ -66,7 +66,7 @@ template <class In, class Out> struct Gemm {
         return CUBLAS_STATUS_SUCCESS;
     }
     void run() const {
-        Plan& plan = plan_for(shape);
+        GemmPlan& plan = plan_for(shape);
         if (plan.algorithms.empty()) propose_again(plan, shape);
         CHECK(!plan.algorithms.empty(), "cuBLASLt has no algorithm for a product of %s", shape.text().c_str());
         const cublasStatus_t status = try_run();
@@ -79,7 +79,7 @@ template <class In, class Out> struct Gemm {
 // way is found.
 template <class In, class Out, class After, class Separate>
 void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separate) {
-    Plan& plan = plan_for(product.shape);
+    GemmPlan& plan = plan_for(product.shape);
     auto fused = [&] {
         const cublasStatus_t status = product.try_run();
         if (status == CUBLAS_STATUS_SUCCESS) after();
@@ -111,7 +111,7 @@ template <class F> std::string gemm_path() {
     const auto& c = matmul_detail::autotune_cache();
     std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
     if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
-    if (c.measured && !c.kept) how += " (not kept, as there is no folder for it: another run may have other last bits)";
+    if (c.measured && !c.stored) how += " (not kept, as there is no folder for it: another run may have other last bits)";
     return how;
 }
 

@@ -9,7 +9,7 @@
 #include <optional>
 #include <string>
 #include <vector>
-#include "../io/files.h"
+#include "autotune_cache.cuh"
 #include "device.cuh"
 
 namespace matmul_detail {
@@ -21,14 +21,14 @@ constexpr size_t LIBRARY_WORKSPACE = (size_t)32 << 20;  // as NVIDIA advises for
 template <class X> constexpr cudaDataType_t cuda_type() { return sizeof(X) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
 
 // D (m, n) = op(A) op(B), sums over k, as cuBLASLt counts; every difference that makes another plan.
-struct Shape {
+struct GemmShape {
     size_t m, n, k;
     bool transpose_a, transpose_b;
     cudaDataType_t inputs, output;
     cublasLtEpilogue_t epilogue;
     bool tf32;
     size_t alignment;  // bytes, of all pointers, the epilogue's too
-    auto operator<=>(const Shape&) const = default;
+    auto operator<=>(const GemmShape&) const = default;
     std::string text() const {
         return format("(%zu, %zu) x (%zu, %zu), %s to %s, epilogue %d, alignment %zu", m, k, k, n, inputs == CUDA_R_16BF ? "bf16" : "fp32",
                       output == CUDA_R_16BF ? "bf16" : "fp32", (int)epilogue, alignment);
@@ -39,15 +39,15 @@ struct Shape {
 struct Algorithm : cublasLtMatmulAlgo_t {};
 
 // What a shape needs, made once.
-struct Plan {
+struct GemmPlan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
     std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for the epilogue, or it is slower than doing without
     bool from_file = false;             // they are what another run chose
     bool compared = false;              // with doing without the epilogue
-    Plan() = default;
-    Plan(const Plan&) = delete;
-    ~Plan() {
+    GemmPlan() = default;
+    GemmPlan(const GemmPlan&) = delete;
+    ~GemmPlan() {
         for (auto layout : {a, b, d}) if (layout) cublasLtMatrixLayoutDestroy(layout);
         if (product) cublasLtMatmulDescDestroy(product);
     }
@@ -63,27 +63,46 @@ inline cublasLtHandle_t handle() {
     return h;
 }
 
-template <class X> void set(const Plan& plan, cublasLtMatmulDescAttributes_t name, X value, const Shape& shape) {
+template <class X> void set(const GemmPlan& plan, cublasLtMatmulDescAttributes_t name, X value, const GemmShape& shape) {
     CUBLAS_CHECK(cublasLtMatmulDescSetAttribute(plan.product, name, &value, sizeof value), shape);
 }
-template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, X value, const Shape& shape) {
+template <class X> void prefer(cublasLtMatmulPreference_t preference, cublasLtMatmulPreferenceAttributes_t name, X value, const GemmShape& shape) {
     CUBLAS_CHECK(cublasLtMatmulPreferenceSetAttribute(preference, name, &value, sizeof value), shape);
 }
 
-// What was measured: in this run, or in the one that wrote the file. No algorithm: the epilogue is not worth it.
-struct AutotuneCache {
-    std::map<Shape, std::optional<Algorithm>> known;
-    int measured = 0;        // in this run
-    double seconds = 0;
-    bool kept = false;
-};
-inline AutotuneCache& autotune_cache() { static AutotuneCache c; return c; }
+// A line of the autotune cache: the shape, and the algorithm's bytes or "none": the epilogue is not worth it.
+inline bool parse_choice(const std::string& line, GemmShape& s, std::optional<Algorithm>& chosen) {
+    int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
+    const int read = sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32, &s.alignment, &hex);
+    if (read != 10) return false;
+    s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
+    s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
+    const std::string bytes = line.substr((size_t)hex);
+    if (bytes == "none") return true;
+    Algorithm algorithm;
+    if (bytes.size() != 2 * sizeof algorithm) return false;
+    size_t i = 0;
+    for (unsigned byte; i < sizeof algorithm && sscanf(bytes.c_str() + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
+    chosen = algorithm;
+    return i == sizeof algorithm;
+}
+inline std::string print_choice(const GemmShape& s, const std::optional<Algorithm>& algorithm) {
+    std::string text = format("%zu %zu %zu %d %d %d %d %d %d %zu ", s.m, s.n, s.k, s.transpose_a, s.transpose_b, (int)s.inputs, (int)s.output, (int)s.epilogue, s.tf32, s.alignment);
+    if (!algorithm) return text + "none";
+    for (size_t i = 0; i < sizeof *algorithm; i++) text += format("%02x", ((const unsigned char*)&*algorithm)[i]);
+    return text;
+}
+// No algorithm: the epilogue is not worth it.
+inline AutotuneCache<GemmShape, std::optional<Algorithm>>& autotune_cache() {
+    static AutotuneCache<GemmShape, std::optional<Algorithm>> cache({"cublaslt", cublasLtGetVersion, parse_choice, print_choice});
+    return cache;
+}
 
 constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
 
 // The algorithms that the library proposes among those that give bitwise identical results each time: parts of a sum over k are added in fp32,
 // in the workspace, in their order, or there are none.
-inline std::vector<Algorithm> propose_algorithms(const Plan& plan, const Shape& shape) {
+inline std::vector<Algorithm> propose_algorithms(const GemmPlan& plan, const GemmShape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     cublasLtMatmulPreference_t preference;
     CUBLAS_CHECK(cublasLtMatmulPreferenceCreate(&preference), shape);
@@ -104,7 +123,7 @@ inline std::vector<Algorithm> propose_algorithms(const Plan& plan, const Shape& 
 }
 
 // What another run chose, alone, if the library still takes it, or nothing, if that run did without the epilogue; else what it proposes.
-inline void find_algorithms(Plan& plan, const Shape& shape) {
+inline void find_algorithms(GemmPlan& plan, const GemmShape& shape) {
     const auto at = autotune_cache().known.find(shape);
     cublasLtMatmulHeuristicResult_t result;
     plan.from_file = at != autotune_cache().known.end() && (!at->second ||
@@ -115,26 +134,26 @@ inline void find_algorithms(Plan& plan, const Shape& shape) {
 }
 
 // Of a plan whose only algorithm another run chose: what the library proposes here and now.
-inline void propose_again(Plan& plan, const Shape& shape) {
+inline void propose_again(GemmPlan& plan, const GemmShape& shape) {
     if (plan.from_file) plan.algorithms = propose_algorithms(plan, shape), plan.from_file = false;
 }
 
 // The call's arguments were looked at, and nothing was done.
 inline bool is_refusal(cublasStatus_t s) { return s == CUBLAS_STATUS_INVALID_VALUE || s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_ARCH_MISMATCH; }
-inline void say_refused(cublasStatus_t status, const Shape& shape, const std::string& instead) {
+inline void say_refused(cublasStatus_t status, const GemmShape& shape, const std::string& instead) {
     fprintf(stderr, "cublasLtMatmul: %s: a product of %s: %s\n", cublasLtGetStatusName(status), shape.text().c_str(), instead.c_str());
 }
 
 inline bool has_bias(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_BIAS || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_BGRADB; }
 inline bool has_aux(cublasLtEpilogue_t e) { return e == CUBLASLT_EPILOGUE_GELU_AUX || e == CUBLASLT_EPILOGUE_GELU_AUX_BIAS || e == CUBLASLT_EPILOGUE_DGELU; }
 
-inline std::map<Shape, Plan>& plans() { static std::map<Shape, Plan> all; return all; }
+inline std::map<GemmShape, GemmPlan>& plans() { static std::map<GemmShape, GemmPlan> all; return all; }
 
-inline Plan& plan_for(const Shape& shape) {
+inline GemmPlan& plan_for(const GemmShape& shape) {
     auto [at, fresh] = plans().try_emplace(shape);
-    Plan& plan = at->second;
+    GemmPlan& plan = at->second;
     if (!fresh) return plan;
-    const Shape& s = shape;
+    const GemmShape& s = shape;
     const cublasComputeType_t compute = s.inputs == CUDA_R_32F && s.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
     CUBLAS_CHECK(cublasLtMatmulDescCreate(&plan.product, compute, CUDA_R_32F), s);
     set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
@@ -160,14 +179,13 @@ inline Plan& plan_for(const Shape& shape) {
     return plan;
 }
 
-inline void store_choice(const Plan& plan, const Shape& shape) {
-    autotune_cache().known[shape] = plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]);
-    autotune_cache().measured++;
+inline void store_choice(const GemmPlan& plan, const GemmShape& shape) {
+    autotune_cache().store(shape, plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]));
 }
 
 // Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands. All take turns, so that a
 // clock that rises or falls meets all of them. The fastest turn counts; kernels are loaded by now.
-template <class Run> void autotune(Plan& plan, const Shape& shape, Run run, stream_t stream) {
+template <class Run> void autotune(GemmPlan& plan, const GemmShape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<float> ms(plan.algorithms.size(), INFINITY);
     for (int turn = 0; turn < 3; turn++)
@@ -175,44 +193,5 @@ template <class Run> void autotune(Plan& plan, const Shape& shape, Run run, stre
     plan.algorithms = {plan.algorithms[(size_t)(std::min_element(ms.begin(), ms.end()) - ms.begin())]};
     store_choice(plan, shape);
     autotune_cache().seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-// ---- the autotune cache's file: of one GPU and one version of the library, a line a shape ----------------------------------------
-
-inline std::string autotune_cache_path(const std::string& folder) { return folder + "/cublaslt-" + gpu_and_version(cublasLtGetVersion()) + ".txt"; }
-
-// A line that cannot be read is as if it were not there: its shape is measured again.
-inline void load_autotune_cache(const std::string& folder) {
-    if (!folder.empty()) for_each_line(autotune_cache_path(folder), [](const std::string& line) {
-        Shape s;
-        int transpose_a, transpose_b, inputs, output, epilogue, tf32, hex = 0;
-        const int read = sscanf(line.c_str(), "%zu %zu %zu %d %d %d %d %d %d %zu %n", &s.m, &s.n, &s.k, &transpose_a, &transpose_b, &inputs, &output, &epilogue, &tf32, &s.alignment, &hex);
-        if (read != 10) return;
-        s.transpose_a = transpose_a, s.transpose_b = transpose_b, s.inputs = (cudaDataType_t)inputs, s.output = (cudaDataType_t)output;
-        s.epilogue = (cublasLtEpilogue_t)epilogue, s.tf32 = tf32;
-        const std::string chosen = line.substr((size_t)hex);
-        if (chosen == "none") autotune_cache().known.emplace(s, std::nullopt);
-        Algorithm algorithm;
-        if (chosen.size() != 2 * sizeof algorithm) return;
-        size_t i = 0;
-        for (unsigned byte; i < sizeof algorithm && sscanf(chosen.c_str() + 2 * i, "%2x", &byte) == 1; i++) ((unsigned char*)&algorithm)[i] = (unsigned char)byte;
-        if (i == sizeof algorithm) autotune_cache().known.emplace(s, algorithm);
-    });
-}
-
-// With what other runs have added meanwhile; of those that chose at the same time one wins. A folder that cannot be written is none.
-inline void save_autotune_cache(const std::string& folder) {
-    if (folder.empty() || !autotune_cache().measured) return;
-    load_autotune_cache(folder);
-    std::string text;
-    for (const auto& [s, algorithm] : autotune_cache().known) {
-        text += format("%zu %zu %zu %d %d %d %d %d %d %zu ", s.m, s.n, s.k, s.transpose_a, s.transpose_b, (int)s.inputs, (int)s.output, (int)s.epilogue, s.tf32, s.alignment);
-        if (!algorithm) text += "none";
-        else for (size_t i = 0; i < sizeof *algorithm; i++) text += format("%02x", ((const unsigned char*)&*algorithm)[i]);
-        text += '\n';
-    }
-    make_folders(folder);
-    write_file_atomically(autotune_cache_path(folder), text);
-    autotune_cache().kept = true;
 }
 }  // namespace matmul_detail

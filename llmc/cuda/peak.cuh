@@ -24,7 +24,7 @@ template <class F> double measure_peak_flops(double seconds, bool tf32 = true) {
     launch(fill_kernel<F>, over(2 * n, 256), stream, memory, 2 * n);
     const Gemm product(memory + 2 * n, memory, memory + n, side, side, side, true, false, CUBLASLT_EPILOGUE_DEFAULT, {}, stream);
     product.run();
-    const Plan& plan = plan_for(product.shape);
+    const GemmPlan& plan = plan_for(product.shape);
     double best = INFINITY, spent = 0;
     for (int turn = 0; turn < 3 || spent < seconds; turn++)
         for (const Algorithm& algorithm : plan.algorithms) {

@@ -5,7 +5,7 @@
 #include "device.cuh"
 
 namespace embedding_detail {
-struct Place { int token, n; };  // inp[n] == token
+struct Occurrence { int token, n; };  // inp[n] == token
 
 constexpr int ROUNDS = 3, DIGIT_BITS = 6, DIGITS = 1 << DIGIT_BITS, MAX_V = 1 << ROUNDS * DIGIT_BITS;  // ids below 2^18
 constexpr int TILE = 512, STEPS = TILE / WARP;  // 16 keys a lane, all on their way at once; a counter for 8 keys
@@ -13,30 +13,30 @@ constexpr int TILE = 512, STEPS = TILE / WARP;  // 16 keys a lane, all on their 
 __device__ inline int digit_of(int token, int round) { return token >> round * DIGIT_BITS & (DIGITS - 1); }
 
 // This lane's keys of its block's tile; token -1 beyond the end. Round 0 takes them as they stand in the batch.
-__device__ inline void load_tile(Place (&mine)[STEPS], const Place* from, const int* inp, int N, int round) {
+__device__ inline void load_tile(Occurrence (&mine)[STEPS], const Occurrence* from, const int* inp, int N, int round) {
     for (int step = 0; step < STEPS; step++) {
         const int i = (int)blockIdx.x * TILE + step * WARP + (int)threadIdx.x;
-        mine[step] = i >= N ? Place{-1, 0} : round == 0 ? Place{inp[i], i} : from[i];
+        mine[step] = i >= N ? Occurrence{-1, 0} : round == 0 ? Occurrence{inp[i], i} : from[i];
     }
 }
 
-__global__ void __launch_bounds__(WARP) count_kernel(int* counts,        // (DIGITS, tiles)
-                                                     const Place* from,  // (N)
+__global__ void __launch_bounds__(WARP) histogram_kernel(int* counts,        // (DIGITS, tiles)
+                                                     const Occurrence* from,  // (N)
                                                      const int* inp,     // (N)
                                                      int N, int round) {
     pdl_wait();
     __shared__ int count[DIGITS];
-    Place mine[STEPS];
+    Occurrence mine[STEPS];
     load_tile(mine, from, inp, N, round);
     for (int d = threadIdx.x; d < DIGITS; d += WARP) count[d] = 0;
     __syncwarp();  // the zeros are there before anything is added
-    for (const Place& p : mine) if (p.token >= 0) atomicAdd(&count[digit_of(p.token, round)], 1);
+    for (const Occurrence& p : mine) if (p.token >= 0) atomicAdd(&count[digit_of(p.token, round)], 1);
     __syncwarp();  // all has been added
     for (int d = threadIdx.x; d < DIGITS; d += WARP) counts[(size_t)d * gridDim.x + blockIdx.x] = count[d];
 }
 
 // counts[d][tile] = keys of digit d in the tiles before; totals[d] = in all tiles.  A warp a digit.
-__global__ void add_tiles_kernel(int* counts,  // (DIGITS, tiles)
+__global__ void scan_kernel(int* counts,  // (DIGITS, tiles)
                                  int* totals,  // (DIGITS)
                                  int tiles) {
     pdl_wait();
@@ -55,8 +55,8 @@ __global__ void add_tiles_kernel(int* counts,  // (DIGITS, tiles)
     if (lane == 0) totals[d] = before;
 }
 
-__global__ void __launch_bounds__(WARP) place_kernel(Place* to,          // (N)
-                                                     const Place* from,  // (N)
+__global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
+                                                     const Occurrence* from,  // (N)
                                                      const int* inp,     // (N)
                                                      const int* counts,  // (DIGITS, tiles)
                                                      const int* totals,  // (DIGITS)
@@ -64,7 +64,7 @@ __global__ void __launch_bounds__(WARP) place_kernel(Place* to,          // (N)
     pdl_wait();
     __shared__ int next[DIGITS];  // where this tile's next key of a digit goes
     const int lane = threadIdx.x;
-    Place mine[STEPS];
+    Occurrence mine[STEPS];
     load_tile(mine, from, inp, N, round);
     // 1. the first: behind all smaller digits, and behind the same one's keys in the tiles before
     constexpr int EACH = DIGITS / WARP;
@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(WARP) place_kernel(Place* to,          // (N)
         next[lane * EACH + j] = smaller + counts[(size_t)(lane * EACH + j) * gridDim.x + blockIdx.x];
     // 2. 32 keys at a time; lanes with the same digit in the order of the lanes
     #pragma unroll  // or else `mine` is no registers
-    for (const Place& p : mine) {
+    for (const Occurrence& p : mine) {
         const bool there = p.token >= 0;
         const int d = digit_of(p.token, round);
         const unsigned same = lanes_with_same(there ? d : -1);

@@ -110,8 +110,8 @@ class SourceOrder {
         for (size_t s = 0; s < sources.size(); s++)
             CHECK(first_[s] < first_[s + 1], "%s: the weight %g is less than 1/65536 of all weights, %g", sources[s].name.c_str(), sources[s].weight, all);
     }
-    struct Place { size_t source; uint64_t row; };
-    Place operator[](uint64_t position) const {
+    struct SourceRow { size_t source; uint64_t row; };
+    SourceRow operator[](uint64_t position) const {
         if (first_.size() == 2) return {0, position};
         uint64_t block = position / BLOCK, at = permute(position % BLOCK, BLOCK, seed_, (uint32_t)block);
         size_t s = (size_t)(std::upper_bound(first_.begin(), first_.end(), at) - first_.begin()) - 1;
@@ -142,7 +142,7 @@ class DataLoader {
 
     void fill_row(uint64_t position, int* inputs, int* targets) {
         if (o_.only_first) position %= std::min(o_.only_first, rows());
-        SourceOrder::Place place = order_[position];
+        SourceOrder::SourceRow place = order_[position];
         const RowIndex& source = sources_[place.source];
         uint64_t n = source.rows(), i = place.row % n;
         if (o_.shuffle) i = permute(i, n, o_.seed, (uint32_t)(place.row / n));

@@ -342,8 +342,8 @@ public:
     }
 
     const std::vector<SafetensorsFile>& files() const { return files_; }
-    struct Place { const SafetensorsFile* file = nullptr; const TensorInfo* tensor = nullptr; };
-    Place find(std::string_view name) const {  // both null if there is none
+    struct TensorLocation { const SafetensorsFile* file = nullptr; const TensorInfo* tensor = nullptr; };
+    TensorLocation find(std::string_view name) const {  // both null if there is none
         for (const SafetensorsFile& file : files_)
             if (const TensorInfo* tensor = file.find(name)) return {&file, tensor};
         return {};

@@ -64,7 +64,7 @@ inline std::vector<size_t> file_shape(const Parameter& p) {
 template <class F, class Find> void load_weights(Model<F>& model, Find find) {
     std::vector<float> piece;
     for (const Parameter& p : model.parameters.all) {
-        const SafetensorsModel::Place place = find(p);
+        const SafetensorsModel::TensorLocation place = find(p);
         const SafetensorsFile& file = *place.file;
         const TensorInfo& t = *place.tensor;
         TensorInfo wanted;
@@ -86,7 +86,7 @@ template <class F, class Find> void load_weights(Model<F>& model, Find find) {
 }
 
 // Some files hold the head too. It is wte again, or the file is not of a model that ties them, whatever its config says.
-inline void check_head(const SafetensorsModel::Place& head, const SafetensorsModel::Place& wte) {
+inline void check_head(const SafetensorsModel::TensorLocation& head, const SafetensorsModel::TensorLocation& wte) {
     const TensorInfo &h = *head.tensor, &w = *wte.tensor;
     CHECK(h.shape == w.shape, "%s: %s has shape %s, %s has %s", head.file->path().c_str(), h.name.c_str(), h.shape_text().c_str(),
           w.name.c_str(), w.shape_text().c_str());
@@ -115,12 +115,12 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
             CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a GPT-2 of %d layers",
                   file.path().c_str(), json_shown(t.name).c_str(), model.config.L);
     auto find = [&](const Parameter& p) {
-        const SafetensorsModel::Place place = files.find(prefix + p.name);
+        const SafetensorsModel::TensorLocation place = files.find(prefix + p.name);
         CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), (prefix + p.name).c_str());
         return place;
     };
     load_weights(model, find);
-    if (const SafetensorsModel::Place head = files.find("lm_head.weight"); head.tensor) check_head(head, find(model.parameters.all[P_wte]));
+    if (const SafetensorsModel::TensorLocation head = files.find("lm_head.weight"); head.tensor) check_head(head, find(model.parameters.all[P_wte]));
     return prefix;
 }
 

@@ -86,7 +86,7 @@ struct Options {
 
 namespace options_detail {
 // A row is data, and the few functions below read it: code for each row would cost a second of compile time.
-struct Row {
+struct OptionRow {
     const char *group, *field, *short_name, *allowed, *help;
     int Options::* as_int = nullptr;  // the row's field, in one of these
     int64_t Options::* as_int64 = nullptr;
@@ -98,7 +98,7 @@ struct Row {
     constexpr void point_to(uint64_t Options::* p) { as_uint64 = p; }
     constexpr void point_to(double Options::* p) { as_double = p; }
     constexpr void point_to(std::string Options::* p) { as_string = p; }
-    template <class Field> constexpr Row(const char* g, const char* f, const char* s, const char* a, const char* h, Field Options::* p)
+    template <class Field> constexpr OptionRow(const char* g, const char* f, const char* s, const char* a, const char* h, Field Options::* p)
         : group(g), field(f), short_name(s), allowed(a), help(h) { point_to(p); }
 
     std::string name() const {
@@ -119,14 +119,14 @@ struct Row {
     }
 };
 
-constexpr Row TABLE[] = {
+constexpr OptionRow TABLE[] = {
 #define ROW(group, type, field, shortname, fallback, allowed, help) {group, #field, shortname, allowed, help, &Options::field},
     OPTIONS(ROW)
 #undef ROW
 };
 
 // Empty if `text` is a value the row allows, else what would be right.
-inline std::string check_value(const Row& row, const std::string& text) {
+inline std::string check_value(const OptionRow& row, const std::string& text) {
     std::string allowed = row.allowed;
     if (row.as_string) {
         if (allowed.empty()) return "";
@@ -156,7 +156,7 @@ inline void print_help() {
     const Options defaults;
     printf("usage: train_gpt2 -i DATA [option value]...\n");
     const char* group = "";
-    for (const Row& row : TABLE) {
+    for (const OptionRow& row : TABLE) {
         if (strcmp(group, row.group)) printf("\n%s\n", group = row.group);
         std::string left = row.name() + (*row.short_name ? std::string(", -") + row.short_name : "");
         std::string fallback = row.text(defaults).empty() ? "" : " (" + row.text(defaults) + ")";
@@ -194,8 +194,8 @@ inline Options parse_options(int argc, char** argv) {
         bool has_value = false;
         if (size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos)
             value = name.substr(equals + 1), name.resize(equals), has_value = true;
-        const Row* row = nullptr;
-        for (const Row& r : TABLE) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
+        const OptionRow* row = nullptr;
+        for (const OptionRow& r : TABLE) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
         if (!row) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
         if (!has_value && !strcmp(row->field, "plan") && !value_follows) value = "here", has_value = true;
         if (!has_value) {
@@ -213,6 +213,6 @@ inline Options parse_options(int argc, char** argv) {
 // Every option as `"name": "value"` pairs, for the banner, the metrics and the checkpoint.
 inline std::vector<std::pair<std::string, std::string>> describe(const Options& opt) {
     std::vector<std::pair<std::string, std::string>> pairs;
-    for (const options_detail::Row& row : options_detail::TABLE) pairs.push_back({row.field, row.text(opt)});
+    for (const options_detail::OptionRow& row : options_detail::TABLE) pairs.push_back({row.field, row.text(opt)});
     return pairs;
 }

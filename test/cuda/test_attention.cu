@@ -413,35 +413,35 @@ TEST(attention_by_the_faster) {
         out.written();
         return attention_path<bf16>(stream.stream);
     };
-    state.known.clear(), state.plans.clear(), state.measured = 0, state.said[0] = state.said[1] = "";
+    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = "";
     // the only choice that there is; with none the test has failed, and goes on
     const auto only_choice = [&] {
-        EXPECT_EQ(state.known.size(), (size_t)1);
-        return state.known.empty() ? attention_cudnn::Choice{} : state.known.begin()->second;
+        EXPECT_EQ(state.cache.known.size(), (size_t)1);
+        return state.cache.known.empty() ? attention_cudnn::Choice{} : state.cache.known.begin()->second;
     };
     EXPECT_STR(forward(false, AttentionBackend::FASTEST), "");  // nobody has measured: ours
     EXPECT_EQ(state.plans.size(), (size_t)0);              // nor built a plan for it
-    state.known[{B, T, NH, C / NH}] = {false, 1, 2};
+    state.cache.known[{B, T, NH, C / NH}] = {false, 1, 2};
     EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by ours, 1.000 ms"));
     EXPECT_EQ(state.plans.size(), (size_t)0);  // nor where it is known that ours is faster
-    state.known.clear();
+    state.cache.known.clear();
     EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by "));
     const attention_cudnn::Choice choice = only_choice();
     EXPECT(choice.ours_ms > 0 && choice.cudnn_ms > 0 && choice.cudnn == (choice.cudnn_ms < choice.ours_ms));
     forward(true, AttentionBackend::FASTEST);
-    EXPECT_EQ(state.measured, 1);
+    EXPECT_EQ(state.cache.measured, 1);
     EXPECT(forward(false, AttentionBackend::CUDNN).find("as asked") != std::string::npos);
     EXPECT_STR(forward(false, AttentionBackend::OURS), "by ours");
 #ifdef CUDNN_STAND_IN
     for (double ms : {1e-6, 1e6}) {
-        state.known.clear(), emu::cudnn_ticks() = ms;
+        state.cache.known.clear(), emu::cudnn_ticks() = ms;
         const std::string said = forward(true, AttentionBackend::FASTEST);
         EXPECT_EQ(only_choice().cudnn, ms < 1);
         EXPECT(said.starts_with(ms < 1 ? "forward by cuDNN" : "forward by ours"));
     }
     emu::cudnn_ticks() = 1000;
     // what the library does not take is made by ours, and the line says why; asked for all the same, it ends the run
-    state.plans.clear(), state.known.clear(), emu::cudnn_refuses() = true;
+    state.plans.clear(), state.cache.known.clear(), emu::cudnn_refuses() = true;
     EXPECT(forward(true, AttentionBackend::FASTEST).find("cuDNN knows no way") != std::string::npos);
     EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN knows no way", forward(false, AttentionBackend::CUDNN));
     emu::cudnn_refuses() = false;
@@ -450,22 +450,22 @@ TEST(attention_by_the_faster) {
     // the file: what it says is believed, and what cannot be read of it is not there
     const std::string folder = BUILD "/tmp/attention";
     remove_tree(folder), make_folders(folder);
-    state.known.clear();
+    state.cache.known.clear();
     forward(true, AttentionBackend::FASTEST);
     const attention_cudnn::Choice kept = only_choice();
     attention_cudnn::save_autotune_cache(folder);
-    state.known.clear();
+    state.cache.known.clear();
     attention_cudnn::load_autotune_cache(folder);
     EXPECT_EQ(only_choice().cudnn, kept.cudnn);
-    const std::string path = attention_cudnn::autotune_cache_path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
+    const std::string path = state.cache.path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
     EXPECT(text.size() > 9);
     for (std::string broken : {std::string(), text.substr(0, 9), "none\n" + text.substr(0, text.size() - 1) + " 1\n"}) {
         write_file_atomically(path, broken);
-        state.known.clear();
+        state.cache.known.clear();
         attention_cudnn::load_autotune_cache(folder);
-        EXPECT(state.known.empty());
+        EXPECT(state.cache.known.empty());
     }
-    state.known.clear(), state.measured = 0;
+    state.cache.known.clear(), state.cache.measured = 0;
 }
 #endif
 

@@ -59,7 +59,7 @@ TEST(cuda_matmul_tunes) {
     stream.stream.autotuning = false;
     matmul_detail::plans().clear();
     EXPECT_EQ(ticks(), 1u);  // known by now
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
 #endif
 }
 
@@ -80,16 +80,16 @@ TEST(cuda_matmul_epilogues_are_compared) {
         matmul_backward_weight(dweight.data(), dbias.data(), dout.data(), inp.data(), N, C, OC, false, stream);
         return dbias.written();
     };
-    auto plan = [&]() -> const matmul_detail::Plan& {
+    auto plan = [&]() -> const matmul_detail::GemmPlan& {
         for (auto& [shape, p] : matmul_detail::plans()) if (shape.epilogue == CUBLASLT_EPILOGUE_BGRADB) return p;
         FAIL("no plan with the epilogue");
         return matmul_detail::plans().begin()->second;
     };
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
     const std::vector<float> expected = gradient();
     EXPECT(!plan().compared && plan().algorithms.size() > 1);
     for (double cost : {0.0, 1e3}) {  // of what stands in for the epilogue, in ms of the emulated clock
-        matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
+        matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
         emu::epilogue_cost() = cost;
         stream.stream.autotuning = true;
         EXPECT(same_bits(gradient(), expected));
@@ -104,7 +104,7 @@ TEST(cuda_matmul_epilogues_are_compared) {
         EXPECT_EQ(matmul_detail::autotune_cache().measured, measured);
     }
     emu::epilogue_cost() = 0;
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {};
+    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
 #endif
 }
 
@@ -128,7 +128,7 @@ TEST(cuda_matmul_refused_when_called) {
         dweight.written();
         if (biased) EXPECT(same_bits(dbias.written(), expected));
     };
-    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::autotune_cache() = {}; };
+    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear(); };
     auto expect = [&](int code, const char* says, int lines, auto body) {
         forget();
         const Outcome o = run_child([&] { g_failures = 0; body(); if (g_failures) exit(3); });

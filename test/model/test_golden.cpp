@@ -83,7 +83,7 @@ template <class F> void check_golden(const char* name, int recompute) {
     Comm comm;
     Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum});
     model.allocate();
-    load_weights(model, [&](const Parameter& p) { return SafetensorsModel::Place{&golden.file, golden.file.find("param/" + p.name)}; });
+    load_weights(model, [&](const Parameter& p) { return SafetensorsModel::TensorLocation{&golden.file, golden.file.find("param/" + p.name)}; });
     const size_t N = (size_t)B * T, V = (size_t)c.V, Vp = (size_t)c.Vp();
 
     // logits and the loss of micro-batch 0
