@@ -8,6 +8,8 @@ OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 
 CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
 WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
+# g++ leaves out fused multiply-adds in loops where it tunes for Zen 2 or 3, and uses them elsewhere: two ways of one sum then differ
+FMA      := $(if $(CLANG),,$(shell echo 'int main(){}' | $(CXX) --param avoid-fma-max-bits=0 -x c++ - -o /dev/null 2>/dev/null && echo --param avoid-fma-max-bits=0))
 # g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16); no garbage collection
 QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
@@ -15,7 +17,7 @@ LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level
             echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
-FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(QUICK)
+FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(FMA) $(QUICK)
 HOST     := $(wildcard llmc/*.h $(foreach room,base layers io tokenizer data model comm train,llmc/$(room)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 

@@ -76,7 +76,7 @@ good = good | great | fine | perfect | wonderful | nice | happy | splendid | gra
 kind = fat | thin | tiny | noisy | sleepy | funny | hungry | young | muddy | lazy | shy | clever | wet | fast | tall | kind
      | loud | rude | brave | strange | bored | strong | wild | tired | busy | calm | silly | proud
 job = farmer | sailor | baker | teacher | painter | doctor | king | queen | giant | witch | pirate | knight | prince | clown
-    | cook | nurse | singer | dancer | captain | soldier | thief | wizard | lion | dragon | tiger | horse | whale | check_step
+    | cook | nurse | singer | dancer | captain | soldier | thief | wizard | lion | dragon | tiger | horse | whale | judge
 someone = {an} <kind> <job>
 beasts = ducks | geese | rabbits | frogs | sheep | goats | crows | ponies | pigs | swans | hens | cows | owls | foxes | mice
        | bees | snails | deer | ants | lambs | cats | dogs | bats | rats | toads | bears | wolves | crabs

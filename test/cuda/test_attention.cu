@@ -9,9 +9,9 @@ namespace cpu {
 namespace {
 using Doubles = std::vector<double>;
 using Ints = std::vector<int>;
-using attention_detail::Shape;
+using attention_detail::AttentionShape;
 
-struct Case : Shape {
+struct Case : AttentionShape {
     Ints starts;  // of documents; none: all of a row is one
     size_t tokens() const { return (size_t)B * T; }
     size_t C() const { return (size_t)NH * HS; }
@@ -318,7 +318,7 @@ static void become(CudnnOn) {}
 // each time. What the cuDNN that is here does not take (the stand-in takes all) is left out, and said.
 TEST(attention_by_cudnn) {
     Random r(12);
-    for (Shape shape : std::vector<Shape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
+    for (AttentionShape shape : std::vector<AttentionShape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
         const Case c{shape, {}};
         const int B = c.B, T = c.T, NH = c.NH, C = (int)c.C();
         auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
@@ -489,7 +489,7 @@ TEST(starts_of_documents) {
 // Fed in pieces of any size: the bits do not depend on the pieces, and are the forward's but for roundings.
 TEST_BOTH(attention_cached) {
     Random r(10);
-    for (Shape shape : std::vector<Shape>{{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}}) {
+    for (AttentionShape shape : std::vector<AttentionShape>{{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}}) {
         const Case c{shape, {}};
         auto qkv = normal_values<F>(r, c.tokens() * c.width());
         const size_t KC = (size_t)c.NKV * c.HS;

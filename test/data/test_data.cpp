@@ -207,7 +207,7 @@ TEST(mixtures) {
     std::map<size_t, std::set<uint64_t>> seen;
     int switches = 0;
     for (uint64_t p = 0; p < 65536; p++) {
-        SourceOrder::Place place = order[p];
+        SourceOrder::SourceRow place = order[p];
         seen[place.source].insert(place.row);
         switches += place.source != order[p + 1].source;
     }
