@@ -182,7 +182,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
                  model.step_stats, n, hyper, stream);
 }
 
-// The losses and norms against which the next ones are step_checked.
+// The losses and norms against which the next ones are checked.
 template <class F> void set_history(Model<F>& model, const History& history) {
     *model.host_history = history;
     copy_to_device(model.history, model.host_history, sizeof(History), model.stream);

@@ -1,4 +1,4 @@
-// options.h: the one table of options. Each row yields the field, its parsing, its line in --help, the banner, the header
+// options.h: the one table of options. Each row yields the field, its parsing, its line in --help, the header
 // of metrics.jsonl and the "options" of a checkpoint.
 #pragma once
 #include <algorithm>
@@ -210,7 +210,7 @@ inline Options parse_options(int argc, char** argv) {
     return opt;
 }
 
-// Every option as `"name": "value"` pairs, for the banner, the metrics and the checkpoint.
+// Every option as `"name": "value"` pairs, for the metrics and the checkpoint.
 inline std::vector<std::pair<std::string, std::string>> describe(const Options& opt) {
     std::vector<std::pair<std::string, std::string>> pairs;
     for (const options_detail::OptionRow& row : options_detail::TABLE) pairs.push_back({row.field, row.text(opt)});
