@@ -126,11 +126,11 @@ build/cudnn/libcuda.so.1: test/cudnn/driver.c
 # each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
 # MUST=1: that there is none, or one that does not answer without a GPU, is a failure
 CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
-test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU
+test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: GPT-3's too
 	$(MAKE) V=plain emu-build build/emu-plain/products
 	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
 	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \
-	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products --all; \
+	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products $(ARGS); \
 	case $$? in 0) build/emu-plain/tests cublaslt ;; 77) skip "$(CUBLASLT_REAL) looks at the device first" ;; *) exit 1 ;; esac
 build/gpu/products: test/cublaslt/products.cu $(CUDA)
 	@mkdir -p $(@D)
