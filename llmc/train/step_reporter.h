@@ -29,8 +29,10 @@ public:
         const double seconds = seconds_since(last_report);
         restart_clock();
         seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
-        log.step({.step = step, .steps = rates.steps, .loss = stats.loss, .norm = stats.norm, .lr = in_flight->lr, .seconds = seconds, .tokens = rates.tokens,
-                  .flops = rates.flops, .peak = rates.peak, .seconds_left = seconds_a_step * (rates.steps - step)});
+        Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
+        line.step = step, line.steps = rates.steps, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
+        line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = seconds_a_step * (rates.steps - step);
+        log.step(line);
         in_flight.reset();
         skipped_in_a_row = stats.skip ? skipped_in_a_row + 1 : 0;
         if (stats.skip) log.say(format("step %d: update skipped: %s", step, why_skipped(stats).c_str()));
