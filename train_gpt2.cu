@@ -38,19 +38,19 @@ template <class F> void attend(const Model<F>& model, const Block<F>& b, const A
 
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
 template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, const Attend& how) {
-    const int C = model.config.C;
+    const int C = model.config.C, QKV = model.config.QKV(), FF = model.config.FF;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
-    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, 3 * C, {}, stream);
+    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, QKV, {}, stream);
     attend(model, b, how);
     matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, stream);
-    matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, 4 * C, {.pre_gelu = b.fch}, stream);
+    matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
 }
 
 // The trunk: tokens (B, T) -> lnf (B, T, C).
 template <class F> void forward_trunk(Model<F>& model, const int* tokens, const Attend& how) {
-    const int C = model.config.C, L = model.config.L;
+    const int C = model.config.C, FF = model.config.FF, L = model.config.L;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
     const Block<F>& first = model.tensors();
@@ -61,7 +61,7 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     for (int l = 0; l < L; l++) {
         const Block<F>& b = model.block(l);
         forward_block(model, b, residual, how);
-        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, 4 * C, C, {}, stream);
+        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
         // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
         if (l + 1 < L) {
             const Block<F>& n = model.block(l + 1);
@@ -100,7 +100,7 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
 
 template <class F> void backward(Model<F>& model, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
-    const int C = model.config.C, NH = model.config.NH, L = model.config.L;
+    const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
 
@@ -116,12 +116,12 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
             layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
             forward_block(model, b, residual, {.B = B, .T = T});
         }
-        if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * 4 * C, stream);
-        matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, 4 * C, C, accumulate, stream);
-        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, 4 * C, C, {.pre_gelu = b.fch}, stream);
+        if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
+        matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
+        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
         if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, stream);
-        matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, 4 * C, accumulate, stream);
-        matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, 4 * C, {}, stream);
+        matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
+        matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
         layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
                            {.accumulate = accumulate, .add_to_dinp = true}, stream);
 
@@ -129,8 +129,8 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
         matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
         attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
         if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
-        matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, 3 * C, accumulate, stream);
-        matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, 3 * C, {}, stream);
+        matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
+        matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
         layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
                            {.accumulate = accumulate, .add_to_dinp = true}, stream);
     }

@@ -218,7 +218,7 @@ sanitize() {
         ((LIMIT > 5)) || { left="$left $test"; continue; }
         if [[ $test == trainer ]]; then
             text && one $TOOL.trainer $SANITIZER "${with[@]}" $TRAINER --cache $WORK/cache -i $WORK/data/text.txt -e d2c64h1 -b 2 -t 64 -x 2 -v 0 -s 0 -n 0 \
-                -o $WORK/memcheck --precision bf16 --separate-rows 1
+                -o $WORK/memcheck --precision bf16 --separate-buffers 1
         else
             one $TOOL.$test $SANITIZER "${with[@]}" $TESTS $test
         fi || failed=$((failed + 1))

@@ -53,7 +53,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 2048 : 256;
     const size_t N = (size_t)B * T, n = (size_t)12 * 12 * C * C;
     const double peak = measure_peak_flops<F>(0.2);
-    const size_t workspace = workspace_bytes(N, C, Vp);
+    const size_t workspace = workspace_bytes(N, C, 4 * C, Vp);
     const stream_t stream = open_stream({.workspace = device_alloc(workspace), .workspace_bytes = workspace, .kernels = {.tf32 = true}, .autotuning = true});
     auto row = [&](const char* layer, double flops, double bytes, auto call) {
         const double s = median_seconds(g_budget, stream, call), limit = std::max(flops / peak, bytes / g_copy_rate);

@@ -37,7 +37,7 @@ public:
 
     // Under AddressSanitizer every buffer has its own bytes and poisoned red zones, so that an overrun inside the arena is
     // seen like any other. Separate buffers, each an allocation of its own, are for tools that watch allocations.
-    explicit Arena(bool separate_rows = false, bool red_zones = ARENA_RED_ZONES) : separate(separate_rows), red_zone(red_zones ? 4096 : 0) {}
+    explicit Arena(bool separate_buffers = false, bool red_zones = ARENA_RED_ZONES) : separate(separate_buffers), red_zone(red_zones ? 4096 : 0) {}
     ~Arena() { arena_unpoison(base, base ? total : 0); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;

@@ -50,7 +50,7 @@ inline void synchronize(stream_t) {}
 
 // Here kernels have the stack, and one way of doing things.
 inline stream_t open_stream(StreamOptions) { return {}; }
-inline size_t workspace_bytes(size_t, int, int) { return 0; }
+inline size_t workspace_bytes(size_t, int, int, int) { return 0; }
 
 // An event is a place in a stream's order of work, which has been reached when the call returns.
 inline event_t make_event() { return {}; }

@@ -103,8 +103,8 @@ __global__ void add_kernel(float* to, const float* x, int n) {
 }
 }  // namespace matmul_detail
 
-// Bytes of workspace of the products of a model of width C: cuBLASLt's, and behind it what a bias's gradient needs.
-inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRARY_WORKSPACE + column_sums_workspace(4 * C); }
+// Bytes of workspace of products: cuBLASLt's, and behind it what the gradient of a bias of at most OC elements needs.
+inline size_t matmul_workspace(int OC) { return matmul_detail::LIBRARY_WORKSPACE + column_sums_workspace(OC); }
 
 // How products are made here, for the banner.
 template <class F> std::string gemm_path() {

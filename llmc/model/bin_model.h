@@ -1,21 +1,36 @@
 // bin_model.h: model files of the older format: 256 int32 of header, then the tensors without names.
 //
 //     header   20240326, version (3: fp32, 5: bf16), context, vocabulary, layers, heads, width, rows of wte; the rest is 0
-//     tensors  in the order of the table in tensors.h, each of all layers in turn, matrices (out, in), wte padded
+//     tensors  in the order of BIN_ORDER, each of all layers in turn, matrices (out, in), wte padded
 #pragma once
 #include "../base/bf16.h"
-#include "config.h"
 #include "../data/shards.h"
+#include "config.h"
+#include "tensors.h"
 
 constexpr int32_t BIN_MAGIC = 20240326;
 constexpr size_t BIN_HEADER = 256 * sizeof(int32_t);
 
 inline bool is_bin_model(const std::string& name) { return name.ends_with(".bin"); }
 
-// Elements of all tensors. Sizes that check_config allows cannot overflow.
-inline uint64_t bin_elements(const Config& c, uint64_t padded_V) {
-    uint64_t C = (uint64_t)c.C, L = (uint64_t)c.L;
-    return (padded_V + (uint64_t)c.max_T) * C + L * (12 * C * C + 13 * C) + 2 * C;
+constexpr ParameterRow BIN_ORDER[] = {P_wte, P_wpe, P_ln1w, P_ln1b, P_qkvw, P_qkvb, P_attprojw, P_attprojb, P_ln2w, P_ln2b,
+                                     P_fcw, P_fcb, P_fcprojw, P_fcprojb, P_lnfw, P_lnfb};
+
+// The parameters in the file's order, each with its offset behind the header, in elements.
+struct BinPlace { const Parameter* parameter; uint64_t offset; };
+struct BinLayout {
+    std::vector<BinPlace> places;
+    uint64_t elements = 0;
+};
+inline BinLayout bin_layout(const ParameterList& list, uint64_t padded_V) {
+    BinLayout layout;
+    for (ParameterRow row : BIN_ORDER)
+        for (const Parameter& p : list.all) {
+            if (p.row != row) continue;
+            layout.places.push_back({&p, layout.elements});
+            layout.elements += (row == P_wte ? padded_V : p.rows) * p.cols;
+        }
+    return layout;
 }
 
 // An open file, all of whose header has been checked against itself and the file's size.
@@ -42,7 +57,7 @@ public:
         check_config(config, path);
         CHECK(h[7] >= h[3] && h[7] <= 1 << 25, "%s: %d rows of wte, must be from the vocabulary, %d, to %d", path.c_str(), h[7], h[3], 1 << 25);
         padded_V = (uint64_t)h[7];
-        const unsigned long long promised = BIN_HEADER + bin_elements(config, padded_V) * (uint64_t)width, holds = (unsigned long long)info.st_size;
+        const unsigned long long promised = BIN_HEADER + bin_layout(ParameterList(config), padded_V).elements * (uint64_t)width, holds = (unsigned long long)info.st_size;
         CHECK(holds == promised, "%s: holds %llu bytes, its header promises %llu: %s", path.c_str(), holds, promised,
               holds < promised ? "truncated?" : "the header is wrong or the file was appended to");
     }

@@ -1,17 +1,49 @@
-// config.h: what a model is: its sizes. `d12`, `gpt2:d12` and `gpt3:c768` name the published families.
+// config.h: what a model is: the family that it belongs to, and its sizes. `d12`, `gpt2:d12` and `gpt3:c768` name the published ones.
 #pragma once
 #include <string>
 #include "../base/check.h"
 #include "../io/files.h"
 #include "../io/json.h"
 
+enum Norm { LAYERNORM, RMSNORM };
+enum Positions { LEARNED, ROTARY };
+enum Mlp { GELU, SWIGLU };
+enum Names { GPT2_NAMES, LLAMA_NAMES };  // the columns of names in tensors.h
+
+// A family of models, whole: what its blocks compute, and how its files are written.
+struct Arch {
+    const char* name;                       // for people
+    const char *model_type, *architecture;  // in config.json
+    Names names;
+    const char* block;                      // what stands before the layer's number in the names of a block's tensors
+    bool conv1d;                            // files hold the blocks' matrices (in, out); in memory they are (out, in)
+    Norm norm;
+    Positions positions;
+    Mlp mlp;
+    bool bias;                              // of norms and linear layers
+    bool qk_norm;                           // queries and keys are normalised over a head
+    bool tied;                              // the head is wte again
+    bool operator==(const Arch&) const = default;
+};
+enum Family { GPT2, LLAMA, QWEN3 };
+inline constexpr Arch FAMILIES[] = {
+//   name     model_type architecture      names        block            conv1d norm       positions mlp     bias   qk_norm tied
+    {"GPT-2", "gpt2",  "GPT2LMHeadModel",  GPT2_NAMES,  "h.",            true,  LAYERNORM, LEARNED,  GELU,   true,  false,  true},
+    {"Llama", "llama", "LlamaForCausalLM", LLAMA_NAMES, "model.layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, false,  true},
+    {"Qwen3", "qwen3", "Qwen3ForCausalLM", LLAMA_NAMES, "model.layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,   true},
+};
+
 struct Config {
-    int max_T = 1024;  // context: the number of learned positions
+    Arch arch = FAMILIES[GPT2];
+    int max_T = 1024;  // context; the number of positions if they are learned
     int V = 50257;     // vocabulary
     int L = 12;        // layers
-    int NH = 12;       // heads
-    int C = 768;       // width
-    int HS() const { return C / NH; }
+    int NH = 12;       // heads of queries
+    int C = 768;       // width of the residual stream
+    int NKV = NH;      // heads of keys and values; fewer than NH: grouped queries
+    int HS = NH > 0 ? C / NH : 0;        // head size
+    int FF = (int)(4u * (unsigned)C);    // width of the MLP's hidden layer; unsigned: sizes are checked later
+    int QKV() const { return (NH + 2 * NKV) * HS; }
     // The vocabulary inside: a multiple of 64 keeps the classifier's rows aligned. Padding never reaches a file or a loss.
     int Vp() const { return (V + 63) / 64 * 64; }
     bool operator==(const Config&) const = default;
@@ -24,7 +56,7 @@ inline void check_config(const Config& c, const std::string& where) {
     };
     positive("context", c.max_T), positive("vocabulary", c.V), positive("layers", c.L);
     positive("heads", c.NH), positive("width", c.C);
-    CHECK(c.C % c.NH == 0, "%s: width %d is not a multiple of %d heads", where.c_str(), c.C, c.NH);
+    CHECK(c.arch != FAMILIES[GPT2] || c.C % c.NH == 0, "%s: width %d is not a multiple of %d heads", where.c_str(), c.C, c.NH);
     CHECK(c.C <= 65536 && c.L <= 1024 && c.max_T <= (1 << 20) && c.V <= (1 << 24),
           "%s: layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained", where.c_str(),
           c.L, c.C, c.max_T, c.V);
@@ -32,10 +64,10 @@ inline void check_config(const Config& c, const std::string& where) {
 
 namespace config_detail {
 struct Gpt2Size { int depth, width, heads; };
-constexpr Gpt2Size GPT2[] = {{24, 1024, 16}, {36, 1280, 20}, {48, 1600, 25}, {60, 1920, 30}, {72, 2880, 30}, {84, 3456, 36}};
+constexpr Gpt2Size GPT2_SIZES[] = {{24, 1024, 16}, {36, 1280, 20}, {48, 1600, 25}, {60, 1920, 30}, {72, 2880, 30}, {84, 3456, 36}};
 // "Language Models are Few-Shot Learners", table 2.1; 13B has width 5140 there, which its 40 heads of 128 do not divide
 struct Gpt3Size { int width, depth, head_size; };
-constexpr Gpt3Size GPT3[] = {{384, 6, 64},    {768, 12, 64},   {1024, 24, 64},   {1536, 24, 96},   {2048, 24, 128},
+constexpr Gpt3Size GPT3_SIZES[] = {{384, 6, 64},    {768, 12, 64},   {1024, 24, 64},   {1536, 24, 96},   {2048, 24, 128},
                              {2560, 32, 80},  {4096, 32, 128}, {5120, 40, 128},  {12288, 96, 128}};
 // The number after the prefix, 0 if the text is anything else.
 inline int number_after(const std::string& text, const std::string& prefix) {
@@ -52,7 +84,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     int depth = number_after(name, "d") + number_after(name, "gpt2:d");
     if (depth > 0 && depth <= 1024) {
         Config c{.max_T = 1024, .V = vocabulary, .L = depth, .NH = depth, .C = 64 * depth};
-        for (const Gpt2Size& s : GPT2) if (s.depth == depth) c.C = s.width, c.NH = s.heads;
+        for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == depth) c.C = s.width, c.NH = s.heads;
         return c;
     }
     size_t width_at = name.find('c'), heads_at = name.find('h');
@@ -62,7 +94,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         if (c.L > 0 && c.L <= 1024 && c.C > 0 && c.NH > 0 && c.C % c.NH == 0) return c;
     }
     if (int width = number_after(name, "gpt3:c"))
-        for (const Gpt3Size& s : GPT3)
+        for (const Gpt3Size& s : GPT3_SIZES)
             if (s.width == width) return {.max_T = 2048, .V = vocabulary, .L = s.depth, .NH = width / s.head_size, .C = width};
     die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, dNcWhH (d4c128h4: depth, width, heads), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, a checkpoint folder, or a .bin model file", name.c_str());
@@ -72,7 +104,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
 
 inline std::string config_to_json(const Config& c, int eot, const char* dtype) {
     Json json = Json::object();
-    json.add("architectures", Json::array().push("GPT2LMHeadModel")).add("model_type", "gpt2");
+    json.add("architectures", Json::array().push(c.arch.architecture)).add("model_type", c.arch.model_type);
     json.add("vocab_size", c.V).add("n_positions", c.max_T).add("n_embd", c.C).add("n_layer", c.L).add("n_head", c.NH);
     json.add("activation_function", "gelu_new").add("layer_norm_epsilon", 1e-5).add("initializer_range", 0.02);
     json.add("embd_pdrop", 0).add("attn_pdrop", 0).add("resid_pdrop", 0).add("tie_word_embeddings", true);

@@ -2,9 +2,12 @@
 #pragma once
 #include "config.h"
 
-// Parameters that multiply every token: all but the embeddings' look-ups; the tied head counts once.
-inline double matmul_parameters(const Config& c) { return 12.0 * c.L * c.C * c.C + (double)c.V * c.C; }
+// Parameters that multiply every token: the blocks' matrices and the head, tied or not; embeddings are only looked up.
+inline double matmul_parameters(const Config& c) {
+    const double attention = (double)c.C * c.QKV() + (double)c.NH * c.HS * c.C, mlp = (c.arch.mlp == SWIGLU ? 3.0 : 2.0) * c.C * c.FF;
+    return c.L * (attention + mlp) + (double)c.V * c.C;
+}
 
-// Forward and backward of one token: 6 FLOPs a parameter (Kaplan et al. 2020), and for causal attention 6 L C T: scores
-// and values are 2 products of 2 C T / 2 FLOPs forward, twice that backward.
-inline double flops_per_token(const Config& c, int T) { return 6 * matmul_parameters(c) + 6.0 * c.L * c.C * T; }
+// Forward and backward of one token: 6 FLOPs a parameter (Kaplan et al. 2020), and for causal attention 6 L NH HS T: scores
+// and values are 2 products of 2 NH HS T / 2 FLOPs forward, twice that backward.
+inline double flops_per_token(const Config& c, int T) { return 6 * matmul_parameters(c) + 6.0 * c.L * c.NH * c.HS * T; }

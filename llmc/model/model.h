@@ -12,9 +12,10 @@
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int shards = 1;  // ranks over which masters and moments are divided
+    Update optimizer = ADAMW;
     bool train = true, master_weights = true;
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
-    bool separate_rows = false;
+    bool separate_buffers = false;
     KernelOptions kernels{.tf32 = true};
     bool any_gpu = false;  // a plan for a GPU that is not here
 };
@@ -47,42 +48,45 @@ public:
     graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
 
     // Plans all memory; nothing is allocated before allocate().
-    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_rows) {
+    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_buffers) {
         const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
+        const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
         // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
         // alike. LOG 23
-        const size_t chunks = (N * Vp - 1) / std::max(4 * N * C, (size_t)26 << 20) + 1;
+        const size_t chunks = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
         chunk = std::min(N, ((N - 1) / chunks + 128) / 128 * 128);
 
-        row(params, device, "params", "parameters", n, ALWAYS);
-        const size_t shard = (n + (size_t)o.shards - 1) / (size_t)o.shards;
-        row(master, device, "master", "master weights", has_master * shard, ALWAYS);
-        row(grads, device, "grads", "gradients", train * n, ALWAYS);
-        row(m, device, "m", "AdamW moments", train * shard, ALWAYS);
-        row(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        row(norm_squared, device, "norm", "scratch", 1, ALWAYS);
-        row(loss_sum, device, "loss", "scratch", 1, ALWAYS);
-        row(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
-        row(history, device, "history", "scratch", 1, ALWAYS);
-        row(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
-        row(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, c.Vp()), ALWAYS);
-        row(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
+        buffer(params, device, "params", "parameters", n, ALWAYS);
+        size_t shard = 0;  // the largest
+        const std::vector<size_t> bounds = parameters.shard_bounds(o.shards, o.optimizer);
+        for (size_t r = 1; r < bounds.size(); r++) shard = std::max(shard, bounds[r] - bounds[r - 1]);
+        buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
+        buffer(grads, device, "grads", "gradients", train * n, ALWAYS);
+        buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
+        buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
+        buffer(norm_squared, device, "norm", "scratch", 1, ALWAYS);
+        buffer(loss_sum, device, "loss", "scratch", 1, ALWAYS);
+        buffer(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
+        buffer(history, device, "history", "scratch", 1, ALWAYS);
+        buffer(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
+        buffer(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, widest_output(), c.Vp()), ALWAYS);
+        buffer(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
         const auto recomputes = [&](Recompute level) { return o.recompute >= level; };
         const auto kept_unless = [&](Recompute level) { return recomputes(level) ? (size_t)1 : L; };
 #define ADD(field, type, copies, elements, category, live_range) \
         activation_stride[A_##field] = (copies) > 1 ? align_up((size_t)(elements)) : 0; \
-        activation_rows[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), live_range);
+        activation_buffers[A_##field] = device.add(#field, category, ((copies) > 1 ? (copies) * activation_stride[A_##field] : (copies) * (size_t)(elements)) * sizeof(type), live_range);
         ACTIVATIONS(ADD)
 #undef ADD
-        row(host_step_stats, pinned, "step_stats", "host", 1, ALWAYS);
-        row(host_history, pinned, "history", "host", 1, ALWAYS);
-        row(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
-        row(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
-        row(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
+        buffer(host_step_stats, pinned, "step_stats", "host", 1, ALWAYS);
+        buffer(host_history, pinned, "history", "host", 1, ALWAYS);
+        buffer(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
+        buffer(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
+        buffer(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
         device.plan();
         pinned.plan();
     }
@@ -91,20 +95,21 @@ public:
         device.allocate(device_alloc);
         pinned.allocate(pinned_alloc);
         for (const Field& f : fields) {
-            void* memory = f.arena->template pointer<char>(f.row);
+            void* memory = f.arena->template pointer<char>(f.buffer);
             memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
         }
+        const auto tensor = [&](auto* flat, ParameterRow row, size_t l) {  // null if it does not exist
+            return flat && parameters.first[row] != parameters.NONE ? flat + parameters.first[row] + l * parameters.stride[row] : nullptr;
+        };
         blocks.resize((size_t)config.L);
         for (size_t l = 0; l < blocks.size(); l++) {
             Block<F>& b = blocks[l];
-            auto gradient = [&](size_t offset) { return grads ? grads + offset : nullptr; };
 #define VIEW(field, ...) \
-            b.field = params + parameters.first[P_##field] + l * parameters.stride[P_##field]; \
-            b.d##field = gradient(parameters.first[P_##field] + l * parameters.stride[P_##field]);
+            b.field = tensor(params, P_##field, l), b.d##field = tensor(grads, P_##field, l);
             PARAMETERS(VIEW, VIEW)
 #undef VIEW
 #define VIEW(field, type, ...) \
-            b.field = device.template pointer<type>(activation_rows[A_##field]); \
+            b.field = device.template pointer<type>(activation_buffers[A_##field]); \
             if (b.field) b.field += l * activation_stride[A_##field];
             ACTIVATIONS(VIEW)
 #undef VIEW
@@ -120,7 +125,7 @@ public:
     StreamOptions stream_options() const {
         KernelOptions kernels = options.kernels;
         if (options.mask_eot >= 0 || std::is_same_v<F, float>) kernels.attention = AttentionBackend::OURS;  // cuDNN's is bf16 and knows no documents
-        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
+        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, widest_output(), config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees
@@ -130,16 +135,17 @@ public:
     size_t training_slots() const { return held_batches() + 2; }
     static constexpr size_t VALIDATION_SLOTS = 2;
     size_t classifier_chunk() const { return chunk; }
-    size_t staging_floats() const { return std::max<size_t>(4 * (size_t)config.C * (size_t)config.C, 1 << 18); }
+    size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
 
 private:
-    template <class X> void row(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range) {
+    int widest_output() const { return std::max({config.C, config.FF, config.QKV()}); }  // of a block's linear layers
+    template <class X> void buffer(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range) {
         fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), live_range)});
     }
-    struct Field { void* pointer; const Arena* arena; size_t row; };
+    struct Field { void* pointer; const Arena* arena; size_t buffer; };
     std::vector<Field> fields;  // set by allocate()
     std::vector<Block<F>> blocks;
-    size_t activation_rows[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
+    size_t activation_buffers[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
 };
 
 // ---- in train_gpt2.cu: what generating and evaluating do with a model -----------------------------------------------------

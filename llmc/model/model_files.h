@@ -14,11 +14,14 @@
 
 template <class F> constexpr Dtype dtype_of() { return std::is_same_v<F, float> ? Dtype::F32 : Dtype::BF16; }
 
-// Calls body(first_row, rows) for pieces of a parameter that fit the staging buffer: all of it if it is transposed in
-// files, else an even number of rows.
+// Calls body(first_row, rows) for pieces of a parameter's rows that fit the staging buffer: all of them if they are transposed in files, else
+// an even number.
+template <class M, class Body> void for_each_piece(const M& model, const Parameter& p, const FileTensor& t, Body body) {
+    const size_t most = p.transposed ? t.rows : std::max<size_t>(model.staging_floats() / p.cols / 2 * 2, 1);
+    for (size_t at = 0; at < t.rows; at += most) body(t.first_row + at, std::min(most, t.rows - at));
+}
 template <class M, class Body> void for_each_piece(const M& model, const Parameter& p, Body body) {
-    size_t rows = p.layout == TRANSPOSED ? p.rows : std::max<size_t>(model.staging_floats() / p.cols / 2 * 2, 1);
-    for (size_t row = 0; row < p.rows; row += rows) body(row, std::min(rows, p.rows - row));
+    for_each_piece(model, p, {"", 0, p.rows}, body);
 }
 
 // The parameters [offset, offset + n) = staging: fp32 into the masters, rounded to F into the weights.
@@ -54,35 +57,35 @@ template <class F> void initialize(Model<F>& model, double init_std, uint64_t se
 
 // ---- Hugging Face's GPT-2 folder -------------------------------------------------------------------------------------
 
-// A parameter's shape in files: vectors have one dimension, transposed matrices are (in, out).
-inline std::vector<size_t> file_shape(const Parameter& p) {
-    if (p.rows == 1 && !p.decays) return {p.cols};
-    return p.layout == TRANSPOSED ? std::vector<size_t>{p.cols, p.rows} : std::vector<size_t>{p.rows, p.cols};
+inline std::vector<size_t> file_shape(const Parameter& p, const FileTensor& t) {
+    if (p.vector) return {p.cols};
+    return p.transposed ? std::vector<size_t>{p.cols, t.rows} : std::vector<size_t>{t.rows, p.cols};
 }
 
-// Weights = the tensors that find(parameter) names.
+// Weights = the tensors of those names, which find(name) locates.
 template <class F, class Find> void load_weights(Model<F>& model, Find find) {
     std::vector<float> piece;
-    for (const Parameter& p : model.parameters.all) {
-        const SafetensorsModel::TensorLocation place = find(p);
-        const SafetensorsFile& file = *place.file;
-        const TensorInfo& t = *place.tensor;
-        TensorInfo wanted;
-        wanted.shape = file_shape(p);
-        CHECK(t.shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), json_shown(t.name).c_str(),
-              t.shape_text().c_str(), wanted.shape_text().c_str());
-        for_each_piece(model, p, [&](size_t row, size_t rows) {
-            if (p.layout == AS_IS) file.read_as_float(t, model.staging, row * p.cols, rows * p.cols);
-            else for (size_t col = 0, n; col < p.cols; col += n) {  // file rows are memory's columns: 1 MB of them at a time
-                n = std::min(p.cols - col, std::max<size_t>((1 << 18) / p.rows, 1));
-                piece.resize(n * p.rows);
-                file.read_as_float(t, piece.data(), col * p.rows, n * p.rows);
-                for (size_t r = 0; r < p.rows; r++)
-                    for (size_t c = 0; c < n; c++) model.staging[r * p.cols + col + c] = piece[c * p.rows + r];
-            }
-            store_staged(model, p.offset + row * p.cols, rows * p.cols);
-        });
-    }
+    for (const Parameter& p : model.parameters.all)
+        for (const FileTensor& part : p.files) {
+            const SafetensorsModel::TensorLocation place = find(part.name);
+            const SafetensorsFile& file = *place.file;
+            const TensorInfo& t = *place.tensor;
+            TensorInfo wanted;
+            wanted.shape = file_shape(p, part);
+            CHECK(t.shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), json_shown(t.name).c_str(),
+                  t.shape_text().c_str(), wanted.shape_text().c_str());
+            for_each_piece(model, p, part, [&](size_t row, size_t rows) {
+                if (!p.transposed) file.read_as_float(t, model.staging, (row - part.first_row) * p.cols, rows * p.cols);
+                else for (size_t col = 0, n; col < p.cols; col += n) {  // file rows are memory's columns: 1 MB of them at a time
+                    n = std::min(p.cols - col, std::max<size_t>((1 << 18) / rows, 1));
+                    piece.resize(n * rows);
+                    file.read_as_float(t, piece.data(), col * rows, n * rows);
+                    for (size_t r = 0; r < rows; r++)
+                        for (size_t c = 0; c < n; c++) model.staging[r * p.cols + col + c] = piece[c * rows + r];
+                }
+                store_staged(model, p.offset + row * p.cols, rows * p.cols);
+            });
+        }
 }
 
 // Some files hold the head too. It is wte again, or the file is not of a model that ties them, whatever its config says.
@@ -99,82 +102,67 @@ inline void check_head(const SafetensorsModel::TensorLocation& head, const Safet
     }
 }
 
-// Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if it was saved together with
+// Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if a GPT-2 was saved together with
 // its head, ours behind "transformer."; the prefix is returned, so that what is saved has the names of what was loaded.
 // Beside the weights old files hold the causal mask of each layer, which is ignored. Anything else is not this model.
 template <class F> std::string load_folder(Model<F>& model, const std::string& folder) {
     const SafetensorsModel files(folder);
     const std::string prefix = files.find("transformer.wte.weight").tensor ? "transformer." : "";
     std::vector<std::string> names = {"lm_head.weight"};
-    for (const Parameter& p : model.parameters.all) names.push_back(prefix + p.name);
+    for (const Parameter& p : model.parameters.all)
+        for (const FileTensor& t : p.files) names.push_back(prefix + t.name);
     for (int l = 0; l < model.config.L; l++)
         for (const char* mask : {"bias", "masked_bias"}) names.push_back(format("%sh.%d.attn.%s", prefix.c_str(), l, mask));
     std::sort(names.begin(), names.end());
     for (const SafetensorsFile& file : files.files())
         for (const TensorInfo& t : file.tensors())
-            CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a GPT-2 of %d layers",
-                  file.path().c_str(), json_shown(t.name).c_str(), model.config.L);
-    auto find = [&](const Parameter& p) {
-        const SafetensorsModel::TensorLocation place = files.find(prefix + p.name);
-        CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), (prefix + p.name).c_str());
+            CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a %s of %d layers",
+                  file.path().c_str(), json_shown(t.name).c_str(), model.config.arch.name, model.config.L);
+    auto find = [&](const std::string& name) {
+        const SafetensorsModel::TensorLocation place = files.find(prefix + name);
+        CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), (prefix + name).c_str());
         return place;
     };
     load_weights(model, find);
-    if (const SafetensorsModel::TensorLocation head = files.find("lm_head.weight"); head.tensor) check_head(head, find(model.parameters.all[P_wte]));
+    const SafetensorsModel::TensorLocation head = files.find("lm_head.weight");
+    if (model.config.arch.tied && head.tensor) check_head(head, find(model.parameters.of(P_wte).name));
     return prefix;
-}
-
-inline std::vector<const Parameter*> sorted_by_name(const ParameterList& list) {
-    std::vector<const Parameter*> sorted;
-    for (const Parameter& p : list.all) sorted.push_back(&p);
-    std::sort(sorted.begin(), sorted.end(), [](const Parameter* a, const Parameter* b) { return a->name < b->name; });
-    return sorted;
 }
 
 // Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
 template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, const std::string& prefix) {
-    const std::vector<const Parameter*> sorted = sorted_by_name(model.parameters);
+    struct Named { const Parameter* parameter; const FileTensor* tensor; };
+    std::vector<Named> sorted;
+    for (const Parameter& p : model.parameters.all)
+        for (const FileTensor& t : p.files) sorted.push_back({&p, &t});
+    std::sort(sorted.begin(), sorted.end(), [](const Named& a, const Named& b) { return a.tensor->name < b.tensor->name; });
     std::vector<TensorSpec> specs;
-    for (const Parameter* p : sorted) specs.push_back({prefix + p->name, dtype_of<F>(), file_shape(*p)});
+    for (const Named& n : sorted) specs.push_back({prefix + n.tensor->name, dtype_of<F>(), file_shape(*n.parameter, *n.tensor)});
     F* staging = (F*)model.staging;
     std::vector<F> piece;
     checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {
-        for (const Parameter* q : sorted)
-            for_each_piece(model, *q, [&, &p = *q](size_t row, size_t rows) {
+        for (const Named& named : sorted)
+            for_each_piece(model, *named.parameter, *named.tensor, [&, &p = *named.parameter](size_t row, size_t rows) {
                 copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
                 synchronize(model.stream);
-                if (p.layout == AS_IS) file.write(staging, rows * p.cols * sizeof(F));
+                if (!p.transposed) file.write(staging, rows * p.cols * sizeof(F));
                 else for (size_t col = 0, n; col < p.cols; col += n) {
-                    n = std::min(p.cols - col, std::max<size_t>((1 << 18) / p.rows, 1));
-                    piece.resize(n * p.rows);
-                    for (size_t r = 0; r < p.rows; r++)
-                        for (size_t c = 0; c < n; c++) piece[c * p.rows + r] = staging[r * p.cols + col + c];
+                    n = std::min(p.cols - col, std::max<size_t>((1 << 18) / rows, 1));
+                    piece.resize(n * rows);
+                    for (size_t r = 0; r < rows; r++)
+                        for (size_t c = 0; c < n; c++) piece[c * rows + r] = staging[r * p.cols + col + c];
                     file.write(piece.data(), piece.size() * sizeof(F));
                 }
             });
     });
 }
 
-// ---- .bin files of the older format: tensors lie as in memory, but row by row of the table instead of layer by layer ------
-
-// The parameters in the file's order, with the place of each, in elements.
-struct BinPlace { Parameter parameter; uint64_t offset; };
-inline std::vector<BinPlace> bin_order(const ParameterList& list, uint64_t padded_V) {
-    std::vector<BinPlace> order;
-    uint64_t at = 0;
-    for (size_t row = 0; row < PARAMETER_ROWS; row++)
-        for (const Parameter& p : list.all) {
-            if (p.number != row) continue;
-            order.push_back({p, at});
-            at += (row == P_wte ? padded_V : p.rows) * p.cols;
-        }
-    return order;
-}
+// ---- .bin files of the older format: tensors lie as in memory, but in their own order ----------------------------------
 
 template <class F> void load_bin(Model<F>& model, const BinModel& file) {
-    for (const BinPlace& place : bin_order(model.parameters, file.padded_V))
-        for_each_piece(model, place.parameter, [&](size_t row, size_t rows) {
-            const Parameter& p = place.parameter;
+    for (const BinPlace& place : bin_layout(model.parameters, file.padded_V).places)
+        for_each_piece(model, *place.parameter, [&](size_t row, size_t rows) {
+            const Parameter& p = *place.parameter;
             file.read_as_float(model.staging, place.offset + row * p.cols, rows * p.cols);
             store_staged(model, p.offset + row * p.cols, rows * p.cols);
         });
@@ -185,19 +173,21 @@ template <class F> void load_bin(Model<F>& model, const BinModel& file) {
 template <class F> void save_bin(Model<F>& model, const std::string& path) {
     const Config& c = model.config;
     const uint64_t padded_V = ((uint64_t)c.V + 127) / 128 * 128;
+    const BinLayout layout = bin_layout(model.parameters, padded_V);
+    CHECK(layout.places.size() == model.parameters.all.size(), "--export-bin: the format has no place for some tensors of this model");
     const std::string temporary = path + format(".tmp-%d", (int)getpid());
     FileWriter file(temporary);
     const int32_t header[256] = {BIN_MAGIC, std::is_same_v<F, float> ? 3 : 5, c.max_T, c.V, c.L, c.NH, c.C, (int32_t)padded_V};
     file.write(header, sizeof header);
     F* staging = (F*)model.staging;
-    for (const BinPlace& place : bin_order(model.parameters, padded_V)) {
-        const Parameter& p = place.parameter;
+    for (const BinPlace& place : layout.places) {
+        const Parameter& p = *place.parameter;
         for_each_piece(model, p, [&](size_t row, size_t rows) {
             copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
             synchronize(model.stream);
             file.write(staging, rows * p.cols * sizeof(F));
         });
-        const std::vector<F> zeros(p.number == P_wte ? (padded_V - p.rows) * p.cols : 0, F(0.0f));
+        const std::vector<F> zeros(p.row == P_wte ? (padded_V - p.rows) * p.cols : 0, F(0.0f));
         file.write(zeros.data(), zeros.size() * sizeof(F));
     }
     file.close();

@@ -1,34 +1,48 @@
-// tensors.h: the table of tensors. One row is one tensor: the row yields its field, its place in memory, its name and layout in files, how it
-// begins and whether it decays. BLOCK rows exist once a layer. F is the type in which weights and activations are stored: float or bf16.
+// tensors.h: the table of tensors. One row is one tensor: the row yields its field, its place in memory, its names and layout in files, how it
+// begins, which optimizer updates it and whether it decays. BLOCK rows exist once a layer. F is the type in which weights and activations are
+// stored: float or bf16.
 #pragma once
+#include <algorithm>
 #include <cstddef>
 #include <string>
 #include <vector>
 #include "../base/arena.h"
 #include "config.h"
 
-enum Layout { AS_IS, TRANSPOSED };  // published GPT-2 files hold matrices (in, out); in memory they are (out, in)
+enum Layout { VECTOR, MATRIX, CONV1D };  // 1-D in files; as in memory; (in, out) in GPT-2's files, which transformers calls Conv1D
 enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
                                                       // stream; N(0, 0.02) always; 1; 0
+enum Update { ADAMW, MUON };  // MUON: where Muon is the optimizer it updates these, and AdamW the rest
 
-//       field      name in files           rows   cols  in files    begins    decays
+// Rows of a matrix in memory. Linear layers of one input lie in one matrix, one behind the other, so that one product does them all.
+struct Rows {
+    std::vector<size_t> parts;  // rows of each, if there are several
+    size_t sum = 0;
+    template <class... N> Rows(N... n) : parts{(size_t)n...} { for (size_t part : parts) sum += part; }
+};
+
+// names in files: {a,b} are the names of a matrix's parts, each a tensor of its own; "" in a family that has no such tensor
+//       field      exists                rows                             cols     layout  begins    updated decays GPT-2              Llama, Qwen3
 #define PARAMETERS(MODEL, BLOCK) \
-    MODEL(wte,      "wte.weight",           Vp,    C,    AS_IS,      NORMAL,   true)  \
-    MODEL(wpe,      "wpe.weight",           max_T, C,    AS_IS,      POSITION, true)  \
-    BLOCK(ln1w,     "ln_1.weight",          1,     C,    AS_IS,      ONE,      false) \
-    BLOCK(ln1b,     "ln_1.bias",            1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(qkvw,     "attn.c_attn.weight",   3 * C, C,    TRANSPOSED, NORMAL,   true)  \
-    BLOCK(qkvb,     "attn.c_attn.bias",     1,     3 * C, AS_IS,     ZERO,     false) \
-    BLOCK(attprojw, "attn.c_proj.weight",   C,     C,    TRANSPOSED, RESIDUAL, true)  \
-    BLOCK(attprojb, "attn.c_proj.bias",     1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(ln2w,     "ln_2.weight",          1,     C,    AS_IS,      ONE,      false) \
-    BLOCK(ln2b,     "ln_2.bias",            1,     C,    AS_IS,      ZERO,     false) \
-    BLOCK(fcw,      "mlp.c_fc.weight",      4 * C, C,    TRANSPOSED, NORMAL,   true)  \
-    BLOCK(fcb,      "mlp.c_fc.bias",        1,     4 * C, AS_IS,     ZERO,     false) \
-    BLOCK(fcprojw,  "mlp.c_proj.weight",    C,     4 * C, TRANSPOSED, RESIDUAL, true) \
-    BLOCK(fcprojb,  "mlp.c_proj.bias",      1,     C,    AS_IS,      ZERO,     false) \
-    MODEL(lnfw,     "ln_f.weight",          1,     C,    AS_IS,      ONE,      false) \
-    MODEL(lnfb,     "ln_f.bias",            1,     C,    AS_IS,      ZERO,     false)
+    MODEL(wte,      true,                 Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "wte.weight",         "model.embed_tokens.weight") \
+    MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, ADAMW, true,  "wpe.weight",         "") \
+    BLOCK(ln1w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
+    BLOCK(ln1b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \
+    BLOCK(qkvw,     true,                 Rows(NH * HS, NKV * HS, NKV * HS), C,     CONV1D, NORMAL,   MUON,  true,  "attn.c_attn.weight", "self_attn.{q_proj,k_proj,v_proj}.weight") \
+    BLOCK(qkvb,     a.bias,               1,                               QKV,     VECTOR, ZERO,     ADAMW, false, "attn.c_attn.bias",   "") \
+    BLOCK(qnormw,   a.qk_norm,            1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.q_norm.weight") \
+    BLOCK(knormw,   a.qk_norm,            1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.k_norm.weight") \
+    BLOCK(attprojw, true,                 C,                               NH * HS, CONV1D, RESIDUAL, MUON,  true,  "attn.c_proj.weight", "self_attn.o_proj.weight") \
+    BLOCK(attprojb, a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "attn.c_proj.bias",   "") \
+    BLOCK(ln2w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_2.weight",        "post_attention_layernorm.weight") \
+    BLOCK(ln2b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_2.bias",          "") \
+    BLOCK(fcw,      true,                 gated ? Rows(FF, FF) : Rows(FF), C,       CONV1D, NORMAL,   MUON,  true,  "mlp.c_fc.weight",    "mlp.{gate_proj,up_proj}.weight") \
+    BLOCK(fcb,      a.bias,               1,                               FF,      VECTOR, ZERO,     ADAMW, false, "mlp.c_fc.bias",      "") \
+    BLOCK(fcprojw,  true,                 C,                               FF,      CONV1D, RESIDUAL, MUON,  true,  "mlp.c_proj.weight",  "mlp.down_proj.weight") \
+    BLOCK(fcprojb,  a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "mlp.c_proj.bias",    "") \
+    MODEL(lnfw,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "model.norm.weight") \
+    MODEL(lnfb,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_f.bias",          "") \
+    MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "lm_head.weight",     "lm_head.weight")
 
 // What --recompute makes again in the backward pass, each level what is below it too: one copy then does for all layers.
 enum Recompute { RECOMPUTE_NOTHING, RECOMPUTE_GELU, RECOMPUTE_LAYERNORM, RECOMPUTE_BLOCK };
@@ -42,7 +56,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln1,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
     ROW(ln1_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln1_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), N * 3 * C, "activations", STEP) \
+    ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), N * QKV, "activations", STEP) \
     ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), N * C,   "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), N * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
@@ -50,8 +64,8 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
     ROW(ln2_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), N * 4 * C, "activations", STEP) /* before GELU */ \
-    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), N * 4 * C, "activations", STEP) \
+    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), N * FF, "activations", STEP) /* before GELU */ \
+    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), N * FF, "activations", STEP) \
     ROW(residual3,    F,     L,      N * C,          "activations", STEP) /* after the MLP */ \
     ROW(lnf,          F,     1,      N * C,          "activations", STEP) \
     ROW(lnf_mean,     float, 1,      N,              "activations", STEP) \
@@ -62,9 +76,9 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \
     ROW(dresidual,    F,     1,      train * N * C,  "scratch",     CLASSIFY | BACKWARD) \
     ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
-    ROW(dfch,         F,     1,      train * N * 4 * C, "scratch",  BACKWARD_MLP) \
+    ROW(dfch,         F,     1,      train * N * FF, "scratch",  BACKWARD_MLP) \
     ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
-    ROW(dqkv,         F,     1,      train * N * 3 * C, "scratch",  BACKWARD_ATTENTION) \
+    ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
     ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
     ROW(kcache,       F,     L,      T * C,          "generation",  GENERATE) \
     ROW(vcache,       F,     L,      T * C,          "generation",  GENERATE)
@@ -90,58 +104,102 @@ template <class F> struct Block {
 #undef FIELD
 };
 
+// A tensor in a family's files: all of a parameter, or one part of a merged matrix.
+struct FileTensor { std::string name; size_t first_row, rows; };
+
 // One parameter tensor of one layer, as checkpoints and the initialiser see it.
 struct Parameter {
     std::string name;
     size_t rows, cols;  // in memory, without the padding of the vocabulary
-    Layout layout;
+    bool vector;        // 1-D in files
+    bool transposed;    // (cols, rows) in files
     Init init;
+    Update update;
     bool decays;
+    std::vector<FileTensor> files;
+    ParameterRow row;   // of the table
     size_t offset;      // in elements, from the start of the parameters
-    size_t number;      // of its row in the table
     size_t size() const { return rows * cols; }
 };
 
-// Each tensor, and each layer's copy of one, begins on a border of 128 bytes: products are then made the same way everywhere.
+// Each tensor, and each layer's copy of one, is aligned to 128 bytes: products are then made the same way everywhere.
 constexpr size_t align_up(size_t elements) { return (elements + 63) / 64 * 64; }
 
-// The parameters in the order in which they lie in memory and in files, and where each row begins.
+// "a.{b,c}.d": "a.b.d" and "a.c.d", of so many rows each; a name without braces: that name, of all rows.
+inline std::vector<FileTensor> file_tensors(const std::string& name, const Rows& rows) {
+    const size_t open = name.find('{'), close = name.find('}');
+    if (open == name.npos) return {{name, 0, rows.sum}};
+    std::vector<FileTensor> tensors;
+    size_t at = open + 1, first_row = 0;
+    for (size_t part : rows.parts) {
+        const size_t end = std::min(name.find(',', at), close);
+        tensors.push_back({name.substr(0, open) + name.substr(at, end - at) + name.substr(close + 1), first_row, part});
+        at = end + 1, first_row += part;
+    }
+    return tensors;
+}
+
+// The parameters in the order in which they lie in memory, and where each row of the table begins.
 struct ParameterList {
-    std::vector<Parameter> all;
-    size_t first[PARAMETER_ROWS];  // offset of a row's first tensor
+    static constexpr size_t NONE = (size_t)-1;
+    std::vector<Parameter> all;    // those that exist
+    size_t first[PARAMETER_ROWS];  // offset of a row's first tensor; NONE if there is none
     size_t stride[PARAMETER_ROWS]; // from a layer's to the next layer's; 0 for tensors of the whole model
     size_t elements = 0;           // of the flat buffers, with padding
 
     explicit ParameterList(const Config& c) {
-        size_t C = (size_t)c.C, Vp = (size_t)c.Vp(), max_T = (size_t)c.max_T;
-        std::vector<Parameter> rows;
-        std::vector<char> in_block;
-        auto row = [&](bool block, const char* name, size_t r, size_t n, Layout layout, Init init, bool decays) {
-            rows.push_back({name, r, n, layout, init, decays, 0, rows.size()});
-            in_block.push_back(block);
+        const Arch& a = c.arch;
+        const size_t C = (size_t)c.C, Vp = (size_t)c.Vp(), max_T = (size_t)c.max_T, FF = (size_t)c.FF;
+        const size_t NH = (size_t)c.NH, NKV = (size_t)c.NKV, HS = (size_t)c.HS, QKV = (size_t)c.QKV();
+        const bool gated = a.mlp == SWIGLU;
+        struct Row { bool in_block; size_t size; Parameter parameter; };
+        std::vector<Row> table;
+        const auto row = [&](ParameterRow number, bool in_block, bool exists, const Rows& rows, size_t cols, Layout layout, Init init, Update update, bool decays,
+                             const char* gpt2, const char* llama) {
+            first[number] = NONE, stride[number] = 0;
+            if (!exists) return;
+            const std::string name = a.names == GPT2_NAMES ? gpt2 : llama;
+            const bool vocabulary = number == P_wte || number == P_headw;
+            table.push_back({in_block, align_up(rows.sum * cols), {name, vocabulary ? (size_t)c.V : rows.sum, cols, layout == VECTOR,
+                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, 0}});
         };
-#define MODEL_ROW(field, ...) row(false, __VA_ARGS__);
-#define BLOCK_ROW(field, ...) row(true, __VA_ARGS__);
+#define MODEL_ROW(field, ...) row(P_##field, false, __VA_ARGS__);
+#define BLOCK_ROW(field, ...) row(P_##field, true, __VA_ARGS__);
         PARAMETERS(MODEL_ROW, BLOCK_ROW)
 #undef MODEL_ROW
 #undef BLOCK_ROW
-        auto place = [&](size_t i, const std::string& prefix, size_t layer) {
-            Parameter p = rows[i];
+        const auto place = [&](const Row& r, const std::string& prefix) {
+            Parameter p = r.parameter;
             p.name = prefix + p.name, p.offset = elements;
-            if (layer == 0) first[i] = elements, stride[i] = 0;
-            if (layer == 1) stride[i] = elements - first[i];
-            elements += align_up(p.size());
-            if (i == P_wte) p.rows = (size_t)c.V;
+            for (FileTensor& t : p.files) t.name = prefix + t.name;
+            if (first[p.row] == NONE) first[p.row] = elements;
+            else if (stride[p.row] == 0) stride[p.row] = elements - first[p.row];
+            elements += r.size;
             all.push_back(p);
         };
-        for (size_t i = 0; i < rows.size(); i++) {
-            if (!in_block[i]) { place(i, "", 0); continue; }
+        for (size_t i = 0; i < table.size();) {
+            if (!table[i].in_block) { place(table[i++], ""); continue; }
             size_t end = i;
-            while (end < rows.size() && in_block[end]) end++;
+            while (end < table.size() && table[end].in_block) end++;
             for (int l = 0; l < c.L; l++)
-                for (size_t k = i; k < end; k++) place(k, "h." + std::to_string(l) + ".", (size_t)l);
-            i = end - 1;
+                for (size_t k = i; k < end; k++) place(table[k], a.block + std::to_string(l) + ".");
+            i = end;
         }
     }
+    const Parameter& of(ParameterRow row) const { return *std::find_if(all.begin(), all.end(), [&](const Parameter& p) { return p.row == row; }); }
     size_t count() const { size_t n = 0; for (const Parameter& p : all) n += p.size(); return n; }
+
+    // The elements [bounds[r], bounds[r + 1]) whose optimizer state rank r holds: equal shares to a multiple of 64. Muon orthogonalises whole
+    // matrices: if it is the optimizer, a bound that would cut one of its matrices moves to the nearer end of that matrix.
+    std::vector<size_t> shard_bounds(int ranks, Update optimizer) const {
+        const size_t share = align_up((elements + (size_t)ranks - 1) / (size_t)ranks);
+        std::vector<size_t> bounds;
+        for (size_t r = 0; r <= (size_t)ranks; r++) bounds.push_back(std::min(r * share, elements));
+        if (optimizer == MUON)
+            for (const Parameter& p : all)
+                for (size_t& bound : bounds)
+                    if (const size_t end = p.offset + align_up(p.size()); p.update == MUON && bound > p.offset && bound < end)
+                        bound = bound - p.offset < end - bound ? p.offset : end;
+        return bounds;
+    }
 };

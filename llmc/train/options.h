@@ -74,7 +74,7 @@
     O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "attention kernels on a GPU in bf16; fastest: autotuned when a run begins") \
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
-    O("Machine", int, separate_rows, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
+    O("Machine", int, separate_buffers, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
     O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
 

@@ -77,7 +77,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .separate_rows = opt.separate_rows != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
+                             .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {

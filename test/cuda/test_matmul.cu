@@ -43,7 +43,7 @@ TEST(cuda_matmul_tunes) {
 #ifndef CUBLAS_STAND_IN
     SKIP("which algorithm is fastest is known of the stand-in only");
 #else
-    TestStream stream(matmul_workspace(1, 520, 8));
+    TestStream stream(matmul_workspace(2080));
     matmul_detail::plans().clear();
     OnDevice<float> out(24 * 16), x(24 * 8), w(16 * 8);
     auto ticks = [&] {
@@ -73,7 +73,7 @@ TEST(cuda_matmul_epilogues_are_compared) {
     const int C = 16, OC = 24;
     Random r(7);
     std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
-    TestStream stream(matmul_workspace(N, OC, 8));
+    TestStream stream(matmul_workspace(4 * OC));
     OnDevice<bf16> dout(d), inp(x);
     OnDevice<float> dweight((size_t)OC * C), dbias((size_t)OC);
     auto gradient = [&] {
@@ -118,7 +118,7 @@ TEST(cuda_matmul_refused_when_called) {
     const int C = 16, OC = 24;
     Random r(9);
     std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
-    TestStream stream(matmul_workspace(N, OC, 8));
+    TestStream stream(matmul_workspace(4 * OC));
     OnDevice<bf16> dout(d), inp(x);
     std::vector<float> expected((size_t)OC);
     for (size_t i = 0; i < d.size(); i++) expected[i % OC] += (float)d[i];
@@ -165,7 +165,7 @@ TEST(cuda_matmul_refused_when_called) {
 }
 
 TEST_BOTH(cuda_matmul_forward) {
-    TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
+    TestStream stream(matmul_workspace(2080));  // of the largest shape
     Random r(1);
     for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
@@ -192,7 +192,7 @@ TEST_BOTH(cuda_matmul_forward) {
 }
 
 TEST_BOTH(cuda_matmul_backward_input) {
-    TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
+    TestStream stream(matmul_workspace(2080));  // of the largest shape
     Random r(2);
     for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
@@ -215,7 +215,7 @@ TEST_BOTH(cuda_matmul_backward_input) {
 }
 
 TEST_BOTH(cuda_matmul_backward_weight) {
-    TestStream stream(matmul_workspace(1, 520, 8));  // of the largest shape
+    TestStream stream(matmul_workspace(2080));  // of the largest shape
     Random r(3);
     for (Shape shape : SHAPES) for (bool integers : both()) {
         Case<F> s(r, shape, integers);
@@ -268,7 +268,7 @@ TEST_BOTH(cuda_matmul_odd_places) {
     const size_t skip = 16 / sizeof(F);
     cpu::matmul_forward(out.data(), x.data() + skip, w.data(), (const F*)nullptr, 1, C, OC, {}, {});
     OnDevice<F> dx(x), dw(w), o((size_t)OC);
-    TestStream stream(matmul_workspace(1, C, 8));
+    TestStream stream(matmul_workspace(4 * C));
     matmul_forward(o.data(), dx.data() + skip, dw.data(), (const F*)nullptr, 1, C, OC, {}, stream);
     EXPECT(same_bits(o.written(), out));
     EXPECT_REFUSED("not aligned to 16 bytes", matmul_forward(o.data(), dx.data() + 1, dw.data(), (const F*)nullptr, 1, C, OC, {}, stream));
@@ -282,7 +282,7 @@ TEST_BOTH(cuda_matmul_plans) {
     const int C = 32, OC = 16, N = 3;
     const size_t skip = 16 / sizeof(F);
     std::vector<F> x = small_integers<F>(r, N * C), w = small_integers<F>(r, OC * C), b = small_integers<F>(r, OC + skip), out(N * OC);
-    TestStream stream(matmul_workspace(N, C, 8));
+    TestStream stream(matmul_workspace(4 * C));
     OnDevice<F> dx(x), dw(w), db(b);
     matmul_detail::plans().clear();
     auto forward = [&](const F* bias, const F* device_bias, size_t plans) {
@@ -305,7 +305,7 @@ TEST(cuda_matmul_tf32) {
     std::vector<float> x = normal_values<float>(r, N * C), w = normal_values<float>(r, (size_t)OC * C), out(N * OC);
     cpu::matmul_forward(out.data(), x.data(), w.data(), (const float*)nullptr, N, C, OC, {}, {});
     for (bool tf32 : both()) {
-        TestStream stream(matmul_workspace(N, C, 8), tf32);
+        TestStream stream(matmul_workspace(4 * C), tf32);
         OnDevice<float> dx(x), dw(w), o(out.size());
         matmul_forward(o.data(), dx.data(), dw.data(), (const float*)nullptr, N, C, OC, {}, stream);
         const double error = relative_error(o.written().data(), out.data(), out.size());
@@ -318,7 +318,7 @@ TEST(cuda_matmul_tf32) {
 // Whichever call fails, the last line says which, with its status, and of which product.
 TEST(cuda_matmul_calls_that_fail) {
     OnDevice<float> x(64), w(64), o(64), pre(64), b(8);
-    TestStream stream(matmul_workspace(8, 8, 8));
+    TestStream stream(matmul_workspace(32));
     stream.stream.kernels.gelu_fusion = true;
     matmul_detail::handle(), matmul_detail::plans().clear();
     int n = 1;

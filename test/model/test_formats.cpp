@@ -32,7 +32,7 @@ struct Tensor { std::string name; std::vector<size_t> shape; Dtype dtype = Dtype
 // The tensors of a GPT-2 as transformers lists them: sorted by name, behind a prefix.
 std::vector<Tensor> tensors_of(const Config& c, const std::string& prefix, Dtype dtype) {
     std::vector<Tensor> tensors;
-    for (const Parameter& p : ParameterList(c).all) tensors.push_back({prefix + p.name, file_shape(p), dtype});
+    for (const Parameter& p : ParameterList(c).all) tensors.push_back({prefix + p.name, file_shape(p, p.files[0]), dtype});
     std::sort(tensors.begin(), tensors.end(), [](const Tensor& a, const Tensor& b) { return a.name < b.name; });
     return tensors;
 }
@@ -72,7 +72,7 @@ template <class F> void expect_values(const Model<F>& model) {
     for (const Parameter& p : model.parameters.all)
         for (size_t r = 0; r < p.rows; r++)
             for (size_t c = 0; c < p.cols; c++) {
-                size_t in_file = p.layout == TRANSPOSED ? c * p.rows + r : r * p.cols + c, at = p.offset + r * p.cols + c;
+                size_t in_file = p.transposed ? c * p.rows + r : r * p.cols + c, at = p.offset + r * p.cols + c;
                 if ((float)model.params[at] != value_of(p.name, in_file) || (model.master && model.master[at] != value_of(p.name, in_file)))
                     return FAIL("%s[%zu][%zu] is %g, expected %g", p.name.c_str(), r, c, (double)(float)model.params[at], (double)value_of(p.name, in_file));
             }

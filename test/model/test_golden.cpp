@@ -55,7 +55,7 @@ std::vector<float> in_file_layout(const Parameter& p, const float* flat) {
     std::vector<float> x(p.size());
     for (size_t r = 0; r < p.rows; r++)
         for (size_t c = 0; c < p.cols; c++)
-            x[p.layout == TRANSPOSED ? c * p.rows + r : r * p.cols + c] = flat[p.offset + r * p.cols + c];
+            x[p.transposed ? c * p.rows + r : r * p.cols + c] = flat[p.offset + r * p.cols + c];
     return x;
 }
 
@@ -83,7 +83,7 @@ template <class F> void check_golden(const char* name, int recompute) {
     Comm comm;
     Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum});
     model.allocate();
-    load_weights(model, [&](const Parameter& p) { return SafetensorsModel::TensorLocation{&golden.file, golden.file.find("param/" + p.name)}; });
+    load_weights(model, [&](const std::string& tensor) { return SafetensorsModel::TensorLocation{&golden.file, golden.file.find("param/" + tensor)}; });
     const size_t N = (size_t)B * T, V = (size_t)c.V, Vp = (size_t)c.Vp();
 
     // logits and the loss of micro-batch 0

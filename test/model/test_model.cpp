@@ -167,7 +167,8 @@ template <class F> void check_cache() {
 
 template <class F> void check_sizes() {  // nothing is special about the sizes of GPT-2
     for (Config c : {Config{.max_T = 1, .V = 1, .L = 1, .NH = 1, .C = 1}, Config{.max_T = 3, .V = 70, .L = 1, .NH = 1, .C = 7},
-                     Config{.max_T = 9, .V = 64, .L = 3, .NH = 5, .C = 35}, Config{.max_T = 70, .V = 259, .L = 1, .NH = 2, .C = 130}}) {
+                     Config{.max_T = 9, .V = 64, .L = 3, .NH = 5, .C = 35}, Config{.max_T = 70, .V = 259, .L = 1, .NH = 2, .C = 130},
+                     Config{.max_T = 9, .V = 64, .L = 2, .NH = 3, .C = 24, .FF = 200}, Config{.max_T = 9, .V = 64, .L = 2, .NH = 3, .C = 24, .FF = 8}}) {
         auto model = make_model<F>({.B = 2, .T = c.max_T, .recompute = 2}, c);
         Tokens tokens(2, c.max_T, c.V, 8);
         forward_backward(*model, tokens.batch(), 0, Comm());
