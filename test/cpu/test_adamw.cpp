@@ -112,7 +112,7 @@ TEST_BOTH(adamw_skips) {
     }
 }
 
-// Cut into any pieces, with any shard's idea of where element 0 is, the bits are those of the whole.
+// Cut into any segments, with any shard's index of element 0: bitwise identical to the whole.
 TEST_BOTH(adamw_in_pieces) {
     Random r(3);
     for (int shape = 0; shape < SHAPES; shape++) {
