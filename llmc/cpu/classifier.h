@@ -61,7 +61,7 @@ void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
 
         const float scale = target < 0 ? 0 : (float)((double)dloss / row_sum);
         each_vector(V, [&](int i, int k) { store_first(x + i, vexp(load_first(x + i, k) - row_max) * scale, k); });
-        // The target's own entry from its logit, not from the stored probability: p - 1 must not see F's rounding of p.
+        // The target's own entry: p - 1 from the logit, not from p rounded to F.
         if (target >= 0) x[target] = (float)((std::exp((double)correct - (double)row_max) / row_sum - 1) * (double)dloss);
         for (int i = V; i < Vp; i++) x[i] = 0.0f;
     }
