@@ -94,7 +94,7 @@ TEST(adamw_bf16_rounds_the_master) {
     }
 }
 
-// A step that is left out leaves every bit, whatever the gradients are.
+// A skipped update changes no bit, whatever the gradients are.
 TEST_BOTH(adamw_skips) {
     Random r(6);
     for (Skip why : {NOT_FINITE, LOSS_SPIKE, NORM_SPIKE}) {

@@ -4,7 +4,7 @@ namespace cpu {
 }
 #include "../../llmc/cuda/step_guard.cuh"
 
-// Small whole numbers: every order of the sum has the same bits.
+// Sums of small whole numbers are exact: bitwise identical in any order.
 TEST(cuda_sum_of_losses) {
     Random r(1);
     for (size_t n : {1, 31, 1024, 5000}) {

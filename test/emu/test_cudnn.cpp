@@ -268,7 +268,7 @@ TEST(executions_that_are_refused) {
 TEST(the_choice_between_implementations) {
     Attention a({2, 13, 3, 8});
     OK(a.run(0));
-    emu::cudnn_unbuildable() = 1;  // the second way remains
+    emu::cudnn_unbuildable() = 1;  // the second engine remains
     { Builder b; EXPECT(make_plan(b, a.p, a.handle).plan && b.refused.empty()); }
     emu::cudnn_unbuildable() = 2;
     { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("cannot be built") != std::string::npos); }
