@@ -1,5 +1,5 @@
-// attention.h: causal multi-head attention, out = softmax(q k^T / sqrt(HS), masked) v, and its backward. An online softmax takes
-// a tile of queries through one tile of keys after another, so that no T x T matrix exists: Dao et al. 2022, "FlashAttention",
+// attention.h: causal multi-head attention, out = softmax(q k^T / sqrt(HS), masked) v, and its backward. A tile of
+// queries loops over the tiles of keys with an online softmax, so that no T x T matrix exists: Dao et al. 2022, "FlashAttention",
 // section 3.1; the loop over queries is the outer one, as in the forward of Dao 2023, "FlashAttention-2", section 3.1.
 //
 // A tile of scores S is stored transposed, keys by queries: a vector holds the scores of W queries for one key, so row_max and

@@ -4,7 +4,7 @@
 #include "device.h"
 #include "vec.h"
 
-// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity come through. Partial sums are of
+// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity propagate. Partial sums are of
 // the same elements whatever the number of threads.
 inline void global_norm_squared(double* out,         // (1)
                                 const float* grads,  // (n)

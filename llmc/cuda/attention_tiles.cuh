@@ -14,9 +14,9 @@ struct AttentionShape {
     __host__ __device__ int group() const { return NH / NKV; }
 };
 
-// A block has its rows (queries; in the gradient of keys and values: keys) in shared memory, and a warp the accumulator fragments of 16 * m of
-// them in registers. The other operand comes in tiles of `columns`, double-buffered: cp.async fills one buffer while the other is
-// multiplied.
+// A block keeps a tile of rows() rows (queries; in the kernel of dk and dv: keys) in shared memory and loops over tiles of `columns` rows of the
+// other operand, double-buffered: cp.async fills one buffer while the other is multiplied. FlashAttention's kBlockM and kBlockN. A warp has the
+// accumulator fragments of 16 * m rows in registers.
 struct TileShape {
     int warps, m, columns;
     constexpr int threads() const { return WARP * warps; }

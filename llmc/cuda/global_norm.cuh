@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(THREADS) reduce_partials_kernel(double* out,  
 // Bytes that global_norm_squared needs.
 inline size_t global_norm_workspace() { return global_norm_detail::PARTIALS * sizeof(double); }
 
-// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity come through
+// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity propagate
 inline void global_norm_squared(double* out,         // (1)
                                 const float* grads,  // (n)
                                 size_t n, stream_t stream) {

@@ -109,7 +109,7 @@ template <class F> std::string gemm_path() {
     const auto& c = matmul_detail::autotune_cache();
     std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
     if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
-    if (c.measured && !c.stored) how += " (not kept, as there is no folder for it: another run may have other last bits)";
+    if (c.measured && !c.stored) how += " (not saved, as there is no folder for the cache: another run may not be bitwise identical)";
     return how;
 }
 
