@@ -35,7 +35,7 @@ template <class Work> void warm_up_and_autotune(stream_t& stream, const std::str
     attention_cudnn::save_autotune_cache(folder);
 }
 
-// Bytes of a stream's workspace for batches of N tokens: the most that one layer needs.
+// Bytes of a stream's workspace for batches of N tokens: what the hungriest layer takes.
 inline size_t workspace_bytes(size_t N, int C, int V) {
     size_t bytes = matmul_workspace(N, C, V);
     for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V), global_norm_workspace()})

@@ -101,7 +101,7 @@ __global__ void add_kernel(float* to, const float* x, int n) {
 }
 }  // namespace matmul_detail
 
-// Bytes of workspace of the products of a model of width C: cuBLASLt's, and after it the partial sums of dbias.
+// Bytes of workspace of the products of a model of width C: cuBLASLt's, and behind it what a bias's gradient needs.
 inline size_t matmul_workspace(size_t, int C, int) { return matmul_detail::LIBRARY_WORKSPACE + column_sums_workspace(4 * C); }
 
 // The library of the matrix products and what was autotuned, for the banner.
