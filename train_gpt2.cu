@@ -170,7 +170,7 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
     const stream_t stream = model.stream;
     const size_t n = model.parameters.elements;
-    const StepGuard limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
+    const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
     global_norm_squared(model.norm_squared, model.grads, n, stream);
     guard_step(model.step_stats, model.history, model.loss_sum, model.norm_squared,
                (double)model.N() * model.options.grad_accum * comm.world, limits, stream);

@@ -168,11 +168,11 @@ same_bits() {
         rm -rf $WORK/same
         train -x $steps -n $steps -o $WORK/same --precision bf16 "$@" || return 1
         sum=$(cat $WORK/same/step_*/*.safetensors | sha256sum)
-        [[ -z $first || $sum == "$first" ]] || { echo "run $i has other bits"; return 1; }
+        [[ -z $first || $sum == "$first" ]] || { echo "run $i is not bitwise identical"; return 1; }
         first=$sum
     done
     rm -rf $WORK/same
-    echo "$runs runs of $steps steps: the same bits"
+    echo "$runs runs of $steps steps: bitwise identical"
 }
 # all of GPT-2's vocabulary, as the products of the logits are
 twice() {

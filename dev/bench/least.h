@@ -53,7 +53,7 @@ template <class F> double fused_classifier(F*, float*, const int*, float, size_t
 inline double sum_losses(double*, const float*, size_t N, bool accumulate, stream_t) { return 4.0 * (double)N + (accumulate ? 16 : 8); }
 inline double global_norm_squared(double*, const float*, size_t n, stream_t) { return 4.0 * (double)n + 8; }
 // Of the history the newest entry and the number of them; it is looked at as a whole only when it is full.
-inline double guard_step(StepStats*, History*, const double*, const double*, double, StepGuard, stream_t) { return sizeof(StepStats) + 16 + 2 * (8 + 2 * 4); }
+inline double guard_step(StepStats*, History*, const double*, const double*, double, StepLimits, stream_t) { return sizeof(StepStats) + 16 + 2 * (8 + 2 * 4); }
 // Gradients are read; moments and what is updated, in fp32, are read and written; parameters that have a master are written.
 template <class F>
 double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, const StepStats*, size_t n, AdamW, stream_t) {

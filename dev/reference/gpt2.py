@@ -224,7 +224,7 @@ if __name__ == "__main__":
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--errors", action="store_true")
     args = parser.parse_args()
-    torch.set_num_threads(1)                 # the same bits on every machine with the same PyTorch, and these are tiny
+    torch.set_num_threads(1)                 # bitwise identical on every machine with the same PyTorch, and these are tiny
     if args.golden:
         write_golden(args.golden)
     if args.check:

@@ -1,4 +1,4 @@
-// bf16.h: bfloat16 as the host sees it: the upper 16 bits of a float. Same bits as CUDA's __nv_bfloat16.
+// bf16.h: bfloat16 as the host sees it: the upper 16 bits of a float. The representation of CUDA's __nv_bfloat16.
 #pragma once
 #include <cstdint>
 #include "host_device.h"

@@ -29,8 +29,8 @@ HOST_DEVICE inline Random4 philox(uint64_t seed, Purpose purpose, uint32_t step,
 // Uniform in [0, 1): 24 bits, every value exact in a float.
 inline float uniform(uint32_t x) { return (float)(x >> 8) * 0x1p-24f; }
 
-// Natural logarithm of x in (0, 1], and cosine and sine of 2 pi u, u in [0, 1), by polynomials: the same bits with every
-// C library, and loops over them vectorise. Relative error below 2e-7; enough to initialise weights.
+// Natural logarithm of x in (0, 1], and cosine and sine of 2 pi u, u in [0, 1), by polynomials: bitwise identical with
+// every C library, and loops over them vectorise. Relative error below 2e-7; enough to initialise weights.
 namespace rng_detail {
 inline float log_unit(float x) {
     uint32_t bits = __builtin_bit_cast(uint32_t, x);

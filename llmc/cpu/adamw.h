@@ -11,12 +11,12 @@
 #include "vec.h"
 
 namespace adamw_detail {
-// Philox on W / 2 counters at once, each word in the lower half of a 64-bit lane. What gathers in the upper halves does
-// no harm: the multiplication looks at the lower ones only.
+// Philox on W / 2 counters at once, each word in the lower half of a 64-bit lane. The upper halves may hold anything: the
+// multiplication reads the lower ones only.
 constexpr int LANES = W / 2, GROUP = 8 * W;  // counters a vector; elements a call of rounding_group
 typedef uint64_t vwide __attribute__((vector_size(W * 4)));
 
-#if defined(__AVX512F__) && !defined(__clang__)  // g++ does not see that half of a 64-bit product is asked for
+#if defined(__AVX512F__) && !defined(__clang__)  // g++ does not see that a 32 x 32 to 64-bit product is enough
 typedef long long vlong __attribute__((vector_size(W * 4)));
 inline vwide multiply_low(vwide a, uint32_t b) {
     return (vwide)__builtin_ia32_pmuludq512_mask((vint)a, (vint)(vwide{} + b), vlong{}, (uint8_t)-1);
@@ -72,7 +72,7 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,
-                  const StepStats* step_stats,  // (1) nothing happens if it says so
+                  const StepStats* step_stats,  // (1) the update is skipped if it says so
                   [[maybe_unused]] size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
     constexpr size_t BLOCK = 8192;  // elements a thread takes at a time
@@ -100,8 +100,8 @@ void adamw_update(F* params,          // (n)
                 each_vector((int)(end - begin), [&](int j, int k) {
                     vfloat g = load_first(grads + i + j, k) * scale;
                     vfloat mi = load_first(m + i + j, k), vi = load_first(v + i + j, k);
-                    // One product and one sum each: the compiler can fuse them in one way only, so the bits are the same
-                    // for every F and every place in a segment.
+                    // One product and one sum each: the compiler can contract them to an FMA in one way only, so results are bitwise
+                    // identical for every F and every place in a segment.
                     mi += (1 - h.beta1) * (g - mi);
                     vi += (1 - h.beta2) * (g * g - vi);
                     vfloat p = master ? load_first(master + i + j, k) : load_first(params + i + j, k);

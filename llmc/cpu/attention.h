@@ -1,9 +1,10 @@
-// attention.h: causal multi-head attention, a tile of queries against a tile of keys at a time, so that no T x T matrix
-// exists (Dao et al. 2022, "FlashAttention").
+// attention.h: causal multi-head attention, out = softmax(q k^T / sqrt(HS), masked) v, and its backward. A tile of
+// queries loops over the tiles of keys with an online softmax, so that no T x T matrix exists: Dao et al. 2022, "FlashAttention",
+// section 3.1; the loop over queries is the outer one, as in the forward of Dao 2023, "FlashAttention-2", section 3.1.
 //
-// A tile of scores is kept transposed, keys by queries: a vector then holds one key's scores of W queries, the softmax
-// runs down the columns without a sum across a vector, and every product of tiles is "broadcast an element of the left
-// factor, multiply a row of the right one".  q, k, v stand side by side in a row of qkv (B, T, 3C), heads of HS = C / NH.
+// A tile of scores S is stored transposed, keys by queries: a vector holds the scores of W queries for one key, so row_max and
+// row_sum need no reduction across a vector, and every micro-kernel broadcasts an element of A and multiplies a row of B by it.
+// q, k, v are views of qkv (B, T, 3C), heads of HS = C / NH.
 #pragma once
 #include <cfloat>
 #include <cmath>
@@ -14,29 +15,29 @@
 
 namespace attention_detail {
 constexpr int TILE = 64;               // queries, keys of a tile: a tile of 64 x 64 floats is a third of an L1 cache
-constexpr int GROUP = 4;               // query tiles that share one reading of the keys and values
-constexpr int ROWS = 4;                // rows that a product works on at once ...
-constexpr int WIDE = W == 16 ? 4 : 2;  // ... and vectors of each: ROWS x WIDE sums fit in the registers (32 or 16)
+constexpr int GROUP = 4;               // query tiles that share one load of the keys and values
+constexpr int MR = 4;                  // the micro-kernel's rows, by BLIS's name ...
+constexpr int VECTORS = W == 16 ? 4 : 2;  // ... and its vectors in a row: MR x VECTORS accumulators fit in the registers (32 or 16)
 constexpr int MAX_HS = 256;            // tiles are on the stack: 0.7 MB at this head size
 constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f;
-static_assert(TILE % (WIDE * W) == 0 && TILE % (2 * ROWS) == 0 && W % ROWS == 0);
+static_assert(TILE % (VECTORS * W) == 0 && TILE % (2 * MR) == 0 && W % MR == 0);
 
 inline int round_up(int n, int unit) { return (n + unit - 1) / unit * unit; }
 
-// c[i][n] = or +=  sum over k < K of a(i, k) * b[k][n],  a(i, k) = a[i * row + k * step],  for R rows of V vectors.
-// TRIANGLE: row i also gets the i terms after K.
+// The micro-kernel: c[i][n] = or +=  sum over k < K of a(i, k) * b[k][n],  a(i, k) = a[i * rs_a + k * cs_a],  for R rows of V
+// vectors. TRIANGLE: row i also gets the i terms after K, as on the diagonal of the causal mask.
 template <int R, int V, bool TRIANGLE = false>
-inline void product(float* c, int ldc, const float* a, int row, int step, const float* b, int ldb, int K, bool add) {
-    vfloat sums[R][V];
+inline void micro_kernel(float* c, int ldc, const float* a, int rs_a, int cs_a, const float* b, int ldb, int K, bool accumulate) {
+    vfloat acc[R][V];
     #pragma GCC unroll 8
     for (int i = 0; i < R; i++)
         #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) sums[i][v] = add ? load(c + i * ldc + v * W) : vfloat{};
+        for (int v = 0; v < V; v++) acc[i][v] = accumulate ? load(c + i * ldc + v * W) : vfloat{};
     for (int k = 0; k < K; k++) {
         #pragma GCC unroll 8
         for (int i = 0; i < R; i++)
             #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) sums[i][v] += a[i * row + k * step] * load(b + k * ldb + v * W);
+            for (int v = 0; v < V; v++) acc[i][v] += a[i * rs_a + k * cs_a] * load(b + k * ldb + v * W);
     }
     if constexpr (TRIANGLE) {
         #pragma GCC unroll 8
@@ -44,23 +45,24 @@ inline void product(float* c, int ldc, const float* a, int row, int step, const 
             #pragma GCC unroll 8
             for (int i = k + 1; i < R; i++)
                 #pragma GCC unroll 8
-                for (int v = 0; v < V; v++) sums[i][v] += a[i * row + (K + k) * step] * load(b + (K + k) * ldb + v * W);
+                for (int v = 0; v < V; v++) acc[i][v] += a[i * rs_a + (K + k) * cs_a] * load(b + (K + k) * ldb + v * W);
     }
     #pragma GCC unroll 8
     for (int i = 0; i < R; i++)
         #pragma GCC unroll 8
-        for (int v = 0; v < V; v++) store(c + i * ldc + v * W, sums[i][v]);
+        for (int v = 0; v < V; v++) store(c + i * ldc + v * W, acc[i][v]);
 }
 
-// The same for ROWS rows of any multiple of W columns.
+// The same for MR rows of any multiple of W columns.
 template <bool TRIANGLE = false>
-inline void product_rows(float* c, int ldc, const float* a, int row, int step, const float* b, int ldb, int columns, int K,
-                         bool add) {
+inline void multiply_rows(float* c, int ldc, const float* a, int rs_a, int cs_a, const float* b, int ldb, int columns, int K,
+                          bool accumulate) {
     int n = 0;
-    for (; n + WIDE * W <= columns; n += WIDE * W) product<ROWS, WIDE, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
-    if constexpr (WIDE > 2)
-        for (; n + 2 * W <= columns; n += 2 * W) product<ROWS, 2, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
-    for (; n < columns; n += W) product<ROWS, 1, TRIANGLE>(c + n, ldc, a, row, step, b + n, ldb, K, add);
+    for (; n + VECTORS * W <= columns; n += VECTORS * W)
+        micro_kernel<MR, VECTORS, TRIANGLE>(c + n, ldc, a, rs_a, cs_a, b + n, ldb, K, accumulate);
+    if constexpr (VECTORS > 2)
+        for (; n + 2 * W <= columns; n += 2 * W) micro_kernel<MR, 2, TRIANGLE>(c + n, ldc, a, rs_a, cs_a, b + n, ldb, K, accumulate);
+    for (; n < columns; n += W) micro_kernel<MR, 1, TRIANGLE>(c + n, ldc, a, rs_a, cs_a, b + n, ldb, K, accumulate);
 }
 
 // tile[r][d] = x[r * stride + d], widened to float, with zeros to the right up to width and below up to TILE.
@@ -90,72 +92,72 @@ inline void transpose_tile(float* out, const float* tile, int rows, int width, f
 inline vint lane_numbers() { vint n = {}; for (int i = 0; i < W; i++) n[i] = i; return n; }
 
 inline int clamp_to_tile(int n) { return n < 0 ? 0 : n < TILE ? n : TILE; }
-// How many keys of the tile that begins at key `key` a query sees, from the tile's first ...
+// The causal mask: of the tile of keys that begins at position `key`, a query sees the first so many ...
 inline int visible(int query, int key) { return clamp_to_tile(query + 1 - key); }
 
-// ... or, with documents, from the first of its own: starts[i] is where query i's document begins, as a position of the row.
-// It never falls from one query to the next. No starts: all of the row is one document.
+// ... and the document mask hides the first so many of them: starts[i] is the position at which query i's document begins, and
+// never falls from one query to the next. No starts: the whole sequence is one document.
 struct Starts {
     const int* at;  // of the tile's first query; null: none
     int n;          // queries of the tile
-    int first(int i) const { return at ? at[i < n ? i : n - 1] : 0; }  // the padding behind the last query is like it
-    int hidden(int i, int key) const { return clamp_to_tile(first(i) - key); }
-    // the same of a vector of queries
-    vint hidden_of(int i, int key) const {
+    int first(int i) const { return at ? at[i < n ? i : n - 1] : 0; }  // the padding repeats the last query
+    int masked(int i, int key) const { return clamp_to_tile(first(i) - key); }
+    // the same of each of W queries
+    vint masked_of(int i, int key) const {
         vint h = {};
         if (at) for (int lane = 0; lane < W; lane++) h[lane] = first(i + lane) - key;
         return h;
     }
 };
 
-// scores[j][q] = key j . query q, for every vector of queries of which the last sees key j.
-inline void multiply_scores(float* scores, const float* keys, const float* queries_t, int queries, int HS, int width,
-                            int query, int key) {
-    for (int j = 0; j < visible(query + queries - 1, key); j += 2 * ROWS) {
+// scores[j][q] = key j . query q, or S^T = K Q^T, for every vector of queries of which the last sees key j.
+inline void compute_scores(float* scores, const float* keys, const float* queries_t, int queries, int HS, int width,
+                           int query, int key) {
+    for (int j = 0; j < visible(query + queries - 1, key); j += 2 * MR) {
         const float* a = keys + j * width;
         int q = key + j < query ? 0 : (key + j - query) / W * W;
-        for (; q + WIDE * W <= queries; q += WIDE * W)
-            for (int half = 0; half < 2 * ROWS; half += ROWS)
-                product<ROWS, WIDE>(scores + (j + half) * TILE + q, TILE, a + half * width, width, 1, queries_t + q, TILE, HS, false);
-        if constexpr (WIDE > 2)
+        for (; q + VECTORS * W <= queries; q += VECTORS * W)
+            for (int half = 0; half < 2 * MR; half += MR)
+                micro_kernel<MR, VECTORS>(scores + (j + half) * TILE + q, TILE, a + half * width, width, 1, queries_t + q, TILE, HS, false);
+        if constexpr (VECTORS > 2)
             for (; q + 2 * W <= queries; q += 2 * W)
-                product<2 * ROWS, 2>(scores + j * TILE + q, TILE, a, width, 1, queries_t + q, TILE, HS, false);
-        for (; q < queries; q += W) product<2 * ROWS, 1>(scores + j * TILE + q, TILE, a, width, 1, queries_t + q, TILE, HS, false);
+                micro_kernel<2 * MR, 2>(scores + j * TILE + q, TILE, a, width, 1, queries_t + q, TILE, HS, false);
+        for (; q < queries; q += W) micro_kernel<2 * MR, 1>(scores + j * TILE + q, TILE, a, width, 1, queries_t + q, TILE, HS, false);
     }
 }
 
-// A tile of queries on its way along the keys.
-struct Queries {
-    alignas(64) float transposed[MAX_HS * TILE];  // (HS, TILE), in units of log 2: softmax is 2^(s - max) / sum of the same
-    alignas(64) float sums[TILE * MAX_HS];        // (TILE, width) of weight * value
-    alignas(64) float largest[TILE], total[TILE]; // score so far, sum of weights so far
-    int n, query;                                 // how many, position of the first
+// A tile of queries and the state of its online softmax over the keys so far.
+struct QueryTile {
+    alignas(64) float transposed[MAX_HS * TILE];     // (HS, TILE), times log2(e) / sqrt(HS): softmax is 2^(s - row_max) / row_sum
+    alignas(64) float o[TILE * MAX_HS];              // (TILE, width) accumulators of P V, not yet divided by row_sum
+    alignas(64) float row_max[TILE], row_sum[TILE];  // of each query's row of S: maximum, sum of 2^(s - row_max)
+    int n, query;                                    // how many, position of the first
     Starts starts;
 };
 
 template <class F>
-inline void begin_queries(Queries& t, const F* q, size_t stride, int n, int query, const int* starts, int HS, int width) {
+inline void load_queries(QueryTile& t, const F* q, size_t stride, int n, int query, const int* starts, int HS, int width) {
     t.n = n, t.query = query, t.starts = {starts, n};
-    load_tile(t.sums, q, stride, n, HS, width);
-    transpose_tile(t.transposed, t.sums, round_up(n, W), width, LOG2E / std::sqrt((float)HS));
-    for (int i = 0; i < TILE * width; i += W) store(t.sums + i, vfloat{});
-    for (int i = 0; i < TILE; i++) t.largest[i] = -FLT_MAX, t.total[i] = 0;  // not -infinity: minus itself it is a NaN
+    load_tile(t.o, q, stride, n, HS, width);
+    transpose_tile(t.transposed, t.o, round_up(n, W), width, LOG2E / std::sqrt((float)HS));
+    for (int i = 0; i < TILE * width; i += W) store(t.o + i, vfloat{});
+    for (int i = 0; i < TILE; i++) t.row_max[i] = -FLT_MAX, t.row_sum[i] = 0;  // not -infinity: -infinity - -infinity is NaN
 }
 
-// The queries meet the tile of keys that begins at position `key`.
-inline void attend_tile(Queries& t, const float* keys, const float* values, int key, int HS, int width) {
-    alignas(64) float scores[TILE * TILE], shrink[TILE];
+// One step of the online softmax: the queries attend to the tile of keys that begins at position `key`.
+inline void attend_tile(QueryTile& t, const float* keys, const float* values, int key, int HS, int width) {
+    alignas(64) float scores[TILE * TILE], rescale[TILE];
     const int queries = round_up(t.n, W);
     // 1. scores
-    multiply_scores(scores, keys, t.transposed, queries, HS, width, t.query, key);
-    // 2. the running maximum, the weights 2^(score - maximum), their running sum
+    compute_scores(scores, keys, t.transposed, queries, HS, width, t.query, key);
+    // 2. row_max, the unnormalised probabilities P = 2^(score - row_max), row_sum; rescale what an older row_max scaled
     for (int i = 0; i < queries; i += W) {
         const int whole = visible(t.query + i, key), count = visible(t.query + i + W - 1, key);
-        const int begin = t.starts.hidden(i, key), all = t.starts.hidden(i + W - 1, key);  // keys that none, and that all see
+        const int begin = t.starts.masked(i, key), all = t.starts.masked(i + W - 1, key);  // by document: keys before `begin` are masked for all queries, from `all` on for none
         const vint last = lane_numbers() + (t.query + i - key);  // the last key that each query sees
         float* column = scores + i;
-        vfloat m = load(t.largest + i);
-        auto hide = [&](int from, int to, auto seen) {
+        vfloat m = load(t.row_max + i);
+        auto mask = [&](int from, int to, auto seen) {
             for (int j = from; j < to; j++) {
                 vfloat s = select(seen(j), load(column + j * TILE), splat(-__builtin_inff()));
                 store(column + j * TILE, s);
@@ -163,39 +165,39 @@ inline void attend_tile(Queries& t, const float* keys, const float* values, int 
             }
         };
         if (begin < all) {
-            const vint first = t.starts.hidden_of(i, key);
-            hide(begin, all < count ? all : count, [&](int j) { return (first <= j) & (last >= j); });
+            const vint first = t.starts.masked_of(i, key);
+            mask(begin, all < count ? all : count, [&](int j) { return (first <= j) & (last >= j); });
         }
         for (int j = all; j < whole; j++) m = vmax(load(column + j * TILE), m);
-        hide(whole > all ? whole : all, count, [&](int j) { return last >= j; });
-        vfloat fade = vexp2(load(t.largest + i) - m), sum = load(t.total + i) * fade;
+        mask(whole > all ? whole : all, count, [&](int j) { return last >= j; });
+        vfloat factor = vexp2(load(t.row_max + i) - m), sum = load(t.row_sum + i) * factor;
         for (int j = begin; j < count; j++) {
             vfloat p = vexp2(load(column + j * TILE) - m);
             store(column + j * TILE, p);
             sum += p;
         }
-        store(t.largest + i, m), store(t.total + i, sum), store(shrink + i, fade);
+        store(t.row_max + i, m), store(t.row_sum + i, sum), store(rescale + i, factor);
     }
-    // 3. sums = sums * shrink + weights @ values
+    // 3. o = o * rescale + P V
     for (int i = 0; i < t.n; i++)
-        if (shrink[i] != 1)
-            for (int d = 0; d < width; d += W) store(t.sums + i * width + d, load(t.sums + i * width + d) * shrink[i]);
-    for (int i = 0; i < t.n; i += ROWS) {
-        // A query must not even multiply what it does not see by zero: 0 * infinity is not 0.
-        float* rows = t.sums + i * width;
-        const int count = visible(t.query + i, key), begin = t.starts.hidden(i, key), from = begin * TILE + i;
+        if (rescale[i] != 1)
+            for (int d = 0; d < width; d += W) store(t.o + i * width + d, load(t.o + i * width + d) * rescale[i]);
+    for (int i = 0; i < t.n; i += MR) {
+        // Masked values are left out, not multiplied by P = 0: 0 * infinity is NaN.
+        float* rows = t.o + i * width;
+        const int count = visible(t.query + i, key), begin = t.starts.masked(i, key), from = begin * TILE + i;
         const float* seen = values + begin * width;
-        const bool alike = begin == t.starts.hidden(i + ROWS - 1, key) && begin < count;
+        const bool alike = begin == t.starts.masked(i + MR - 1, key) && begin < count;
         if (alike && count == TILE)
-            product_rows(rows, width, scores + from, 1, TILE, seen, width, width, TILE - begin, true);
-        else if (alike && count + ROWS - 1 <= TILE)
-            product_rows<true>(rows, width, scores + from, 1, TILE, seen, width, width, count - begin, true);
-        else  // the edge of the tile, when the queries do not begin at a multiple of ROWS, or the edge of a document
-            for (int r = 0; r < ROWS; r++)
+            multiply_rows(rows, width, scores + from, 1, TILE, seen, width, width, TILE - begin, true);
+        else if (alike && count + MR - 1 <= TILE)
+            multiply_rows<true>(rows, width, scores + from, 1, TILE, seen, width, width, count - begin, true);
+        else  // the edge of the tile, when the queries do not begin at a multiple of MR, or the edge of a document
+            for (int r = 0; r < MR; r++)
                 for (int d = 0; d < width; d += W) {
-                    const int first = t.starts.hidden(i + r, key), n = visible(t.query + i + r, key) - first;
-                    product<1, 1>(rows + r * width + d, width, scores + first * TILE + i + r, 1, TILE, values + first * width + d, width,
-                                  n > 0 ? n : 0, true);
+                    const int first = t.starts.masked(i + r, key), n = visible(t.query + i + r, key) - first;
+                    micro_kernel<1, 1>(rows + r * width + d, width, scores + first * TILE + i + r, 1, TILE, values + first * width + d, width,
+                                       n > 0 ? n : 0, true);
                 }
     }
 }
@@ -206,11 +208,11 @@ template <class F>
 void attend(F* out, size_t out_stride, float* lse, const F* q, size_t q_stride, const F* k, const F* v, size_t kv_stride,
             const int* starts, int n, int query, int HS) {
     const int width = round_up(HS, W), n_keys = query + n;
-    Queries tiles[GROUP];
+    QueryTile tiles[GROUP];
     alignas(64) float keys[TILE * MAX_HS], values[TILE * MAX_HS];
     for (int i = 0; i < n; i += TILE)
-        begin_queries(tiles[i / TILE], q + (size_t)i * q_stride, q_stride, n - i < TILE ? n - i : TILE, query + i,
-                      starts ? starts + i : nullptr, HS, width);
+        load_queries(tiles[i / TILE], q + (size_t)i * q_stride, q_stride, n - i < TILE ? n - i : TILE, query + i,
+                     starts ? starts + i : nullptr, HS, width);
     for (int key = starts ? starts[0] / TILE * TILE : 0; key < n_keys; key += TILE) {
         const int rows = n_keys - key < TILE ? n_keys - key : TILE;
         load_tile(keys, k + (size_t)key * kv_stride, kv_stride, rows, HS, width);
@@ -218,11 +220,12 @@ void attend(F* out, size_t out_stride, float* lse, const F* q, size_t q_stride, 
         for (int i = 0; i < n; i += TILE)
             if (query + i + TILE > key && tiles[i / TILE].starts.first(0) < key + TILE) attend_tile(tiles[i / TILE], keys, values, key, HS, width);
     }
+    // finalise: divide by row_sum
     for (int i = 0; i < n; i++) {
-        const Queries& t = tiles[i / TILE];
+        const QueryTile& t = tiles[i / TILE];
         const int r = i % TILE;
-        if (lse) lse[i] = t.largest[r] * LN2 + std::log(t.total[r]);
-        store_tile(out + (size_t)i * out_stride, 0, t.sums + r * width, 1, HS, width, 1 / t.total[r]);
+        if (lse) lse[i] = t.row_max[r] * LN2 + std::log(t.row_sum[r]);
+        store_tile(out + (size_t)i * out_stride, 0, t.o + r * width, 1, HS, width, 1 / t.row_sum[r]);
     }
 }
 
@@ -232,11 +235,11 @@ inline void check_heads(int C, int NH) {
 }
 }  // namespace attention_detail
 
-// Sizes that the kernels have no code for end here, before anything begins.
+// Refuses sizes that the kernels have no code for, before anything is allocated or written.
 inline void check_model(int C, int NH, AttentionBackend) { attention_detail::check_heads(C, NH); }
 
-// starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
-// the first that the document sees. 0 before the first one: the row began inside a document.
+// starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
+// the first that the document sees. 0 before the first one: the sequence began inside a document.
 inline void document_starts(int* starts,        // (B, T)
                             const int* tokens,  // (B, T)
                             int eot, int B, int T, stream_t) {
@@ -253,7 +256,7 @@ template <class F>
 void attention_forward(F* out,       // (B, T, C)
                        float* lse,   // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv, // (B, T, 3C)
-                       const int* starts,  // (B, T) where each token's document begins in its row, or null: all is one
+                       const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
                        int B, int T, int C, int NH, stream_t) {
     using namespace attention_detail;
     check_heads(C, NH);
@@ -263,15 +266,15 @@ void attention_forward(F* out,       // (B, T, C)
     for (int task = 0; task < B * NH * groups; task++) {
         const int b = task / NH % B, h = task % NH, query = (groups - 1 - task / (B * NH)) * AT_ONCE;  // the longest first
         const int n = T - query < AT_ONCE ? T - query : AT_ONCE;
-        const size_t row = (size_t)b * T, C3 = 3 * (size_t)C;
-        const F* q = qkv + row * C3 + (size_t)h * HS;
-        attend(out + (row + query) * C + (size_t)h * HS, C, lse + ((size_t)b * NH + h) * T + query,
-               q + query * C3, C3, q + C, q + 2 * C, C3, starts ? starts + row + query : nullptr, n, query, HS);
+        const size_t token = (size_t)b * T, C3 = 3 * (size_t)C;
+        const F* q = qkv + token * C3 + (size_t)h * HS;
+        attend(out + (token + query) * C + (size_t)h * HS, C, lse + ((size_t)b * NH + h) * T + query,
+               q + query * C3, C3, q + C, q + 2 * C, C3, starts ? starts + token + query : nullptr, n, query, HS);
     }
 }
 
-// For generating: appends the keys and values of n new tokens, at positions pos.., to the caches, and attends each of
-// them to everything before it and itself.
+// Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
+// cache; each new token attends to itself and to all tokens before it.
 template <class F>
 void attention_cached(F* out,       // (n, C)
                       F* kcache,    // (Tmax, C)
@@ -296,7 +299,7 @@ void attention_cached(F* out,       // (n, C)
     }
 }
 
-// Who makes attention, where there is a choice.
+// Which implementation computes attention, where there is a choice.
 template <class F> std::string attention_path(const StreamOptions&) { return ""; }
 
 // Floats of scratch for the backward: k, v, dk and dv of one head in each thread.
@@ -306,22 +309,22 @@ inline size_t attention_scratch(int, int T, int C, int NH, const StreamOptions& 
 }
 
 namespace attention_detail {
-// p = 2^(p - shift), 0 for a key that the query does not see;  ds = p (ds - D).  A vector holds W queries.
-inline void differentiate_softmax(float* p, float* ds, const float* shift, const float* D, const Starts& starts, int queries,
-                                  int query, int key) {
+// From scores and dP to P and dS:  p = 2^(p - lse_log2), 0 where masked;  ds = p (ds - delta).  A vector holds W queries.
+inline void softmax_backward(float* p, float* ds, const float* lse_log2, const float* delta, const Starts& starts, int queries,
+                             int query, int key) {
     for (int i = 0; i < queries; i += W) {
         const int whole = visible(query + i, key), count = visible(query + i + W - 1, key);
-        const int all = starts.hidden(i + W - 1, key);  // from here on all queries see the keys, before it some or none
+        const int all = starts.masked(i + W - 1, key);  // from here on all queries see the keys, before it some or none
         const vint last = lane_numbers() + (query + i - key);  // the last key that each query sees
-        const vint first = starts.hidden_of(i, key);
-        const vfloat s = load(shift + i), Di = load(D + i);
+        const vint first = starts.masked_of(i, key);
+        const vfloat lse = load(lse_log2 + i), delta_i = load(delta + i);
         for (int j = 0; j < count; j++) {
             float *pj = p + j * TILE + i, *dsj = ds + j * TILE + i;
-            vfloat weight = vexp2(load(pj) - s);
-            if (j >= whole) weight = select(last >= j, weight, vfloat{});
-            if (j < all) weight = select(first <= j, weight, vfloat{});
-            store(pj, weight);
-            store(dsj, weight * (load(dsj) - Di));
+            vfloat prob = vexp2(load(pj) - lse);
+            if (j >= whole) prob = select(last >= j, prob, vfloat{});
+            if (j < all) prob = select(first <= j, prob, vfloat{});
+            store(pj, prob);
+            store(dsj, prob * (load(dsj) - delta_i));
         }
     }
 }
@@ -329,7 +332,8 @@ inline void differentiate_softmax(float* p, float* ds, const float* shift, const
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
 //             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
-//             ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]),  D[t] = dout[t] . out[t],  scale = 1 / sqrt(HS)
+//             ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]),  delta = rowsum(dout * out),  scale = 1 / sqrt(HS)
+// p is recomputed from lse (Dao 2023, "FlashAttention-2", algorithm 2, where delta is D; here the outer loop is over queries).
 template <class F>
 void attention_backward(F* dqkv,          // (B, T, 3C)
                         const F* dout,    // (B, T, C)
@@ -346,14 +350,14 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
     const size_t C3 = 3 * (size_t)C, head_floats = (size_t)round_up(T, TILE) * (size_t)width;
     #pragma omp parallel for schedule(dynamic, 1)
     for (int task = 0; task < B * NH; task++) {
-        const size_t row = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
-        const F *q = qkv + row * C3 + head, *k = q + C, *v = k + C;
-        F *dq = dqkv + row * C3 + head, *dk = dq + C, *dv = dk + C;
+        const size_t token = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
+        const F *q = qkv + token * C3 + head, *k = q + C, *v = k + C;
+        F *dq = dqkv + token * C3 + head, *dk = dq + C, *dv = dk + C;
         float *keys = scratch + (size_t)thread_number() * 4 * head_floats, *values = keys + head_floats;
         float *dkeys = values + head_floats, *dvalues = dkeys + head_floats;
         alignas(64) float queries[TILE * MAX_HS], queries_t[MAX_HS * TILE], dqueries[TILE * MAX_HS];
         alignas(64) float douts[TILE * MAX_HS], douts_t[MAX_HS * TILE];
-        alignas(64) float p[TILE * TILE], ds[TILE * TILE], shift[TILE], D[TILE];
+        alignas(64) float p[TILE * TILE], ds[TILE * TILE], lse_log2[TILE], delta[TILE];
         for (int key = 0; key < T; key += TILE) {
             const int rows = T - key < TILE ? T - key : TILE;
             load_tile(keys + (size_t)key * width, k + key * C3, C3, rows, HS, width);
@@ -361,18 +365,18 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
         }
         for (int query = 0; query < T; query += TILE) {
             const int n = T - query < TILE ? T - query : TILE, padded = round_up(n, W);
-            const Starts documents = {starts ? starts + row + query : nullptr, n};
-            // 1. the queries' side of the tile. Rows below n are zero and have weight 2^-infinity = 0.
-            load_tile(dqueries, out + (row + query) * C + head, C, n, HS, width);
-            load_tile(douts, dout + (row + query) * C + head, C, n, HS, width);
+            const Starts documents = {starts ? starts + token + query : nullptr, n};
+            // 1. q, dout, delta, lse of the tile's queries. The rows from n on are zero, and their P is 2^-infinity = 0.
+            load_tile(dqueries, out + (token + query) * C + head, C, n, HS, width);
+            load_tile(douts, dout + (token + query) * C + head, C, n, HS, width);
             load_tile(queries, q + query * C3, C3, n, HS, width);
             transpose_tile(queries_t, queries, padded, width, scale * LOG2E);
             transpose_tile(douts_t, douts, padded, width, 1);
             for (int i = 0; i < padded; i++) {
                 vfloat dot{};
                 for (int d = 0; d < width; d += W) dot += load(dqueries + i * width + d) * load(douts + i * width + d);
-                D[i] = sum(dot);
-                shift[i] = i < n ? lse[(size_t)task * T + query + i] * LOG2E : __builtin_inff();
+                delta[i] = sum(dot);
+                lse_log2[i] = i < n ? lse[(size_t)task * T + query + i] * LOG2E : __builtin_inff();
             }
             for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
 
@@ -380,22 +384,22 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
                 const bool diagonal = key == query;
                 const int rows = diagonal ? n : TILE;
                 const size_t at = (size_t)key * width;
-                // 2. p and ds, keys by queries
-                multiply_scores(p, keys + at, queries_t, padded, HS, width, query, key);
-                multiply_scores(ds, values + at, douts_t, padded, HS, width, query, key);
-                differentiate_softmax(p, ds, shift, D, documents, padded, query, key);
-                // 3. dv += p dout,  dk += ds q: key j's first query is j on the diagonal
-                for (int j = 0; j < rows; j += ROWS) {
+                // 2. p = P^T and ds = dS^T, keys by queries
+                compute_scores(p, keys + at, queries_t, padded, HS, width, query, key);
+                compute_scores(ds, values + at, douts_t, padded, HS, width, query, key);
+                softmax_backward(p, ds, lse_log2, delta, documents, padded, query, key);
+                // 3. dv += P^T dout,  dk += dS^T q: on the diagonal, key j's first query is j
+                for (int j = 0; j < rows; j += MR) {
                     const int first = diagonal ? j : 0, from = j * TILE + first;
-                    product_rows(dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
+                    multiply_rows(dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
                                  n - first, !diagonal);
-                    product_rows(dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
+                    multiply_rows(dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
                                  n - first, !diagonal);
                 }
-                // 4. dq += ds^T k
-                for (int i = 0; i < n; i += ROWS)
-                    product_rows(dqueries + i * width, width, ds + i, 1, TILE, keys + at, width, width,
-                                 visible(query + i + ROWS - 1, key), true);
+                // 4. dq += dS k
+                for (int i = 0; i < n; i += MR)
+                    multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, keys + at, width, width,
+                                 visible(query + i + MR - 1, key), true);
             }
             store_tile(dq + query * C3, C3, dqueries, n, HS, width, scale);
         }

@@ -1,4 +1,4 @@
-// classifier.h: softmax and cross entropy in one go; the logits are overwritten with their gradient.
+// classifier.h: softmax and cross entropy, forward and backward fused; the logits are overwritten with their gradient.
 #pragma once
 #include <cfloat>
 #include <cmath>
@@ -8,39 +8,39 @@
 #include "vec.h"
 
 namespace classifier_detail {
-// Maximum of a row and sum of e^(x - maximum), reading memory once: a block is read for its maximum and, from the cache,
-// for its sum; when the maximum grows, the sum so far shrinks. (Milakov and Gimelshein 2018)
-struct Softmax { float max; double sum; };
+// Online softmax (Milakov and Gimelshein 2018): row_max and row_sum = sum of e^(x - row_max) in one pass over memory. A block is read
+// for its maximum and, from the cache, for its sum; when row_max grows, row_sum is rescaled.
+struct Softmax { float row_max; double row_sum; };
 
 template <class F> inline Softmax softmax(const F* x, int V) {
     constexpr int BLOCK = 1024;  // elements: a tenth of an L1 cache
-    Softmax s{-FLT_MAX, 0};      // not -infinity, which minus itself is a NaN
+    Softmax s{-FLT_MAX, 0};      // not -infinity: -infinity - -infinity is NaN
     for (int begin = 0; begin < V; begin += BLOCK) {
         const F* block = x + begin;
         int n = V - begin < BLOCK ? V - begin : BLOCK, whole = n - n % W;
-        vfloat m[2] = {splat(s.max), splat(s.max)};
+        vfloat m[2] = {splat(s.row_max), splat(s.row_max)};
         for (int i = 0; i < whole; i += W) m[i / W % 2] = vmax(load(block + i), m[i / W % 2]);
-        float largest = max(vmax(m[0], m[1]));
-        for (int i = whole; i < n; i++) largest = (float)block[i] > largest ? (float)block[i] : largest;
-        vfloat total[2] = {};
+        float row_max = max(vmax(m[0], m[1]));
+        for (int i = whole; i < n; i++) row_max = (float)block[i] > row_max ? (float)block[i] : row_max;
+        vfloat acc[2] = {};
         for (int i = 0; i < whole; i += W) {
-            __builtin_prefetch(block + BLOCK + i);  // or else memory would idle while this computes
-            total[i / W % 2] += vexp(load(block + i) - largest);
+            __builtin_prefetch(block + BLOCK + i);  // memory would be idle during the exponentials
+            acc[i / W % 2] += vexp(load(block + i) - row_max);
         }
         if (whole < n) {
             float rest[W];
-            store(rest, vexp(load_part(block + whole, n - whole) - largest));
-            total[0] += load_part(rest, n - whole);
+            store(rest, vexp(load_part(block + whole, n - whole) - row_max));
+            acc[0] += load_part(rest, n - whole);
         }
-        s.sum = s.sum * std::exp((double)s.max - (double)largest) + (double)sum(total[0] + total[1]);
-        s.max = largest;
+        s.row_sum = s.row_sum * std::exp((double)s.row_max - (double)row_max) + (double)sum(acc[0] + acc[1]);
+        s.row_max = row_max;
     }
     return s;
 }
 }  // namespace classifier_detail
 
 // losses = -log softmax(logits[:V])[target];  if write_dlogits: logits = (softmax - onehot) * dloss, columns V..Vp-1 = 0.
-// A target below 0 does not count: loss 0, gradient 0.
+// A target below 0 is ignored: loss 0, gradient 0.
 template <class F>
 void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
                       float* losses,       // (N)
@@ -53,16 +53,16 @@ void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
         const int target = targets[n];
         CHECK(target < V, "classifier: target %d of a vocabulary of %d", target, V);
         const classifier_detail::Softmax softmax = classifier_detail::softmax(x, V);
-        const float largest = softmax.max;
-        const double total = softmax.sum;
+        const float row_max = softmax.row_max;
+        const double row_sum = softmax.row_sum;
         const float correct = target < 0 ? 0 : (float)x[target];
-        losses[n] = target < 0 ? 0 : (float)(std::log(total) + ((double)largest - (double)correct));
+        losses[n] = target < 0 ? 0 : (float)(std::log(row_sum) + ((double)row_max - (double)correct));
         if (!write_dlogits) continue;
 
-        const float scale = target < 0 ? 0 : (float)((double)dloss / total);
-        each_vector(V, [&](int i, int k) { store_first(x + i, vexp(load_first(x + i, k) - largest) * scale, k); });
-        // The target's own entry from its logit, not from the stored probability: p - 1 must not see F's rounding of p.
-        if (target >= 0) x[target] = (float)((std::exp((double)correct - (double)largest) / total - 1) * (double)dloss);
+        const float scale = target < 0 ? 0 : (float)((double)dloss / row_sum);
+        each_vector(V, [&](int i, int k) { store_first(x + i, vexp(load_first(x + i, k) - row_max) * scale, k); });
+        // The target's own entry: p - 1 from the logit, not from p rounded to F.
+        if (target >= 0) x[target] = (float)((std::exp((double)correct - (double)row_max) / row_sum - 1) * (double)dloss);
         for (int i = V; i < Vp; i++) x[i] = 0.0f;
     }
 }

@@ -1,5 +1,5 @@
-// device.h: what a backend must offer besides layers: memory, copies, an order of work. On a CPU the device is the host,
-// work is done when the call returns, and a stream is only a word in the argument list.
+// device.h: what a backend must offer besides layers: memory, copies, streams, events, graphs. On a CPU the device is the host, work is
+// done when the call returns, and streams, events and graphs are empty.
 #pragma once
 #include <sys/mman.h>
 #include <unistd.h>
@@ -23,8 +23,8 @@ struct CpuEvent {};
 using event_t = CpuEvent;
 constexpr const char* BACKEND = "cpu";
 
-// Memory of the one arena: zeroed, never returned before the run ends. Large pages where the system has them: a
-// gigabyte is then touched in a fifth of the time.
+// Memory of the one arena: zeroed, never freed before the run ends. Huge pages where the system has them: the first touch of a
+// gigabyte then takes a fifth of the time.
 inline void* device_alloc(size_t bytes) {
     constexpr size_t HUGE = 2 << 20;
     size_t reserve = bytes + HUGE;
@@ -37,42 +37,42 @@ inline void* device_alloc(size_t bytes) {
 }
 inline void* pinned_alloc(size_t bytes) { return device_alloc(bytes); }
 
-// All threads take part: the first touch of a page costs more than the copy.
+// By all threads: the first touch of a page costs more than the copy.
 inline void copy_to_device(void* device, const void* host, size_t bytes, stream_t) {
-    constexpr size_t PIECE = 1 << 20;
-    #pragma omp parallel for schedule(static) if (bytes > PIECE)
-    for (size_t at = 0; at < bytes; at += PIECE) memcpy((char*)device + at, (const char*)host + at, std::min(PIECE, bytes - at));
+    constexpr size_t CHUNK = 1 << 20;
+    #pragma omp parallel for schedule(static) if (bytes > CHUNK)
+    for (size_t at = 0; at < bytes; at += CHUNK) memcpy((char*)device + at, (const char*)host + at, std::min(CHUNK, bytes - at));
 }
 inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
 inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t stream) { copy_to_device(to, from, bytes, stream); }
 inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes); }
 inline void synchronize(stream_t) {}
 
-// Here kernels have the stack, and one way of doing things.
+// Kernels here need no workspace and have no options: temporaries are on the stack.
 inline stream_t open_stream(StreamOptions) { return {}; }
 inline size_t workspace_bytes(size_t, int, int, int) { return 0; }
 
-// An event is a place in a stream's order of work, which has been reached when the call returns.
+// An event marks a place in a stream's order of work; here that place has been reached when the call returns.
 inline event_t make_event() { return {}; }
 inline void record(event_t, stream_t) {}
 inline void wait(event_t) {}
 inline bool reached(event_t) { return true; }
 
-// Work that is the same each time can be recorded and handed over as a whole; here it is done.
+// On a GPU work that is the same each time is captured once, as a graph, and replayed; here it is done anew.
 struct CpuGraph {};
 using graph_t = CpuGraph;
 template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
 
-// Nothing has to be loaded or measured before the work is done in earnest.
+// No kernels to load, nothing to autotune.
 template <class Work> void warm_up_and_autotune(stream_t, const std::string&, Work) {}
 
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 
-// Bytes that the machine has in all.
-constexpr double KEPT_FREE = 0;  // of it
+// Bytes of physical memory.
+constexpr double KEPT_FREE = 0;  // share of it that a plan leaves free
 inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }
 
-// Bytes a second that all threads together read: the fastest of ten passes over memory that is there already.
+// Memory bandwidth, bytes a second that all threads together read: the fastest of ten passes over memory that is already allocated.
 inline double measure_bandwidth(const void* memory, size_t bytes) {
     const uint64_t* words = (const uint64_t*)memory;
     double best = 0;
@@ -80,10 +80,10 @@ inline double measure_bandwidth(const void* memory, size_t bytes) {
     for (int pass = 0; pass < 10; pass++) {
         auto start = std::chrono::steady_clock::now();
         #pragma omp parallel for schedule(static) reduction(+ : sum)
-        for (size_t i = 0; i < bytes / 8; i += 8) sum += words[i];  // a word of each line
+        for (size_t i = 0; i < bytes / 8; i += 8) sum += words[i];  // a word of each cache line
         best = std::max(best, (double)bytes / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
-    volatile uint64_t used = sum;  // or else nothing would be read
+    volatile uint64_t used = sum;  // or else the compiler leaves the loads out
     (void)used;
     return best;
 }

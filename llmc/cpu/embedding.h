@@ -1,4 +1,4 @@
-// embedding.h: a token becomes the vector of its id plus the vector of its position.
+// embedding.h: token embedding plus position embedding.
 #pragma once
 #include <cstddef>
 #include <cstring>
@@ -29,7 +29,7 @@ void embedding_backward(float* dwte,      // (V, C)
                         const F* dout,    // (B, T, C)
                         const int* inp,   // (B, T)
                         int B, int T, int C, int Tmax, bool accumulate, stream_t) {
-    // Tokens repeat, so a thread owns columns, not rows, and meets the tokens in their order.
+    // Tokens repeat, so threads share out the columns of dwte, not its rows: no two write to one element, and the order of additions is fixed.
     constexpr int COLUMNS = 64;  // 4 cache lines of a row of dwte at a time
     #pragma omp parallel for schedule(static)
     for (int begin = 0; begin < C; begin += COLUMNS) {

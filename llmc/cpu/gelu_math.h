@@ -1,10 +1,10 @@
 // gelu_math.h: the tanh GELU of GPT-2 and its derivative on one vector. Apart from gelu.h because the epilogues of
-// matmul.h use it too, and both must give the same bits.
+// matmul.h use it too, and both must be bitwise identical.
 #pragma once
 #include "../layers/gelu.h"
 #include "vec.h"
 
-// gelu(x) = x s, s as in layers.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.
+// gelu(x) = x s, s as in llmc/layers/gelu.h.  Below -100 the result is -0 whatever x is: the clamp is for -infinity, where x s would be a NaN.
 inline vfloat gelu(vfloat x) {
     vfloat c = vmax(splat(-100.0f), x);  // in this order, so that a NaN stays one
     vfloat minus_2u = -c * (GELU_A + GELU_B * (c * c));

@@ -1,4 +1,4 @@
-// layernorm.h: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition that stands before it.
+// layernorm.h: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -8,7 +8,7 @@
 #include "vec.h"
 
 namespace layernorm_detail {
-// Sum of term(c, k) over a row; k elements of the vector count. Four running sums, because one waits for itself.
+// Sum of term(c, k) over a row; k elements of the vector count. Four accumulators hide the latency of the addition.
 template <class Term> inline float sum_row(int C, Term term) {
     vfloat s[4] = {};
     int c = 0;
@@ -56,8 +56,8 @@ void layernorm_forward(F* out,           // (N, C)
         layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, inp + n * C, weight, bias, C);
 }
 
-// residual = inp1 + inp2,  out = layernorm(residual).  The same bits as the two functions one after the other: the row is
-// rounded to F, and read back from the cache it is still in.  residual may be inp1 or inp2.
+// residual = inp1 + inp2,  out = layernorm(residual).  Bitwise identical to the two functions one after the other: the row
+// is rounded to F, and read again from the cache.  residual may be inp1 or inp2.
 template <class F>
 void residual_layernorm_forward(F* residual,      // (N, C)
                                 F* out,           // (N, C)
@@ -100,13 +100,13 @@ void layernorm_backward(F* dinp,            // (N, C)
                         const F* weight,    // (C)
                         size_t N, int C, LayernormBackward how, stream_t) {
     constexpr int MAX_C = 16384;  // two rows of partial sums on the stack: 128 KB
-    constexpr size_t ROWS = 32;   // rows a chunk: sums within it are private to a thread
+    constexpr size_t ROWS = 32;   // rows a chunk: partial sums within it are private to a thread
     CHECK(C <= MAX_C, "layernorm: %d channels, at most %d", C, MAX_C);
     if (!how.accumulate) {
         for (int c = 0; c < C; c++) dweight[c] = 0;
         for (int c = 0; dbias && c < C; c++) dbias[c] = 0;
     }
-    // `ordered`: the chunks' sums are added in the order of the chunks, whatever thread worked on them
+    // `ordered`: the partial sums are added in the order of the chunks, whichever thread computed them
     #pragma omp parallel for ordered schedule(static, 1)
     for (size_t begin = 0; begin < N; begin += ROWS) {
         alignas(64) float dw[MAX_C], db[MAX_C];

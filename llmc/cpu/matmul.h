@@ -1,5 +1,5 @@
-// matmul.h: the three products of a linear layer, out = inp @ weight^T + bias with weight (OC, C), by gemm.h. What follows
-// a product immediately (bias, GELU, its derivative, accumulation) is done while the sums are still in the cache.
+// matmul.h: the three products of a linear layer, out = inp @ weight^T + bias with weight (OC, C), by gemm.h, with fused
+// epilogues: bias, GELU, its derivative and accumulation are done while the accumulators are still in the cache.
 #pragma once
 #include "../layers/arguments.h"
 #include "gelu_math.h"
@@ -9,15 +9,15 @@
 namespace matmul_detail {
 using namespace gemm_detail;
 
-// One column, as when a model writes, goes its own way, bitwise identically.
-template <class Engine, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
-    if constexpr (Engine::ONE_COLUMN)
-        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_column<Engine>(a, ni, b, K, epilogue);
-    run<Engine>(a, ni, b, nj, K, epilogue);
+// A matrix times one vector, as in decode, has a path of its own without packing; results are bitwise identical.
+template <class Kernel, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
+    if constexpr (Kernel::HAS_GEMV)
+        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_gemv<Kernel>(a, ni, b, K, epilogue);
+    run<Kernel>(a, ni, b, nj, K, epilogue);
 }
 template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
-    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>) {
-        if (Bf16Engine::usable()) return gemm_by<Bf16Engine>(a, ni, b, nj, K, epilogue);
+    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Kernel, Fma>) {
+        if (Bf16Kernel::usable()) return gemm_by<Bf16Kernel>(a, ni, b, nj, K, epilogue);
     }
     gemm_by<Fma>(a, ni, b, nj, K, epilogue);
 }
@@ -29,16 +29,16 @@ template <class F> inline vfloat rounded(vfloat v) {
     return v;
 }
 
-// Rows of the block are output channels, columns are rows of out: turned around W x W at a time.
-template <class F> struct ForwardFinish {
+// The tile of C is (output channels, rows of out): transposed W x W at a time.
+template <class F> struct ForwardEpilogue {
     F *out, *pre_gelu;
     const F* bias;
     size_t OC;
-    void want(Prefetcher& soon, Patch at) const {
-        soon.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
-        if (pre_gelu) soon.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
+    void prefetch(Prefetcher& output, OutputTile at) const {
+        output.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
+        if (pre_gelu) output.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
     }
-    void call(const float* c, int ldc, Patch at) const {
+    void call(const float* c, int ldc, OutputTile at) const {
         for (int i = 0; i < at.ni; i += W) {
             int left = at.ni - i;
             vfloat b = bias ? load_most(bias + at.i0 + i, left) : vfloat{};
@@ -61,16 +61,16 @@ template <class F> struct ForwardFinish {
         }
     }
 };
-template <class F> struct InputFinish {
+template <class F> struct InputEpilogue {
     F* dinp;
     const F* pre_gelu;
     size_t C;
     bool accumulate;
-    void want(Prefetcher& soon, Patch at) const {
-        soon.add(dinp + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), true);
-        if (pre_gelu) soon.add(pre_gelu + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), false);
+    void prefetch(Prefetcher& output, OutputTile at) const {
+        output.add(dinp + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), true);
+        if (pre_gelu) output.add(pre_gelu + at.i0 * C + at.j0, C * sizeof(F), at.ni, at.nj * sizeof(F), false);
     }
-    void call(const float* c, int ldc, Patch at) const {
+    void call(const float* c, int ldc, OutputTile at) const {
         for (int i = 0; i < at.ni; i++)
             for (int j = 0; j < at.nj; j += W) {
                 size_t to = (at.i0 + i) * C + at.j0 + j;
@@ -82,14 +82,14 @@ template <class F> struct InputFinish {
             }
     }
 };
-struct WeightFinish {
+struct WeightEpilogue {
     float* dweight;
     size_t C;
     bool accumulate;
-    void want(Prefetcher& soon, Patch at) const {
-        soon.add(dweight + at.i0 * C + at.j0, C * sizeof(float), at.ni, at.nj * sizeof(float), true);
+    void prefetch(Prefetcher& output, OutputTile at) const {
+        output.add(dweight + at.i0 * C + at.j0, C * sizeof(float), at.ni, at.nj * sizeof(float), true);
     }
-    void call(const float* c, int ldc, Patch at) const {
+    void call(const float* c, int ldc, OutputTile at) const {
         for (int i = 0; i < at.ni; i++)
             for (int j = 0; j < at.nj; j += W) {
                 float* to = dweight + (at.i0 + i) * C + at.j0 + j;
@@ -101,18 +101,18 @@ struct WeightFinish {
 };
 }  // namespace matmul_detail
 
-// The unit that multiplies F here, for the banner.
+// The instruction set of the micro-kernel that multiplies F here, for the banner.
 template <class F> std::string gemm_path() {
     using namespace gemm_detail;
-    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>)
-        if (Bf16Engine::usable()) return Bf16Engine::NAME;
+    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Kernel, Fma>)
+        if (Bf16Kernel::usable()) return Bf16Kernel::NAME;
     return Fma::NAME;
 }
 
 // out = inp @ weight^T + bias;  with pre_gelu: pre_gelu = that,  out = gelu(pre_gelu)
 //
-// The weights are the rows of the product: they are many and only copied, while the activations, of which there are few
-// to a task, are the ones that get transposed; so the sums come out as (OC, N) and are turned around at the end.
+// The weights are operand A, the activations operand B: packing A is a copy, packing B a transposition, and a task has more
+// rows of weights than of activations. So the accumulators are (OC, N), and the epilogue transposes them.
 template <class F>
 void matmul_forward(F* out,             // (N, OC)
                     const F* inp,       // (N, C)
@@ -120,7 +120,7 @@ void matmul_forward(F* out,             // (N, OC)
                     const F* bias,      // (OC) or null
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::ForwardFinish<F> epilogue = {out, also.pre_gelu, bias, (size_t)OC};
+    matmul_detail::ForwardEpilogue<F> epilogue = {out, also.pre_gelu, bias, (size_t)OC};
     gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Epilogue::with(epilogue));
 }
 
@@ -131,7 +131,7 @@ void matmul_backward_input(F* dinp,          // (N, C)
                            const F* weight,  // (OC, C)
                            size_t N, int C, int OC, MatmulBackwardInput<F> also, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::InputFinish<F> epilogue = {dinp, also.pre_gelu, (size_t)C, also.accumulate};
+    matmul_detail::InputEpilogue<F> epilogue = {dinp, also.pre_gelu, (size_t)C, also.accumulate};
     gemm<F>({dout, (size_t)OC, true}, N, {weight, (size_t)C, false}, C, OC, Epilogue::with(epilogue));
 }
 
@@ -143,10 +143,10 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
                             const F* inp,     // (N, C)
                             size_t N, int C, int OC, bool accumulate, stream_t) {
     using namespace matmul_detail;
-    matmul_detail::WeightFinish epilogue = {dweight, (size_t)C, accumulate};
+    matmul_detail::WeightEpilogue epilogue = {dweight, (size_t)C, accumulate};
     gemm<F>({dout, (size_t)OC, false}, OC, {inp, (size_t)C, false}, C, N, Epilogue::with(epilogue));
     if (!dbias) return;
-    // A thread sums a strip of columns over all rows, in order.
+    // A thread sums 4 W columns over all rows, in the order of the rows.
     #pragma omp parallel for
     for (int o = 0; o < OC; o += 4 * W) {
         vfloat total[4] = {};
@@ -162,11 +162,11 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     }
 }
 
-// FLOP/s of all threads when nothing waits for memory: each multiplies blocks that stay in its L1 for so many seconds.
-// The fastest of about 20 slices counts, so that a disturbance does not.
+// Peak FLOP/s of all threads: each multiplies blocks that stay in its L1 cache for so many seconds. The fastest of about 20
+// slices counts, so that other work on the machine does not.
 template <class F> double measure_peak_flops(double seconds, bool = true) {
     using namespace gemm_detail;
-    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Engine, Fma>)
-        if (Bf16Engine::usable()) return measure_peak<Bf16Engine>(seconds);
+    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Kernel, Fma>)
+        if (Bf16Kernel::usable()) return measure_peak<Bf16Kernel>(seconds);
     return measure_peak<Fma>(seconds);
 }

@@ -1,5 +1,5 @@
-// step_guard.h: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need not
-// wait for them.
+// step_guard.h: the step guard on the device: the mean loss and check_step's decision whether the update is skipped, so that the host
+// need not wait for either.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -15,11 +15,11 @@ inline void sum_losses(double* loss_sum,     // (1)
     *loss_sum = (accumulate ? *loss_sum : 0) + sum;
 }
 
-// step_stats = those of a step whose n_losses losses add up to loss_sum; the history moves on
-inline void guard_step(StepStats* step_stats,            // (1)
+// step_stats = check_step of a step whose n_losses losses add up to loss_sum; the history gets its loss and norm
+inline void guard_step(StepStats* step_stats,       // (1)
                        History* history,            // (1)
                        const double* loss_sum,      // (1)
                        const double* norm_squared,  // (1)
-                       double n_losses, StepGuard limits, stream_t) {
+                       double n_losses, StepLimits limits, stream_t) {
     *step_stats = check_step(*history, *loss_sum / n_losses, std::sqrt(*norm_squared), limits);
 }

@@ -1,5 +1,5 @@
-// vec.h: the widest float vector of this CPU, through the compiler's vector extensions. Layers are written once, with W
-// floats at a time: W = 16 on AVX-512, 8 on AVX2, 4 elsewhere (SSE, NEON). bf16 is widened on load, rounded on store.
+// vec.h: SIMD: the widest float vector of this CPU, by the compiler's vector extensions. Layers are written once, for vectors of W
+// floats: W = 16 on AVX-512, 8 on AVX2, 4 elsewhere (SSE, NEON). bf16 is widened on load, rounded on store.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +26,7 @@ inline vfloat splat(float x) { return x - vfloat{}; }  // x - 0 keeps the sign o
 inline vfloat load(const float* p) { vfloat v; memcpy(&v, p, sizeof v); return v; }
 inline void store(float* p, vfloat v) { memcpy(p, &v, sizeof v); }
 
-#if defined(__AVX512F__) && !defined(__clang__)  // g++ takes the generic way in two halves, and puts them together again
+#if defined(__AVX512F__) && !defined(__clang__)  // g++ splits the generic code into two halves and joins them again
 inline vuint widen(vhalf h) {
     typedef int16_t vshort __attribute__((vector_size(W * 2)));
     return (vuint)__builtin_ia32_pmovzxwd512_mask((vshort)h, vint{}, (uint16_t)-1);
@@ -42,7 +42,7 @@ inline vfloat load(const bf16* p) {
     memcpy(&h, p, sizeof h);
     return (vfloat)(widen(h) << 16);
 }
-// Round to nearest even; a NaN keeps its upper bits and becomes quiet: the same bits as bf16(float).
+// Round to nearest even; a NaN keeps its upper bits and becomes quiet: bitwise identical to bf16(float).
 inline vhalf to_bf16(vfloat v) {
     vuint u = (vuint)v;
     vuint rounded = (u + 0x7fff + ((u >> 16) & 1)) >> 16, quiet = (u >> 16) | 0x40;
@@ -50,7 +50,7 @@ inline vhalf to_bf16(vfloat v) {
     return __builtin_convertvector((rounded & ~nan) | (quiet & nan), vhalf);
 }
 inline void store(bf16* p, vfloat v) { vhalf h = to_bf16(v); memcpy(p, &h, sizeof h); }
-// Stochastic rounding, the same bits as bf16.h's for each element.
+// Stochastic rounding, element by element bitwise identical to bf16.h's.
 inline vhalf round_stochastic(vfloat v, vhalf random) {
     vuint u = (vuint)v;
     vuint rounded = (u & 0x7f800000) == 0x7f800000 ? u : u + widen(random);
@@ -58,7 +58,7 @@ inline vhalf round_stochastic(vfloat v, vhalf random) {
     return __builtin_convertvector(rounded >> 16, vhalf);
 }
 
-// The last, partial vector of a row: missing elements read as 0 and are not written.
+// The tail of a row, a partial vector: missing elements read as 0 and are not written.
 template <class F> inline vfloat load_part(const F* p, int n) {
     F part[W] = {};
     memcpy(part, p, (size_t)n * sizeof(F));
@@ -70,7 +70,7 @@ template <class F> inline void store_part(F* p, vfloat v, int n) {
     memcpy(p, part, (size_t)n * sizeof(F));
 }
 
-// Turns W vectors of W elements around: x[i][j] <-> x[j][i], log2(W) rounds of swapping ever larger blocks. The elements
+// Transposes W vectors of W elements in registers: x[i][j] <-> x[j][i], in log2(W) stages that swap blocks of 1, 2, 4, ... The elements
 // may be any 4 bytes: they are only moved.
 #if defined(__clang__)
 #define VEC_SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
@@ -101,15 +101,15 @@ inline vfloat vmin(vfloat a, vfloat b) { return a < b ? a : b; }
 // Loads n <= W elements; with n = W known to the compiler it is a plain load.
 template <class F> inline vfloat load_first(const F* p, int n) { return n == W ? load(p) : load_part(p, n); }
 template <class F> inline void store_first(F* p, vfloat v, int n) { if (n == W) store(p, v); else store_part(p, v, n); }
-// A row of n elements, W at a time: body(i, W) for whole vectors, then body(i, rest) for what is left.
+// A row of n elements, W at a time: body(i, W) for whole vectors, then body(i, n - i) for the tail.
 template <class Body> inline void each_vector(int n, Body body) {
     int i = 0;
     for (; i + W <= n; i += W) body(i, W);
     if (i < n) body(i, n - i);
 }
 
-// Sums and maxima over a vector, always in the same tree (halves are folded), so that results do not depend on the
-// compiler's mood.
+// Horizontal sum and maximum of a vector, always as the same tree (halves are folded), so that the order of additions does not
+// depend on the compiler.
 template <int N, class Fold> inline float fold_halves(const float* x, Fold fold) {
     if constexpr (N == 2) return fold(x[0], x[1]);
     else {

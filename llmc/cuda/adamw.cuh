@@ -12,9 +12,9 @@ namespace adamw_detail {
 template <class F> struct Buffers { F* params; float* master; const float* grads; float *m, *v; };  // (n) each
 struct Step : AdamW { float mhat, vhat; };  // 1 / (1 - beta^t)
 
-constexpr int GROUP = 8;  // elements a thread: they share a call of the generator; 16 bytes of bf16, 32 of fp32
+constexpr int GROUP = 8;  // elements a thread: one call of Philox gives their random bits; 16 bytes of bf16, 32 of fp32
 
-// The CPU's formula, and each sum fused with its product as compilers do there: the same bits in fp32.
+// The CPU's formula, contracted to FMAs as compilers do there: bitwise identical in fp32.
 __device__ inline void step_element(float& p, float& m, float& v, float grad, float scale, float decay, const Step& h) {
     const float g = __fmul_rn(grad, scale);  // must not be fused with g - m
     m = fmaf(1 - h.beta1, g - m, m);
@@ -22,9 +22,9 @@ __device__ inline void step_element(float& p, float& m, float& v, float grad, fl
     p = fmaf(-h.lr, fmaf(decay, p, m * h.mhat / (sqrtf(v * h.vhat) + h.eps)), p);
 }
 
-// The segment in which element i lies if it lies in one: the last that does not begin behind it; -1 if all do.
+// The only segment that can contain element i: the last that does not begin after it; -1 if all do. A binary search.
 __device__ inline int find_segment(const Segment* segments, int n_segments, size_t i) {
-    int low = 0, high = n_segments;  // the first that begins behind i is one of low .. high
+    int low = 0, high = n_segments;  // the first that begins after i is in low .. high
     while (low < high) {
         const int middle = (low + high) / 2;
         if (segments[middle].offset <= i) low = middle + 1; else high = middle;
@@ -40,7 +40,7 @@ __device__ inline void store_rounded(bf16* params, const float (&p)[GROUP], cons
     store_pack(params, rounded);
 }
 
-// Eight elements at 16-byte borders, all in one segment; h.first is a multiple of 8.
+// Eight elements, aligned to 16 bytes, all in one segment; h.first is a multiple of 8.
 template <class F> __device__ inline void step_group(const Buffers<F>& b, size_t i, float scale, float decay, const Step& h) {
     float g[GROUP], m[GROUP], v[GROUP], p[GROUP];
     load_floats<ONCE>(g, b.grads + i);
@@ -72,12 +72,12 @@ __global__ void __launch_bounds__(256) adamw_kernel(Buffers<F> b,
     if (begin >= n || step_stats->skip) return;
     const float scale = step_stats->scale;
     int s = find_segment(segments, n_segments, begin);
-    // 1. as a rule all eight lie in one segment
+    // 1. the usual case: all eight in one segment
     if (s >= 0 && begin + GROUP - segments[s].offset <= segments[s].count && h.first % GROUP == 0) {
         step_group(b, begin, scale, segments[s].decay * h.weight_decay, h);
         return;
     }
-    // 2. else each looks for its own
+    // 2. else element by element, each with its own segment
     for (size_t i = begin; i < begin + GROUP; i++) {
         while (s + 1 < n_segments && segments[s + 1].offset <= i) s++;
         if (s >= 0 && i - segments[s].offset < segments[s].count) step_one(b, i, scale, segments[s].decay * h.weight_decay, h);
@@ -95,7 +95,7 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,  // on the device, in the order of their offsets; none overlap
-                  const StepStats* step_stats,  // (1) on the device; nothing happens if it says so
+                  const StepStats* step_stats,  // (1) on the device; the update is skipped if it says so
                   size_t n, AdamW h, stream_t stream) {
     using namespace adamw_detail;
     const Step step{h, (float)(1 / (1 - std::pow((double)h.beta1, h.t))), (float)(1 / (1 - std::pow((double)h.beta2, h.t)))};

@@ -1,9 +1,9 @@
-// attention.cuh: causal multi-head attention, a tile of queries against a tile of keys at a time, so that no T x T matrix exists
-// (Dao et al. 2022, "FlashAttention").
+// attention.cuh: causal multi-head attention by flash attention: an online softmax over tiles of keys, so that no T x T matrix exists (Dao
+// et al. 2022, "FlashAttention"); ours, or cuDNN's where that is faster.
 //
-// q, k, v stand side by side in a row of qkv (B, T, 3C), heads of HS = C / NH, a multiple of 8 up to 256. The kernels already know
-// of fewer heads of keys and values than of queries (attention_detail::forward and backward take their number). What a query does
-// not see has a weight of 0, in the tiles that it shares with what it sees: it must be finite, as 0 times infinity is not 0.
+// q, k, v are views of qkv (B, T, 3C), heads of HS = C / NH, a multiple of 8 up to 256. The kernels already take fewer heads of keys and
+// values than of queries (grouped-query attention: NKV of attention_detail::forward and backward). Masked keys and values in a tile that a
+// query sees in part are multiplied by P = 0: they must be finite, as 0 * infinity is NaN.
 #pragma once
 #include "attention_backward.cuh"
 #include "attention_cached.cuh"
@@ -38,7 +38,7 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
               stream_t stream) {
     check(shape);
     const size_t heads = (size_t)shape.B * shape.NH;
-    launch(attention_dot_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, shape);
+    launch(attention_delta_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
         constexpr TileShape dkv = dkv_tile_shape<F, D>(), dq = dq_tile_shape<F, D>();
@@ -62,7 +62,7 @@ template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n
            LOG2E / std::sqrt((float)shape.HS));
 }
 
-// A warp a row: 32 tokens at a time, and what the last of those before said.
+// A warp a sequence, 32 tokens at a time; `start` carries over from one 32 to the next.
 static __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
     pdl_wait();
     const size_t row = thread_index() / WARP, lane = threadIdx.x % WARP;
@@ -77,8 +77,8 @@ static __global__ void document_starts_kernel(int* starts, const int* tokens, in
 }
 }  // namespace attention_detail
 
-// starts[b][t] = position of the last `eot` in row b up to t: an end-of-text token stands in front of each document, and is
-// the first that the document sees. 0 before the first one: the row began inside a document.
+// starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
+// the first that the document sees. 0 before the first one: the sequence began inside a document.
 inline void document_starts(int* starts,        // (B, T)
                             const int* tokens,  // (B, T)
                             int eot, int B, int T, stream_t stream) {
@@ -90,7 +90,7 @@ template <class F>
 void attention_forward(F* out,             // (B, T, C)
                        float* lse,         // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv,       // (B, T, 3C)
-                       const int* starts,  // (B, T) where each token's document begins in its row, or null: all is one
+                       const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
                        int B, int T, int C, int NH, stream_t stream) {
     auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
     if constexpr (std::is_same_v<F, bf16>)
@@ -98,8 +98,8 @@ void attention_forward(F* out,             // (B, T, C)
     ours();
 }
 
-// For generating: appends the keys and values of n new tokens, at positions pos.., to the caches, and attends each of
-// them to everything before it and itself.
+// Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
+// cache; each new token attends to itself and to all tokens before it.
 template <class F>
 void attention_cached(F* out,        // (n, C)
                       F* kcache,     // (Tmax, C)
@@ -109,14 +109,14 @@ void attention_cached(F* out,        // (n, C)
     attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, C, NH), stream);
 }
 
-// Floats of scratch for the backward: D, or what cuDNN needs where a stream with these options may take it.
+// Floats of scratch for the backward: delta, or what cuDNN needs where a stream with these options may use it.
 inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
-    const size_t D = (size_t)B * T * NH;
-    if (how.kernels.attention == AttentionBackend::OURS) return D;
-    return std::max(D, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.kernels.deterministic, how.any_gpu), sizeof(float)));
+    const size_t delta = (size_t)B * T * NH;
+    if (how.kernels.attention == AttentionBackend::OURS) return delta;
+    return std::max(delta, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.kernels.deterministic, how.any_gpu), sizeof(float)));
 }
 
-// Who makes attention here, and why, for the banner.
+// Whose implementation computes attention here, and why, for the banner.
 template <class F> std::string attention_path(const StreamOptions& how) {
     if (how.kernels.attention == AttentionBackend::OURS || !std::is_same_v<F, bf16>) return "by ours";
     return attention_cudnn::path();
@@ -124,7 +124,7 @@ template <class F> std::string attention_path(const StreamOptions& how) {
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
 //             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
-//             ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]),  D[t] = dout[t] . out[t],  scale = 1 / sqrt(HS)
+//             ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]),  delta = rowsum(dout * out),  scale = 1 / sqrt(HS)
 template <class F>
 void attention_backward(F* dqkv,            // (B, T, 3C)
                         const F* dout,      // (B, T, C)

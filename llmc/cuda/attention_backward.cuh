@@ -1,14 +1,15 @@
-// attention_backward.cuh: the kernels of attention's backward: D; the gradient of queries; that of keys and values.
+// attention_backward.cuh: the three kernels of attention's backward: delta = rowsum(dout * out); dQ; dK and dV. P is recomputed from lse,
+// as in Dao 2023, "FlashAttention-2", algorithm 2, where delta is D.
 //
-// The last two make scores, weights and their gradients each for itself: 7 products of tiles where a single kernel would make 5,
-// so up to 40 % more work. What it buys: no sum is shared between blocks, so there are no atomics, the bits are always the same,
-// and there is no gradient in fp32 in memory (4 B T C bytes to clear, add to and convert).
+// The kernels of dQ and of dK, dV each recompute S, P, dP and dS: 7 matrix products a tile where one kernel for all would do 5, so up to 40 %
+// more FLOPs. In return no accumulator is shared between blocks: no atomics, bitwise identical results, and no dQ in fp32 in memory
+// (4 B T C bytes to clear, add to and convert).
 #pragma once
 #include "attention_tiles.cuh"
 
 namespace attention_detail {
-// By the bytes of a row, as in the forward, with two tiles of rows now. A lane's registers: m * D / 2 for each sum that it keeps,
-// of at most 128 columns, and m * columns / 2 for weights and as many for their gradients.
+// By the bytes of a row, as in the forward, here with two tiles of rows. A lane's registers: m * D / 2 for each accumulator, of at most
+// 128 columns, and m * columns / 2 each for P and dS.
 //   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 32 + 2 * 32 (2 * 64 + 2 * 32 for 32 rows a warp spill)
 //   256 B: 64 KB; at bf16 64 + 2 * 16, 2 * 64 + 2 * 16;  512 B: 96 KB;  1024 B: 96 KB: correct, not tuned
 template <class F, int D> constexpr TileShape long_rows_tile_shape() {
@@ -17,17 +18,17 @@ template <class F, int D> constexpr TileShape long_rows_tile_shape() {
 }
 template <class F, int D> constexpr TileShape dq_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 2, 32} : long_rows_tile_shape<F, D>(); }
 template <class F, int D> constexpr TileShape dkv_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 1, 64} : long_rows_tile_shape<F, D>(); }
-// What dk and dv take beyond tiles: lse, D and start of the queries, in both buffers.
+// Shared memory of the dk, dv kernel besides tiles: lse, delta and document start of each query, in both buffers.
 template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * dkv_tile_shape<F, D>().columns * sizeof(float); }
-// dk and dv together are in registers up to this many columns of a head; of longer heads a block makes a part.
+// The accumulators of dk and dv fit in the registers up to this many columns of a head; for larger heads a block computes a part of the columns.
 template <int D> constexpr int part_columns() { return D < 128 ? D : 128; }
 
-// D[t] = dout[t] . out[t], head by head. Eight lanes a head: 16 bytes each are a head of 64 in bf16.
+// delta = rowsum(dout * out), head by head. Eight lanes a head: 16 bytes each are a head of 64 in bf16.
 template <class F>
-__global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
-                                     const F* dout,  // (B, T, NH * HS)
-                                     const F* out,   // (B, T, NH * HS)
-                                     AttentionShape shape) {
+__global__ void attention_delta_kernel(float* delta,   // (B, NH, T)
+                                       const F* dout,  // (B, T, NH * HS)
+                                       const F* out,   // (B, T, NH * HS)
+                                       AttentionShape shape) {
     pdl_wait();
     constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
     const size_t i = thread_index() / LANES, n = (size_t)shape.B * shape.T * shape.NH;
@@ -39,16 +40,16 @@ __global__ void attention_dot_kernel(float* dots,    // (B, NH, T)
         }
     sum = lanes_sum<LANES>(sum);
     const size_t token = i / shape.NH, h = i % shape.NH, b = token / shape.T, t = token % shape.T;
-    if (i < n && threadIdx.x % LANES == 0) dots[(b * shape.NH + h) * shape.T + t] = sum;
+    if (i < n && threadIdx.x % LANES == 0) delta[(b * shape.NH + h) * shape.T + t] = sum;
 }
 
-// dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - D[t]).  A block's queries go along the keys.
+// dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]).  A block keeps its queries and loops over the keys.
 template <class F, int D>
 __global__ void __launch_bounds__(dq_tile_shape<F, D>().threads(), 2)
-attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the queries' part =
+attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dq
                     const F* dout,      // (B, T, NH * HS)
                     const float* lse,   // (B, NH, T)
-                    const float* dots,  // (B, NH, T)
+                    const float* delta, // (B, NH, T)
                     const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                     const int* starts,  // (B, T) or null
                     AttentionShape shape, float scale) {
@@ -56,29 +57,29 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
     constexpr TileShape tile_shape = dq_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), KEYS = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads();
     // 1. the queries and their gradients
-    const Queries<F, ROWS, M> my(shape, qkv, starts);
+    const QueryTile<F, ROWS, M> my(shape, qkv, starts);
     const int T = shape.T, HS = shape.HS;
     const size_t C = (size_t)shape.NH * HS;
     const Tile<F, D> queries = tile_at<F, D>(0), douts = tile_at<F, D>(ROWS);
     async_copy_tile<ROWS, THREADS>(queries, my.q + my.query * my.width, my.width, T - my.query, HS);
     async_copy_tile<ROWS, THREADS>(douts, dout + (my.token + my.query) * C + (size_t)my.h * HS, C, T - my.query, HS);
     Accumulator<M, D> dq{};
-    float shift[M][2], dot[M][2];
+    float lse_log2[M][2], delta_t[M][2];
     each_row<M>([&](int m, int half) {
-        const int t = min(my.first + dq.row(m, 2 * half), T - 1);  // rows below the last are like it, and not stored
+        const int t = min(my.first + dq.row(m, 2 * half), T - 1);  // the padding repeats the last query, and is not stored
         const size_t at = ((size_t)my.b * shape.NH + my.h) * T + t;
-        shift[m][half] = lse[at] * LOG2E, dot[m][half] = dots[at];
+        lse_log2[m][half] = lse[at] * LOG2E, delta_t[m][half] = delta[at];
     });
     my.template for_each_kv_tile<KEYS, THREADS>(tile_at<F, D>(2 * ROWS), [&](int key, Tile<F, D> keys, Tile<F, D> values) {
-        // 2. scores, and the gradients of weights
+        // 2. S and dP
         Accumulator<M, KEYS> s{}, ds{};
         multiply_transposed(s, queries, my.row, keys);
         my.apply_mask(s, key);
         multiply_transposed(ds, douts, my.row, values);
-        // 3. through the softmax, and to the queries
+        // 3. P, dS, and dQ += dS K
         s.each([&](int m, int n, int i) {
-            const float p = ex2_approx(fmaf(s.x[m][n][i], scale * LOG2E, -shift[m][i / 2]));
-            ds.x[m][n][i] = p * (ds.x[m][n][i] - dot[m][i / 2]);
+            const float p = ex2_approx(fmaf(s.x[m][n][i], scale * LOG2E, -lse_log2[m][i / 2]));
+            ds.x[m][n][i] = p * (ds.x[m][n][i] - delta_t[m][i / 2]);
         });
         multiply(dq, ds, keys);
     });
@@ -87,13 +88,13 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the querie
 }
 
 // dk[u] = scale * sum over t of ds[t][u] q[t],  dv[u] = sum over t of p[t][u] dout[t],  over all heads of queries that share this
-// one of keys.  A block's keys go along the queries; scores are transposed, so that p^T and ds^T are left factors.
+// head of keys.  A block keeps its keys and values and loops over the queries; scores are transposed, so that P^T and dS^T are A operands.
 template <class F, int D>
 __global__ void __launch_bounds__(dkv_tile_shape<F, D>().threads(), 2)
-attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys' and values' part =
+attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk, dv
                      const F* dout,      // (B, T, NH * HS)
                      const float* lse,   // (B, NH, T)
-                     const float* dots,  // (B, NH, T)
+                     const float* delta, // (B, NH, T)
                      const F* qkv,       // (B, T, (NH + 2 NKV) * HS)
                      const int* starts,  // (B, T) or null
                      AttentionShape shape, float scale) {
@@ -101,14 +102,14 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
     constexpr TileShape tile_shape = dkv_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), QUERIES = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads(), COLUMNS = part_columns<D>();
     constexpr size_t TILES = tile_bytes<F, D>(tile_shape, 2);
-    // 1. whose keys: those from `key` on, of them this warp's from `first` on, and which part of their columns
+    // 1. the block's keys begin at `key`, this warp's at `first`; dk and dv of the columns from `part` on
     const int T = shape.T, HS = shape.HS, heads = shape.B * shape.NKV;
     const int b = blockIdx.x % heads / shape.NKV, h = blockIdx.x % shape.NKV, part = blockIdx.x / heads % (D / COLUMNS) * COLUMNS;
     const int key = blockIdx.x / heads / (D / COLUMNS) * ROWS, row = threadIdx.x / WARP * 16 * M, first = key + row;
     const size_t width = shape.width(), C = (size_t)shape.NH * HS, token = (size_t)b * T;
     const size_t k = token * width + (size_t)(shape.NH + h) * HS, v = k + (size_t)shape.NKV * HS;
     const int* start = starts ? starts + token : nullptr;
-    // 2. keys, values, and the first queries that see them: those of one head after another
+    // 2. keys, values, and the first tile of queries that see them; query heads one after another
     const int end = start ? end_of_document(start, min(key + ROWS, T) - 1, T) : T;
     const int steps = (end - key + QUERIES - 1) / QUERIES;
     const auto statistics = [](int buffer) { return (float*)(dynamic_shared() + TILES) + 3 * buffer * QUERIES; };
@@ -119,11 +120,11 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
         const F *q = qkv + (token + query) * width + (size_t)head * HS, *dy = dout + (token + query) * C + (size_t)head * HS;
         async_copy_tile<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
         async_copy_tile<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
-        if (const int i = threadIdx.x; i < QUERIES) {  // below the last all are like it; their rows are zero, and what they add
+        if (const int i = threadIdx.x; i < QUERIES) {  // the padding repeats the last query; its rows of q and dout are zero, and so is what they add
             const int t = min(query + i, T - 1);
             const size_t at = ((size_t)b * shape.NH + head) * T + t;
             cp_async_4(statistics(buffer) + i, lse + at, 4);
-            cp_async_4(statistics(buffer) + QUERIES + i, dots + at, 4);
+            cp_async_4(statistics(buffer) + QUERIES + i, delta + at, 4);
             cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? 4 : 0);
         }
         cp_async_commit_group();
@@ -135,13 +136,13 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
     Accumulator<M, COLUMNS> dk{}, dv{};
     for (int step = 0, buffer = 0; step < steps * shape.group(); step++, buffer ^= 1) {
         cp_async_wait_group<0>();
-        __syncthreads();  // all see these queries, and none still reads those before, which the next ones overwrite
+        __syncthreads();  // sync: every thread's copies of this tile have arrived, and no thread still reads the buffer that the next tile overwrites
         if (step + 1 < steps * shape.group()) fetch_queries(step + 1, buffer ^ 1);
         const int query = key + step % steps * QUERIES;
-        const float *shift = statistics(buffer), *dot = shift + QUERIES;
-        const int* document = (const int*)(dot + QUERIES);
+        const float *lse_t = statistics(buffer), *delta_t = lse_t + QUERIES;
+        const int* document = (const int*)(delta_t + QUERIES);
         if (query + QUERIES <= first || document[0] >= first + 16 * M) continue;  // none of them sees this warp's keys
-        // 3. scores, and the gradients of weights: keys by queries
+        // 3. S^T and dP^T, keys by queries
         Accumulator<M, QUERIES> p{}, ds{};
         multiply_transposed(p, tile_at<F, D>(0), row, queries(buffer));
         multiply_transposed(ds, tile_at<F, D>(ROWS), row, douts(buffer));
@@ -150,11 +151,11 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): the keys'
                 const int u = first + p.row(m, i), t = p.column(n, i);
                 if ((u > query + t) | (u < document[t])) p.x[m][n][i] = -INFINITY;
             });
-        // 4. through the softmax, and to values and keys
+        // 4. P^T, dS^T, dV += P^T dout, dK += dS^T Q
         p.each([&](int m, int n, int i) {
             const int t = p.column(n, i);
-            p.x[m][n][i] = ex2_approx(fmaf(p.x[m][n][i], scale * LOG2E, -shift[t] * LOG2E));
-            ds.x[m][n][i] = p.x[m][n][i] * (ds.x[m][n][i] - dot[t]);
+            p.x[m][n][i] = ex2_approx(fmaf(p.x[m][n][i], scale * LOG2E, -lse_t[t] * LOG2E));
+            ds.x[m][n][i] = p.x[m][n][i] * (ds.x[m][n][i] - delta_t[t]);
         });
         multiply(dv, p, douts(buffer), part);
         multiply(dk, ds, queries(buffer), part);

@@ -1,9 +1,11 @@
-// attention_cached.cuh: the kernels of attention for generating: the cache grows, and few queries go along it.
+// attention_cached.cuh: attention with a KV cache, for prefill and decode. Few queries read many keys, so the keys of one query are split
+// over the warps of a block, each with an online softmax of its own, and the partial results are combined at the end (split-KV;
+// "Flash-Decoding", Dao et al. 2023, splits over blocks).
 #pragma once
 #include "attention_tiles.cuh"
 
 namespace attention_detail {
-// A row of keys and one of values a token, 16 bytes a thread.
+// The keys and values of a token are appended as a row each, 16 bytes a thread.
 template <class F>
 __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
                               F* vcache,     // (n, KC)
@@ -19,11 +21,11 @@ __global__ void append_kernel(F* kcache,     // (n, KC), at the first new token
     store_pack(vcache + token * KC + c, load_pack(k + KC));
 }
 
-constexpr int CACHED_THREADS = 512;  // 16 warps a query and head: one query must keep much memory in flight to be fast
-template <class F> constexpr int CACHED_LANES = 4 * sizeof(F);  // share a key: 16 bytes each are a head of 64
+constexpr int CACHED_THREADS = 512;  // 16 warps a query and head: one query alone needs many loads in flight
+template <class F> constexpr int CACHED_LANES = 4 * sizeof(F);  // lanes that share a key: 16 bytes each are a head of 64
 
-// A block a query and head; each group of lanes takes every 64th key (bf16; fp32: 32nd), with sums of its own (an online softmax),
-// which are put together in the end, in an order that is always the same: a query's bits do not depend on how many come at once.
+// A block a query and head. Each group of lanes takes every 64th key (bf16; fp32: 32nd) with an online softmax of its own; the partial results
+// are combined in a fixed order, so a query's result is bitwise identical in prefill and decode.
 template <class F>
 __global__ void __launch_bounds__(CACHED_THREADS)
 attention_cached_kernel(F* out,           // (n, NH * HS)
@@ -33,11 +35,11 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         int pos, AttentionShape shape, float scale) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
-    __shared__ float sums[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];
+    __shared__ float outs[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];
     const int h = blockIdx.x % shape.NH, query = blockIdx.x / shape.NH, HS = shape.HS;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, mine = lane % LANES * SIZE;
     const size_t KC = (size_t)shape.NKV * HS, head = (size_t)(h / shape.group()) * HS;
-    const auto each = [&](auto f) {  // f(pack, its first column) of this lane's share of a row
+    const auto each = [&](auto f) {  // f(pack, its first column) for this lane's packs of a row
         #pragma unroll
         for (int i = 0; i < PACKS; i++)
             if (const int d = i * LANES * SIZE + mine; d < HS) f(i, d);
@@ -45,9 +47,9 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
     // 1. the query
     Pack<F> q[PACKS];
     each([&](int i, int d) { q[i] = load_pack(qkv + query * shape.width() + (size_t)h * HS + d); });
-    // 2. along the keys
+    // 2. the online softmax over this group's keys
     float o[PACKS][SIZE] = {}, row_max = -INFINITY, row_sum = 0;
-    for (int first = 0; first <= pos + query; first += CACHED_THREADS / LANES) {  // the same for all lanes, which meet below
+    for (int first = 0; first <= pos + query; first += CACHED_THREADS / LANES) {  // the same number of iterations in all lanes: they shuffle below
         const int key = first + threadIdx.x / LANES;
         const bool seen = key <= pos + query;
         const size_t at = (size_t)(seen ? key : 0) * KC + head;
@@ -66,25 +68,25 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
         row_sum = row_sum * rescale + p;
         each([&](int i, int) { for (int j = 0; j < SIZE; j++) o[i][j] = o[i][j] * rescale + p * to_float(v[i][j]); });
     }
-    // 3. a warp's sums
-    const float largest = warp_max(row_max), weight = row_max == -INFINITY ? 0 : ex2_approx(row_max - largest);
-    row_sum = warp_sum(lane % LANES == 0 ? row_sum * weight : 0);
+    // 3. combine the groups of a warp: rescale to the largest row_max, add
+    const float warp_row_max = warp_max(row_max), factor = row_max == -INFINITY ? 0 : ex2_approx(row_max - warp_row_max);
+    row_sum = warp_sum(lane % LANES == 0 ? row_sum * factor : 0);
     #pragma unroll
     for (int i = 0; i < PACKS; i++)
         for (int j = 0; j < SIZE && i * LANES * SIZE < HS; j++) {
-            const float sum = strided_sum<LANES>(o[i][j] * weight);
-            if (const int d = i * LANES * SIZE + mine; lane < LANES && d < HS) sums[warp][d + j] = sum;
+            const float sum = strided_sum<LANES>(o[i][j] * factor);
+            if (const int d = i * LANES * SIZE + mine; lane < LANES && d < HS) outs[warp][d + j] = sum;
         }
-    if (lane == 0) row_maxes[warp] = largest, row_sums[warp] = row_sum;
-    __syncthreads();  // all warps' sums are there
-    // 4. all warps'
-    float m = -INFINITY, sum = 0, all = 0;
+    if (lane == 0) row_maxes[warp] = warp_row_max, row_sums[warp] = row_sum;
+    __syncthreads();  // sync: every thread reads the partial results of all warps
+    // 4. combine the warps likewise, finalise
+    float m = -INFINITY, sum = 0, total = 0;
     for (int w = 0; w < WARPS; w++) m = fmaxf(m, row_maxes[w]);
     if ((int)threadIdx.x >= HS) return;
     for (int w = 0; w < WARPS; w++) {
-        const float factor = row_maxes[w] == -INFINITY ? 0 : ex2_approx(row_maxes[w] - m);
-        sum += sums[w][threadIdx.x] * factor, all += row_sums[w] * factor;
+        const float rescale = row_maxes[w] == -INFINITY ? 0 : ex2_approx(row_maxes[w] - m);
+        sum += outs[w][threadIdx.x] * rescale, total += row_sums[w] * rescale;
     }
-    out[(size_t)query * shape.NH * HS + (size_t)h * HS + threadIdx.x] = from_float<F>(sum / all);
+    out[(size_t)query * shape.NH * HS + (size_t)h * HS + threadIdx.x] = from_float<F>(sum / total);
 }
 }  // namespace attention_detail

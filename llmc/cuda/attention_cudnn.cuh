@@ -1,6 +1,6 @@
 // attention_cudnn.cuh: attention by cuDNN, where the program was built with it (-DLLMC_CUDNN) and it is faster than ours: plans, made
-// once a shape, and the choice, measured when a run begins and kept in a file, so that the next run begins sooner and has the same
-// bits. Either one's forward goes with either one's backward: lse means the same in both.
+// once a shape, and the choice, autotuned in the warm-up and kept in the autotune cache, so that the next run starts sooner and is bitwise
+// identical. Either one's forward can be combined with either one's backward: lse means the same in both.
 #pragma once
 #include <map>
 #include <string>
@@ -29,11 +29,11 @@ inline std::string print_choice(const Problem& p, const Choice& c) {
 struct State {
     std::map<Problem, Ready> plans;
     AutotuneCache<Problem, Choice> cache{{"attention", cudnnGetVersion, parse_choice, print_choice}};
-    std::string said[2];  // who makes the forward, and the backward, and why
+    std::string said[2];  // whose forward, whose backward, and why
     cudnnHandle_t handle = nullptr;
     int sm = 0;           // compute capability of the GPU that is here; 0: not asked yet, or none is here
 };
-inline State& state() { static State& s = *new State; return s; }  // for ever: when the program ends the driver may have gone before it
+inline State& state() { static State& s = *new State; return s; }  // never destroyed: at exit the driver may be unloaded before it
 
 inline std::string version() { return format("cuDNN %zu.%zu.%zu", cudnnGetVersion() / 10000, cudnnGetVersion() / 100 % 100, cudnnGetVersion() % 100); }
 inline int sm() {
@@ -54,15 +54,15 @@ inline Ready& plan_for(const Problem& p) {
     return r;
 }
 
-// Whether cuDNN does it. ours(), theirs(): either one's work, done here only to see how long it takes. A plan takes half a second: it is
-// built where it will be measured or used.
+// Whether to use cuDNN. ours(), theirs(): the two implementations, called here only to measure them. A plan takes half a second to build: it is
+// built only if it will be measured or used.
 template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
     State& s = state();
     std::string& said = s.said[p.backward];
     const bool asked = stream.kernels.attention == AttentionBackend::CUDNN;
     auto at = s.cache.known.find(p);
     const bool known = at != s.cache.known.end();
-    if (!asked && !known && !stream.autotuning) return false;  // no one has asked to measure
+    if (!asked && !known && !stream.autotuning) return false;  // nothing is measured outside the warm-up
     if (asked || !known || at->second.cudnn) {
         const Ready& r = plan_for(p);
         if (!r.builder.refused.empty()) {
@@ -90,7 +90,7 @@ inline void run(const Problem& p, std::map<int64_t, const void*> tensors, void* 
     CHECK(b.refused.empty(), "attention: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, b.refused.c_str());
 }
 
-// As attention_forward, or false: then nothing was done. ours(): the same by our kernels.
+// As attention_forward; false if cuDNN is not used: then nothing was computed. ours(): the same by our kernels.
 template <class Ours>
 bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int HS, stream_t stream, Ours ours) {
     const Problem p{B, T, NH, HS};
@@ -108,11 +108,11 @@ bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, c
               stream_t stream, Ours ours) {
     const Problem p{B, T, NH, HS, true, dq_sums(stream.kernels.deterministic, sm(), cudnnGetVersion())};
     const size_t C = (size_t)NH * HS;
-    char *dot = (char*)scratch, *sums = dot + dot_bytes(p), *workspace = sums + sums_bytes(p);
+    char *delta = (char*)scratch, *dq_accum = delta + delta_bytes(p), *workspace = dq_accum + dq_accum_bytes(p);
     auto theirs = [&] {
         std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}, {DOUT, dout},
-                                              {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DOT, dot}};
-        if (p.has_dq_sums()) tensors[DQ_SUMS] = sums;
+                                              {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DELTA, delta}};
+        if (p.has_dq_accum()) tensors[DQ_ACCUM] = dq_accum;
         run(p, tensors, workspace, stream);
     };
     if (!choose(p, stream, ours, theirs)) return false;
@@ -120,7 +120,7 @@ bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, c
     return true;
 }
 
-// any_gpu: not only for the GPU that is here
+// any_gpu: the most that any GPU needs, not only this one
 inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic, bool any_gpu) {
     return backward_bytes({B, T, NH, HS}, deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
 }

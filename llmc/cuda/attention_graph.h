@@ -1,10 +1,9 @@
-// attention_graph.h: causal attention, forward and backward, as cuDNN's graph API wants to be told of it: tensors, and operations
-// between them, among which the library recognises flash attention and runs it as one kernel or three. Host code alone; nothing
-// here needs a GPU. (cuDNN backend API, "Graph API": operation descriptors; which operations make attention forward and backward is
-// in the documentation's "Supported Graph Patterns", fused flash attention)
+// attention_graph.h: causal attention, forward and backward, as an operation graph of cuDNN's backend API: tensors and operations between
+// them, in which the library recognises flash attention and runs it as one kernel or three. Host code only; nothing here needs a GPU.
+// (cuDNN documentation, "Graph API": operation descriptors; "Supported Graph Patterns": the operations of fused flash attention)
 //
-// The composite graph and not the one operation that newer versions have for attention: every version from 9.8 on takes it, and on
-// sm_80 and sm_90 it comes to the same engines (dev/LOG.md, 25).
+// It is the composite graph, not the single attention operation of newer versions: every version from 9.8 on accepts it, and on sm_80 and
+// sm_90 it gets the same engines (dev/LOG.md, 25).
 #pragma once
 #include <cudnn_graph.h>
 #include <algorithm>
@@ -17,18 +16,18 @@
 #include <vector>
 
 namespace attention_graph {
-// What a plan is given when it runs, by these numbers. Above them are tensors that exist in registers only.
-enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DOT, DQ_SUMS, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
+// UIDs of the tensors that a plan is given when it runs. From FIRST_VIRTUAL on: virtual tensors, which are never in memory.
+enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DELTA, DQ_ACCUM, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
 
-// How the backward adds up dq, whose terms come from the blocks of all keys. All but the first give bitwise identical results each time.
+// How the backward accumulates dq, whose terms come from the blocks of all keys. All but ATOMIC are deterministic: bitwise identical each time.
 enum DqSums : int {
-    ATOMIC,   // blocks add to DQ_SUMS in fp32 as they come
-    MATRIX,   // ds is written, T x T a head in bf16, and multiplied afterwards
-    IN_TURN,  // blocks add to DQ_SUMS one after the other (sm_90; slower than MATRIX, says cudnn-frontend, but without its memory)
-    SM100,    // as that GPU's own kernel does it, without memory
-    NO_ORDER  // none that is known to keep an order
+    ATOMIC,   // atomic additions to DQ_ACCUM in fp32, in any order
+    MATRIX,   // dS is stored, T x T a head in bf16, and dq = dS K is a matrix product of its own
+    IN_TURN,  // blocks add to DQ_ACCUM in a fixed order, by semaphores (sm_90; slower than MATRIX, says cudnn-frontend, but without its memory)
+    SM100,    // by the kernel of sm_100 itself, without extra memory
+    NO_ORDER  // no deterministic engine is known
 };
-// By the GPU's compute capability (90: an H100) and cudnnGetVersion(). What cudnn-frontend 1.32 asks for where a user wants a deterministic
+// By the GPU's compute capability (90: an H100) and cudnnGetVersion(), as in cudnn-frontend 1.32 for a deterministic
 // backward; that on sm_100 9.18.1 is the first, and not 9.18.0, is Transformer Engine's rule (its pull request 2584).
 constexpr DqSums dq_sums(bool deterministic, int sm, size_t version) {
     if (!deterministic) return ATOMIC;
@@ -41,33 +40,33 @@ struct Problem {
     bool backward = false;
     DqSums dq = MATRIX;
     auto operator<=>(const Problem&) const = default;
-    constexpr bool has_dq_sums() const { return backward && (dq == ATOMIC || dq == IN_TURN); }
+    constexpr bool has_dq_accum() const { return backward && (dq == ATOMIC || dq == IN_TURN); }
 };
 
-// Why the library is not asked; empty: it is. Until 9.16 a last tile of keys that is not full gave wrong gradients, and 9.10.0 and 9.10.1
-// have bugs of which cudnn-frontend says no more, but it uses them for neither pass; 9.28 crashes at B = T = NH = 1 (LOG 25).
+// Why cuDNN is not used for a problem; empty: it may be. Before 9.16 gradients were wrong where the last tile of keys is not full; 9.10.0 and
+// 9.10.1 have bugs that cudnn-frontend does not specify, but it uses them for neither pass; 9.28 crashes at B = T = NH = 1 (LOG 25).
 inline std::string not_asked(const Problem& p, size_t version) {
     if (p.T == 1) return "one position has nothing to attend to";
     if (version < 90800 || (version < 91600 && p.backward && p.T % 128)) return "this version is too old for it";
     if (version == 91000 || version == 91001) return "9.10.0 and 9.10.1 have bugs in attention, 9.10.2 and newer have not";
-    // for larger heads that GPU's kernel has other knobs, untried
+    // for larger heads the kernel of sm_100 has other knobs, untested
     if (p.backward && (p.dq == NO_ORDER || (p.dq == SM100 && p.HS > 128))) return "no backward that gives bitwise identical results each time on this GPU";
     return "";
 }
 
-// What a plan may take of the memory that a run sets apart for it, in bytes: DOT, DQ_SUMS, and what the library wants besides: the matrix
-// of ds, counters for whose turn it is, or sums of its own on GPUs before sm_90 (test/cudnn looks whether it is so).
+// The memory that a run reserves for a plan, in bytes: DELTA, DQ_ACCUM, and the library's workspace: the matrix of dS, semaphores, or an fp32
+// accumulator of its own on GPUs before sm_90 (test/cudnn checks these sizes).
 constexpr size_t round_up(size_t n, size_t to) { return (n + to - 1) / to * to; }
 constexpr size_t heads(const Problem& p) { return (size_t)p.B * (size_t)p.NH; }
-constexpr size_t dot_bytes(const Problem& p) { return round_up(heads(p) * (size_t)p.T * 4, 256); }
-constexpr size_t sums_bytes(const Problem& p) { return !p.has_dq_sums() ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
+constexpr size_t delta_bytes(const Problem& p) { return round_up(heads(p) * (size_t)p.T * 4, 256); }
+constexpr size_t dq_accum_bytes(const Problem& p) { return !p.has_dq_accum() ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
 constexpr size_t workspace_bytes(const Problem& p) {
     const size_t T = round_up((size_t)p.T, 64), HS = (size_t)p.HS, some = 4096;
     if (!p.backward || p.dq == SM100 || p.dq == NO_ORDER) return some;
     return some + heads(p) * (p.dq == MATRIX ? T * round_up(T, 128) * 2 : p.dq == IN_TURN ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
 }
-constexpr size_t backward_bytes(const Problem& p) { return dot_bytes(p) + sums_bytes(p) + workspace_bytes(p); }
-// sm 0: a GPU that is not known yet, and then the most.
+constexpr size_t backward_bytes(const Problem& p) { return delta_bytes(p) + dq_accum_bytes(p) + workspace_bytes(p); }
+// sm 0: the GPU is not known yet; the most that any needs.
 constexpr size_t backward_bytes(Problem p, bool deterministic, int sm, size_t version) {
     p.backward = true, p.dq = dq_sums(deterministic, sm, version);
     Problem other = p;
@@ -81,11 +80,11 @@ using Four = std::array<int64_t, 4>;
 inline std::string last_error() {
     char why[512] = "";
     cudnnGetLastErrorString(why, sizeof why);
-    why[strcspn(why, "\n")] = 0;  // of a list of reasons the first
+    why[strcspn(why, "\n")] = 0;  // the first of a list of reasons
     return *why ? std::string(": ") + why : "";
 }
 
-// Descriptors as they are made, and the first thing that cuDNN did not take: after it nothing more is asked.
+// Creates descriptors and keeps the first error: after it cuDNN is not called again.
 class Builder {
 public:
     std::string refused;  // empty: nothing
@@ -123,7 +122,7 @@ public:
     Descriptor heads(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.T, p.HS}, {p.T * row, p.HS, row, 1}); }
     Descriptor heads_transposed(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.HS, p.T}, {p.T * row, p.HS, 1, row}); }
     Descriptor rows(int64_t uid) { return tensor(uid, CUDNN_DATA_FLOAT, {p.B, p.NH, p.T, 1}, {p.NH * p.T, p.T, 1, 1}); }
-    Descriptor number(Uid uid) { return tensor(uid, CUDNN_DATA_FLOAT, {1, 1, 1, 1}, {1, 1, 1, 1}, true); }  // handed over by the host
+    Descriptor number(Uid uid) { return tensor(uid, CUDNN_DATA_FLOAT, {1, 1, 1, 1}, {1, 1, 1, 1}, true); }  // a scalar, passed by value by the host
     Descriptor scores(cudnnDataType_t type = CUDNN_DATA_FLOAT) {
         return tensor(next_virtual++, type, {p.B, p.NH, p.T, p.T}, {p.NH * p.T * p.T, p.T * p.T, p.T, 1});
     }
@@ -141,7 +140,7 @@ public:
     }
     int64_t new_virtual() { return next_virtual++; }
 
-    // c = a b, products of the last two dimensions
+    // c = a b, batched matrix products over the last two dimensions
     Descriptor multiply(Descriptor c, Descriptor a, Descriptor with) {
         Descriptor how = b.make(CUDNN_BACKEND_MATMUL_DESCRIPTOR);
         b.set(how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT);
@@ -149,7 +148,7 @@ public:
         return operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR, CUDNN_ATTR_OPERATION_MATMUL_DESC, how,
                          {{CUDNN_ATTR_OPERATION_MATMUL_ADESC, a}, {CUDNN_ATTR_OPERATION_MATMUL_BDESC, with}}, CUDNN_ATTR_OPERATION_MATMUL_CDESC, c);
     }
-    // y = mode(x, with, where), element by element; (…, 1) goes along with (…, n)
+    // y = mode(x, with, where), element by element; (…, 1) is broadcast to (…, n)
     Descriptor pointwise(Descriptor y, cudnnPointwiseMode_t mode, Descriptor x, Descriptor with = nullptr, Descriptor where = nullptr,
                          cudnnDataType_t math = CUDNN_DATA_FLOAT, int64_t axis = -1) {
         Descriptor how = b.make(CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
@@ -170,7 +169,7 @@ public:
         return operation(CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR, CUDNN_ATTR_OPERATION_REDUCTION_DESC, how,
                          {{CUDNN_ATTR_OPERATION_REDUCTION_XDESC, x}}, CUDNN_ATTR_OPERATION_REDUCTION_YDESC, y);
     }
-    // The same elements under other dimensions: here a transposition, by y's strides
+    // A reshape: here a transposition, by y's strides
     Descriptor transpose(Descriptor y, Descriptor x) {
         return operation(CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR, {}, nullptr, {{CUDNN_ATTR_OPERATION_RESHAPE_XDESC, x}}, CUDNN_ATTR_OPERATION_RESHAPE_YDESC, y);
     }
@@ -178,7 +177,7 @@ public:
         return tensor(next_virtual++, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.T, p.T}, {p.NH * p.T * p.T, p.T * p.T, 1, p.T});
     }
 
-    // Scores of keys after their query become -infinity.
+    // The causal mask: scores of keys after their query become -infinity.
     Descriptor apply_mask(Descriptor x) {
         const auto index = [&](int64_t axis) { return pointwise(scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, x, nullptr, nullptr, CUDNN_DATA_INT32, axis); };
         Descriptor query = index(2), key = index(3);
@@ -186,7 +185,7 @@ public:
         return pointwise(scores(), CUDNN_POINTWISE_BINARY_SELECT, x, number(HIDDEN), seen);
     }
 
-    // All of them, as a graph. Without a handle: for a GPU that is not here.
+    // The operation graph of all operations. handle: null for a GPU that is not here.
     Descriptor graph(cudnnHandle_t handle) {
         Descriptor g = b.make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
         b.set(g, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, operations.data(), (int64_t)operations.size());
@@ -214,7 +213,7 @@ private:
     std::vector<Descriptor> operations;
 };
 
-// s = scale q k^T, hidden where key > query;  p = exp(s - m) / sum of it,  lse = m + log of that sum,  out = p v
+// S = scale Q K^T, masked where key > query;  P = exp(S - row_max) / row_sum,  lse = row_max + log(row_sum),  out = P V
 inline void forward(Operations& ops, const Problem& p) {
     const int64_t C = p.NH * p.HS;
     Descriptor q = ops.heads(Q, 3 * C), k = ops.heads_transposed(K, 3 * C), v = ops.heads(V, 3 * C);
@@ -223,53 +222,53 @@ inline void forward(Operations& ops, const Problem& p) {
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, ops.number(SCALE));
     s = ops.apply_mask(s);
     // 2. softmax
-    Descriptor max = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_MAX, s);
-    Descriptor e = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, max));
-    Descriptor sum = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_ADD, e);
-    Descriptor log = ops.pointwise(ops.rows(ops.new_virtual()), CUDNN_POINTWISE_LOG, sum);
-    ops.pointwise(ops.rows(LSE), CUDNN_POINTWISE_ADD, max, log);
-    Descriptor weights = ops.pointwise(ops.scores(CUDNN_DATA_BFLOAT16), CUDNN_POINTWISE_DIV, e, sum);
+    Descriptor row_max = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_MAX, s);
+    Descriptor e = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, row_max));
+    Descriptor row_sum = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_ADD, e);
+    Descriptor log = ops.pointwise(ops.rows(ops.new_virtual()), CUDNN_POINTWISE_LOG, row_sum);
+    ops.pointwise(ops.rows(LSE), CUDNN_POINTWISE_ADD, row_max, log);
+    Descriptor probs = ops.pointwise(ops.scores(CUDNN_DATA_BFLOAT16), CUDNN_POINTWISE_DIV, e, row_sum);
     // 3. values
-    ops.multiply(ops.heads(OUT, C), weights, v);
+    ops.multiply(ops.heads(OUT, C), probs, v);
 }
 
-// dot = sum of dout out;  p = exp(scale q k^T - lse), hidden;  dv = p^T dout,  ds = scale p (dout v^T - dot),
-// dk = ds^T q,  dq = ds k
+// delta = rowsum(dout * out);  P = exp(scale Q K^T - lse), masked;  dV = P^T dout,  dS = scale P (dout V^T - delta),
+// dK = dS^T Q,  dQ = dS K
 inline void backward(Operations& ops, const Problem& p) {
     const int64_t C = p.NH * p.HS;
     Descriptor q = ops.heads(Q, 3 * C), k = ops.heads_transposed(K, 3 * C), v = ops.heads_transposed(V, 3 * C);
     Descriptor out = ops.heads(OUT, C), dout = ops.heads(DOUT, C), scale = ops.number(SCALE);
     const Four dims{p.B, p.NH, p.T, p.HS}, packed{C * p.T, p.HS * p.T, p.HS, 1};
-    // 1. dot, which stays in memory between the library's kernels
+    // 1. delta, which is in memory between the library's kernels
     Descriptor product = ops.pointwise(ops.tensor(ops.new_virtual(), CUDNN_DATA_FLOAT, dims, packed), CUDNN_POINTWISE_MUL, dout, out);
-    Descriptor dot = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_ADD, product);
-    dot = ops.pointwise(ops.rows(DOT), CUDNN_POINTWISE_MUL, dot, ops.number(ONE));  // where dropout's scale would be: the pattern has it
-    // 2. weights, dv
+    Descriptor delta = ops.reduce(ops.rows(ops.new_virtual()), CUDNN_REDUCE_TENSOR_ADD, product);
+    delta = ops.pointwise(ops.rows(DELTA), CUDNN_POINTWISE_MUL, delta, ops.number(ONE));  // the pattern multiplies by dropout's scale here
+    // 2. P, dV
     Descriptor s = ops.multiply(ops.scores(), q, k);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, scale);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, ops.rows(LSE));
-    Descriptor weights = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.apply_mask(s));
-    ops.multiply(ops.heads(DV, 3 * C), ops.transpose(ops.transposed_scores(), weights), dout);
-    // 3. ds, dk
+    Descriptor probs = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.apply_mask(s));
+    ops.multiply(ops.heads(DV, 3 * C), ops.transpose(ops.transposed_scores(), probs), dout);
+    // 3. dS, dK
     Descriptor ds = ops.multiply(ops.scores(), dout, v);
-    ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, ds, dot);
-    ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, ds, weights);
+    ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, ds, delta);
+    ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, ds, probs);
     ds = ops.pointwise(ops.scores(CUDNN_DATA_BFLOAT16), CUDNN_POINTWISE_MUL, ds, scale);
     ops.multiply(ops.heads(DK, 3 * C), ops.transpose(ops.transposed_scores(), ds), q);
-    // 4. dq
+    // 4. dQ
     Descriptor keys = ops.transpose(ops.tensor(ops.new_virtual(), CUDNN_DATA_BFLOAT16, dims, {p.T * 3 * C, p.HS, 3 * C, 1}), k);
-    if (!p.has_dq_sums()) ops.multiply(ops.heads(DQ, 3 * C), ds, keys);
-    else ops.pointwise(ops.heads(DQ, 3 * C), CUDNN_POINTWISE_IDENTITY, ops.multiply(ops.tensor(DQ_SUMS, CUDNN_DATA_FLOAT, dims, packed), ds, keys));
+    if (!p.has_dq_accum()) ops.multiply(ops.heads(DQ, 3 * C), ds, keys);
+    else ops.pointwise(ops.heads(DQ, 3 * C), CUDNN_POINTWISE_IDENTITY, ops.multiply(ops.tensor(DQ_ACCUM, CUDNN_DATA_FLOAT, dims, packed), ds, keys));
 }
 
-// What runs, and the bytes that it needs while it does.
+// An execution plan, and the bytes of workspace that it needs.
 struct Plan { Descriptor plan = nullptr; int64_t workspace = 0; };
 
 struct Knob { cudnnBackendKnobType_t type; int64_t value; };
-struct Engine { int64_t number = -1; std::vector<Knob> knobs; };  // -1: what the heuristics propose
+struct Engine { int64_t number = -1; std::vector<Knob> knobs; };  // -1: the heuristics choose
 
-// Heuristics do not know who wants an order: on sm_100 they propose a kernel for sm_80, and a plan's numerical notes are the same for all.
-// So the engine is named, as cudnn-frontend does it: STAGES is which way of adding dq's terms, the others are the tile that goes with it.
+// The heuristics cannot be asked for a deterministic engine: on sm_100 they propose a kernel for sm_80, and the numerical notes of all plans are
+// alike. So the engine is named, as in cudnn-frontend: the knob STAGES selects how dq is accumulated, the others the tile that belongs to it.
 inline Engine engine_for(const Problem& p, size_t version) {
     if (!p.backward || (p.dq != SM100 && p.dq != IN_TURN)) return {};
     const int64_t stages = p.dq == SM100 ? 2 : 4, number = p.dq == SM100 ? 5 : 6;
@@ -296,14 +295,14 @@ inline Descriptor configure(Builder& b, const Engine& engine, Descriptor graph, 
     return config;
 }
 
-// The engine that the problem needs, or what the library proposes: the first of these that it can build; null if there is none, and why
-// in `b`. handle: of the GPU that is here; else `device` describes one (CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, since 9.8).
+// A plan by the engine that engine_for names, or else by the first engine of the heuristics that can be built; null if there is none, with the
+// reason in `b`. handle: of the GPU that is here; else `device` describes one (CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, since 9.8).
 inline Plan make_plan(Builder& b, const Problem& p, cudnnHandle_t handle, Descriptor device = nullptr) {
     Operations ops(b, p);
     p.backward ? backward(ops, p) : forward(ops, p);
     Descriptor graph = ops.graph(handle);
-    std::vector<Descriptor> ways;
-    if (const Engine engine = engine_for(p, cudnnGetVersion()); engine.number >= 0) ways = {configure(b, engine, graph, device)};
+    std::vector<Descriptor> configs;
+    if (const Engine engine = engine_for(p, cudnnGetVersion()); engine.number >= 0) configs = {configure(b, engine, graph, device)};
     else {
         Descriptor heuristics = b.make(CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR);
         b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, graph);
@@ -311,28 +310,28 @@ inline Plan make_plan(Builder& b, const Problem& p, cudnnHandle_t handle, Descri
         if (device) b.link(heuristics, CUDNN_ATTR_ENGINEHEUR_DEVICEPROP, device);
         b.finalize(heuristics);
         constexpr int64_t MOST = 8;
-        for (int64_t i = 0; i < MOST; i++) ways.push_back(b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
+        for (int64_t i = 0; i < MOST; i++) configs.push_back(b.make(CUDNN_BACKEND_ENGINECFG_DESCRIPTOR));
         int64_t found = 0;
-        if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, ways.data()),
+        if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, configs.data()),
                                       "cudnnBackendGetAttribute");
-        ways.resize((size_t)std::min(found, MOST));
+        configs.resize((size_t)std::min(found, MOST));
         if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU" + last_error();
     }
-    for (size_t i = 0; i < ways.size() && b.refused.empty(); i++) {
+    for (size_t i = 0; i < configs.size() && b.refused.empty(); i++) {
         Descriptor plan = b.make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);
         if (handle) b.set(plan, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_TYPE_HANDLE, handle);
         if (device) b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP, device);
-        b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, ways[i]);
+        b.link(plan, CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG, configs[i]);
         b.finalize(plan);
         int64_t workspace = 0, one = 0;
         if (b.refused.empty()) b.take(cudnnBackendGetAttribute(plan, CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE, CUDNN_TYPE_INT64, 1, &one, &workspace), "cudnnBackendGetAttribute");
         if (b.refused.empty()) return {plan, workspace};
-        if (i + 1 < ways.size()) b.refused.clear();  // the next way may be one
+        if (i + 1 < configs.size()) b.refused.clear();  // the next engine may be built
     }
     return {};
 }
 
-// tensors: all that the plan takes but the numbers, which the host hands over; before 9.10 the library did not take -infinity
+// tensors: all that the plan takes except the scalars, which are passed by value; before 9.10 cuDNN did not accept -infinity
 inline void execute(Builder& b, const Plan& plan, const Problem& p, std::map<int64_t, const void*> tensors, void* workspace, cudnnHandle_t handle, cudaStream_t stream) {
     const float scale = 1 / std::sqrt((float)p.HS), one = 1;
     const float hidden = cudnnGetVersion() < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;

@@ -1,4 +1,4 @@
-// attention_tiles.cuh: what the kernels of attention share: sizes, the shapes of tiles, and what a query sees.
+// attention_tiles.cuh: what the attention kernels share: sizes, tile shapes, masks, and the double-buffered loop over the tiles of keys and values.
 #pragma once
 #include "tile.cuh"
 
@@ -6,16 +6,17 @@ namespace attention_detail {
 constexpr float LOG2E = 1.44269504f, LN2 = 0.69314718f;
 constexpr int MAX_HS = 256;
 
-// A row of qkv is NH heads of queries, NKV of keys and NKV of values, HS each; NH / NKV heads of queries share one of keys.
+// A token of qkv is NH heads of queries, NKV of keys and NKV of values, HS each; NH / NKV heads of queries share one of keys
+// and values (grouped-query attention).
 struct AttentionShape {
     int B, T, NH, NKV, HS;
     __host__ __device__ size_t width() const { return (size_t)(NH + 2 * NKV) * HS; }
     __host__ __device__ int group() const { return NH / NKV; }
 };
 
-// A block has its rows (queries; in the gradient of keys and values: keys) in shared memory, and a warp the accumulator fragments of 16 * m of
-// them in registers. The other operand comes in tiles of `columns`, double-buffered: cp.async fills one buffer while the other is
-// multiplied.
+// A block keeps a tile of rows() rows (queries; in the kernel of dk and dv: keys) in shared memory and loops over tiles of `columns` rows of the
+// other operand, double-buffered: cp.async fills one buffer while the other is multiplied. FlashAttention's kBlockM and kBlockN. A warp has the
+// accumulator fragments of 16 * m rows in registers.
 struct TileShape {
     int warps, m, columns;
     constexpr int threads() const { return WARP * warps; }
@@ -25,19 +26,19 @@ struct TileShape {
 template <class F, int D> constexpr size_t tile_bytes(TileShape tile_shape, int row_tiles) {
     return (size_t)(row_tiles * tile_shape.rows() + 4 * tile_shape.columns) * D * sizeof(F);
 }
-constexpr size_t MAX_SHARED = 99 * 1024;  // that a block can have on sm_86, 89 and 120; 163 KB on sm_80, 227 on sm_90 and 100
+constexpr size_t MAX_SHARED = 99 * 1024;  // the most a block can have on sm_86, 89 and 120; 163 KB on sm_80, 227 on sm_90 and 100
 
-// Tiles follow one another in dynamic shared memory: the one that begins after so many rows.
+// Tiles follow one another in dynamic shared memory: the tile that begins after so many rows.
 template <class F, int D> __device__ inline Tile<F, D> tile_at(int rows) { return {(F*)dynamic_shared() + rows * D}; }
 
-// Head sizes are padded to 64, 128 or 256: as many kernels of a kind, and as many sizes that waste nothing.
+// Head sizes are padded to 64, 128 or 256: each kernel is instantiated for these three.
 template <class Body> void for_padded(int HS, Body body) {
     if (HS <= 64) body(std::integral_constant<int, 64>{});
     else if (HS <= 128) body(std::integral_constant<int, 128>{});
     else body(std::integral_constant<int, 256>{});
 }
 
-// Each block takes one tile of rows of one head. What has most to do comes first, so that the last to finish are short.
+// Each block takes one tile of rows of one head. The blocks with the most work come first, so that the tail of the launch is short.
 template <class Kernel, class... A>
 void launch_tiles(Kernel kernel, TileShape tile_shape, size_t heads, int T, int parts, size_t shared, stream_t stream, A... arguments) {
     const size_t blocks = heads * ceil_div(T, tile_shape.rows()) * parts;
@@ -45,7 +46,7 @@ void launch_tiles(Kernel kernel, TileShape tile_shape, size_t heads, int T, int 
     launch(kernel, Grid{(unsigned)blocks, (unsigned)tile_shape.threads(), shared}, stream, arguments...);
 }
 
-// The first token at or after `key` that does not see it: its document begins later, or the row ends. Starts never fall.
+// The first token at or after `key` that does not see it: its document begins later, or the sequence ends. A binary search: starts never fall.
 __device__ inline int end_of_document(const int* starts, int key, int T) {
     int low = key, high = T;
     while (low < high) {
@@ -56,15 +57,15 @@ __device__ inline int end_of_document(const int* starts, int key, int T) {
 }
 
 // The queries of a block, all of one head, and of them this warp's 16 m from `first` on.
-template <class F, int ROWS, int M> struct Queries {
+template <class F, int ROWS, int M> struct QueryTile {
     int T, HS, b, h;
-    int query, row, first;  // position of the block's first; the warp's first, counted from it; and its position
-    size_t token, width;    // row b's first token, elements from one token to the next
-    const F *q, *k, *v;     // of row b's first token
-    const int* starts;      // of row b, or null
-    int earliest, latest;   // where the documents of this warp's first and last begin
+    int query, row, first;  // position of the block's first query; index in the block of the warp's first; position of the warp's first
+    size_t token, width;    // index of sequence b's first token; elements from one token to the next
+    const F *q, *k, *v;     // of sequence b's first token
+    const int* starts;      // of sequence b, or null
+    int earliest, latest;   // where the documents of this warp's first and last query begin
 
-    __device__ Queries(const AttentionShape& shape, const F* qkv, const int* all_starts) : T(shape.T), HS(shape.HS), width(shape.width()) {
+    __device__ QueryTile(const AttentionShape& shape, const F* qkv, const int* all_starts) : T(shape.T), HS(shape.HS), width(shape.width()) {
         const int heads = shape.B * shape.NH, tile = gridDim.x / heads - 1 - blockIdx.x / heads;  // the last sees the most keys
         b = blockIdx.x % heads / shape.NH, h = blockIdx.x % shape.NH;
         query = tile * ROWS, row = threadIdx.x / WARP * 16 * M, first = query + row, token = (size_t)b * T;
@@ -73,12 +74,12 @@ template <class F, int ROWS, int M> struct Queries {
         starts = all_starts ? all_starts + token : nullptr;
         earliest = document(first), latest = document(first + 16 * M - 1);
     }
-    // Where t's document begins; what follows the last token is like it.
+    // Where t's document begins; the padding repeats the last token.
     __device__ int document(int t) const { return starts ? starts[min(t, T - 1)] : 0; }
 
-    // The causal mask and the documents': scores of keys from `key` on that a query does not see become -infinity.
+    // The causal mask and the document mask: scores of the keys that a query does not see become -infinity.
     template <int KEYS> __device__ void apply_mask(Accumulator<M, KEYS>& s, int key) const {
-        if (key + KEYS - 1 <= first && latest <= key) return;  // all are seen: the rule, away from the edges
+        if (key + KEYS - 1 <= first && latest <= key) return;  // nothing is masked: most tiles, away from the diagonal
         each_row<M>([&](int m, int half) {
             const int last = first + s.row(m, 2 * half) - key, begin = document(last + key) - key;
             #pragma unroll
@@ -89,8 +90,8 @@ template <class F, int ROWS, int M> struct Queries {
         });
     }
 
-    // body(key, keys, values) for each tile of keys and values that the block's queries see and this warp sees some of, double-buffered by
-    // cp.async: the next tile is on its way while this one is multiplied. What was copied before is there with the first.
+    // body(key, keys, values) for each tile of keys and values of which this warp's queries see some, double-buffered by cp.async: the next tile
+    // is in flight while this one is multiplied. Copies that were started before have arrived at the first call of body.
     template <int KEYS, int THREADS, int D, class Body> __device__ void for_each_kv_tile(Tile<F, D> tiles, Body body) const {
         const auto keys = [&](int buffer) { return Tile<F, D>{tiles.at + 2 * buffer * KEYS * D}; };
         const auto values = [&](int buffer) { return Tile<F, D>{tiles.at + (2 * buffer + 1) * KEYS * D}; };
@@ -103,7 +104,7 @@ template <class F, int ROWS, int M> struct Queries {
         fetch_keys(begin, 0);
         for (int key = begin, buffer = 0; key < end; key += KEYS, buffer ^= 1) {
             cp_async_wait_group<0>();
-            __syncthreads();  // all see these keys, and none still reads those before, which the next ones overwrite
+            __syncthreads();  // sync: every thread's copies of this tile have arrived, and no thread still reads the buffer that the next tile overwrites
             if (key + KEYS < end) fetch_keys(key + KEYS, buffer ^ 1);
             if (key < first + 16 * M && key + KEYS > earliest) body(key, keys(buffer), values(buffer));
         }

@@ -1,4 +1,4 @@
-// backend.cuh: the CUDA backend: every layer, and what a model's kernels need together.
+// backend.cuh: the CUDA backend: every layer, the warm-up, and the workspace that the layers share.
 #pragma once
 #include "adamw.cuh"
 #include "attention.cuh"
@@ -12,7 +12,7 @@
 #include "peak.cuh"
 #include "step_guard.cuh"
 
-// Sizes that the kernels have no code for end here, before anything begins.
+// Refuses sizes that the kernels have no code for, before anything is allocated or written.
 inline void check_model(int C, int NH, AttentionBackend attention) {
     if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
     if (C % NH || C / NH % 8 || C / NH > 256)
@@ -21,8 +21,8 @@ inline void check_model(int C, int NH, AttentionBackend attention) {
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
 }
 
-// Does work whose results do not matter, for what it leaves behind: kernels are loaded, and the fastest ways of this GPU known,
-// from the folder `cache` (~/.cache/llmc if empty) or measured now and written there.
+// Warm-up: runs `work`, whose results are discarded, so that kernels are loaded, and the fastest algorithms are known: from the autotune cache
+// in the folder `cache` (~/.cache/llmc if empty), or measured now and saved there.
 template <class Work> void warm_up_and_autotune(stream_t& stream, const std::string& cache, Work work) {
     const std::string folder = cache_folder(cache);
     matmul_detail::autotune_cache().load(folder);

@@ -1,4 +1,5 @@
-// classifier.cuh: softmax and cross entropy in one go; the logits are overwritten with their gradient.
+// classifier.cuh: softmax and cross entropy, forward and backward fused; the logits are overwritten with their gradient. A block a row, with
+// an online softmax (Milakov and Gimelshein 2018); the row stays in registers between the reduction and the gradient.
 #pragma once
 #include <cfloat>
 #include <cstddef>
@@ -6,46 +7,47 @@
 #include "device.cuh"
 
 namespace classifier_detail {
-constexpr int THREADS = 1024;  // a row of 50257 is long: the more loads are under way, the better
+constexpr int THREADS = 1024;  // a row of 50257 is long: memory bandwidth needs many loads in flight
 constexpr float LOG2E = 1.44269504f;
 
-// The packs that a thread keeps in registers between the two looks at its row: 28 or 32 registers of 64. All of a row of
-// 57344 bf16; of fp32 32768, and what is beyond is read again, from a cache.
+// The packs of a row that a thread keeps in registers between the reduction and the gradient: 28 or 32 registers of 64. All of a row of
+// 57344 bf16; of fp32 the first 32768, and the rest is read again, from a cache.
 template <class F> constexpr int KEPT = sizeof(F) == 2 ? 7 : 8;
 
-// Maximum of the block's x, and sum of the terms, which were taken relative to the thread's own maximum.
-struct Softmax { float max, sum; };
+// The online softmax of a row: row_max, row_sum = sum of e^(x - row_max). block_softmax combines those of a block's threads: a row_sum is
+// rescaled from its thread's row_max to the block's.
+struct Softmax { float row_max, row_sum; };
 __device__ inline Softmax block_softmax(Softmax mine) {
     __shared__ float maxima[WARP], sums[WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
-    // 1. of the warp
-    float largest = warp_max(mine.max);
-    float sum = warp_sum(mine.sum * ex2_approx((mine.max - largest) * LOG2E));
-    if (lane == 0) maxima[warp] = largest, sums[warp] = sum;
-    __syncthreads();  // every warp reads all of them
-    // 2. of the block; THREADS / WARP == WARP, so that each lane has one
+    // 1. over the warp
+    float row_max = warp_max(mine.row_max);
+    float row_sum = warp_sum(mine.row_sum * ex2_approx((mine.row_max - row_max) * LOG2E));
+    if (lane == 0) maxima[warp] = row_max, sums[warp] = row_sum;
+    __syncthreads();  // sync: every warp reads the results of all warps
+    // 2. over the block; THREADS / WARP == WARP, so each lane reads one warp's
     const float theirs = maxima[lane];
-    largest = warp_max(theirs);
-    return {largest, warp_sum(sums[lane] * ex2_approx((theirs - largest) * LOG2E))};
+    row_max = warp_max(theirs);
+    return {row_max, warp_sum(sums[lane] * ex2_approx((theirs - row_max) * LOG2E))};
 }
 
-// The columns of a pack from V on become `with`.
+// Sets the padding, the columns of a pack from V on, to `with`.
 template <int SIZE> __device__ inline void pad(float (&x)[SIZE], int column, int V, float with) {
-    if (column + SIZE <= V) return;  // all packs of a row but one or none
+    if (column + SIZE <= V) return;  // all packs of a row but at most one
     for (int i = 0; i < SIZE; i++) if (column + i >= V) x[i] = with;
 }
 
-// The thread's running maximum and sum meet a pack. A NaN does not move the maximum, but the sum becomes one, and with it the
-// loss and all gradients of the row.
-template <class F> __device__ inline void meet(Softmax& s, const Pack<F>& pack, int column, int V) {
+// One step of the thread's online softmax: a pack. A NaN does not change row_max, but row_sum becomes NaN, and with it the loss and all
+// gradients of the row.
+template <class F> __device__ inline void online_softmax(Softmax& s, const Pack<F>& pack, int column, int V) {
     constexpr int SIZE = Pack<F>::SIZE;
-    float x[SIZE], largest = s.max;
+    float x[SIZE], row_max = s.row_max;
     for (int i = 0; i < SIZE; i++) x[i] = to_float(pack[i]);
-    pad(x, column, V, -INFINITY);  // adds nothing to the sum
-    for (int i = 0; i < SIZE; i++) largest = fmaxf(largest, x[i]);
-    float sum = s.sum * ex2_approx((s.max - largest) * LOG2E);
-    for (int i = 0; i < SIZE; i++) sum += ex2_approx((x[i] - largest) * LOG2E);
-    s = {largest, sum};
+    pad(x, column, V, -INFINITY);  // adds 0 to row_sum
+    for (int i = 0; i < SIZE; i++) row_max = fmaxf(row_max, x[i]);
+    float row_sum = s.row_sum * ex2_approx((s.row_max - row_max) * LOG2E);
+    for (int i = 0; i < SIZE; i++) row_sum += ex2_approx((x[i] - row_max) * LOG2E);
+    s = {row_max, row_sum};
 }
 
 template <class F>
@@ -56,61 +58,61 @@ __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float
     constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;
     F* row = logits + (size_t)blockIdx.x * Vp;
     const int first = threadIdx.x * SIZE, target = targets[blockIdx.x];
-    // 1. the row, or most of it: all loads are under way before the first is waited for
+    // 1. the row, or most of it: all loads are in flight before the first is used
     int4 kept[KEEP];  // each a Pack<F>
-    #pragma unroll    // or else `kept` is no registers
+    #pragma unroll    // keeps `kept` in registers: its indices must be known at compile time
     for (int k = 0; k < KEEP; k++) {
         const int column = first + k * STEP;
         kept[k] = column < V ? __builtin_bit_cast(int4, load_pack(row + column)) : int4{};
     }
     auto pack_of = [&](int k) { return __builtin_bit_cast(Pack<F>, kept[k]); };
-    // 2. maximum and sum
-    Softmax s{-FLT_MAX, 0};  // not -infinity, which minus itself is a NaN
+    // 2. online softmax
+    Softmax s{-FLT_MAX, 0};  // not -infinity: -infinity - -infinity is NaN
     #pragma unroll
-    for (int k = 0; k < KEEP; k++) meet(s, pack_of(k), first + k * STEP, V);
-    #pragma unroll 1  // more would take registers from `kept`
-    for (int column = first + KEEP * STEP; column < V; column += STEP) meet(s, load_pack(row + column), column, V);
-    // 3. the target's logit, in the cache by now, before anybody overwrites it
+    for (int k = 0; k < KEEP; k++) online_softmax(s, pack_of(k), first + k * STEP, V);
+    #pragma unroll 1  // unrolling would take registers from `kept`
+    for (int column = first + KEEP * STEP; column < V; column += STEP) online_softmax(s, load_pack(row + column), column, V);
+    // 3. the target's logit, in the cache by now, before a thread overwrites it
     const float correct = target < 0 ? 0 : to_float(row[target]);
     s = block_softmax(s);
-    for (int4& pack : kept) compiler_barrier(pack);  // or else its elements, as floats, would take twice the registers
-    // 4. the gradient. The barrier of block_softmax stands between all reading of `correct` and its overwriting.
-    const float scale = target < 0 ? 0 : dloss / s.sum;
-    auto gradient = [&](float x) { return ex2_approx((x - s.max) * LOG2E) * scale; };
-    auto put = [&](const Pack<F>& pack, int column) {
+    for (int4& pack : kept) compiler_barrier(pack);  // else the compiler would keep the elements as floats, in twice the registers
+    // 4. the gradient. The barrier in block_softmax orders every thread's load of `correct` before the stores below.
+    const float scale = target < 0 ? 0 : dloss / s.row_sum;
+    auto gradient = [&](float x) { return ex2_approx((x - s.row_max) * LOG2E) * scale; };
+    auto store_gradient = [&](const Pack<F>& pack, int column) {
         float d[SIZE];
         for (int i = 0; i < SIZE; i++) d[i] = gradient(to_float(pack[i]));
-        pad(d, column, V, 0.0f);  // be there NaNs or not
+        pad(d, column, V, 0.0f);  // 0, even in a row of NaN
         store_floats(row + column, d);
     };
     if (write_dlogits) {
         #pragma unroll
         for (int k = 0; k < KEEP; k++) {
             const int column = first + k * STEP;
-            if (column < V) put(pack_of(k), column);
+            if (column < V) store_gradient(pack_of(k), column);
             else if (column < Vp) store_pack(row + column, Pack<F>{});
         }
         #pragma unroll 1
         for (int column = first + KEEP * STEP; column < Vp; column += STEP) {
-            if (column < V) put(load_pack(row + column), column);
+            if (column < V) store_gradient(load_pack(row + column), column);
             else store_pack(row + column, Pack<F>{});
         }
-        // the target's own, by the thread that has just written its pack: p - 1 must not see F's rounding of p
+        // the target's own entry, by the thread that has just written its pack: p - 1 from the logit, not from p rounded to F
         if (target >= 0 && target / SIZE % THREADS == (int)threadIdx.x)
             row[target] = from_float<F>(gradient(correct) - dloss);
     }
-    // 5. the loss, when the registers of `kept` are free for the logarithm
+    // 5. the loss, last: the logarithm takes registers that `kept` no longer needs
     if (threadIdx.x == 0)
-        losses[blockIdx.x] = target < 0 ? 0 : (float)(log((double)s.sum) + ((double)s.max - (double)correct));
+        losses[blockIdx.x] = target < 0 ? 0 : (float)(log((double)s.row_sum) + ((double)s.row_max - (double)correct));
 }
 }  // namespace classifier_detail
 
 // losses = -log softmax(logits[:V])[target];  if write_dlogits: logits = (softmax - onehot) * dloss, columns V..Vp-1 = 0.
-// A target below 0 does not count: loss 0, gradient 0.  One read and one write of the logits, a block a row.
+// A target below 0 is ignored: loss 0, gradient 0.  One read and one write of the logits, a block a row.
 template <class F>
 void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
                       float* losses,       // (N)
-                      const int* targets,  // (N) below V: the data loader has looked at them
+                      const int* targets,  // (N) below V: the data loader has checked them
                       float dloss,         // gradient of each loss
                       size_t N, int V, int Vp, bool write_dlogits, stream_t stream) {
     using namespace classifier_detail;

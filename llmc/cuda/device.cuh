@@ -1,4 +1,4 @@
-// device.cuh: what a backend must offer besides layers: memory, copies, streams, events, graphs; and one way to launch.
+// device.cuh: what a backend must offer besides layers: memory, copies, streams, events, graphs, kernel launches.
 #pragma once
 #include <cuda_runtime.h>
 #include <cmath>
@@ -15,7 +15,7 @@
 #include "../base/threads.h"
 #include "warp.cuh"
 
-// The name of what failed, and what CUDA says of it.
+// An error names the failed call and quotes CUDA's message.
 #define CUDA_CHECK(call) cuda_check(call, #call, __FILE__, __LINE__)
 inline void cuda_check(cudaError_t error, const char* call, const char* file, int line) {
     const bool no_gpu = error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver;
@@ -40,7 +40,7 @@ inline stream_t open_stream(StreamOptions options) {
 }
 inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
 
-// An event is a place in a stream's order of work.
+// An event marks a place in a stream's order of work.
 using event_t = cudaEvent_t;
 inline event_t make_event() {
     event_t event = nullptr;
@@ -56,8 +56,8 @@ inline bool reached(event_t event) {
     return error == cudaSuccess;
 }
 
-// Work that is the same each time: recorded at the first call and from then on handed over as a whole, one call of the host however
-// many kernels. The work waits for nothing, and what it is given stays where it is. (CUDA programming guide, "CUDA Graphs")
+// CUDA graphs: work that is the same each time is captured at the first call and launched as a graph from then on, one call of the host for
+// any number of kernels. The work must not synchronize, and its pointers must stay valid. (CUDA programming guide, "CUDA Graphs")
 using graph_t = cudaGraphExec_t;
 template <class Work> void replay(graph_t& graph, stream_t stream, Work work) {
     if (!graph) {
@@ -84,14 +84,14 @@ inline cudaDeviceProp device_properties() {
 }
 inline std::string device_name() { return device_properties().name; }
 
-// Part of a file's name: what was measured with this version of a library on this GPU.
+// Part of the name of an autotune cache: the version of a library and the GPU on which it was measured.
 inline std::string gpu_and_version(size_t version) {
     std::string gpu = device_name();
     for (char& c : gpu) if (!isalnum((unsigned char)c)) c = '-';
     return std::to_string(version) + "-" + gpu;
 }
 
-// Bytes that can be had now.
+// Bytes of device memory that are free now.
 constexpr double KEPT_FREE = GPU_KEPT_FREE;
 inline size_t device_memory() {
     size_t available = 0, all = 0;
@@ -99,12 +99,12 @@ inline size_t device_memory() {
     return available;
 }
 
-// Memory of the arenas: zeroed, never returned before the run ends.
+// Memory of the arenas: zeroed, never freed before the run ends.
 inline void* device_alloc(size_t bytes) {
     void* p = nullptr;
     CUDA_CHECK(cudaMalloc(&p, bytes > 0 ? bytes : 1));
     CUDA_CHECK(cudaMemset(p, 0, bytes));
-    CUDA_CHECK(cudaDeviceSynchronize());  // streams that do not block would not wait for it
+    CUDA_CHECK(cudaDeviceSynchronize());  // a non-blocking stream does not wait for the memset
     return p;
 }
 inline void* pinned_alloc(size_t bytes) {
@@ -131,13 +131,14 @@ struct Grid { dim3 blocks, threads; size_t shared = 0; };  // shared: bytes of d
 
 constexpr size_t ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 
-// One thread an item.
+// A grid of one thread an item.
 inline Grid over(size_t n, unsigned threads) {
     CHECK(ceil_div(n, threads) < (size_t)1 << 31, "%zu items are too many for one launch", n);
     return {(unsigned)ceil_div(n, threads), threads};
 }
 
-// Whether the code of a kernel has griddepcontrol.wait: not where the driver compiled it from PTX for an older GPU. Asked once.
+// Whether a kernel contains griddepcontrol.wait: not if its PTX is for a GPU before sm_90, even where the driver compiled it for a newer one. Asked
+// once a kernel.
 inline std::map<const void*, bool>& kernels_with_pdl_wait() { static std::map<const void*, bool> known; return known; }
 inline bool has_pdl_wait(const void* kernel) {
     auto [at, fresh] = kernels_with_pdl_wait().try_emplace(kernel);
@@ -149,12 +150,12 @@ inline bool has_pdl_wait(const void* kernel) {
     return at->second;
 }
 
-// launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   Nothing to do, nothing is launched.
-// With programmatic dependent launch (sm_90 and newer) its blocks are scheduled while the previous kernel drains, and wait there for its end,
-// so that every kernel begins with pdl_wait(). (CUDA programming guide, "Programmatic Dependent Launch")
+// launch(gelu_kernel<F>, over(n, 256), stream, out, inp, n);   An empty grid is not launched.
+// With programmatic dependent launch (sm_90 and newer) its blocks are scheduled while the previous kernel drains and wait in pdl_wait() for
+// its end, so every kernel begins with pdl_wait(). (CUDA programming guide, "Programmatic Dependent Launch")
 template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, stream_t stream, A... arguments) {
     if (grid.blocks.x == 0 || grid.blocks.y == 0 || grid.blocks.z == 0) return;
-    if (grid.shared > 48 * 1024)  // more must be asked for
+    if (grid.shared > 48 * 1024)  // above 48 KB a kernel must opt in
         CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)grid.shared));
     cudaLaunchConfig_t config = {};
     config.gridDim = grid.blocks, config.blockDim = grid.threads, config.dynamicSmemBytes = grid.shared, config.stream = stream;
@@ -164,9 +165,9 @@ template <class... P, class... A> void launch(void (*kernel)(P...), Grid grid, s
     CUDA_CHECK(cudaLaunchKernelEx(&config, kernel, P(arguments)...));
 }
 
-// ---- what the device can do --------------------------------------------------------------------------------------------
+// ---- measurements ------------------------------------------------------------------------------------------------------
 
-// A sum keeps the loads from being left out; no thread ever finds it to be this.
+// The sum is used, so the compiler keeps the loads; it is never equal to the constant.
 template <class Word>  // int4; a template, as several files include this one
 __global__ void read_kernel(const Word* x, size_t n, int* out) {
     pdl_wait();
@@ -178,7 +179,7 @@ __global__ void read_kernel(const Word* x, size_t n, int* out) {
     if (sum == 0x7badbad7) *out = sum;
 }
 
-// Milliseconds that the work takes, the fastest of so many times; the first of them may load kernels.
+// Milliseconds that the work takes, the fastest of `times` repetitions, by events.
 template <class Work> float fastest_ms(int times, stream_t stream, Work work) {
     cudaEvent_t begin = nullptr, end = nullptr;
     CUDA_CHECK(cudaEventCreate(&begin));
@@ -198,10 +199,10 @@ template <class Work> float fastest_ms(int times, stream_t stream, Work work) {
     return fastest;
 }
 
-// Bytes a second at which memory that is there already is read.
+// Memory bandwidth, bytes a second read.
 inline double measure_bandwidth(const void* memory, size_t bytes) {
     stream_t stream = open_stream({});
-    // 4 blocks of 512 fill a multiprocessor. Asked before the clock runs: the answer may take longer than the reading.
+    // 4 blocks of 512 threads are full occupancy of an SM. device_properties() is called before the timing: it may take longer than the kernel.
     const Grid grid = {(unsigned)device_properties().multiProcessorCount * 4, 512};
     const float ms = fastest_ms(10, stream, [&] { launch(read_kernel<int4>, grid, stream, (const int4*)memory, bytes / 16, (int*)memory); });
     CUDA_CHECK(cudaStreamDestroy(stream));

@@ -28,7 +28,7 @@ __device__ inline float gelu_grad(float x) {
     return s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square);
 }
 
-// A thread takes 16 bytes, or what is left of them at the end.
+// 16 bytes a thread, or the tail at the end.
 template <class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* out, const F* inp, size_t n) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;

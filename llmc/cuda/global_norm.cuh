@@ -1,14 +1,14 @@
-// global_norm.cuh: the square of the length of all gradients taken as one vector.
+// global_norm.cuh: the square of the global gradient norm: the L2 norm of all gradients as one vector. Two kernels: partial sums, their sum.
 #pragma once
 #include <cstddef>
 #include "device.cuh"
 
 namespace global_norm_detail {
-// As many blocks on any GPU, so that the order of the sum is always the same. 1024 x 256 threads are all that 128 SMs
-// hold at once; fewer blocks do where there is less than 16 bytes for each thread.
+// As many blocks on any GPU, so that the order of additions is the same on all. 1024 x 256 threads are full occupancy of 128 SMs; fewer
+// blocks where there are less than 16 bytes for each thread.
 constexpr unsigned PARTIALS = 1024, THREADS = 256;
 
-// partials[block] = sum of what its threads meet, 16 bytes at a time
+// partials[block] = sum of g^2 over the block's elements, 16 bytes a thread at a time
 __global__ void __launch_bounds__(THREADS) norm_partials_kernel(double* partials,       // (PARTIALS)
                                                              const float* grads,  // (n)
                                                              size_t n) {
@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(THREADS) norm_partials_kernel(double* partials
     constexpr size_t SIZE = Pack<float>::SIZE;
     const size_t whole = n / SIZE * SIZE, first = thread_index() * SIZE, stride = gridDim.x * THREADS * SIZE;
     double sum = 0;
-    #pragma unroll 4  // 64 bytes on their way at once
+    #pragma unroll 4  // 64 bytes in flight
     for (size_t i = first; i < whole; i += stride) {
         const Pack<float> g = load_pack(grads + i);
         for (int k = 0; k < (int)SIZE; k++) sum += (double)g[k] * (double)g[k];
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(THREADS) reduce_partials_kernel(double* out,  
 // Bytes that global_norm_squared needs.
 inline size_t global_norm_workspace() { return global_norm_detail::PARTIALS * sizeof(double); }
 
-// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity come through
+// out = sum of grads[i]^2, in double, so that nothing overflows; NaN and infinity propagate
 inline void global_norm_squared(double* out,         // (1)
                                 const float* grads,  // (n)
                                 size_t n, stream_t stream) {

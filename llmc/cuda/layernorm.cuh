@@ -1,4 +1,4 @@
-// layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition that stands before it.
+// layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it.
 #pragma once
 #include <cstddef>
 #include "../layers/arguments.h"
@@ -8,7 +8,7 @@
 namespace layernorm_detail {
 constexpr int MAX_C = 16384;  // a row of fp32 is then 64 KB of shared memory, which every GPU from sm_80 on has
 
-// ---- forward: a warp a row; the row waits in shared memory, each lane's part for that lane alone, so nobody has to be waited for
+// ---- forward: a warp a row; the row is kept in shared memory, where each lane reads only what it wrote itself, so no barrier is needed
 
 template <class F, bool RESIDUAL>
 __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
@@ -34,7 +34,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
         if constexpr (RESIDUAL) {
             float y[SIZE];
             load_floats<ONCE>(y, inp2 + n * C + c);
-            for (int i = 0; i < SIZE; i++) x[i] = to_float(from_float<F>(x[i] + y[i]));  // as it will be read later
+            for (int i = 0; i < SIZE; i++) x[i] = to_float(from_float<F>(x[i] + y[i]));  // rounded, as the backward will read it
             store_floats(residual + n * C + c, x);
         }
         store_floats(row + c, x);
@@ -86,31 +86,31 @@ template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* in
     }
 }
 
-// ---- backward: a thread owns columns, and a block takes row after row, so that dweight and dbias gather in registers.
-// The blocks' sums go to the workspace, and a second kernel adds them, always in the same order.
+// ---- backward: a thread owns columns, and a block loops over rows, so that dweight and dbias accumulate in registers.
+// The blocks' partial sums go to the workspace, and a second kernel adds them in a fixed order.
 
 constexpr int COLUMNS = 8;        // neighbouring columns: 16 bytes of bf16
 constexpr int MAX_THREADS = 512;  // of a block; beyond 4096 columns each owns several groups
-constexpr int ROWS = 2;           // whose sums a block makes at once: twice the loads under way, half the barriers
+constexpr int ROWS = 2;           // that a block reduces together: twice the loads in flight, half the barriers
 
 // A thread for each group of columns, in whole warps.
 constexpr int threads_of(int C) {
     const int threads = (C / COLUMNS + WARP - 1) / WARP * WARP;
     return threads < MAX_THREADS ? threads : MAX_THREADS;
 }
-// About 8 on each SM of an H100 (of 96 threads for C = 768, all running at once), or 4 of more threads: enough loads are under
-// way for its memory, and the sums, 6 MB, stay in the second-level cache. Never asks the GPU: the bits are the same on every one.
+// About 8 on each SM of an H100 (of 96 threads for C = 768, all running at once), or 4 of more threads: enough loads in
+// flight for its memory, and the partial sums, 6 MB, stay in L2. Independent of the GPU, so that results are bitwise identical on every one.
 constexpr int max_blocks(int C) { return C <= 1024 ? 1024 : 512; }
 
-// Sums over the block, two numbers for each of the rows.
+// Sums over the block of two numbers for each of the rows.
 __device__ inline void block_sums(float (&x)[2 * ROWS]) {
     __shared__ float sums[2 * ROWS][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(x[i]);
     if (lane == 0) for (int i = 0; i < 2 * ROWS; i++) sums[i][warp] = x[i];
-    __syncthreads();  // every warp reads all sums
+    __syncthreads();  // sync: every warp reads the sums of all warps
     for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(lane < warps ? sums[i][lane] : 0.0f);
-    __syncthreads();  // the next rows write them again
+    __syncthreads();  // sync: the next rows overwrite `sums`
 }
 
 // GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart.
@@ -143,7 +143,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
             }
         }
         block_sums(sums);
-        // 2. dinp; the rows come from the first-level cache
+        // 2. dinp; the rows are read again, from L1
         for (int r = 0; r < ROWS; r++) {
             const size_t n = begin + r;
             if (n >= N) break;
@@ -162,7 +162,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
             }
         }
     }
-    // 3. this block's sums
+    // 3. this block's partial sums
     for (int k = 0; k < GROUPS; k++) {
         const int c = first + k * step;
         if (c >= C) break;
@@ -173,7 +173,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
 }
 }  // namespace layernorm_detail
 
-// Bytes of workspace of the backward.
+// Workspace of the backward, in bytes.
 inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::max_blocks(C) * 2 * (size_t)C * sizeof(float); }
 
 // out = (inp - mean) * rstd * weight + bias
@@ -188,8 +188,8 @@ void layernorm_forward(F* out,           // (N, C)
     layernorm_detail::forward<F, false>(nullptr, out, mean, rstd, inp, nullptr, weight, bias, N, C, stream);
 }
 
-// residual = inp1 + inp2,  out = layernorm(residual).  The same bits as the two functions one after the other: the row is
-// rounded to F before its mean is taken.  residual may be inp1 or inp2.
+// residual = inp1 + inp2,  out = layernorm(residual).  Bitwise identical to the two functions one after the other: the row
+// is rounded to F before its mean is taken.  residual may be inp1 or inp2.
 template <class F>
 void residual_layernorm_forward(F* residual,      // (N, C)
                                 F* out,           // (N, C)

@@ -1,9 +1,8 @@
-// matmul.cuh: the three products of a linear layer, out = inp @ weight^T + bias with weight (OC, C), by cuBLASLt. What follows a
-// product immediately (bias, the derivative of GELU, accumulation, the sum over rows that is the bias's gradient) is done by
-// its epilogues. (cuBLAS library manual, "Using the cuBLASLt API")
+// matmul.cuh: the three products of a linear layer, out = inp @ weight^T + bias with weight (OC, C), by cuBLASLt, with fused
+// epilogues: bias, the derivative of GELU, the sum over rows that is dbias. (cuBLAS library manual, "Using the cuBLASLt API")
 //
-// cuBLASLt counts its matrices by columns; one of ours, (rows, cols) by rows, is for it (cols, rows), so each product is
-// written from right to left: out^T = weight inp^T.
+// cuBLASLt's matrices are column-major. Ours are row-major: (rows, cols) is (cols, rows) for cuBLASLt, so each product is written as its
+// transpose: out^T = weight inp^T.
 #pragma once
 #include <string>
 #include "../layers/arguments.h"
@@ -13,7 +12,7 @@
 #include "matmul_plans.cuh"
 
 namespace matmul_detail {
-// The largest power of two up to 128, on which every row of the arena begins, that divides every pointer; 16 is the least.
+// The largest power of two up to 128 to which all pointers are aligned; at least 16. Every tensor in the arena is aligned to 128 bytes.
 inline size_t alignment_of(std::initializer_list<const void*> pointers) {
     size_t all = 128;
     for (const void* p : pointers) all |= (size_t)p;
@@ -22,7 +21,7 @@ inline size_t alignment_of(std::initializer_list<const void*> pointers) {
     return alignment;
 }
 
-// d = op(a) op(b), or += with accumulate, and what the epilogue does.
+// d = op(a) op(b), or += with accumulate, then the epilogue.
 struct Extra { const void* bias = nullptr; const void* aux = nullptr; bool accumulate = false; };
 template <class In, class Out> struct Gemm {
     Out* d;
@@ -38,9 +37,9 @@ template <class In, class Out> struct Gemm {
         const float alpha = 1, beta = extra.accumulate ? 1 : 0;
         return cublasLtMatmul(handle(), plan.product, &alpha, a, plan.a, b, plan.b, &beta, d, plan.d, d, plan.d, &algorithm, stream.workspace, LIBRARY_WORKSPACE, stream);
     }
-    // Multiplies by the first algorithm that the library takes when it is called: it may propose one and then refuse it, and that one is
-    // struck out. While the stream tunes all of them are called, and the fastest stays. CUBLAS_STATUS_SUCCESS, or why the last one
-    // was refused: then none is left, and nothing was done.
+    // Multiplies by the plan's first algorithm that cuBLASLt accepts. It may refuse an algorithm that its heuristic proposed; that one is removed
+    // from the plan. While the stream is autotuning, all algorithms are called, and the fastest is kept. Returns CUBLAS_STATUS_SUCCESS, or why
+    // the last one was refused: then none is left, and nothing was computed.
     cublasStatus_t try_run() const {
         GemmPlan& plan = plan_for(shape);
         CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE, "matmul: %zu bytes of workspace, must be %zu or more", stream.workspace_bytes, LIBRARY_WORKSPACE);
@@ -51,7 +50,7 @@ template <class In, class Out> struct Gemm {
         while (runs < plan.algorithms.size() && (runs == 0 || stream.autotuning)) {
             const cublasStatus_t status = run_by(plan, plan.algorithms[runs]);
             if (status == CUBLAS_STATUS_SUCCESS) { runs++; continue; }
-            // what fails in a step may have written something; while the stream tunes, that does not matter
+            // a call that fails otherwise may have written something; while the stream is autotuning, that does not matter
             CHECK(stream.autotuning || is_refusal(status), "cublasLtMatmul: %s: a product of %s", cublasLtGetStatusName(status), shape.text().c_str());
             refusal = status, refused++;
             plan.algorithms.erase(plan.algorithms.begin() + (long)runs);
@@ -74,9 +73,8 @@ template <class In, class Out> struct Gemm {
     }
 };
 
-// An epilogue is not always worth it: the product may have fewer algorithms with it, or none that the library takes when it is called.
-// after() is what else belongs to `product`, separate() gives the same as both without the epilogue; while the stream tunes, the faster
-// way is found.
+// A fused epilogue is not always faster: cuBLASLt may have fewer algorithms with it, or none that it accepts. `product` and then after() compute
+// the result with the epilogue, separate() without it; while the stream is autotuning, both are measured, and the faster is kept.
 template <class In, class Out, class After, class Separate>
 void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separate) {
     GemmPlan& plan = plan_for(product.shape);
@@ -88,7 +86,7 @@ void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separ
     };
     if (product.stream.autotuning && !plan.algorithms.empty() && !plan.compared) {
         const bool runs = fused();
-        separate();  // whose own algorithms are found
+        separate();  // autotunes its own product
         if (runs && fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
         plan.compared = true;
         store_choice(plan, product.shape);
@@ -106,18 +104,18 @@ __global__ void add_kernel(float* to, const float* x, int n) {
 // Bytes of workspace of products: cuBLASLt's, and behind it what the gradient of a bias of at most OC elements needs.
 inline size_t matmul_workspace(int OC) { return matmul_detail::LIBRARY_WORKSPACE + column_sums_workspace(OC); }
 
-// How products are made here, for the banner.
+// The library of the matrix products and what was autotuned, for the banner.
 template <class F> std::string gemm_path() {
     const auto& c = matmul_detail::autotune_cache();
     std::string how = format("cuBLASLt %zu.%zu", cublasLtGetVersion() / 10000, cublasLtGetVersion() / 100 % 100);
     if (c.measured) how += format(", %d shapes measured in %.1f s", c.measured, c.seconds);
-    if (c.measured && !c.stored) how += " (not kept, as there is no folder for it: another run may have other last bits)";
+    if (c.measured && !c.stored) how += " (not saved, as there is no folder for the cache: another run may not be bitwise identical)";
     return how;
 }
 
 // out = inp @ weight^T + bias;  with pre_gelu: pre_gelu = that,  out = gelu(pre_gelu)
-// GELU follows in a kernel of its own, from the rounded pre_gelu, so that recomputing it gives the same bits; in the epilogue
-// (tanh GELU too: manual, CUBLASLT_EPILOGUE_GELU) only if the stream says so.
+// GELU is a kernel of its own, from the rounded pre_gelu, so that recomputation is bitwise identical; it is in the epilogue (tanh GELU too:
+// manual, CUBLASLT_EPILOGUE_GELU) only with gelu_fusion.
 template <class F>
 void matmul_forward(F* out,             // (N, OC)
                     const F* inp,       // (N, C)
@@ -161,7 +159,7 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     if (!dbias) return plain.run();
     CHECK(stream.workspace_bytes >= LIBRARY_WORKSPACE + column_sums_workspace(OC), "matmul: %zu bytes of workspace are too few", stream.workspace_bytes);
     float* sums = (float*)((char*)stream.workspace + LIBRARY_WORKSPACE);
-    // the product reads dout anyway; what its epilogue sums overwrites, so it is added afterwards
+    // the product reads dout anyway; its epilogue overwrites dbias, so to accumulate it goes to `sums` and is added afterwards
     const Gemm fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
     fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
                       [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });

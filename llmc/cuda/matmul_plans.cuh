@@ -1,6 +1,6 @@
-// matmul_plans.cuh: what cuBLASLt must be told of a product, made once a shape, and which of its algorithms multiplies it: the
-// fastest of those that it proposes, measured when a run begins and kept in a file, so that the next run begins sooner and has
-// the same bits. (cuBLAS library manual, "Using the cuBLASLt API")
+// matmul_plans.cuh: plans for cuBLASLt: the descriptors of a matrix product, made once a shape, and its algorithm. Autotuning measures in the
+// warm-up which of the algorithms that the heuristic proposes is the fastest, and keeps it in the autotune cache, so that the next run starts
+// sooner and is bitwise identical. (cuBLAS library manual, "Using the cuBLASLt API")
 #pragma once
 #include <cublasLt.h>
 #include <algorithm>
@@ -20,14 +20,14 @@ constexpr size_t LIBRARY_WORKSPACE = (size_t)32 << 20;  // as NVIDIA advises for
 
 template <class X> constexpr cudaDataType_t cuda_type() { return sizeof(X) == 2 ? CUDA_R_16BF : CUDA_R_32F; }
 
-// D (m, n) = op(A) op(B), sums over k, as cuBLASLt counts; every difference that makes another plan.
+// D (m, n) = op(A) op(B), sums over k, with m, n, k as in cuBLASLt's manual; the key of a plan.
 struct GemmShape {
     size_t m, n, k;
     bool transpose_a, transpose_b;
     cudaDataType_t inputs, output;
     cublasLtEpilogue_t epilogue;
     bool tf32;
-    size_t alignment;  // bytes, of all pointers, the epilogue's too
+    size_t alignment;  // bytes to which all pointers are aligned, the epilogue's too
     auto operator<=>(const GemmShape&) const = default;
     std::string text() const {
         return format("(%zu, %zu) x (%zu, %zu), %s to %s, epilogue %d, alignment %zu", m, k, k, n, inputs == CUDA_R_16BF ? "bf16" : "fp32",
@@ -35,16 +35,16 @@ struct GemmShape {
     }
 };
 
-// 64 bytes that name one of the library's ways to multiply; they may be kept in a file. With a name, as nvcc's vectors want it.
+// 64 opaque bytes that identify an algorithm of cuBLASLt; they may be stored in a file. A type of its own, as nvcc requires in a std::vector.
 struct Algorithm : cublasLtMatmulAlgo_t {};
 
-// What a shape needs, made once.
+// A plan of a shape, made once.
 struct GemmPlan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
-    std::vector<Algorithm> algorithms;  // the first one is used; none: cuBLASLt has none for the epilogue, or it is slower than doing without
-    bool from_file = false;             // they are what another run chose
-    bool compared = false;              // with doing without the epilogue
+    std::vector<Algorithm> algorithms;  // the first one is used; empty: cuBLASLt has none with the epilogue, or the epilogue is slower than a kernel of its own
+    bool from_file = false;             // the algorithm is from the autotune cache
+    bool compared = false;              // the epilogue's time with that of a kernel of its own
     GemmPlan() = default;
     GemmPlan(const GemmPlan&) = delete;
     ~GemmPlan() {
@@ -98,10 +98,10 @@ inline AutotuneCache<GemmShape, std::optional<Algorithm>>& autotune_cache() {
     return cache;
 }
 
-constexpr int CANDIDATES = 8;  // what cuBLASLt thinks fast comes first
+constexpr int CANDIDATES = 8;  // by the heuristic's estimate, the fastest first
 
-// The algorithms that the library proposes among those that give bitwise identical results each time: parts of a sum over k are added in fp32,
-// in the workspace, in their order, or there are none.
+// The algorithms that the heuristic proposes among the deterministic ones, which are bitwise identical each time: no split-K, or its partial sums
+// are added in fp32, in the workspace, in a fixed order (CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE).
 inline std::vector<Algorithm> propose_algorithms(const GemmPlan& plan, const GemmShape& shape) {
     cublasLtMatmulHeuristicResult_t results[CANDIDATES];
     cublasLtMatmulPreference_t preference;
@@ -122,7 +122,7 @@ inline std::vector<Algorithm> propose_algorithms(const GemmPlan& plan, const Gem
     return algorithms;
 }
 
-// What another run chose, alone, if the library still takes it, or nothing, if that run did without the epilogue; else what it proposes.
+// From the autotune cache: the one algorithm, if the library still accepts it, or none, if the epilogue was not worth it. Else the heuristic's.
 inline void find_algorithms(GemmPlan& plan, const GemmShape& shape) {
     const auto at = autotune_cache().known.find(shape);
     cublasLtMatmulHeuristicResult_t result;
@@ -133,12 +133,12 @@ inline void find_algorithms(GemmPlan& plan, const GemmShape& shape) {
     else if (at->second) plan.algorithms = {*at->second};
 }
 
-// Of a plan whose only algorithm another run chose: what the library proposes here and now.
+// Replaces an algorithm from the autotune cache, which was refused, by the heuristic's.
 inline void propose_again(GemmPlan& plan, const GemmShape& shape) {
     if (plan.from_file) plan.algorithms = propose_algorithms(plan, shape), plan.from_file = false;
 }
 
-// The call's arguments were looked at, and nothing was done.
+// cuBLASLt rejected the arguments, and nothing was computed.
 inline bool is_refusal(cublasStatus_t s) { return s == CUBLAS_STATUS_INVALID_VALUE || s == CUBLAS_STATUS_NOT_SUPPORTED || s == CUBLAS_STATUS_ARCH_MISMATCH; }
 inline void say_refused(cublasStatus_t status, const GemmShape& shape, const std::string& instead) {
     fprintf(stderr, "cublasLtMatmul: %s: a product of %s: %s\n", cublasLtGetStatusName(status), shape.text().c_str(), instead.c_str());
@@ -159,7 +159,7 @@ inline GemmPlan& plan_for(const GemmShape& shape) {
     set(plan, CUBLASLT_MATMUL_DESC_TRANSA, s.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_TRANSB, s.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, s);
     set(plan, CUBLASLT_MATMUL_DESC_EPILOGUE, s.epilogue, s);
-    // each call sets its own pointers; from these the heuristic reads how they are aligned (cublasLt.h, the attributes' comments). A bias
+    // each call sets its own pointers; from these the heuristic takes the alignment (cublasLt.h, the attributes' comments). A bias
     // pointer without a bias in the epilogue is CUBLAS_STATUS_INVALID_VALUE.
     if (has_bias(s.epilogue)) {
         set(plan, CUBLASLT_MATMUL_DESC_BIAS_POINTER, (const void*)s.alignment, s);
@@ -183,8 +183,8 @@ inline void store_choice(const GemmPlan& plan, const GemmShape& shape) {
     autotune_cache().store(shape, plan.algorithms.empty() ? std::nullopt : std::optional(plan.algorithms[0]));
 }
 
-// Leaves a plan the fastest of its algorithms: run(algorithm) multiplies, whatever that does to the operands. All take turns, so that a
-// clock that rises or falls meets all of them. The fastest turn counts; kernels are loaded by now.
+// Autotunes: keeps the fastest of a plan's algorithms. run(algorithm) multiplies and may overwrite its operands. The algorithms are measured
+// in turns, so that a change of the GPU's clock affects all of them; the fastest turn counts. Kernels are loaded by now.
 template <class Run> void autotune(GemmPlan& plan, const GemmShape& shape, Run run, stream_t stream) {
     const auto start = std::chrono::steady_clock::now();
     std::vector<float> ms(plan.algorithms.size(), INFINITY);

@@ -1,48 +1,49 @@
-// radix_sort.cuh: the places of each token of a batch together, in their order: a stable radix sort by token id, the lower bits first. Each round: the tiles
-// count their digits; from the counts follows where the keys of a tile and a digit go; the tiles put them there. A warp a tile: its 32 lanes
-// see one another's digits.
+// radix_sort.cuh: a stable least-significant-digit (LSD) radix sort of a batch's tokens by id, each with its index in the batch. Each pass sorts
+// by one digit, with three kernels: a histogram of the digits of each tile; an exclusive scan of the histograms, which gives the offset of each
+// tile and digit; a scatter of each key to its offset plus its rank among the tile's keys of that digit. A warp a tile: its lanes find their
+// ranks by one warp match. (Merrill and Grimshaw 2011, "High Performance and Scalable Radix Sorting")
 #pragma once
 #include "device.cuh"
 
 namespace embedding_detail {
-struct Occurrence { int token, n; };  // inp[n] == token
+struct Occurrence { int token, n; };  // inp[n] == token: the key, and the value that goes with it
 
-constexpr int ROUNDS = 3, DIGIT_BITS = 6, DIGITS = 1 << DIGIT_BITS, MAX_V = 1 << ROUNDS * DIGIT_BITS;  // ids below 2^18
-constexpr int TILE = 512, STEPS = TILE / WARP;  // 16 keys a lane, all on their way at once; a counter for 8 keys
+constexpr int PASSES = 3, DIGIT_BITS = 6, DIGITS = 1 << DIGIT_BITS, MAX_V = 1 << PASSES * DIGIT_BITS;  // ids below 2^18
+constexpr int TILE = 512, STEPS = TILE / WARP;  // 16 keys a lane, all loads in flight together; a bin of the histogram for 8 keys
 
-__device__ inline int digit_of(int token, int round) { return token >> round * DIGIT_BITS & (DIGITS - 1); }
+__device__ inline int digit_of(int token, int pass) { return token >> pass * DIGIT_BITS & (DIGITS - 1); }
 
-// This lane's keys of its block's tile; token -1 beyond the end. Round 0 takes them as they stand in the batch.
-__device__ inline void load_tile(Occurrence (&mine)[STEPS], const Occurrence* from, const int* inp, int N, int round) {
+// This lane's keys of its block's tile; token -1 beyond the end. Pass 0 reads the batch itself.
+__device__ inline void load_tile(Occurrence (&mine)[STEPS], const Occurrence* from, const int* inp, int N, int pass) {
     for (int step = 0; step < STEPS; step++) {
         const int i = (int)blockIdx.x * TILE + step * WARP + (int)threadIdx.x;
-        mine[step] = i >= N ? Occurrence{-1, 0} : round == 0 ? Occurrence{inp[i], i} : from[i];
+        mine[step] = i >= N ? Occurrence{-1, 0} : pass == 0 ? Occurrence{inp[i], i} : from[i];
     }
 }
 
-__global__ void __launch_bounds__(WARP) histogram_kernel(int* counts,        // (DIGITS, tiles)
-                                                     const Occurrence* from,  // (N)
-                                                     const int* inp,     // (N)
-                                                     int N, int round) {
+__global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,         // (DIGITS, tiles)
+                                                         const Occurrence* from,  // (N)
+                                                         const int* inp,          // (N)
+                                                         int N, int pass) {
     pdl_wait();
-    __shared__ int count[DIGITS];
+    __shared__ int histogram[DIGITS];
     Occurrence mine[STEPS];
-    load_tile(mine, from, inp, N, round);
-    for (int d = threadIdx.x; d < DIGITS; d += WARP) count[d] = 0;
-    __syncwarp();  // the zeros are there before anything is added
-    for (const Occurrence& p : mine) if (p.token >= 0) atomicAdd(&count[digit_of(p.token, round)], 1);
-    __syncwarp();  // all has been added
-    for (int d = threadIdx.x; d < DIGITS; d += WARP) counts[(size_t)d * gridDim.x + blockIdx.x] = count[d];
+    load_tile(mine, from, inp, N, pass);
+    for (int d = threadIdx.x; d < DIGITS; d += WARP) histogram[d] = 0;
+    __syncwarp();  // sync: every bin is 0 before any lane adds to it
+    for (const Occurrence& p : mine) if (p.token >= 0) atomicAdd(&histogram[digit_of(p.token, pass)], 1);
+    __syncwarp();  // sync: every lane has added its keys before the bins are stored
+    for (int d = threadIdx.x; d < DIGITS; d += WARP) histograms[(size_t)d * gridDim.x + blockIdx.x] = histogram[d];
 }
 
-// counts[d][tile] = keys of digit d in the tiles before; totals[d] = in all tiles.  A warp a digit.
-__global__ void scan_kernel(int* counts,  // (DIGITS, tiles)
-                                 int* totals,  // (DIGITS)
-                                 int tiles) {
+// Exclusive scan along the tiles, in place: histograms[d][tile] = keys of digit d in the tiles before; totals[d] = in all tiles.  A warp a digit.
+__global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
+                            int* totals,      // (DIGITS)
+                            int tiles) {
     pdl_wait();
-    constexpr int EACH = 8;  // a lane takes 32 bytes, a sector
+    constexpr int EACH = 8;  // items a lane: 32 bytes, a sector
     const int lane = threadIdx.x % WARP, d = (int)thread_index() / WARP;
-    int* row = counts + (size_t)d * tiles;
+    int* row = histograms + (size_t)d * tiles;
     int before = 0;
     for (int begin = 0; begin < tiles; begin += WARP * EACH) {
         const int first = begin + lane * EACH;
@@ -56,35 +57,35 @@ __global__ void scan_kernel(int* counts,  // (DIGITS, tiles)
 }
 
 __global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
-                                                     const Occurrence* from,  // (N)
-                                                     const int* inp,     // (N)
-                                                     const int* counts,  // (DIGITS, tiles)
-                                                     const int* totals,  // (DIGITS)
-                                                     int N, int round) {
+                                                       const Occurrence* from,  // (N)
+                                                       const int* inp,          // (N)
+                                                       const int* histograms,   // (DIGITS, tiles) scanned
+                                                       const int* totals,       // (DIGITS)
+                                                       int N, int pass) {
     pdl_wait();
-    __shared__ int next[DIGITS];  // where this tile's next key of a digit goes
+    __shared__ int offsets[DIGITS];  // where this tile's next key of a digit goes
     const int lane = threadIdx.x;
     Occurrence mine[STEPS];
-    load_tile(mine, from, inp, N, round);
-    // 1. the first: behind all smaller digits, and behind the same one's keys in the tiles before
+    load_tile(mine, from, inp, N, pass);
+    // 1. offsets: an exclusive scan of the totals of all smaller digits, plus the keys of the same digit in the tiles before
     constexpr int EACH = DIGITS / WARP;
     int total[EACH], sum = 0;
     for (int j = 0; j < EACH; j++) total[j] = totals[lane * EACH + j], sum += total[j];
     int smaller = warp_prefix_sum(sum) - sum;
     for (int j = 0; j < EACH; smaller += total[j++])
-        next[lane * EACH + j] = smaller + counts[(size_t)(lane * EACH + j) * gridDim.x + blockIdx.x];
-    // 2. 32 keys at a time; lanes with the same digit in the order of the lanes
-    #pragma unroll  // or else `mine` is no registers
+        offsets[lane * EACH + j] = smaller + histograms[(size_t)(lane * EACH + j) * gridDim.x + blockIdx.x];
+    // 2. scatter, 32 keys at a time; a key's rank is the number of lanes below with the same digit, so the sort is stable
+    #pragma unroll  // keeps `mine` in registers: its indices must be known at compile time
     for (const Occurrence& p : mine) {
         const bool there = p.token >= 0;
-        const int d = digit_of(p.token, round);
-        const unsigned same = lanes_with_same(there ? d : -1);
-        const int earlier = __popc(same & ((1u << lane) - 1));
-        __syncwarp();  // `next` has been set, and moved on for the keys before
-        const int first = there ? next[d] : 0;
-        __syncwarp();  // all lanes have read it
-        if (there && earlier == 0) next[d] = first + __popc(same);
-        if (there) to[first + earlier] = p;
+        const int d = digit_of(p.token, pass);
+        const unsigned peers = lanes_with_same(there ? d : -1);
+        const int rank = __popc(peers & ((1u << lane) - 1));
+        __syncwarp();  // sync: `offsets` are set, and advanced for the keys before
+        const int first = there ? offsets[d] : 0;
+        __syncwarp();  // sync: every lane has read its offset before one advances it
+        if (there && rank == 0) offsets[d] = first + __popc(peers);
+        if (there) to[first + rank] = p;
     }
 }
 }  // namespace embedding_detail

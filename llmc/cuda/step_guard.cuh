@@ -1,5 +1,5 @@
-// step_guard.cuh: what a step came to, and whether its update shall happen: decided beside the gradients, so that the host need
-// not wait for them.
+// step_guard.cuh: the step guard on the device: the mean loss and check_step's decision whether the update is skipped, so that the host
+// need not wait for either.
 #pragma once
 #include <cstddef>
 #include "../layers/step_stats.h"
@@ -8,7 +8,7 @@
 namespace step_guard_detail {
 constexpr int THREADS = 1024;
 
-// One block: a thread adds every 1024th loss, so the order is the same whatever the GPU.
+// One block; a thread adds every 1024th loss, so the order of additions is the same on every GPU.
 __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
     pdl_wait();
     double sum = 0;
@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const fl
 }
 
 __global__ void guard_step_kernel(StepStats* step_stats, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
-                             StepGuard limits) {
+                                  StepLimits limits) {
     pdl_wait();
     *step_stats = check_step(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
 }
@@ -32,11 +32,11 @@ inline void sum_losses(double* loss_sum,     // (1)
     launch(sum_kernel, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
 }
 
-// step_stats = those of a step whose n_losses losses add up to loss_sum; the history moves on
-inline void guard_step(StepStats* step_stats,            // (1)
+// step_stats = check_step of a step whose n_losses losses add up to loss_sum; the history gets its loss and norm
+inline void guard_step(StepStats* step_stats,       // (1)
                        History* history,            // (1)
                        const double* loss_sum,      // (1)
                        const double* norm_squared,  // (1)
-                       double n_losses, StepGuard limits, stream_t stream) {
+                       double n_losses, StepLimits limits, stream_t stream) {
     launch(step_guard_detail::guard_step_kernel, {1, 1}, stream, step_stats, history, loss_sum, norm_squared, n_losses, limits);
 }

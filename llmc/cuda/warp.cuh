@@ -1,4 +1,4 @@
-// warp.cuh: the few things that kernels share: the wait for the kernel before, 16-byte packs, conversions, sums over a warp and a block.
+// warp.cuh: device functions that kernels share: programmatic dependent launch, 16-byte vector loads, conversions, reductions over a warp and a block.
 #pragma once
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
@@ -13,8 +13,8 @@
 
 constexpr int WARP = 32;
 
-// First of all in every kernel. What earlier kernels of the stream wrote can be read from here on, and what they read be written; the next
-// kernel's blocks may now come to places that are free.
+// Programmatic dependent launch (PDL): the first statement of every kernel. After it the kernel may read what earlier kernels of the stream wrote
+// and overwrite what they read; the next kernel's blocks may be scheduled on SMs that have capacity left.
 __device__ inline void pdl_wait() {
     griddepcontrol_wait();
     griddepcontrol_launch_dependents();
@@ -28,7 +28,7 @@ template <class F> __device__ inline F from_float(float x);
 template <> __device__ inline float from_float<float>(float x) { return x; }
 template <> __device__ inline bf16 from_float<bf16>(float x) { return bf16::from_bits(__bfloat16_as_ushort(__float2bfloat16_rn(x))); }
 
-// 16 bytes: what a thread reads or writes at once. p must be 16-byte aligned.
+// 16 bytes: one vector load or store of a thread. p must be aligned to 16 bytes.
 template <class F> struct alignas(16) Pack {
     static constexpr int SIZE = 16 / sizeof(F);
     F x[SIZE];
@@ -37,11 +37,11 @@ template <class F> struct alignas(16) Pack {
 };
 template <class F> __device__ inline Pack<F> load_pack(const F* p) { return *(const Pack<F>*)p; }
 template <class F> __device__ inline void store_pack(F* p, const Pack<F>& pack) { *(Pack<F>*)p = pack; }
-// The same of what is not needed again soon: it does not push anything out of the cache.
+// Streaming loads and stores (ld.global.cs, st.global.cs), for what is not reused: it is evicted from the cache first.
 template <class F> __device__ inline Pack<F> load_pack_stream(const F* p) { return __builtin_bit_cast(Pack<F>, __ldcs((const int4*)p)); }
 template <class F> __device__ inline void store_pack_stream(F* p, const Pack<F>& pack) { __stcs((int4*)p, __builtin_bit_cast(int4, pack)); }
 
-// K elements from p on, as floats, 16 bytes at a time: K is a multiple of what a pack holds. ONCE: not needed again soon.
+// K elements from p on, as floats, 16 bytes at a time; K is a multiple of a pack's elements. ONCE: streaming, not reused.
 enum Reuse { AGAIN, ONCE };
 template <Reuse reuse = AGAIN, int K, class F> __device__ inline void load_floats(float (&x)[K], const F* p) {
     constexpr int SIZE = Pack<F>::SIZE;
@@ -61,16 +61,16 @@ template <Reuse reuse = AGAIN, int K, class F> __device__ inline void store_floa
     }
 }
 
-// Over all 32 lanes; every lane gets the result, and the order is always the same.
+// Butterfly reductions over all 32 lanes; every lane gets the result, and the order is fixed.
 template <class X> __device__ inline X warp_sum(X x) {
     for (int offset = WARP / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
     return x;
 }
-__device__ inline float warp_max(float x) {  // a NaN does not come through
+__device__ inline float warp_max(float x) {  // ignores NaN
     for (int offset = WARP / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
     return x;
 }
-// The same among each LANES neighbouring lanes, a power of two.
+// The same over each group of LANES neighbouring lanes, a power of two.
 template <int LANES> __device__ inline float lanes_sum(float x) {
     for (int offset = LANES / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
     return x;
@@ -79,7 +79,7 @@ template <int LANES> __device__ inline float lanes_max(float x) {
     for (int offset = LANES / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
     return x;
 }
-// Among the lanes of the same number in each LANES neighbours.
+// Over the lanes with the same lane % LANES.
 template <int LANES> __device__ inline float strided_sum(float x) {
     for (int offset = LANES; offset < WARP; offset *= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
     return x;
@@ -88,7 +88,7 @@ template <int LANES> __device__ inline float strided_sum(float x) {
 __device__ inline bool warp_any(bool x) { return __any_sync(0xffffffff, x); }
 // The lanes in which x is true, a bit each.
 __device__ inline unsigned lanes_where(bool x) { return __ballot_sync(0xffffffff, x); }
-// x of the lanes up to this one and with it.
+// Inclusive scan: the sum of x over the lanes up to and including this one.
 template <class X> __device__ inline X warp_prefix_sum(X x) {
     const int lane = threadIdx.x % WARP;
     for (int offset = 1; offset < WARP; offset *= 2) {
@@ -98,7 +98,7 @@ template <class X> __device__ inline X warp_prefix_sum(X x) {
     return x;
 }
 template <class X> __device__ inline X from_lane(X x, int lane) { return __shfl_sync(0xffffffff, x, lane); }
-// The lanes whose x is this one's, a bit each; at least its own.
+// The lanes whose x equals this lane's, a bit each (match.any); its own bit is set.
 __device__ inline unsigned lanes_with_same(int x) { return __match_any_sync(0xffffffff, x); }
 
 // Sum over a block of at most 1024 threads, a multiple of 32; every thread gets it. All threads must call it.
@@ -107,8 +107,8 @@ template <class X> __device__ inline X block_sum(X x) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
     x = warp_sum(x);
     if (lane == 0) sums[warp] = x;
-    __syncthreads();  // every warp reads all sums
+    __syncthreads();  // sync: every warp reads the sums of all warps
     x = warp_sum(lane < warps ? sums[lane] : X(0));
-    __syncthreads();  // the next call writes them again
+    __syncthreads();  // sync: the next call overwrites `sums`
     return x;
 }

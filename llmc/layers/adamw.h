@@ -1,4 +1,4 @@
-// adamw.h: AdamW's hyperparameters, which elements decay, and the bits that round bf16 weights: alike in both backends.
+// adamw.h: AdamW's hyperparameters, which elements have weight decay, and the random bits of stochastic rounding, for both backends.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -15,7 +15,7 @@ struct AdamW {
     float lr, beta1, beta2, eps, weight_decay;
     int t;               // step, from 1
     uint64_t seed;       // of the rounding
-    uint64_t first = 0;  // number in the whole model of element 0 here: a shard rounds as the whole does
+    uint64_t first = 0;  // index in the whole model of element 0 here: a shard is rounded as the whole is
 };
 
 // The 16 random bits that round element i at step t. Eight elements share one call of the generator, two a word.

@@ -11,6 +11,6 @@ struct LayernormBackward {
 template <class F> struct MatmulForward { F* pre_gelu = nullptr; };  // (N, OC)
 
 template <class F> struct MatmulBackwardInput {
-    const F* pre_gelu = nullptr;  // (N, C): inp was gelu(pre_gelu), and the gradient goes through to pre_gelu
+    const F* pre_gelu = nullptr;  // (N, C): inp was gelu(pre_gelu), and dinp becomes the gradient of pre_gelu
     bool accumulate = false;
 };

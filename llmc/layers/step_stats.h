@@ -1,15 +1,16 @@
-// step_stats.h: is this step's update to be trusted? The same arithmetic on a CPU and on a GPU.
+// step_stats.h: the step guard. check_step decides whether a step's update is skipped: where the loss or the gradient norm is not finite,
+// or a spike by its z-score over the last 128 steps. The same arithmetic on a CPU and on a GPU.
 #pragma once
 #include <cmath>
 #include "../base/host_device.h"
 
-// The last 128 values of something, oldest first: a checkpoint keeps them.
+// A sliding window: the last 128 values, oldest first. Checkpoints save it.
 struct Window {
     static constexpr int SIZE = 128;
     double values[SIZE];
     int count;
 
-    // How many standard deviations x lies above them; NaN until there are 128. x then takes the place of the oldest.
+    // How many standard deviations x lies above their mean; NaN until there are 128. Then x replaces the oldest.
     HOST_DEVICE double z_score(double x) {
         double z = NAN;
         if (count == SIZE) {
@@ -25,25 +26,26 @@ struct Window {
     }
 };
 
-struct History { Window losses, norms; };  // zeros: nothing has happened yet
+struct History { Window losses, norms; };  // all zeros: empty
 
 enum Skip : int { APPLIED, NOT_FINITE, LOSS_SPIKE, NORM_SPIKE };
 
-// What a step came to. It stays where the gradients are: AdamW obeys it, the host reads it later.
+// A step's statistics and the step guard's decision. They are in device memory: AdamW reads them there, the host later.
 struct StepStats {
-    double loss, norm;  // mean of the losses, length of the gradient before clipping
-    double z;           // of what was skipped for
-    float scale;        // of the gradient: clips it
-    int skip;           // Skip: what made the step one to leave out
+    double loss, norm;  // mean loss, global gradient norm before clipping
+    double z;           // z-score of the loss or norm that was a spike
+    float scale;        // gradient clipping: the factor of the gradient
+    int skip;           // a Skip: whether the update is skipped, and why
 };
 
-struct StepGuard {
-    double grad_clip;                 // length to which gradients are cut; 0: as they are
-    double skip_loss_z, skip_grad_z;  // standard deviations above the history from which an update is left out; 0: never
+// The step guard's thresholds.
+struct StepLimits {
+    double grad_clip;                 // norm to which gradients are clipped; 0: no clipping
+    double skip_loss_z, skip_grad_z;  // z-scores of loss and norm above which the update is skipped; 0: never
 };
 
-// A loss or a norm that is not finite leaves the history as it was.
-HOST_DEVICE inline StepStats check_step(History& history, double loss, double norm, StepGuard limits) {
+// Whether to skip the update, and the clip factor. A loss or a norm that is not finite does not enter the history.
+HOST_DEVICE inline StepStats check_step(History& history, double loss, double norm, StepLimits limits) {
     StepStats v{.loss = loss, .norm = norm, .z = NAN, .scale = 1, .skip = APPLIED};
     if (limits.grad_clip > 0 && norm > limits.grad_clip) v.scale = (float)(limits.grad_clip / norm);
     if (!(fabs(loss) <= 1.7976931348623157e308) || !(norm <= 1.7976931348623157e308)) {

@@ -1,4 +1,4 @@
-// generate.h: the model writes. A cache of keys and values makes each new token cost one token's work.
+// generate.h: autoregressive generation with a KV cache: a prefill of the prompt, then a decode step of one token for each new token.
 #pragma once
 #include <cstdio>
 #include <functional>
@@ -9,8 +9,9 @@
 #include "sampler.h"
 #include "../tokenizer/tokenizer.h"
 
-// Appends n tokens at position pos to the caches; returns the logits (V) that follow the last of them.
-template <class F> std::vector<float> feed(Model<F>& model, const int* tokens, int n, int pos) {
+// Prefill (n tokens) or decode (one): appends the keys and values of tokens at positions pos.. to the KV cache; returns the logits (V)
+// after the last of them.
+template <class F> std::vector<float> prefill_or_decode(Model<F>& model, const int* tokens, int n, int pos) {
     const Block<F>& b = model.tensors();
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
     copy_to_device(model.tokens, tokens, (size_t)n * sizeof(int), model.stream);
@@ -23,19 +24,19 @@ template <class F> std::vector<float> feed(Model<F>& model, const int* tokens, i
 }
 
 // Continues `prompt` by up to n tokens; on_token gets each and says whether to go on. When the context is full, its
-// second half is kept and read again. The random numbers depend on (seed, step, token) alone.
+// second half is kept and prefilled again. The random numbers depend on (seed, step, token) alone.
 template <class F>
 void generate(Model<F>& model, const std::vector<int>& prompt, int n, const SamplerOptions& sampler, uint64_t seed, int step,
               const std::function<bool(int)>& on_token) {
     const int T = model.options.T;
     std::vector<int> text = prompt;
-    int cached = 0;  // tokens of `text`'s window that are in the cache
+    int cached = 0;  // tokens of the window that are in the KV cache
     size_t window = text.size() > (size_t)T ? text.size() - (size_t)T : 0;
     for (int i = 0; i < n; i++) {
         if (text.size() - window > (size_t)T) window = text.size() - (size_t)(T + 1) / 2, cached = 0;
-        int fresh = (int)(text.size() - window) - cached;
-        std::vector<float> logits = feed(model, text.data() + window + cached, fresh, cached);
-        cached += fresh;
+        int n_new = (int)(text.size() - window) - cached;
+        std::vector<float> logits = prefill_or_decode(model, text.data() + window + cached, n_new, cached);
+        cached += n_new;
         float coin = uniform(philox(seed, RNG_SAMPLING, (uint32_t)step, (uint64_t)i).x[0]);
         int token = sample(logits.data(), model.config.V, sampler, coin);
         text.push_back(token);
@@ -43,7 +44,7 @@ void generate(Model<F>& model, const std::vector<int>& prompt, int n, const Samp
     }
 }
 
-// Writes prompt and continuation to stdout as they come, up to an end of text.
+// Prints prompt and continuation as they are generated, up to an end-of-text token.
 template <class F>
 void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, int n, const SamplerOptions& sampler,
                   uint64_t seed, int step) {

@@ -11,29 +11,29 @@ struct SamplerOptions { double temperature = 1; int top_k = 0; double top_p = 1;
 inline int sample(const float* logits, int V, const SamplerOptions& options, float coin) {
     int best = (int)(std::max_element(logits, logits + V) - logits);
     if (options.temperature == 0) return best;
-    std::vector<double> weight((size_t)V);  // unnormalised probabilities
+    std::vector<double> prob((size_t)V);  // probabilities, unnormalised: times `total`
     std::vector<int> order((size_t)V);
     double total = 0;
     for (int i = 0; i < V; i++) {
         order[(size_t)i] = i;
-        total += weight[(size_t)i] = std::exp(((double)logits[i] - logits[best]) / options.temperature);
+        total += prob[(size_t)i] = std::exp(((double)logits[i] - logits[best]) / options.temperature);
     }
     size_t kept = (size_t)V;
     if (options.top_k > 0 || options.top_p < 1) {
-        // likeliest first, ids in order among equals: keep k of them, then the fewest that reach probability p
+        // likeliest first, ids in order among equals: top-k keeps k of them, then top-p the fewest that reach probability p
         std::sort(order.begin(), order.end(), [&](int a, int b) {
-            return weight[(size_t)a] != weight[(size_t)b] ? weight[(size_t)a] > weight[(size_t)b] : a < b;
+            return prob[(size_t)a] != prob[(size_t)b] ? prob[(size_t)a] > prob[(size_t)b] : a < b;
         });
         if (options.top_k > 0) kept = std::min(kept, (size_t)options.top_k);
-        double mass = 0, among = 0;
-        for (size_t i = 0; i < kept; i++) among += weight[(size_t)order[i]];
+        double mass = 0, kept_total = 0;
+        for (size_t i = 0; i < kept; i++) kept_total += prob[(size_t)order[i]];
         for (size_t i = 0; i < kept; i++)
-            if ((mass += weight[(size_t)order[i]]) >= options.top_p * among) { kept = i + 1; break; }
+            if ((mass += prob[(size_t)order[i]]) >= options.top_p * kept_total) { kept = i + 1; break; }
         total = 0;
-        for (size_t i = 0; i < kept; i++) total += weight[(size_t)order[i]];
+        for (size_t i = 0; i < kept; i++) total += prob[(size_t)order[i]];
     }
     double threshold = coin * total, sum = 0;
     for (size_t i = 0; i < kept; i++)
-        if ((sum += weight[(size_t)order[i]]) > threshold) return order[i];
+        if ((sum += prob[(size_t)order[i]]) > threshold) return order[i];
     return order[kept - 1];
 }

@@ -65,7 +65,7 @@ class BpeTrainer {
     std::vector<Symbol> symbols_;
     std::vector<uint64_t> counts_;  // of each piece
     std::unordered_map<uint64_t, Pair> pairs_;
-    std::vector<uint64_t> grown_;   // pairs that the merge under way has made
+    std::vector<uint64_t> grown_;   // pairs that the current merge has made
     size_t merges_ = 0;
 
     static uint64_t key(int left, int right) { return (uint64_t)(uint32_t)left << 32 | (uint32_t)right; }

@@ -1,4 +1,4 @@
-// chat.h: a line from standard input, and the model goes on from it, token by token as they come.
+// chat.h: reads lines from standard input; the model continues each, and tokens are printed as they are generated.
 #pragma once
 #include <unistd.h>
 #include <csignal>
@@ -26,9 +26,9 @@ inline void wait_asleep(char** argv) {
     execv("/proc/self/exe", argv);  // where there is no such file, it goes on as it is
 }
 
-// A token cannot come sooner than memory delivers what it takes: all weights (of the positions one row) and the keys and
-// values of every token before it. After each answer: how near that it was. The time is from the first new token, which
-// had the line to read, to the last.
+// Decode is limited by memory bandwidth: a token reads all weights (one row of the position embedding) and the KV cache of every token before
+// it. After each answer the rate is printed, and its share of this limit. The time is from the first new token to the last, without
+// the prefill of the line.
 template <class F> void chat(Model<F>& model, const Run& run) {
     if (!run.has_tokenizer) die_with(EXIT_USAGE, "--chat: no tokenizer.json beside the model: --tokenizer must name one");
     std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL);  // there is nothing to finish

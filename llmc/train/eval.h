@@ -8,7 +8,7 @@
 #include "log.h"
 
 // Sum of the log-probabilities of each row's scored tokens. Rows of similar length share a batch as long as the longest of them,
-// of as many rows as the model's memory holds; a row's bits do not depend on its neighbours.
+// of as many rows as the model's memory holds; a row's result is bitwise identical in any batch.
 template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<const EvalRow*>& rows) {
     const size_t N = (size_t)model.options.B * (size_t)model.options.T;
     auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };

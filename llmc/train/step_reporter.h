@@ -1,4 +1,4 @@
-// step_reporter.h: says what a step came to when its statistics have arrived: on a GPU that is while the next step runs.
+// step_reporter.h: logs a step when its statistics have arrived from the device: on a GPU that is while the next step runs.
 #pragma once
 #include <optional>
 #include <string>
@@ -16,7 +16,7 @@ public:
     struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
     StepReporter(Model<F>& m, Log& l, Rates r) : model(m), log(l), rates(r) {}
 
-    // The update of a step is on its way. Its statistics lie where the next one's will.
+    // The update of a step has been launched and is in flight. The next step's statistics will overwrite this one's.
     void launched(int step, double lr) { in_flight = {step, lr}; }
     // What comes between steps is not part of one.
     void restart_clock() { last_report = Clock::now(); }

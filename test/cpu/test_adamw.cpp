@@ -94,7 +94,7 @@ TEST(adamw_bf16_rounds_the_master) {
     }
 }
 
-// A step that is left out leaves every bit, whatever the gradients are.
+// A skipped update changes no bit, whatever the gradients are.
 TEST_BOTH(adamw_skips) {
     Random r(6);
     for (Skip why : {NOT_FINITE, LOSS_SPIKE, NORM_SPIKE}) {
@@ -112,7 +112,7 @@ TEST_BOTH(adamw_skips) {
     }
 }
 
-// Cut into any pieces, with any shard's idea of where element 0 is, the bits are those of the whole.
+// Cut into any segments, with any shard's index of element 0: bitwise identical to the whole.
 TEST_BOTH(adamw_in_pieces) {
     Random r(3);
     for (int shape = 0; shape < SHAPES; shape++) {

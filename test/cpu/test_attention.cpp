@@ -120,7 +120,7 @@ TEST_BOTH(attention_backward) {
     }
 }
 
-// Central differences of sum(out * dout). In bf16 the backward's D is made from the rounded out: |dout| |out| 2^-8 more.
+// Central differences of sum(out * dout). In bf16 the backward's delta is computed from the rounded out: |dout| |out| 2^-8 more.
 TEST_BOTH(attention_backward_is_the_derivative) {
     Random r(3);
     for (int shape = 0; shape < 60; shape++) {
@@ -163,7 +163,7 @@ TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
             const size_t row = ((size_t)b * s.NH + h) * s.T;
             EXPECT(!memcmp(&lse[row], &lse2[row], (size_t)(t + 1) * sizeof(float)));
         }
-        // the row alone, and no longer than t, gives the same bits too
+        // the sequence alone, up to t, is bitwise identical too
         attention_forward(out2.data(), lse2.data(), &qkv[from * 3], nullptr, 1, t + 1, s.C, s.NH, stream_t{});
         EXPECT(!memcmp((void*)&out[from], (void*)out2.data(), bytes));
     }
@@ -226,7 +226,7 @@ TEST_BOTH(attention_within_documents_is_the_derivative) {
     }
 }
 
-// A document has the bits that it has alone at the same positions: whatever is before and behind it, were it NaN, and however
+// A document is bitwise identical to itself alone at the same positions, whatever is before and behind it, even NaN, and however
 // that is divided into documents. Starts of 0 everywhere are no starts.
 TEST_BOTH(attention_of_a_document_alone) {
     Random r(10);
@@ -266,7 +266,7 @@ TEST(starts_of_documents) {
     EXPECT(!memcmp(starts, expected, sizeof starts));
 }
 
-// Fed in pieces of any size, the cache gives the bits of the forward.
+// Prefill in chunks of any size and decode: attention with the KV cache is bitwise identical to the forward.
 TEST_BOTH(attention_cached) {
     Random r(5);
     for (int shape = 0; shape < 60; shape++) {

@@ -15,7 +15,7 @@ static std::vector<int> random_tokens(Random& r, size_t n, int V) {
     return x;
 }
 
-// One addition in fp32, one rounding to F: the bits are known.
+// One addition in fp32, one rounding to F: the result is known bitwise.
 TEST_BOTH(embedding_forward) {
     Random r(1);
     for (int shape = 0; shape < SHAPES; shape++) {

@@ -1,4 +1,4 @@
-// The three products of a linear layer against an oracle in double, and the bits that must not depend on anything else.
+// The three products of a linear layer against an oracle in double, and what must be bitwise identical.
 #include <algorithm>
 #include <memory>
 #include "../../llmc/cpu/gelu.h"
@@ -82,7 +82,7 @@ template <class F> static void against_oracle(size_t N, int C, int OC) {
     for (size_t i = 0; i < N * oc; i++) expected[i] += (double)(float)bias[i % oc];
     matmul_forward<F>(biased.data(), inp.data(), weight.data(), bias.data(), N, C, OC, {}, {});
     EXPECT_SUM(biased.data(), expected, size + norm(expected), sum_error(c), stored_error<F>(N * oc));
-    // the fused GELU: the bits of matmul, then gelu_forward
+    // the fused GELU: bitwise identical to matmul, then gelu_forward
     Output<F> fused_pre(N * oc), fused(N * oc), apart(N * oc);
     matmul_forward<F>(fused.data(), inp.data(), weight.data(), bias.data(), N, C, OC, {.pre_gelu = fused_pre.data()}, {});
     gelu_forward(apart.data(), biased.data(), N * oc, {});
@@ -200,7 +200,7 @@ template <class F> static void any_number_of_threads() {
 TEST(threads_fp32) { any_number_of_threads<float>(); }
 TEST(threads_bf16) { any_number_of_threads<bf16>(); }
 
-// A row of out and dinp has the same bits alone, in another batch, at another place and beside rows of NaN and infinity.
+// A row of out and dinp is bitwise identical alone, in another batch, at another place and beside rows of NaN and infinity.
 template <class F> static void rows_are_independent() {
     for (std::array<int, 3> sizes : {std::array{67, 131, 97}, {150, 530, 263}, {300, 48, 1030}, {16, 768, 768}}) {
         const int C = sizes[1], OC = sizes[2];
@@ -242,8 +242,8 @@ template <class F> static void rows_are_independent() {
 TEST(independent_rows_fp32) { rows_are_independent<float>(); }
 TEST(independent_rows_bf16) { rows_are_independent<bf16>(); }
 
-// A single row takes another way, without packing: the same bits as the same row among three, at every edge of the product's
-// blocks along k (128 and 256 units) and of a group of rows, and where K is too long for that way (40000).
+// A single row takes the path without packing (GEMV): bitwise identical to the same row among three, at every edge of the blocks along
+// k (KC_L1 and KC, 128 and 256 k-steps) and of a group of rows, and where K is too long for that path (40000).
 template <class F> static void one_row_alone() {
     int before = max_threads();
     for (int C : {1, 2, 15, 16, 17, 31, 33, 127, 128, 129, 255, 256, 257, 383, 511, 512, 513, 768, 3072, 40000})

@@ -4,7 +4,7 @@
 #include "../layers.h"
 
 constexpr double INFINITE = std::numeric_limits<double>::infinity(), NOT_A_NUMBER = std::numeric_limits<double>::quiet_NaN();
-constexpr StepGuard NO_GUARD{.grad_clip = 0, .skip_loss_z = 0, .skip_grad_z = 0};
+constexpr StepLimits NO_GUARD{.grad_clip = 0, .skip_loss_z = 0, .skip_grad_z = 0};
 
 // 128 values, half of them center - 1 and half center + 1: their mean is center, their deviation 1, both exactly.
 static Window even_window(double center) {
@@ -61,7 +61,7 @@ TEST(step_guard_clips) {
 TEST(step_guard_waits_for_its_window) {
     for (bool limited : {true, false}) {
         History h{};
-        const StepGuard limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
+        const StepLimits limits{.grad_clip = 0, .skip_loss_z = limited ? 3.0 : 0, .skip_grad_z = limited ? 3.0 : 0};
         for (int i = 0; i < 128; i++)
             EXPECT_EQ(check_step(h, i == 100 ? 1e9 : 2 + i % 2, i == 101 ? 1e9 : i % 2, limits).skip, (int)APPLIED);
         EXPECT(h.losses.count == 128 && h.norms.count == 128);
@@ -139,7 +139,7 @@ TEST(sum_losses) {
 TEST(guard_step) {
     Random r(3);
     History h{}, expected_h{};
-    const StepGuard limits{.grad_clip = 1, .skip_loss_z = 2, .skip_grad_z = 2};
+    const StepLimits limits{.grad_clip = 1, .skip_loss_z = 2, .skip_grad_z = 2};
     int skipped = 0;
     for (int i = 0; i < 300; i++) {
         const double loss_sum = 24 * (3 + r.normal()), norm = std::fabs(1 + r.normal());

@@ -155,8 +155,8 @@ TEST_BOTH(cuda_adamw_in_pieces) {
     }
 }
 
-// With lr = 0 the master stays what it is, and the parameter is its rounding. A value goes up exactly if its lower 16 bits and
-// the random ones reach 2^16, shown on both sides of that border for each of 65536 random numbers, and for all 65536 fractions:
+// With lr = 0 the master weight is unchanged, and the parameter is its rounding. A value is rounded up exactly if its lower 16 bits plus
+// the random ones reach 2^16, checked on both sides of that threshold for each of 65536 random numbers, and for all 65536 fractions:
 // P(up) = fraction / 2^16.
 TEST(cuda_stochastic_rounding) {
     Random r(5);
@@ -173,8 +173,8 @@ TEST(cuda_stochastic_rounding) {
         State<bf16> s(r, n);
         s.grads.assign(n, 0), s.m.assign(n, 0), s.v.assign(n, 0);
         for (size_t i = 0; i < n; i++) {
-            const uint32_t border = 65536 - random[i];  // 65536 where no fraction goes up
-            const uint32_t reaches = kind == UP && border < 65536 ? border : border - 1;
+            const uint32_t threshold = 65536 - random[i];  // 65536 where no fraction goes up
+            const uint32_t reaches = kind == UP && threshold < 65536 ? threshold : threshold - 1;
             const uint32_t fraction = kind == EACH ? (uint32_t)i : kind == NONE ? 0 : reaches;
             s.master[i] = std::bit_cast<float>(upper[i] | fraction);
         }

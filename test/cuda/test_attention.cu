@@ -365,7 +365,7 @@ TEST(cudnn_memory) {
         for (int sm : {80, 90, 100, 103, 120}) for (bool deterministic : {false, true}) {
             p.dq = dq_sums(deterministic, sm, version);
             const size_t bytes = backward_bytes(p, deterministic, sm, version);
-            EXPECT_EQ(bytes, dot_bytes(p) + sums_bytes(p) + attention_graph::workspace_bytes(p));
+            EXPECT_EQ(bytes, delta_bytes(p) + dq_accum_bytes(p) + attention_graph::workspace_bytes(p));
             EXPECT(bytes <= (deterministic ? any : atomic));
             if (p.T == 1024 && (p.dq == IN_TURN || p.dq == SM100)) EXPECT(bytes < any / 5);
         }

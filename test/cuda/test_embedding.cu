@@ -11,7 +11,7 @@ static std::vector<int> tokens_between(Random& r, size_t n, int low, int high) {
     return x;
 }
 
-// A sum of two, rounded once: the bits are the CPU's.
+// A sum of two, rounded once: bitwise identical to the CPU's.
 TEST_BOTH(cuda_embedding_forward) {
     Random r(1);
     struct Shape { int B, T, C, V, Tmax, pos0; };
@@ -64,13 +64,13 @@ static std::vector<Batch> batches(Random& r) {
     std::vector<Batch> list{{1, 1, 8, 1, 1, {0}}, {2, 3, 48, 7, 6, {}}, {1, 31, 16, 131, 33, {}}, {4, 8, 264, 5, 8, {}},
                             {7, 13, 40, 131, 15, {}}};
     for (Batch& b : list) b.inp = tokens_between(r, b.N(), 0, b.V - 1);
-    Batch one{3, 111, 264, 9, 120, {}};  // one token in 11 pieces, in the middle of which no run begins; two chunks of columns
+    Batch one{3, 111, 264, 9, 120, {}};  // one run over 11 slices; two blocks of columns
     one.inp.assign(one.N(), 8);
     list.push_back(one);
-    Batch borders{2, 64, 24, 50, 64, {}};  // runs that end and begin where pieces do
-    for (int n = 0; n < 128; n++) borders.inp.push_back(n < 32 ? 7 : n < 64 ? 9 : n < 95 ? 10 : n < 96 ? 11 : 40);
-    std::swap(borders.inp[3], borders.inp[100]), std::swap(borders.inp[33], borders.inp[95]);
-    list.push_back(borders);
+    Batch edges{2, 64, 24, 50, 64, {}};  // runs that end and begin where slices do
+    for (int n = 0; n < 128; n++) edges.inp.push_back(n < 32 ? 7 : n < 64 ? 9 : n < 95 ? 10 : n < 96 ? 11 : 40);
+    std::swap(edges.inp[3], edges.inp[100]), std::swap(edges.inp[33], edges.inp[95]);
+    list.push_back(edges);
     Batch frequent{5, 210, 8, 5001, 210, tokens_between(r, 1050, 0, 5000)};  // three tiles; some ids often
     const int often[] = {0, 1, 63, 64, 65, 4096, 5000, 5000, 5000};
     for (int& token : frequent.inp) if (r.between(0, 2)) token = often[r.between(0, 8)];
@@ -78,8 +78,8 @@ static std::vector<Batch> batches(Random& r) {
     return list;
 }
 
-// Whole numbers add up exactly in any order, so all bits are the CPU's; and of random ones too while a batch is one piece,
-// for tokens are then added to dwte one by one in their order, as on a CPU.
+// Sums of whole numbers are exact in any order, so results are bitwise identical to the CPU's; sums of random ones too while a batch is one
+// slice, for tokens are then added to dwte one by one in their order, as on a CPU.
 TEST_BOTH(cuda_embedding_backward_exact) {
     Random r(2);
     for (const Batch& s : batches(r))
@@ -125,7 +125,7 @@ TEST_BOTH(cuda_embedding_backward) {
     }
 }
 
-// More tokens than 4096 pieces of 32 hold, and than a warp adds up the tiles of at once; ids of all 18 bits.
+// More tokens than 4096 slices of 32 hold, and more tiles than a warp scans in one iteration; ids of all 18 bits.
 TEST(cuda_embedding_backward_of_many) {
     Random r(4);
     Batch s{4, 33000, 8, 1 << 18, 33000, {}};

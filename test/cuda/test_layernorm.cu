@@ -5,8 +5,8 @@ namespace cpu {
 #include "../../llmc/cuda/layernorm.cuh"
 
 namespace {
-// N rows of C; the last shapes cross the borders of warps, of rows a block, of the columns that a thread owns once, of the shared
-// memory that needs no asking for, and of the rows that all blocks together take at a time.
+// N rows of C; the last shapes exceed a warp, the rows of a block, the columns that a thread owns in one group, the shared memory that
+// needs no opt-in, and the rows that all blocks together take in one iteration.
 struct Shape { size_t N; int C; };
 const std::vector<Shape> SHAPES = {{1, 8}, {7, 48}, {3, 264}, {33, 768}, {5, 1600}, {2, 4104}, {1, 12808}, {2051, 16}};
 
@@ -141,7 +141,7 @@ TEST_BOTH(cuda_layernorm_backward_exact) {
     }
 }
 
-// dinp in the place of dout or inp, and no bias: the same bits.
+// dinp in place of dout or inp, and no bias: bitwise identical.
 TEST_BOTH(cuda_layernorm_backward_in_place) {
     Random r(4);
     Case<F> s(r, {35, 296});

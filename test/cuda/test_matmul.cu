@@ -108,8 +108,8 @@ TEST(cuda_matmul_epilogues_are_compared) {
 #endif
 }
 
-// What the library proposes it may refuse when it is called: then the next algorithm multiplies, or kernels of our own do what the epilogue
-// would have done; one line says so, and only what has no other way ends the run.
+// cuBLASLt may refuse an algorithm that its heuristic proposed: then the next algorithm is called, or a kernel of its own does the epilogue;
+// one line says so, and only a product without any algorithm ends the run.
 TEST(cuda_matmul_refused_when_called) {
 #ifndef CUBLAS_STAND_IN
     SKIP("the library refuses on request in its stand-in only");

@@ -4,7 +4,7 @@ namespace cpu {
 }
 #include "../../llmc/cuda/step_guard.cuh"
 
-// Small whole numbers: every order of the sum has the same bits.
+// Sums of small whole numbers are exact: bitwise identical in any order.
 TEST(cuda_sum_of_losses) {
     Random r(1);
     for (size_t n : {1, 31, 1024, 5000}) {
@@ -28,7 +28,7 @@ TEST(cuda_sum_of_losses) {
 // 300 steps with a spike, a NaN and a large gradient: statistics and history as on the CPU.
 TEST(cuda_step_guard) {
     Random r(2);
-    const StepGuard limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
+    const StepLimits limits{.grad_clip = 1, .skip_loss_z = 4, .skip_grad_z = 4};
     History history{};
     OnDevice<History> device_history(std::vector<History>(1, history));
     OnDevice<StepStats> step_stats(1);

@@ -70,7 +70,7 @@ void expect_same_losses(const std::string& a, const std::string& b, double toler
 }  // namespace
 
 // fp32: the sums differ in order only. bf16: a stored number is off by up to 2^-9 of itself in either build, wherever a sum
-// fell on the other side of a border; the loss by no more than both together, as it is a mean over many such numbers.
+// fell on the other side of a rounding boundary; the loss by no more than both together, as it is a mean over many such numbers.
 TEST(losses_are_the_cpu_builds) {
     prepare();
     for (std::string options : kinds(with_cudnn("--precision bf16", {"--precision fp32", "--precision bf16 -w 0", "--precision fp32 --doc-mask 1", "--precision bf16"}))) {
@@ -97,8 +97,8 @@ TEST(bits_stay) {
     }
 }
 
-// The first run on a GPU measures which products are fastest and writes it down; the next has it from there, and the same bits. A file
-// that cannot be read is as if it were not there.
+// The first run on a GPU autotunes the matrix products and saves the autotune cache; the next run loads it and is bitwise identical. A file
+// that cannot be read is ignored.
 TEST(choices_are_kept) {
     if (SLOW) SKIP("it is about files, and the plain build looks at them");
     prepare();
@@ -112,7 +112,7 @@ TEST(choices_are_kept) {
     };
     run("a", true);
     const std::string chosen = read_file(file());
-    EXPECT(std::count(chosen.begin(), chosen.end(), '\n') >= (strstr(CUDA_TRAINER, "emu") ? 14 : 1));  // a real library may propose one way only
+    EXPECT(std::count(chosen.begin(), chosen.end(), '\n') >= (strstr(CUDA_TRAINER, "emu") ? 14 : 1));  // a real library may propose one algorithm only
     run("b", false);
     EXPECT(same_file("a/step_00000002/model.safetensors", "b/step_00000002/model.safetensors"));
     for (const std::string& broken : {std::string(), std::string("none\n"), std::string("1 2 3 0 0 14 14 1 1 16 zz\n"), chosen.substr(0, chosen.size() / 2)}) {

@@ -98,7 +98,7 @@ private:
     std::string why, found;
     float* lse = nullptr;
     uint16_t *qkv = nullptr, *dout = nullptr, *out = nullptr, *dqkv = nullptr;
-    char *dot = nullptr, *sums = nullptr, *workspace = nullptr;
+    char *delta = nullptr, *dq_accum = nullptr, *workspace = nullptr;
     cudaStream_t stream = nullptr;
     cudnnHandle_t handle = nullptr;
 
@@ -125,8 +125,8 @@ private:
     bool run(const Plan& plan, const Problem& p) {
         const size_t C = heads({1, 1, p.NH, p.HS}) * (size_t)p.HS;
         std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}};
-        if (p.backward) tensors.merge(std::map<int64_t, const void*>{{DOUT, dout}, {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DOT, dot}});
-        if (p.has_dq_sums()) tensors[DQ_SUMS] = sums;
+        if (p.backward) tensors.merge(std::map<int64_t, const void*>{{DOUT, dout}, {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DELTA, delta}});
+        if (p.has_dq_accum()) tensors[DQ_ACCUM] = dq_accum;
         Builder b;
         execute(b, plan, p, tensors, workspace, handle, stream);
         return right(b.refused.empty(), b.refused);
@@ -146,13 +146,13 @@ private:
         const Plan first = p.backward ? make_plan(before, forward, handle) : plan;
         if (!right(before.refused.empty() && first.plan, "the forward before it: " + before.refused)) return false;
         if (!cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags") || !take(&qkv, N * 3 * C) || !take(&dqkv, N * 3 * C) || !take(&dout, N * C) ||
-            !take(&out, N * C) || !take(&lse, N * (size_t)p.NH) || !take(&dot, dot_bytes(p)) || !take(&sums, sums_bytes(p)) ||
+            !take(&out, N * C) || !take(&lse, N * (size_t)p.NH) || !take(&delta, delta_bytes(p)) || !take(&dq_accum, dq_accum_bytes(p)) ||
             !take(&workspace, std::max(workspace_bytes(p), workspace_bytes(forward)))) return false;
         // 1. q = k = 0, v = dout = 1: all weights of t are 1 / (t + 1), so out = 1, lse = log(t + 1), dq = dk = 0, dv[u] = sum over t >= u of 1 / (t + 1)
         if (!fill(qkv, N * 3 * C, [&](size_t i) { return i % (3 * C) < 2 * C ? 0.0f : 1.0f; }) || !fill(dout, N * C, [](size_t) { return 1.0f; })) return false;
         if (!run(first, forward) || (p.backward && !run(plan, p))) return false;
         if (!as_known(p, T, N, C)) return false;
-        // 2. noise, twice: the bits are the same, unless they need not be
+        // 2. noise, twice: bitwise identical, unless the sum of dq is ATOMIC
         uint32_t seed = 1;
         const auto noise = [&](size_t) { return (float)(int32_t)(seed = seed * 1664525u + 1013904223u) * 0x1p-31f; };
         std::vector<uint16_t> once;
@@ -161,7 +161,7 @@ private:
             if (!run(first, forward) || (p.backward && !run(plan, p))) return false;
             const std::vector<uint16_t> y = p.backward ? values(dqkv, N * 3 * C) : values(out, N * C);
             for (uint16_t e : y) if (!right(std::isfinite(from_bf16(e)), "results that are not finite")) return false;
-            if (i > 0 && (!p.backward || p.dq != ATOMIC) && !right(y == once, "not the same bits twice")) return false;
+            if (i > 0 && (!p.backward || p.dq != ATOMIC) && !right(y == once, "not bitwise identical")) return false;
             once = y;
         }
         return why.empty() && measure(plan, p);

@@ -128,10 +128,10 @@ inline std::vector<WrongCall> all(const std::string& json) {
     add("a tensor that is null", TAKEN, [](Builder& b, Operations&) { b.link(b.make(CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR), CUDNN_ATTR_OPERATION_RESHAPE_XDESC, nullptr); });
     add("a pointwise mode that there is not", TAKEN, [](Builder& b, Operations&) { pointwise_mode(b, 9999); });
     add("a pointwise mode without its arithmetic", TAKEN, [](Builder& b, Operations&) { pointwise_mode(b, CUDNN_POINTWISE_ADD, false); });
-    add("a sum of one", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE)); });
-    add("an exponential of two", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_EXP, o.rows(LSE), o.rows(98)); });
-    add("a choice without a condition", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_BINARY_SELECT, o.rows(LSE), o.rows(98)); });
-    add("a pointwise operation on other shapes", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE), o.heads(Q, 576)); });
+    add("a sum of one", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_ADD, o.rows(LSE)); });
+    add("an exponential of two", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_EXP, o.rows(LSE), o.rows(98)); });
+    add("a choice without a condition", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_BINARY_SELECT, o.rows(LSE), o.rows(98)); });
+    add("a pointwise operation on other shapes", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_ADD, o.rows(LSE), o.heads(Q, 576)); });
     add("an index along the fifth of four", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, o.scores(), nullptr, nullptr, CUDNN_DATA_INT32, 4); });
     add("an index along no axis", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, o.scores(), nullptr, nullptr, CUDNN_DATA_INT32); });
     add("a product of shapes that do not fit", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.multiply(o.scores(), o.heads(Q, 576), o.heads(K, 576)); });
@@ -153,7 +153,7 @@ inline std::vector<WrongCall> all(const std::string& json) {
     add("one number for two tensors", TAKEN, [](Builder&, Operations& o) { o.multiply(o.scores(), o.heads(Q, 576), o.heads_transposed(Q, 576)), o.graph(nullptr); });
     add("a virtual tensor that nobody makes", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(LSE), CUDNN_POINTWISE_LOG, o.rows(o.new_virtual())), o.graph(nullptr); });
     add("a virtual tensor that nobody takes", TAKEN, [](Builder&, Operations& o) { o.pointwise(o.rows(o.new_virtual()), CUDNN_POINTWISE_LOG, o.rows(LSE)), o.graph(nullptr); });
-    add("a result of two operations", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { for (int i = 0; i < 2; i++) o.pointwise(o.rows(DOT), CUDNN_POINTWISE_LOG, o.rows(LSE)); o.graph(nullptr); });
+    add("a result of two operations", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { for (int i = 0; i < 2; i++) o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_LOG, o.rows(LSE)); o.graph(nullptr); });
     add("a circle", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { Descriptor x = o.rows(98), y = o.rows(99); o.pointwise(x, CUDNN_POINTWISE_LOG, y), o.pointwise(y, CUDNN_POINTWISE_EXP, x), o.graph(nullptr); });
     // 5. heuristics, engines and knobs
     add("a device of no JSON", "Finalize: BAD_PARAM", [](Builder& b, Operations&) { device(b, "{\"deviceVer\":"); });

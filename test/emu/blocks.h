@@ -1,5 +1,5 @@
 // blocks.h: runs the threads of a kernel: several blocks at a time, in an order drawn from the seed; a thread runs until it
-// meets a barrier or a warp operation, waits there for those it has to meet, and goes on when all have come.
+// reaches a barrier or a warp operation, waits there for the threads it synchronizes with, and continues when all have arrived.
 #pragma once
 #include <link.h>
 #include <unistd.h>
@@ -40,7 +40,7 @@ inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * 
 inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
 
 // ---- what runs ------------------------------------------------------------------------------------------------------
-struct Rendezvous {            // lanes of a warp on their way to meet
+struct Rendezvous {            // lanes of a warp that synchronize in an operation
     const void* kind;          // of the operation
     unsigned mask, arrived;
     const void* in[32];
@@ -65,7 +65,7 @@ struct Block {
     unsigned alive, at_barrier;
     const char* barrier_file;
     unsigned barrier_line;
-    int any, all, count;                 // of the predicates of the barrier that threads meet at now
+    int any, all, count;                 // of the predicates of the barrier at which threads wait now
     int met_any, met_all, met_count;     // ... and of the last one
     std::vector<std::vector<Rendezvous>> warps;
     char* shared = nullptr;              // dynamic
@@ -124,7 +124,7 @@ inline void pause() {  // lets others go first, now and then
 }
 
 constexpr const char* BARRIER = "__syncthreads";
-inline void meet(Block& b) {
+inline void release_barrier(Block& b) {
     b.met_any = b.any, b.met_all = b.all, b.met_count = b.count;
     b.any = 0, b.all = 1, b.count = 0, b.at_barrier = 0, b.barrier_file = nullptr;
     EMU_WATCH(barrier(b.number));
@@ -138,11 +138,11 @@ inline void barrier(int predicate, Where where) {
     b.any |= predicate != 0, b.all &= predicate != 0, b.count += predicate != 0;
     Thread* me = machine().thread;
     me->waits_for = BARRIER, me->in_line = where.line();
-    if (++b.at_barrier == b.alive) meet(b);
+    if (++b.at_barrier == b.alive) release_barrier(b);
     suspend(me->fiber);
 }
 
-// The lanes of `mask` meet, and only they; compute(in, out), over arrays of 32, runs once, in the last to come.
+// Synchronizes the lanes of `mask`, and only them; compute(in, out), over arrays of 32, runs once, in the last lane to arrive.
 template <class Out, class In, class Compute> Out warp_collective(unsigned mask, const In& mine, Compute compute) {
     static const char kind = 0;  // one address for each operation
     Machine& m = machine();
@@ -153,8 +153,8 @@ template <class Out, class In, class Compute> Out warp_collective(unsigned mask,
     size_t i = 0;
     while (i < open.size() && !(open[i].mask & 1u << lane)) i++;
     if (i == open.size()) open.push_back({&kind, mask, 0, {}, {}});
-    if (open[i].kind != &kind) fault("lanes of a warp meet in different operations");
-    if (open[i].mask != mask) fault("lanes of a warp meet with different masks");
+    if (open[i].kind != &kind) fault("lanes of a warp synchronize in different operations");
+    if (open[i].mask != mask) fault("lanes of a warp synchronize with different masks");
     open[i].arrived |= 1u << lane, open[i].in[lane] = &mine, open[i].out[lane] = &result;
     if (open[i].arrived != mask) {
         wait_for("the other lanes of a warp operation", 0);
@@ -180,11 +180,11 @@ inline void thread_entry() {
     (*m.body)();
     Thread* me = m.thread;
     Block& b = *m.block;
-    if (!me->copies.empty()) fault("a thread ends with asynchronous copies under way");
+    if (!me->copies.empty()) fault("a thread ends with asynchronous copies in flight");
     if (!me->waited) fault("a kernel was launched early, and a thread ends without cudaGridDependencySynchronize");
     me->fiber.done = true;
     b.alive--;
-    if (b.alive && b.at_barrier == b.alive) meet(b);
+    if (b.alive && b.at_barrier == b.alive) release_barrier(b);
     suspend(me->fiber);
 }
 

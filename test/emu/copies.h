@@ -52,7 +52,7 @@ inline cudaError_t copy(const char* call, void* dst, const void* src, size_t byt
         tell({Event::WORK, call, once(from_host ? 0 : bytes, to_host ? 0 : bytes), tag});
     }, COPY, from * 4 + to);
     if (e != cudaSuccess) return e;
-    // cudaMemcpy waits neither for a copy on the device nor, once pageable memory has been read, for its way there
+    // cudaMemcpy waits neither for a copy on the device nor, once pageable memory has been staged, for its transfer to the device
     const bool waits = from_host && to_host ? true : synchronous ? to_host || from == PINNED : to == PAGEABLE && random(2);
     if (waits && !stream->capture) run_until(stream->last);
     return finish();

@@ -1,4 +1,4 @@
-// emu_test.h: what the emulator's own tests share: a launch in a line, a buffer, and the search for a planted mistake.
+// emu_test.h: what the emulator's own tests share: a launch in a line, a buffer, and the search for a mistake that a kernel makes on purpose.
 #pragma once
 #include <cuda_on_cpu.h>
 #include <string>

@@ -34,14 +34,14 @@ struct Attention {
     const size_t N = (size_t)(p.B * p.T), C = (size_t)(p.NH * p.HS), rows = (size_t)p.NH * N;
     Random random{(uint64_t)(p.T * p.HS)};
     Buffer<bf16> qkv{normal_values<bf16>(random, N * 3 * C)}, dout{normal_values<bf16>(random, N * C)}, out{N * C}, dqkv{N * 3 * C};
-    Buffer<float> lse{rows}, dot{rows}, sums{N * C};
+    Buffer<float> lse{rows}, delta{rows}, dq_accum{N * C};
     float scale = 1 / std::sqrt((float)p.HS), hidden = -INFINITY, one = 1;
     cudaStream_t stream = nullptr;
     cudnnHandle_t handle = nullptr;
     Builder builders[2];
     Plan plans[2];
     std::map<int64_t, void*> at{{Q, qkv.p}, {K, qkv.p + C}, {V, qkv.p + 2 * C}, {OUT, out.p}, {LSE, lse.p}, {DOUT, dout.p}, {DQ, dqkv.p}, {DK, dqkv.p + C},
-                                {DV, dqkv.p + 2 * C}, {DOT, dot.p}, {DQ_SUMS, sums.p}, {SCALE, &scale}, {HIDDEN, &hidden}, {ONE, &one}};
+                                {DV, dqkv.p + 2 * C}, {DELTA, delta.p}, {DQ_ACCUM, dq_accum.p}, {SCALE, &scale}, {HIDDEN, &hidden}, {ONE, &one}};
     explicit Attention(Problem p_) : p(p_) {
         OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); OK(cudnnCreate(&handle)); OK(cudnnSetStream(handle, stream));
         OK(cudaDeviceSynchronize());
@@ -141,14 +141,14 @@ TEST(sums_come_in_order_or_as_they_come) {
         EXPECT(a.plans[1].workspace <= (int64_t)workspace_bytes({1, 70, 2, 64, true, c.dq}));
         OK(a.run(0));
         std::vector<bf16> dqkv;
-        std::vector<float> sums;
+        std::vector<float> dq_accum;
         int different = 0;
         for (uint64_t seed = 1; seed <= 4; seed++) {
             emu::set_seed(seed);
             OK(a.run(1));
             if (c.dq != ATOMIC) EXPECT(seed == 1 || same_bits(dqkv, a.dqkv.values()));
-            else different += seed > 1 && !same_bits(sums, a.sums.values());
-            dqkv = a.dqkv.values(), sums = a.sums.values();
+            else different += seed > 1 && !same_bits(dq_accum, a.dq_accum.values());
+            dqkv = a.dqkv.values(), dq_accum = a.dq_accum.values();
         }
         EXPECT_EQ(different > 0, c.dq == ATOMIC);
         check(a);
@@ -193,12 +193,12 @@ TEST(graphs_that_are_refused) {
     refused("BAD_PARAM", "OPERATIONGRAPH_OPS is missing", [&](Builder& b, Operations&) { b.finalize(b.make(CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR)); });
     refused("BAD_PARAM", "tensor 1 (2, 3, 8, 13) is another tensor 1 (2, 3, 13, 8)", [&](Builder&, Operations& o) { o.multiply(o.tensor(OUT, CUDNN_DATA_FLOAT, {2, 3, 13, 13}, {507, 169, 13, 1}), o.heads(Q, 72), o.heads_transposed(Q, 72)); });
     refused("BAD_PARAM", "shapes that do not fit: tensor 1", [&](Builder&, Operations& o) { o.multiply(o.scores(), o.heads(Q, 72), o.heads(K, 72)); });
-    refused("BAD_PARAM", "pointwise operation on shapes", [&](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE), o.heads(Q, 72)); });
-    refused("BAD_PARAM", "too few", [&](Builder&, Operations& o) { o.pointwise(o.rows(DOT), CUDNN_POINTWISE_ADD, o.rows(LSE)); });
+    refused("BAD_PARAM", "pointwise operation on shapes", [&](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_ADD, o.rows(LSE), o.heads(Q, 72)); });
+    refused("BAD_PARAM", "too few", [&](Builder&, Operations& o) { o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_ADD, o.rows(LSE)); });
     refused("BAD_PARAM", "along no axis", [&](Builder&, Operations& o) { o.pointwise(o.scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, o.scores()); });
     refused("BAD_PARAM", "no operation makes it", [&](Builder&, Operations& o) { o.pointwise(o.rows(LSE), CUDNN_POINTWISE_LOG, o.rows(o.new_virtual())); });
     refused("BAD_PARAM", "no operation takes it", [&](Builder&, Operations& o) { o.pointwise(o.rows(o.new_virtual()), CUDNN_POINTWISE_LOG, o.rows(LSE)); });
-    refused("BAD_PARAM", "result of two operations", [&](Builder&, Operations& o) { for (int i = 0; i < 2; i++) o.pointwise(o.rows(DOT), CUDNN_POINTWISE_LOG, o.rows(LSE)); });
+    refused("BAD_PARAM", "result of two operations", [&](Builder&, Operations& o) { for (int i = 0; i < 2; i++) o.pointwise(o.rows(DELTA), CUDNN_POINTWISE_LOG, o.rows(LSE)); });
     refused("BAD_PARAM", "depends on itself", [&](Builder&, Operations& o) { Descriptor x = o.rows(98), y = o.rows(99); o.pointwise(x, CUDNN_POINTWISE_LOG, y), o.pointwise(y, CUDNN_POINTWISE_EXP, x); });
     for (int64_t HS : {12, 264}) {  // taken as a graph, but nothing can run it
         Builder b;
@@ -258,7 +258,7 @@ TEST(executions_that_are_refused) {
     refused(CUDNN_STATUS_EXECUTION_FAILED, "not in the device's memory", LSE, (void*)(((size_t)on_host.data() + 15) / 16 * 16));
     refused(CUDNN_STATUS_EXECUTION_FAILED, "not within one allocation", DOUT, a.dout.p + 8);
     refused(CUDNN_STATUS_EXECUTION_FAILED, "lies where tensor", DQ, a.dqkv.p + a.C);
-    refused(CUDNN_STATUS_EXECUTION_FAILED, "lies where tensor", DOT, a.lse.p);
+    refused(CUDNN_STATUS_EXECUTION_FAILED, "lies where tensor", DELTA, a.lse.p);
     refused(CUDNN_STATUS_BAD_PARAM, "by value, but lies on the device", SCALE, small.p);
     refused(CUDNN_STATUS_EXECUTION_FAILED, "the workspace of 98560 bytes is not within", Q, a.qkv.p, small.p);
     OK(a.run(0)); OK(a.run(1));
@@ -268,7 +268,7 @@ TEST(executions_that_are_refused) {
 TEST(the_choice_between_implementations) {
     Attention a({2, 13, 3, 8});
     OK(a.run(0));
-    emu::cudnn_unbuildable() = 1;  // the second way remains
+    emu::cudnn_unbuildable() = 1;  // the second engine remains
     { Builder b; EXPECT(make_plan(b, a.p, a.handle).plan && b.refused.empty()); }
     emu::cudnn_unbuildable() = 2;
     { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("cannot be built") != std::string::npos); }

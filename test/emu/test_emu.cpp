@@ -1,4 +1,4 @@
-// The emulator's own tests: that what CUDA promises holds, and that each mistake it can find is found when it is planted.
+// The emulator's own tests: what CUDA guarantees holds, and each kind of mistake that it can find is found in a kernel that makes it.
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <cuda_fp8.h>
@@ -232,7 +232,7 @@ TEST(pageable_memory_is_read_and_written_late_or_at_once) {
     EXPECT(read_late > 0 && read_late < 20);
     EXPECT(written_late > 0 && written_late < 20);
 }
-// cudaMemcpy does not wait for a copy on the device, nor for the way of pageable memory to it: a stream that does not block may be faster.
+// cudaMemcpy does not wait for a copy on the device, nor for the transfer of staged pageable memory to it: a non-blocking stream may be earlier.
 TEST(not_every_cudaMemcpy_waits) {
     int on_device = 0, to_device = 0;
     for (uint64_t seed = 1; seed <= 20; seed++) {

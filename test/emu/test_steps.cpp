@@ -60,7 +60,7 @@ TEST(a_step_launches_what_its_depth_needs) {
         {"layernorm_detail::backward", norms, 0, 0},
         {"column_sums_detail::reduce_partials", norms, 0, 0},
         {"embedding_detail::forward", 1, 0, 0},
-        {"embedding_detail::", 1 + 3 * 3 + 3, 0, 0},     // three rounds of sorting, and three sums: 33 tokens are two pieces
+        {"embedding_detail::", 1 + 3 * 3 + 3, 0, 0},     // three passes of the radix sort, and three sums: 33 tokens are two slices
         {"classifier_detail::", 1, 0, 0},
         {"step_guard_detail::sum", 1, 0, 0},
         {"cudaMemcpy", 2, 0, 1},                         // inputs, targets; the statistics

@@ -80,7 +80,7 @@ template <class F> void check_causality() {
         Tokens changed = tokens;
         changed.inputs[t] = (changed.inputs[t] + 1) % TINY.V;
         std::vector<F> after = logits_of(*model, changed);
-        EXPECT(!memcmp(&before[0], &after[0], t * V * sizeof(F)));                          // all before t: the same bits
+        EXPECT(!memcmp(&before[0], &after[0], t * V * sizeof(F)));                          // all before t: bitwise identical
         EXPECT(memcmp(&before[t * V], &after[t * V], V * sizeof(F)));                       // t itself: not
         EXPECT(!memcmp(&before[24 * V], &after[24 * V], 24 * V * sizeof(F)));               // the other row: the same
     }
@@ -104,7 +104,7 @@ template <class F> void check_documents() {
     std::vector<F> x = logits_of(*open, tokens), y = logits_of(*open, changed);
     for (size_t t : {5, 13, 23, T + 9}) EXPECT(!same(x, y, t, t + 1));
     EXPECT(same(x, before, 0, 5) && same(x, before, T, T + 9));  // the first document of a row sees what it always saw
-    EXPECT(feed(*masked, tokens.inputs.data(), T, 0) == feed(*open, tokens.inputs.data(), T, 0));
+    EXPECT(prefill_or_decode(*masked, tokens.inputs.data(), T, 0) == prefill_or_decode(*open, tokens.inputs.data(), T, 0));
 }
 
 template <class F> void check_batch_permutation() {
@@ -149,7 +149,7 @@ template <class F> void check_padding() {
     EXPECT(!memcmp(grads.data(), model->grads, grads.size() * sizeof(float)));
 }
 
-// Reading token by token through the cache gives the logits of the whole sequence. The two attentions sum in another order:
+// Prefill in chunks, or decode token by token, through the KV cache gives the logits of the whole sequence. The two attentions sum in another order:
 // fp32: 1e-5; bf16: another order may round each of the 8L + 3 stored tensors the other way, u sqrt(n/3) of that.
 template <class F> void check_cache() {
     const int T = 24;
@@ -157,10 +157,10 @@ template <class F> void check_cache() {
     Tokens tokens(1, T, TINY.V, 6);
     std::vector<F> expected = logits_of(*model, tokens);
     double bound = std::is_same_v<F, float> ? 1e-5 : 0x1p-9 * std::sqrt((8 * TINY.L + 3) / 3.0);
-    for (int pieces : {1, 5, 24})  // at once, in a few pieces, one by one
+    for (int chunks : {1, 5, 24})  // one prefill, a chunked prefill, decode
         for (int at = 0, n; at < T; at += n) {
-            n = std::min((T + pieces - 1) / pieces, T - at);
-            std::vector<float> logits = feed(*model, &tokens.inputs[(size_t)at], n, at);
+            n = std::min((T + chunks - 1) / chunks, T - at);
+            std::vector<float> logits = prefill_or_decode(*model, &tokens.inputs[(size_t)at], n, at);
             EXPECT_CLOSE(logits.data(), &expected[(size_t)(at + n - 1) * (size_t)TINY.V], TINY.V, bound);
         }
 }

@@ -1,6 +1,6 @@
-// mutants.cpp: plants mistakes into the CUDA sources, one by one, and looks whether the tests notice.
+// mutants.cpp: mutation testing: makes mutants of the CUDA sources, each with one mistake, and checks that the tests kill them.
 //     build/mutants [part of a mutant's text]        the list is test/mutants/list.txt; make test-mutants
-// A mutant that no test notices has survived: either the tests have a hole, or the line makes no difference (LOG.md says which).
+// A mutant that no test kills has survived: either a test is missing, or the mutant is equivalent: it makes no difference (LOG.md says which).
 #include <algorithm>
 #include <atomic>
 #include <cstdio>
@@ -44,7 +44,7 @@ static std::vector<Mutant> read_list(const std::string& path) {
     return mutants;
 }
 
-// In a copy of the sources. Empty: no test noticed; else what did.
+// Builds and tests a mutant in a copy of the sources. Empty: it survived; else what killed it.
 static std::string killed_by(const Mutant& m, const std::string& place) {
     make_folders(place);
     run_command("rm -rf " + place + "/llmc " + place + "/test && cp -r llmc test train_gpt2.cu Makefile " + place);
@@ -85,6 +85,6 @@ int main(int argc, char** argv) {
     std::vector<std::thread> workers;
     for (int w = 0; w < std::max(1, (int)std::thread::hardware_concurrency()); w++) workers.emplace_back(work, w);
     for (std::thread& w : workers) w.join();
-    printf("%zu of %zu mutants were noticed\n", killed.load(), mutants.size());
+    printf("%zu of %zu mutants were killed\n", killed.load(), mutants.size());
     return killed.load() * 10 < mutants.size() * 9;
 }

@@ -161,7 +161,7 @@ TEST(questions_that_are_wrong) {
     EXPECT_EQ(open_eval_sets("a=" + good + ",b=" + good, false).size(), 2u);
 }
 
-// The sums against each row's own logits, softmax in double. The logits are the same bits on both sides, so that only the
+// The sums against each row's own logits, softmax in double. The logits are bitwise identical on both sides, so that only the
 // softmax in fp32 differs: a token's loss, of a sum of 131 numbers below e^16, is good to 2^-20 of its size, at most 8.
 template <class F> static void check_sums() {
     const Config c{.max_T = 24, .V = 131, .L = 2, .NH = 3, .C = 48};
