@@ -51,14 +51,14 @@ test-asan:                                ## the same tests under AddressSanitiz
 # libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot. Tests of errors fork, with threads alive
 test-race:                                ## the tests of layers and data under ThreadSanitizer: needs clang with libomp
 	@mkdir -p build/race build/tmp
-	$(call say,CXX)clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread -DTOKENIZE_PROGRAM='""' test/main.cpp $(wildcard test/cpu/test_*.cpp) test/data/test_data.cpp -o build/race/tests
+	$(call say,CXX)clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread test/main.cpp $(wildcard test/cpu/test_*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text) -o build/race/tests
 	$(call say,TEST)OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
 	    TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 die_after_fork=0" build/race/tests
 
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h dev/data/*) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
