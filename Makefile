@@ -145,7 +145,7 @@ test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trai
 	$(call say,TEST)build/gpu/tests
 build/gpu/tests: $(GPU_TESTS)
 	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $^ -o $@ $(NVLIBS)
-build/gpu/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU)
+build/gpu/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
 	@mkdir -p $(@D) build/gpu/tmp
 	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
 build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
@@ -182,7 +182,7 @@ $(E)/tests: $(EMU_OBJECTS)
 $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
-$(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
+$(E)/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
 $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
