@@ -168,7 +168,7 @@ static void print_part(Results& results, const Step& step, Part part, const char
     for (const Layer& l : step.layers[part]) {
         print_row(l.name, l.all, l.minimum);
         if (l.minimum == 0) printf("\n");
-        total.read += l.all.read, total.written += l.all.written, total.touched += l.all.touched, minimum += l.minimum;
+        if (l.minimum > 0) total.read += l.all.read, total.written += l.all.written, total.touched += l.all.touched, minimum += l.minimum;
         for (auto& [name, k] : l.kernels) {
             const size_t space = name.find("::");
             print_row("    " + (space == name.npos || l.minimum == 0 ? name : name.substr(space + 2)) + (name == "cublasLtMatmul" ? ", the library's" : ""), k, 0);
@@ -183,7 +183,7 @@ static void print_part(Results& results, const Step& step, Part part, const char
                                "\"touched\": %.0f%s", title, l.name.c_str(), l.all.times, l.minimum, name.c_str(), k.times, k.read, k.written, k.touched, fields.c_str()));
         }
     }
-    print_row("all of it", total, minimum);
+    print_row("all that is counted", total, minimum);
 }
 
 static int count(const std::map<std::string, int>& calls, const char* word) {
