@@ -1,5 +1,9 @@
 # make            the CPU trainer, with nothing but a C++ compiler
 # make help       every target
+# make V=1 ...    prints each command as it is; else a short line: CXX train_gpt2
+Q        := $(if $(filter-out 0,$(V)),,@)
+say       = $(if $Q,@echo "$(1) $@"; )
+MAKEFLAGS += --no-print-directory
 
 ifeq ($(origin CXX),default)
 CXX      := $(firstword $(foreach c,g++ clang++ c++,$(shell command -v $(c) >/dev/null && echo $(c))))
@@ -30,48 +34,45 @@ all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
 # one compiler reads, two generate code (dev/LOG.md, 21)
 train_gpt2: train_gpt2.cu $(CPU)
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) -x c++ $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) -x c++ $< -o $@
 
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
-	$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
 
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
-	$(B)/tests
+	$(call say,TEST)$(B)/tests
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
-	$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
+	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
-	build/asan/tests
+	$(call say,TEST)build/asan/tests
 
-# libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot
+# libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot. Tests of errors fork, with threads alive
 test-race:                                ## the tests of layers and data under ThreadSanitizer: needs clang with libomp
-	@mkdir -p build/race
-	for t in cpu/test_adamw cpu/test_attention cpu/test_classifier data/test_data cpu/test_embedding cpu/test_gelu cpu/test_global_norm cpu/test_layernorm cpu/test_matmul; do \
-	    clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread -DTRAINER='""' -DBUILD='"build"' -DCOMPILER='""' \
-	        test/main.cpp test/$$t.cpp -o build/race/$$(basename $$t) && \
-	    OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
-	        TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1" build/race/$$(basename $$t) || exit 1; \
-	done
+	@mkdir -p build/race build/tmp
+	$(call say,CXX)clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread test/main.cpp $(wildcard test/cpu/test_*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text) -o build/race/tests
+	$(call say,TEST)OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
+	    TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 die_after_fork=0" build/race/tests
 
 $(B)/tests: $(TESTS)
-	$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h dev/data/*) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -x c++ $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -x c++ $< -o $@
 
 build/asan/tokenize: dev/data/tokenize.cpp $(CPU)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) $< -o $@
 
 $(B)/stories: dev/data/stories.cpp $(HOST) $(wildcard dev/data/*.h)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) -O2 $(SANITIZE) $< -o $@
 
 # --- CUDA ------------------------------------------------------------------------------------------------------------
 comma    := ,
@@ -102,97 +103,97 @@ NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xl
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
-	$(NVCC) $(NVFLAGS) $(GENCODE) $< -o $@ $(NVLIBS)
+	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) $< -o $@ $(NVLIBS)
 
 # every kernel of every architecture in turn: no warning, no spilled register
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
-	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
+	$(call say,TEST)dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
 
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
 test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for GPUs that need not be here
-	$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,@echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
+	$(call say,TEST)$(if $(WITH_CUDNN),LD_LIBRARY_PATH=build/cudnn:$(subst $() ,:,$(CUDA_LIB)):$$LD_LIBRARY_PATH build/cudnn/plans,echo "test-cudnn: skipped: no cuDNN 9.8 or newer found (cudnn_graph.h and libcudnn.so)")
 CUDART = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libcudart.so $l/libcudart.so.1*)))
 build/cudnn/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) llmc/cuda/attention_graph.h $(HOST)
 	@mkdir -p $(@D)
-	$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) $(CUDART) -ldl -Wl,--disable-new-dtags $(patsubst %,-Wl$(comma)-rpath=%,$(dir $(CUDNN_LIBRARY) $(CUDART))) -o $@
+	$(call say,CXX)$(CXX) -std=c++20 -O1 $(WARNINGS) $< $(CUDNN_FLAGS) $(addprefix -I,$(CUDA_INCLUDE) $(TOOLKIT)/include) $(CUDNN_LIBRARY) $(CUDART) -ldl -Wl,--disable-new-dtags $(patsubst %,-Wl$(comma)-rpath=%,$(dir $(CUDNN_LIBRARY) $(CUDART))) -o $@
 # the same by the stand-in, for what runs on a GPU: build/emu-plain/plans --here
 build/emu-plain/plans: test/cudnn/plans.cpp $(wildcard test/cudnn/*.h) $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -O2 $< -ldl -o $@
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 $< -ldl -o $@
 build/cudnn/libcuda.so.1: test/cudnn/driver.c
 	@mkdir -p $(@D)
-	$(CXX) -x c -shared -fPIC -w $< -o $@
+	$(call say,CXX)$(CXX) -x c -shared -fPIC -w $< -o $@
 
 # each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
 # MUST=1: that there is none, or one that does not answer without a GPU, is a failure
 CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
 test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: GPT-3's too
-	$(MAKE) V=plain emu-build build/emu-plain/products
+	$Q$(MAKE) LOOK=plain emu-build build/emu-plain/products
 	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
 	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \
 	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products $(ARGS); \
 	case $$? in 0) build/emu-plain/tests cublaslt ;; 77) skip "$(CUBLASLT_REAL) looks at the device first" ;; *) exit 1 ;; esac
 build/gpu/products: test/cublaslt/products.cu $(CUDA)
 	@mkdir -p $(@D)
-	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
+	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
 GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp) test/main.cpp)
 test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trainer and its kernels on a GPU
-	build/gpu/tests
+	$(call say,TEST)build/gpu/tests
 build/gpu/tests: $(GPU_TESTS)
-	$(NVCC) $(GPU_FLAGS) $^ -o $@ $(NVLIBS)
-build/gpu/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU)
+	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $^ -o $@ $(NVLIBS)
+build/gpu/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
 	@mkdir -p $(@D) build/gpu/tmp
-	$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
+	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
 build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 	@mkdir -p $(@D)
-	$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
+	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
-# CUDA on a CPU (test/emu). V is how its code is looked at: not at all, by AddressSanitizer and UBSan, or every access by the
+# CUDA on a CPU (test/emu). LOOK is how its code is looked at: not at all, by AddressSanitizer and UBSan, or every access by the
 # emulator: compiled with -fsanitize=thread and linked without it, test/emu/watch.cpp takes the calls. EMU_ONLY: one file of tests
-V           := plain
-E           := build/emu-$(V)
+LOOK        := plain
+E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
 EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(OPENMP) $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
-EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$V),$(E)/watch.o)
+EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
 test-emu-%: train_gpt2
-	$(MAKE) V=$* emu-build
-	$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
+	$Q$(MAKE) LOOK=$* emu-build
+	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
 
 # as long as a coffee: each mistake is compiled and run
 test-mutants: build/mutants               ## plants mistakes in the kernels one by one: at least 90 % of them must make a test fail
-	build/mutants
+	$(call say,TEST)build/mutants
 build/mutants: test/mutants/mutants.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) -O1 $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
 emu-build: $(E)/tests $(E)/train_gpt2cu
 $(E)/tests: $(EMU_OBJECTS)
-	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
 $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
-$(E)/%.o: test/% test/test.h test/layers.h test/cuda/device_test.h $(CUDA) $(CPU) $(EMULATOR)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
+$(E)/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
-	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
 $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ -c $< -o $@
-$(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$V),$(E)/watch.o)
-	$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$V)) $^ -o $@
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ -c $< -o $@
+$(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
 
 $(E)/products: test/cublaslt/products.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
-	$(CXX) $(EMU_FLAGS) $(LOOK_$V) -x c++ $< -o $@
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ $< -o $@
 
 # --- benchmarks ------------------------------------------------------------------------------------------------------
 bench: train_gpt2 $(B)/bench_layers $(B)/bench_steps  ## each layer against the ceilings of this machine, and whole steps; into dev/bench/results
@@ -205,17 +206,17 @@ bench-gpu: $(if $(filter-out 0,$(DRY)),build/emu-plain/train_gpt2cu,train_gpt2cu
 
 # every access of the emulated trainer counted; with nvcc also what it says of each kernel
 bench-emu: build/emu-watch/bench_emulated build/nvcc/kernels.txt  ## without a GPU: bytes that each kernel moves against the fewest possible, launches, waits; into dev/bench/results
-	rm -f build/emulated.jsonl
+	$Qrm -f build/emulated.jsonl
 	build/emu-watch/bench_emulated build/emulated.jsonl build/nvcc/kernels.txt
-	{ echo "["; sed '$$!s/$$/,/' build/emulated.jsonl; echo "]"; } > dev/bench/results/emulated.json
+	$Q{ echo "["; sed '$$!s/$$/,/' build/emulated.jsonl; echo "]"; } > dev/bench/results/emulated.json
 build/emu-watch/bench_emulated: dev/bench/emulated.cpp $(wildcard dev/bench/*.h) train_gpt2.cu $(CUDA) $(EMULATOR) test/emu/watch.cpp
 	@mkdir -p $(@D)
-	$(MAKE) V=watch build/emu-watch/watch.o
-	$(CXX) $(EMU_FLAGS) $(LOOK_watch) -c $< -o $@.o
-	$(CXX) $(EMU_FLAGS) $@.o build/emu-watch/watch.o -o $@
+	$Q$(MAKE) LOOK=watch build/emu-watch/watch.o
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_watch) -c $< -o $@.o
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $@.o build/emu-watch/watch.o -o $@
 build/nvcc/kernels.txt: train_gpt2.cu $(CUDA) dev/nvcc_check.sh
 	@mkdir -p $(@D)
-	dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 | tee $@
+	$(call say,NVCC)dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 | tee $@
 
 # with oneDNN's headers (libdnnl-dev) both are measured, turn by turn
 ONEDNN    = $(shell echo 'int main(){}' | $(CXX) -include dnnl.hpp -x c++ - -ldnnl -o /dev/null 2>/dev/null && echo -DWITH_ONEDNN -ldnnl)
@@ -224,28 +225,28 @@ bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's 
 
 $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
 
 # --- the house ---------------------------------------------------------------------------------------------------------
 single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file that compiles anywhere
 build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
 	@mkdir -p $(@D)
-	dev/single.sh train_gpt2.cu > $@
+	$(call say,CAT)dev/single.sh train_gpt2.cu > $@
 	@echo "$@: c++ -std=c++20 -O3 -march=native -fopenmp -pthread $@ -o train_gpt2"
 
 bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU and in the emulator, as checksums: code that only moves leaves them all
-	$(MAKE) V=plain build/emu-plain/train_gpt2cu
+	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu
 	dev/bits.sh ./train_gpt2 build/emu-plain/train_gpt2cu
 
 check-includes:                           ## check who includes whom
-	dev/check_includes.sh
+	$Qdev/check_includes.sh
 
 quickstart: train_gpt2 build/stories build/plot  ## sample data, two minutes of training, a text, a plot
 	scripts/quickstart.sh
 
 build/plot: dev/plot.cpp $(HOST)
 	@mkdir -p $(@D)
-	$(CXX) $(FLAGS) -O1 $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
 help:                                     ## this list
 	@grep -hE '^[a-z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):.*## */\1\t/' | expand -t 16

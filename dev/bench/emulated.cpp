@@ -1,19 +1,22 @@
 // emulated.cpp: what can be measured of the GPU's step without a GPU: whole steps of the trainer in the emulator, every access to
-// device memory counted. For each layer and kernel the bytes that it moves beside the fewest that the layer's formula needs
-// (least.h), launches, calls and waits of the host; registers and spills as nvcc says them.
+// device memory counted. For each layer and kernel the bytes that it moves beside the layer's minimum traffic (minimum_traffic.h),
+// launches, calls and waits of the host; registers and spills as nvcc says them.
 //     build/emu-watch/bench_emulated RESULTS.jsonl KERNELS        KERNELS: what dev/nvcc_check.sh printed
 #include <map>
 #include <set>
 #include <cuda_on_cpu.h>
 #include "../../llmc/data/shards.h"
-#include "least.h"
+#include "minimum_traffic.h"
 #include "results.h"
 
-// ---- who is at work: every call of a layer in train_gpt2.cu says so before it happens -------------------------------------
+// ---- who is at work: a call of a layer in train_gpt2.cu says so before it happens, and when it is over -----------------------
+// What stands in no such call, because minimum_traffic.h has no formula for it, is listed as "not counted".
 
-struct Call { const char* layer; double least; };
-static void begin_call(const char* layer, double least);
-#define COUNTED(layer, ...) (begin_call(#layer, least::layer(__VA_ARGS__)), layer(__VA_ARGS__))
+struct Call { const char* layer; double minimum; };
+static const Call NOT_COUNTED{"not counted", 0};
+static void begin_call(const char* layer, double minimum);
+static void end_call() { emu::label() = &NOT_COUNTED; }
+#define COUNTED(layer, ...) (begin_call(#layer, minimum_traffic::layer(__VA_ARGS__)), layer(__VA_ARGS__), end_call())
 #define copy_to_device(...) COUNTED(copy_to_device, __VA_ARGS__)
 #define copy_to_host(...) COUNTED(copy_to_host, __VA_ARGS__)
 #define embedding_forward(...) COUNTED(embedding_forward, __VA_ARGS__)
@@ -45,7 +48,7 @@ struct Moved {  // by so many launches, or calls
 struct Layer {
     std::string name;
     Moved all{};
-    double least = 0;
+    double minimum = 0;
     std::map<std::string, Moved> kernels{};
     bool operator==(const Layer&) const = default;
 };
@@ -75,8 +78,8 @@ static Place g_host, g_device;
 static int g_waits;              // of the host, since the first graph was launched
 static bool g_training;
 
-static void begin_call(const char* layer, double least) {
-    emu::label() = new Call{layer, least};  // as long as the graphs that it is in
+static void begin_call(const char* layer, double minimum) {
+    emu::label() = new Call{layer, minimum};  // as long as the graphs that it is in
     g_host.meet(layer);
 }
 
@@ -91,11 +94,11 @@ static void listen(const emu::Event& e) {
     const Call& call = *(const Call*)e.label;
     const bool begins = &call != before;
     before = &call;
-    if (begins) g_device.meet(call.layer);
+    if (begins && &call != &NOT_COUNTED) g_device.meet(call.layer);
     std::vector<Layer>& layers = g_steps[g_device.step].layers[g_device.part];
     auto layer = std::find_if(layers.begin(), layers.end(), [&](const Layer& l) { return l.name == call.layer; });
     if (layer == layers.end()) layer = layers.insert(layer, Layer{call.layer});
-    if (begins) layer->least += call.least, layer->all.times++;
+    if (begins) layer->minimum += call.minimum, layer->all.times++;
     layer->all.add(e.moved);
     Moved& kernel = layer->kernels[e.name];
     kernel.add(e.moved), kernel.times++;
@@ -112,7 +115,7 @@ static void train_emulated() {
     // a text of words as rare as in a language, the same T tokens again and again: every batch has as many different ones
     std::vector<int> tokens(100 * SIZE.T);
     for (size_t i = 0; i < tokens.size(); i++) tokens[i] = (int)std::pow((double)SIZE.V, uniform(philox(1, RNG_TEST, 0, i % SIZE.T).x[0])) - 1;
-    least::g_tokens = (double)std::set<int>(tokens.begin(), tokens.end()).size();
+    minimum_traffic::g_tokens = (double)std::set<int>(tokens.begin(), tokens.end()).size();
     ShardWriter shard(folder + "/text.bin", 50257);
     shard.add(tokens.data(), tokens.size());
     shard.finish();
@@ -150,24 +153,25 @@ static std::multimap<std::string, Compiled> read_compiled(const char* path) {
     return kernels;
 }
 
-// Columns: bytes of a call or a launch in KB, and their ratios to the least.
-static void print_row(const std::string& name, const Moved& m, double least) {
+// Columns: bytes of a call or a launch in KB, and their ratios to the minimum.
+static void print_row(const std::string& name, const Moved& m, double minimum) {
     const double times = 1e3 * m.times;
     printf("%-44s %5d %9.1f %9.1f %9.1f", name.c_str(), m.times, m.read / times, m.written / times, m.touched / times);
-    if (least > 0) printf(" %9.1f %7.3f %7.3f\n", least / times, (m.read + m.written) / least, m.touched / least);
+    if (minimum > 0) printf(" %9.1f %7.3f %7.3f\n", minimum / times, (m.read + m.written) / minimum, m.touched / minimum);
 }
 
 static void print_part(Results& results, const Step& step, Part part, const char* title, const std::multimap<std::string, Compiled>& compiled) {
-    printf("\n%-44s %5s %9s %9s %9s %9s %7s %7s%s\n", title, "times", "KB read", "written", "touched", "least", "moved/l", "touch/l",
+    printf("\n%-44s %5s %9s %9s %9s %9s %7s %7s%s\n", title, "times", "KB read", "written", "touched", "minimum", "moved/m", "touch/m",
            compiled.empty() ? "" : "  registers, shared bytes, spilled");
     Moved total{.times = 1};
-    double least = 0;
+    double minimum = 0;
     for (const Layer& l : step.layers[part]) {
-        print_row(l.name, l.all, l.least);
-        total.read += l.all.read, total.written += l.all.written, total.touched += l.all.touched, least += l.least;
+        print_row(l.name, l.all, l.minimum);
+        if (l.minimum == 0) printf("\n");
+        if (l.minimum > 0) total.read += l.all.read, total.written += l.all.written, total.touched += l.all.touched, minimum += l.minimum;
         for (auto& [name, k] : l.kernels) {
             const size_t space = name.find("::");
-            print_row("    " + (space == name.npos ? name : name.substr(space + 2)) + (name == "cublasLtMatmul" ? ", the library's" : ""), k, 0);
+            print_row("    " + (space == name.npos || l.minimum == 0 ? name : name.substr(space + 2)) + (name == "cublasLtMatmul" ? ", the library's" : ""), k, 0);
             std::string fields, columns;
             for (auto [c, end] = compiled.equal_range(name); c != end; ++c) {
                 const auto [arch, registers, shared, spilled] = c->second;
@@ -175,11 +179,11 @@ static void print_part(Results& results, const Step& step, Part part, const char
                 fields += format(", \"sm_%d\": [%d, %d, %d]", arch, registers, shared, spilled);
             }
             printf("%*s%s\n", columns.empty() ? 0 : 26, "", columns.c_str());
-            results.add(format("\"part\": \"%s\", \"layer\": \"%s\", \"calls\": %d, \"least\": %.0f, \"kernel\": \"%s\", \"launches\": %d, \"read\": %.0f, \"written\": %.0f, "
-                               "\"touched\": %.0f%s", title, l.name.c_str(), l.all.times, l.least, name.c_str(), k.times, k.read, k.written, k.touched, fields.c_str()));
+            results.add(format("\"part\": \"%s\", \"layer\": \"%s\", \"calls\": %d, \"minimum\": %.0f, \"kernel\": \"%s\", \"launches\": %d, \"read\": %.0f, \"written\": %.0f, "
+                               "\"touched\": %.0f%s", title, l.name.c_str(), l.all.times, l.minimum, name.c_str(), k.times, k.read, k.written, k.touched, fields.c_str()));
         }
     }
-    print_row("all of it", total, least);
+    print_row("all that is counted", total, minimum);
 }
 
 static int count(const std::map<std::string, int>& calls, const char* word) {
@@ -197,7 +201,7 @@ int main(int argc, char** argv) {
     Results results(argv[1], device_name());
     const auto compiled = read_compiled(argv[2]);
     printf("\n%s, bf16, B=%d T=%d V=%d, %.0f different tokens: bytes a call and a launch, of step %d. moved: read and written, by each lane\n"
-           "that asks; touched: each byte once a kernel; least: what the layer's formula needs. Of the library's kernels every operand counts once.\n", SIZE.model, SIZE.B, SIZE.T, SIZE.V, least::g_tokens, SIZE.steps);
+           "that asks; touched: each byte once a kernel; minimum: what the layer's formula needs. Of the library's kernels every operand counts once.\n", SIZE.model, SIZE.B, SIZE.T, SIZE.V, minimum_traffic::g_tokens, SIZE.steps);
     print_part(results, step, ADDS, "a micro-step that accumulates", compiled);
     print_part(results, step, UPDATES, "the update", compiled);
     if (compiled.empty()) printf("\nregisters, shared memory, spills: skipped: no nvcc here\n");

@@ -9,7 +9,7 @@
 #include <vector>
 #include "../../llmc/backend.h"
 #include "../../llmc/base/rng.h"
-#include "least.h"
+#include "minimum_traffic.h"
 #include "results.h"
 
 constexpr bool ON_GPU = std::string_view(BACKEND) == "cuda";
@@ -46,8 +46,8 @@ template <class F> F* make(size_t n, float scale = 1) {
 
 static double g_copy_rate, g_budget;
 
-// A call of a layer, and the bytes that it must move.
-#define CALL(layer, ...) least::layer(__VA_ARGS__), [&] { layer(__VA_ARGS__); }
+// A call of a layer, and its minimum traffic.
+#define CALL(layer, ...) minimum_traffic::layer(__VA_ARGS__), [&] { layer(__VA_ARGS__); }
 
 template <class F> void bench(Results& results, const char* type, int B, int T) {
     const int C = 768, NH = 12, V = 50257, Vp = 50304, chunk = ON_GPU ? 2048 : 256;
@@ -72,7 +72,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     for (size_t i = 0; i < N; i++) ids[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
 
     int* tokens = on_device(ids);
-    least::g_tokens = (double)std::set<int>(ids.begin(), ids.end()).size();
+    minimum_traffic::g_tokens = (double)std::set<int>(ids.begin(), ids.end()).size();
 
     row("embedding forward", 0, CALL(embedding_forward, x, tokens, w, w, B, T, C, 0, stream));
     row("embedding backward", 0, CALL(embedding_backward, dw, dw, x, tokens, B, T, C, 1024, true, stream));

@@ -36,6 +36,42 @@ template <class F> struct Case {
 // Sums of k products in any two orders: each within k 2^-24 of the sum of the terms' sizes, which is below 2k for these
 // values; relative to sqrt(k), the size of the result.
 double sums(size_t k) { return 2 * std::sqrt((double)k) * 2 * 0x1p-24 * 4; }
+
+#ifdef CUBLAS_STAND_IN
+void forget_plans() { matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear(); }
+// A weight's gradient and a bias's: a product, and what its epilogue sums.
+struct Gradients {
+    static constexpr size_t N = 40;
+    static constexpr int C = 16, OC = 24;
+    std::vector<bf16> d, x;
+    std::vector<float> expected = std::vector<float>((size_t)OC);  // the bias's
+    TestStream stream;
+    OnDevice<bf16> dout, inp;
+    explicit Gradients(Random r) : d(small_integers<bf16>(r, N * OC)), x(small_integers<bf16>(r, N * C)), stream(matmul_workspace(4 * OC)), dout(d), inp(x) {
+        for (size_t i = 0; i < d.size(); i++) expected[i % OC] += (float)d[i];
+    }
+    void run(float* dweight, float* dbias) { matmul_backward_weight(dweight, dbias, dout.data(), inp.data(), N, C, OC, false, stream); }
+    // The bias's gradient, at so many floats behind the beginning of a row of the arena.
+    std::vector<float> bias(size_t skip = 0) {
+        OnDevice<float> dweight((size_t)OC * C), dbias(skip + OC);
+        if (skip) dbias.set(std::vector<float>(skip + OC));
+        run(dweight.data(), dbias.data() + skip);
+        dweight.written();
+        const std::vector<float> all = dbias.written();
+        return {all.begin() + (long)skip, all.end()};
+    }
+    void weight() {
+        OnDevice<float> dweight((size_t)OC * C);
+        run(dweight.data(), nullptr);
+        dweight.written();
+    }
+};
+const matmul_detail::GemmPlan& plan_of(cublasLtEpilogue_t epilogue) {
+    for (auto& [shape, plan] : matmul_detail::plans()) if (shape.epilogue == epilogue) return plan;
+    FAIL("no plan with the epilogue");
+    return matmul_detail::plans().begin()->second;
+}
+#endif
 }  // namespace
 
 // While a stream tunes, the fastest algorithm of those that the library proposes is found, and kept.
@@ -59,7 +95,7 @@ TEST(cuda_matmul_tunes) {
     stream.stream.autotuning = false;
     matmul_detail::plans().clear();
     EXPECT_EQ(ticks(), 1u);  // known by now
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
+    forget_plans();
 #endif
 }
 
@@ -69,42 +105,28 @@ TEST(cuda_matmul_epilogues_are_compared) {
 #ifndef CUBLAS_STAND_IN
     SKIP("which is faster is known of the stand-in only");
 #else
-    const size_t N = 40;
-    const int C = 16, OC = 24;
-    Random r(7);
-    std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
-    TestStream stream(matmul_workspace(4 * OC));
-    OnDevice<bf16> dout(d), inp(x);
-    OnDevice<float> dweight((size_t)OC * C), dbias((size_t)OC);
-    auto gradient = [&] {
-        matmul_backward_weight(dweight.data(), dbias.data(), dout.data(), inp.data(), N, C, OC, false, stream);
-        return dbias.written();
-    };
-    auto plan = [&]() -> const matmul_detail::GemmPlan& {
-        for (auto& [shape, p] : matmul_detail::plans()) if (shape.epilogue == CUBLASLT_EPILOGUE_BGRADB) return p;
-        FAIL("no plan with the epilogue");
-        return matmul_detail::plans().begin()->second;
-    };
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
-    const std::vector<float> expected = gradient();
+    Gradients g(Random(7));
+    auto plan = []() -> const matmul_detail::GemmPlan& { return plan_of(CUBLASLT_EPILOGUE_BGRADB); };
+    forget_plans();
+    EXPECT(same_bits(g.bias(), g.expected));
     EXPECT(!plan().compared && plan().algorithms.size() > 1);
     for (double cost : {0.0, 1e3}) {  // of what stands in for the epilogue, in ms of the emulated clock
-        matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
+        forget_plans();
         emu::epilogue_cost() = cost;
-        stream.stream.autotuning = true;
-        EXPECT(same_bits(gradient(), expected));
-        stream.stream.autotuning = false;
+        g.stream.stream.autotuning = true;
+        EXPECT(same_bits(g.bias(), g.expected));
+        g.stream.stream.autotuning = false;
         EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
         const int measured = matmul_detail::autotune_cache().measured;
         matmul_detail::plans().clear();
-        stream.stream.autotuning = true;
-        EXPECT(same_bits(gradient(), expected));
-        stream.stream.autotuning = false;
+        g.stream.stream.autotuning = true;
+        EXPECT(same_bits(g.bias(), g.expected));
+        g.stream.stream.autotuning = false;
         EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
         EXPECT_EQ(matmul_detail::autotune_cache().measured, measured);
     }
     emu::epilogue_cost() = 0;
-    matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear();
+    forget_plans();
 #endif
 }
 
@@ -114,29 +136,16 @@ TEST(cuda_matmul_refused_when_called) {
 #ifndef CUBLAS_STAND_IN
     SKIP("the library refuses on request in its stand-in only");
 #else
-    const size_t N = 40;
-    const int C = 16, OC = 24;
-    Random r(9);
-    std::vector<bf16> d = small_integers<bf16>(r, N * OC), x = small_integers<bf16>(r, N * C);
-    TestStream stream(matmul_workspace(4 * OC));
-    OnDevice<bf16> dout(d), inp(x);
-    std::vector<float> expected((size_t)OC);
-    for (size_t i = 0; i < d.size(); i++) expected[i % OC] += (float)d[i];
-    auto run = [&](bool biased) {
-        OnDevice<float> dweight((size_t)OC * C), dbias((size_t)OC);
-        matmul_backward_weight(dweight.data(), biased ? dbias.data() : nullptr, dout.data(), inp.data(), N, C, OC, false, stream);
-        dweight.written();
-        if (biased) EXPECT(same_bits(dbias.written(), expected));
-    };
-    auto forget = [] { matmul_detail::plans().clear(), matmul_detail::autotune_cache().clear(); };
+    Gradients g(Random(9));
+    auto run = [&](bool biased) { if (biased) EXPECT(same_bits(g.bias(), g.expected)); else g.weight(); };
     auto expect = [&](int code, const char* says, int lines, auto body) {
-        forget();
+        forget_plans();
         const Outcome o = run_child([&] { g_failures = 0; body(); if (g_failures) exit(3); });
         const int said = (int)std::count(o.output.begin(), o.output.end(), '\n');
         if (o.code != code || o.output.find(says) == std::string::npos || said != lines) FAIL("expected code %d and \"%s\": code %d: %s", code, says, o.code, o.output.c_str());
     };
     for (bool autotuning : both()) for (int proposals : {1, 2}) {
-        stream.stream.autotuning = autotuning, emu::proposals() = proposals;
+        g.stream.stream.autotuning = autotuning, emu::proposals() = proposals;
         for (unsigned first : {1u, 2u}) if (proposals == 2) {  // one of two
             emu::refused_algorithms() = first;
             // an algorithm that is not reached is not tried, unless all are
@@ -150,8 +159,8 @@ TEST(cuda_matmul_refused_when_called) {
         emu::refused_epilogues() = false;
     }
     // what another run chose and this library does not take, or did without where there is no doing without
-    stream.stream.autotuning = false, emu::proposals() = 2;
-    forget(), run(false);
+    g.stream.stream.autotuning = false, emu::proposals() = 2;
+    forget_plans(), run(false);
     const auto [shape, plan] = std::pair(matmul_detail::plans().begin()->first, matmul_detail::plans().begin()->second.algorithms[0]);
     for (bool none : both())
         expect(0, none ? "" : "2 of its algorithms are left out", !none, [&] {  // the one from the file, and the same again
@@ -160,9 +169,37 @@ TEST(cuda_matmul_refused_when_called) {
             run(false);
         });
     emu::refused_algorithms() = 0;
-    forget();
+    forget_plans();
 #endif
 }
+
+#ifdef CUBLAS_STAND_IN
+// A bias's gradient may begin at any 16 bytes: the plan is made for such a place, and the epilogue is not refused there.
+TEST(cuda_matmul_bias_gradient_at_16_bytes) {
+    Gradients g(Random(10));
+    forget_plans();
+    const Outcome o = run_child([&] {
+        g_failures = 0;
+        EXPECT(same_bits(g.bias(16 / sizeof(float)), g.expected));
+        EXPECT(!plan_of(CUBLASLT_EPILOGUE_BGRADB).algorithms.empty());
+        if (g_failures) exit(3);
+    });
+    if (o.code || !o.output.empty()) FAIL("code %d: %s", o.code, o.output.c_str());
+}
+
+// Nothing is put into a capture that is invalid, and the product does not say that it was.
+TEST(cuda_matmul_in_an_invalid_capture) {
+    Gradients g(Random(11));
+    OnDevice<float> dweight((size_t)g.OC * g.C);
+    g.weight();
+    const Outcome o = run_child([&] {
+        CUDA_CHECK(cudaStreamBeginCapture(g.stream.stream, cudaStreamCaptureModeRelaxed));
+        cudaStreamSynchronize(g.stream.stream);
+        g.run(dweight.data(), nullptr);
+    });
+    if (o.code != 1 || o.output.find("cublasLtMatmul: CUBLAS_STATUS_EXECUTION_FAILED: a product") == std::string::npos) FAIL("code %d: %s", o.code, o.output.c_str());
+}
+#endif
 
 TEST_BOTH(cuda_matmul_forward) {
     TestStream stream(matmul_workspace(2080));  // of the largest shape

@@ -134,7 +134,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
         fprintf(stderr, "emulator: cublasLtMatmul: the result lies where an operand is\n");
         return CUBLAS_STATUS_EXECUTION_FAILED;
     }
-    emu::enqueue(stream, "cublasLtMatmul", [tag = emu::label(), p = *p, x = *(const float*)alpha, a, la = *la, b, lb = *lb, y = *(const float*)beta, c, lc = *lc, d, ld = *ld, workspace, algo] {
+    const cudaError_t enqueued = emu::enqueue(stream, "cublasLtMatmul", [tag = emu::label(), p = *p, x = *(const float*)alpha, a, la = *la, b, lb = *lb, y = *(const float*)beta, c, lc = *lc, d, ld = *ld, workspace, algo] {
         if (algo.workspace) memset(workspace, 0xff, algo.workspace);  // it is the library's now
         // parts of a sum that are added in place come as they come; the other schemes have an order
         const uint32_t first = algo.reductions & CUBLASLT_REDUCTION_SCHEME_INPLACE ? emu::random(16) : algo.ticks;
@@ -151,5 +151,5 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t p, c
         const size_t read = emu::bytes_of(la) + emu::bytes_of(lb) + (y != 0 ? emu::bytes_of(lc) : 0) + (sums ? 0 : of_bias) + (before_gelu ? 0 : of_aux);
         emu::tell({emu::Event::WORK, "cublasLtMatmul", emu::once(read, emu::bytes_of(ld) + (sums ? of_bias : 0) + (before_gelu ? of_aux : 0)), tag});
     });
-    return CUBLAS_STATUS_SUCCESS;
+    return enqueued == cudaSuccess ? CUBLAS_STATUS_SUCCESS : CUBLAS_STATUS_EXECUTION_FAILED;
 }

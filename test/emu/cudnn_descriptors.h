@@ -277,16 +277,12 @@ inline cudnnStatus_t finalize_config(Descriptor& d) {
     return CUDNN_STATUS_SUCCESS;
 }
 
-// Loading a kernel and making a handle take memory of the device, which no capture allows.
-inline bool capturing() {
-    for (cudaStream_t s : queue().streams) if (s->capture) return true;
-    return false;
-}
 inline cudnnStatus_t finalize_plan(Descriptor& d) {
     if (!d.attributes.count(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG)) return refuse(CUDNN_STATUS_BAD_PARAM_NOT_FINALIZED, "a plan without an engine configuration");
     const Descriptor& config = d.link(CUDNN_ATTR_EXECUTION_PLAN_ENGINE_CONFIG);
     if (!has_device(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP)) return refuse(CUDNN_STATUS_BAD_PARAM, "a plan for no device: neither a handle nor properties");
-    if (capturing()) return refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a plan is built while a stream is captured");
+    // loading a kernel takes memory of the device, as making a handle does
+    if (unsafe("cudnnBackendFinalize") != cudaSuccess) return refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a plan is built while a stream is captured");
     if (config.way < cudnn_unbuildable()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "this way cannot be built, on request");
     d.graph = config.graph, cudnn_plans()++;
     const char* bytes = (const char*)&d.graph->workspace;

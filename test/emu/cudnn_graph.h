@@ -24,7 +24,7 @@ inline void cudnnGetLastErrorString(char* message, size_t size) {
 inline cudnnStatus_t cudnnCreate(cudnnHandle_t* handle) {
     EMU_CUDNN_ENTER();
     if (!handle) return emu::cudnn::refuse(CUDNN_STATUS_BAD_PARAM, "nowhere to put a handle");
-    if (emu::cudnn::capturing()) return emu::cudnn::refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a handle is made while a stream is captured");
+    if (emu::unsafe(__func__) != cudaSuccess) return emu::cudnn::refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a handle is made while a stream is captured");
     emu::cudnn::handles().insert(*handle = new cudnnContext);
     return CUDNN_STATUS_SUCCESS;
 }
@@ -157,9 +157,9 @@ inline cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescr
     const cudnnStatus_t bound = execution->bind(v->all<int64_t>(CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS), v->all<char*>(CUDNN_ATTR_VARIANT_PACK_DATA_POINTERS),
                                                 v->get<char*>(CUDNN_ATTR_VARIANT_PACK_WORKSPACE));
     if (bound != CUDNN_STATUS_SUCCESS) return bound;
-    emu::enqueue(handle->stream, "cudnnBackendExecute", [execution] {
+    const cudaError_t enqueued = emu::enqueue(handle->stream, __func__, [execution] {
         emu::queue().clock += 0.01 * (emu::cudnn_ticks() - 1);
         execution->run();
     });
-    return CUDNN_STATUS_SUCCESS;
+    return enqueued == cudaSuccess ? CUDNN_STATUS_SUCCESS : refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, cudaGetErrorName(enqueued));
 }

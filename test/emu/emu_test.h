@@ -6,7 +6,8 @@
 #include "../test.h"
 
 namespace {
-#define OK(call) do { cudaError_t e_ = (call); if (e_ != cudaSuccess) FAIL("%s: %s", #call, cudaGetErrorName(e_)); } while (0)
+inline const char* name_of(cudaError_t error) { return cudaGetErrorName(error); }
+#define OK(call) do { const auto e_ = (call); if (e_ != decltype(e_)()) FAIL("%s: %s", #call, name_of(e_)); } while (0)
 
 template <class... P, class... A> cudaError_t run(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t s, A... a) {
     cudaLaunchConfig_t config = {};

@@ -16,12 +16,8 @@ struct cudaGraphExecUpdateResultInfo { cudaGraphExecUpdateResult result; cudaGra
 namespace emu {
 struct Graphs { std::set<EmuGraph*> graphs; std::set<EmuGraphExec*> execs; };
 inline Graphs& graphs() { static Graphs g; return g; }
-inline cudaError_t check_graph(const char* call, cudaGraph_t g) {
-    return graphs().graphs.count(g) ? cudaSuccess : refuse(cudaErrorInvalidValue, call, g ? "no such graph: destroyed before?" : "the graph is null");
-}
-inline cudaError_t check_exec(const char* call, cudaGraphExec_t g) {
-    return graphs().execs.count(g) ? cudaSuccess : refuse(cudaErrorInvalidValue, call, g ? "no such executable graph: destroyed before?" : "the executable graph is null");
-}
+inline cudaError_t check_graph(const char* call, cudaGraph_t g) { return check_alive(graphs().graphs, g, cudaErrorInvalidValue, call, "graph"); }
+inline cudaError_t check_exec(const char* call, cudaGraphExec_t g) { return check_alive(graphs().execs, g, cudaErrorInvalidValue, call, "executable graph"); }
 #define EMU_GRAPH(g) do { if (cudaError_t e_ = emu::check_graph(__func__, g); e_ != cudaSuccess) return e_; } while (0)
 #define EMU_EXEC(g) do { if (cudaError_t e_ = emu::check_exec(__func__, g); e_ != cudaSuccess) return e_; } while (0)
 

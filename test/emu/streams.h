@@ -55,14 +55,14 @@ inline bool is_legacy(cudaStream_t s) { return s == nullptr || s == cudaStreamLe
 inline EmuStream* stream_of(cudaStream_t s) { return is_legacy(s) ? &queue().null_stream : s; }
 
 // What has been destroyed may not be used: on a GPU anything may happen then.
+template <class Handle> cudaError_t check_alive(const std::set<Handle>& alive, Handle handle, cudaError_t e, const char* call, const char* what) {
+    if (alive.count(handle)) return cudaSuccess;
+    return refuse(e, call, handle ? std::string("no such ") + what + ": destroyed before?" : std::string("the ") + what + " is null");
+}
 inline cudaError_t check_stream(const char* call, cudaStream_t s) {
-    if (is_legacy(s) || queue().streams.count(s)) return cudaSuccess;
-    return refuse(cudaErrorInvalidResourceHandle, call, "no such stream: destroyed before?");
+    return is_legacy(s) ? cudaSuccess : check_alive(queue().streams, s, cudaErrorInvalidResourceHandle, call, "stream");
 }
-inline cudaError_t check_event(const char* call, cudaEvent_t e) {
-    if (queue().events.count(e)) return cudaSuccess;
-    return refuse(cudaErrorInvalidResourceHandle, call, e ? "no such event: destroyed before?" : "the event is null");
-}
+inline cudaError_t check_event(const char* call, cudaEvent_t e) { return check_alive(queue().events, e, cudaErrorInvalidResourceHandle, call, "event"); }
 #define EMU_STREAM(s) do { if (cudaError_t e_ = emu::check_stream(__func__, s); e_ != cudaSuccess) return e_; } while (0)
 #define EMU_EVENT(e) do { if (cudaError_t e_ = emu::check_event(__func__, e); e_ != cudaSuccess) return e_; } while (0)
 

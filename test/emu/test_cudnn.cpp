@@ -1,26 +1,13 @@
 // The stand-in for cuDNN: that attention's graphs come to what a plain oracle says, and that what is wrong is refused with a reason.
-#include <cuda_on_cpu.h>
 #include <map>
 #include "../cudnn/here.h"
 #include "../cudnn/wrong_calls.h"
 #include "../layers.h"
+#include "emu_test.h"
 
 namespace {
 using namespace attention_graph;
-#define OK(call) do { const int e_ = (int)(call); if (e_) FAIL("%s: %d", #call, e_); } while (0)
-
-template <class X> struct Buffer {
-    X* p = nullptr;
-    size_t n;
-    explicit Buffer(size_t n_) : n(n_) { OK(cudaMalloc(&p, n * sizeof(X))); }
-    explicit Buffer(const std::vector<X>& v) : Buffer(v.size()) { OK(cudaMemcpy(p, v.data(), n * sizeof(X), cudaMemcpyHostToDevice)); }
-    ~Buffer() { cudaFree(p); }
-    std::vector<X> values() {
-        std::vector<X> v(n);
-        OK(cudaMemcpy((void*)v.data(), p, n * sizeof(X), cudaMemcpyDeviceToHost));
-        return v;
-    }
-};
+inline const char* name_of(cudnnStatus_t status) { return cudnnGetErrorString(status); }
 
 std::string reason() {
     char why[512];
@@ -223,10 +210,19 @@ TEST(calls_at_the_wrong_time) {
     OK(a.run(0));  // so that the capture has no first time in it
     cudaGraph_t graph = nullptr;
     cudnnHandle_t other = nullptr;
-    OK(cudaStreamBeginCapture(a.stream, cudaStreamCaptureModeThreadLocal));
-    EXPECT_EQ(cudnnCreate(&other), CUDNN_STATUS_EXECUTION_FAILED_CUDART);
-    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("a plan is built while a stream is captured") != std::string::npos); }
-    OK(cudaStreamEndCapture(a.stream, &graph));
+    quietly([&] {
+        for (bool plan : {false, true}) {
+            OK(cudaStreamBeginCapture(a.stream, cudaStreamCaptureModeThreadLocal));
+            Builder b;
+            if (plan) EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("a plan is built while a stream is captured") != std::string::npos);
+            else EXPECT_EQ(cudnnCreate(&other), CUDNN_STATUS_EXECUTION_FAILED_CUDART);
+            EXPECT_EQ(cudaStreamEndCapture(a.stream, &graph), cudaErrorStreamCaptureInvalidated);
+        }
+        OK(cudaStreamBeginCapture(a.stream, cudaStreamCaptureModeRelaxed));
+        EXPECT_EQ(cudaStreamSynchronize(a.stream), cudaErrorStreamCaptureUnsupported);
+        EXPECT_EQ(a.run(0), CUDNN_STATUS_EXECUTION_FAILED_CUDART);  // the capture is invalid
+        EXPECT_EQ(cudaStreamEndCapture(a.stream, &graph), cudaErrorStreamCaptureInvalidated);
+    });
     { Builder b; EXPECT(make_plan(b, a.p, a.handle).plan); }
     cudaStream_t gone = nullptr;
     OK(cudaStreamCreateWithFlags(&gone, cudaStreamNonBlocking));

@@ -59,7 +59,7 @@ static std::string killed_by(const Mutant& m, const std::string& place) {
             if (!trainers.empty() && strcmp(build, "plain")) continue;  // takes minutes, and is about the order of copies
             auto shell = [&](const std::string& command) { return run_command("cd " + place + " && " + command); };
             shell(format("rm -rf %s/tests %s/cuda", folder.c_str(), folder.c_str()));
-            if (shell(format("make -s V=%s EMU_ONLY=%s %s/tests %s", build, test.c_str(), folder.c_str(), trainers.c_str())).code) return "the compiler";
+            if (shell(format("make -s LOOK=%s EMU_ONLY=%s %s/tests %s", build, test.c_str(), folder.c_str(), trainers.c_str())).code) return "the compiler";
             // few schedules: most mistakes show at once
             if (shell(format("EMU_SCHEDULES=4 timeout 200 %s/tests", folder.c_str())).code) return test + ", " + build;
         }

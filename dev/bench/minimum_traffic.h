@@ -1,9 +1,10 @@
-// least.h: the bytes that a call of a layer cannot but move: what its formula needs is read once, what it yields is written once,
-// and what only lies between two of its kernels is neither. A function for each layer, with the layer's own arguments.
+// minimum_traffic.h: the memory traffic that the roofline of a layer begins with: what its formula needs is read once, what it yields is
+// written once, in bytes; what only lies between two of its kernels is neither. A function for each function of a layer, with the same
+// arguments; a layer that has none here is "not counted" (emulated.cpp).
 #pragma once
 #include "../../llmc/backend.h"
 
-namespace least {
+namespace minimum_traffic {
 // Different tokens in a batch: so many rows of wte are looked up, and get a gradient. Whoever has the batch says it.
 inline double g_tokens = 0;
 
@@ -59,4 +60,4 @@ template <class F>
 double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, const StepStats*, size_t n, AdamW, stream_t) {
     return (double)n * (4 + 16 + (master ? 8 + sizeof(F) : 2 * sizeof(F)));
 }
-}  // namespace least
+}  // namespace minimum_traffic

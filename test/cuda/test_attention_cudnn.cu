@@ -1,0 +1,171 @@
+// Attention by cuDNN's graphs: right, in order where asked, planned for, and taken where it is faster.
+#include "attention_test.h"
+
+#ifdef LLMC_CUDNN
+// The GPUs and versions that a test is for: the stand-in is each in turn, a GPU is what it is. sm 0: as it was found.
+struct CudnnOn { int sm; size_t version; bool ordered = true; };  // does it have a backward in order?
+#ifdef CUDNN_STAND_IN
+const std::vector<CudnnOn> CUDNN_ON = {{90, 92500}, {103, 92300}, {100, 92200}, {100, 91600, false}, {0, 0}};
+static void become(CudnnOn on) {
+    emu::cudnn_sm() = on.sm ? on.sm : 90, emu::cudnn_version() = on.version ? on.version : 91900;
+    attention_cudnn::state().sm = on.sm, attention_cudnn::state().plans.clear();
+}
+#else
+const std::vector<CudnnOn> CUDNN_ON = {{0, 0}};
+static void become(CudnnOn) {}
+#endif
+
+// Asked for by a stream's options, cuDNN's forward and backward are as right as ours and go with ours; in order, they have the same bits
+// each time. What the cuDNN that is here does not take (the stand-in takes all) is left out, and said.
+TEST(attention_by_cudnn) {
+    Random r(12);
+    for (AttentionShape shape : std::vector<AttentionShape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
+        const Case c{shape, {}};
+        const int B = c.B, T = c.T, NH = c.NH, C = (int)c.C();
+        auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
+        for (const CudnnOn& on : CUDNN_ON) for (int who = 0; who < (on.sm ? 1 : 4); who++) {  // forward and backward by: cuDNN; cuDNN in any order; cuDNN and ours; ours and cuDNN
+            const bool theirs[2] = {who != 3, who != 2};
+            bool taken = true;
+            if (on.sm && T != 70 && T != 1) continue;  // the engines differ, not the shapes
+            become(on);
+            for (bool backward : both()) {
+                const std::string refused = attention_cudnn::plan_for({B, T, NH, c.HS, backward, attention_cudnn::dq_sums(who != 1, attention_cudnn::sm(), cudnnGetVersion())}).builder.refused;
+                if (!refused.empty() && on.sm == 0) printf("    left out: T %d, HS %d: %s\n", T, c.HS, refused.c_str());
+#ifdef CUDNN_STAND_IN
+                EXPECT_EQ(refused.empty(), T > 1 && (!backward || on.ordered));
+#endif
+                taken &= refused.empty();
+            }
+            if (!taken) continue;
+            Results<bf16> y;
+            const auto once = [&] {
+                TestStream stream(4096);
+                stream.stream.kernels.attention = AttentionBackend::CUDNN, stream.stream.kernels.deterministic = who != 1;
+                OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
+                OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, C, NH, stream.stream));
+                const auto by = [&](bool cudnn) { stream.stream.kernels.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
+                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
+                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, C, NH, stream);
+                scratch.values();  // looks at the margins
+                y = {out.written(), dx.written(), lse.written()};
+                return y.all();
+            };
+            if (who == 0) for_schedules(once); else once();
+            expect_right(c, qkv, dout, y);
+        }
+    }
+}
+
+// What a plan sets apart holds what any GPU takes that the plan may be for, and without the matrix it is less.
+TEST(cudnn_memory) {
+    using namespace attention_graph;
+    const std::vector<Problem> problems = {{8, 1024, 12, 64}, {1, 33, 2, 256}, {2, 100, 3, 64}, {1, 128, 1, 8}};
+    for (Problem p : problems) for (size_t version : {91600, 91900, 92500}) {
+        const size_t any = backward_bytes(p, true, 0, version), atomic = backward_bytes(p, false, 0, version);
+        p.backward = true;
+        for (int sm : {80, 90, 100, 103, 120}) for (bool deterministic : {false, true}) {
+            p.dq = dq_sums(deterministic, sm, version);
+            const size_t bytes = backward_bytes(p, deterministic, sm, version);
+            EXPECT_EQ(bytes, delta_bytes(p) + dq_accum_bytes(p) + attention_graph::workspace_bytes(p));
+            EXPECT(bytes <= (deterministic ? any : atomic));
+            if (p.T == 1024 && (p.dq == IN_TURN || p.dq == SM100)) EXPECT(bytes < any / 5);
+        }
+    }
+    StreamOptions here, anywhere;
+    anywhere.any_gpu = true;
+    EXPECT(attention_scratch(1, 33, 512, 2, here) <= attention_scratch(1, 33, 512, 2, anywhere));
+    EXPECT_EQ(attention_scratch(1, 33, 512, 2, anywhere) * sizeof(float), backward_bytes({1, 33, 2, 256}, true, 0, cudnnGetVersion()));
+}
+
+// Which versions are asked at all: 9.10.0 and 9.10.1 not, and on sm_100 an older one not for a backward in order.
+TEST(cudnn_by_version) {
+#ifdef CUDNN_STAND_IN
+    const auto expect = [](const char* refusal, CudnnOn on, bool backward, int T, int HS, bool deterministic = true) {
+        become(on);
+        const std::string said = attention_cudnn::plan_for({1, T, 1, HS, backward, attention_cudnn::dq_sums(deterministic, on.sm, on.version)}).builder.refused;
+        if (*refusal ? said.find(refusal) == std::string::npos : !said.empty()) FAIL("sm_%d, %zu: '%s', expected '%s'", on.sm, on.version, said.c_str(), refusal);
+    };
+    for (bool backward : both()) {
+        for (size_t version : {91000, 91001}) expect("9.10.0 and 9.10.1", {90, version}, backward, 128, 64);
+        for (size_t version : {90800, 90900, 91002, 92800}) expect("", {90, version}, backward, 128, 64);
+        expect("too old", {90, 90700}, backward, 128, 64), expect(backward ? "too old" : "", {90, 91500}, backward, 100, 64), expect("", {90, 91600}, backward, 100, 64);
+    }
+    for (size_t version : {91600, 91800}) for (int sm : {100, 103}) {
+        expect("no backward", {sm, version}, true, 128, 64), expect("", {sm, version}, false, 128, 64);
+        expect("", {sm, version}, true, 128, 64, false);
+    }
+    expect("", {100, 91801}, true, 128, 128), expect("no backward", {100, 91801}, true, 128, 136), expect("no backward", {110, 92800}, true, 128, 64);
+    become({0, 0});
+#else
+    SKIP("the stand-in alone is of any version");
+#endif
+}
+
+// While a stream tunes, the faster of the two is found, and kept; it is measured once. Who makes it is said, and why.
+TEST(attention_by_the_faster) {
+    const int B = 1, T = 128, NH = 1, C = 64;
+    OnDevice<bf16> x(std::vector<bf16>((size_t)T * 3 * C, bf16(0.5f))), out((size_t)T * C);
+    OnDevice<float> lse(T);
+    auto& state = attention_cudnn::state();
+    const auto forward = [&](bool autotuning, AttentionBackend by) {
+        TestStream stream(4096);
+        stream.stream.autotuning = autotuning, stream.stream.kernels.attention = by;
+        attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
+        out.written();
+        return attention_path<bf16>(stream.stream);
+    };
+    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = "";
+    // the only choice that there is; with none the test has failed, and goes on
+    const auto only_choice = [&] {
+        EXPECT_EQ(state.cache.known.size(), (size_t)1);
+        return state.cache.known.empty() ? attention_cudnn::Choice{} : state.cache.known.begin()->second;
+    };
+    EXPECT_STR(forward(false, AttentionBackend::FASTEST), "");  // nobody has measured: ours
+    EXPECT_EQ(state.plans.size(), (size_t)0);              // nor built a plan for it
+    state.cache.known[{B, T, NH, C / NH}] = {false, 1, 2};
+    EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by ours, 1.000 ms"));
+    EXPECT_EQ(state.plans.size(), (size_t)0);  // nor where it is known that ours is faster
+    state.cache.known.clear();
+    EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by "));
+    const attention_cudnn::Choice choice = only_choice();
+    EXPECT(choice.ours_ms > 0 && choice.cudnn_ms > 0 && choice.cudnn == (choice.cudnn_ms < choice.ours_ms));
+    forward(true, AttentionBackend::FASTEST);
+    EXPECT_EQ(state.cache.measured, 1);
+    EXPECT(forward(false, AttentionBackend::CUDNN).find("as asked") != std::string::npos);
+    EXPECT_STR(forward(false, AttentionBackend::OURS), "by ours");
+#ifdef CUDNN_STAND_IN
+    for (double ms : {1e-6, 1e6}) {
+        state.cache.known.clear(), emu::cudnn_ticks() = ms;
+        const std::string said = forward(true, AttentionBackend::FASTEST);
+        EXPECT_EQ(only_choice().cudnn, ms < 1);
+        EXPECT(said.starts_with(ms < 1 ? "forward by cuDNN" : "forward by ours"));
+    }
+    emu::cudnn_ticks() = 1000;
+    // what the library does not take is made by ours, and the line says why; asked for all the same, it ends the run
+    state.plans.clear(), state.cache.known.clear(), emu::cudnn_refuses() = true;
+    EXPECT(forward(true, AttentionBackend::FASTEST).find("cuDNN knows no way") != std::string::npos);
+    EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN knows no way", forward(false, AttentionBackend::CUDNN));
+    emu::cudnn_refuses() = false;
+    state.plans.clear();
+#endif
+    // the file: what it says is believed, and what cannot be read of it is not there
+    const std::string folder = BUILD "/tmp/attention";
+    remove_tree(folder), make_folders(folder);
+    state.cache.known.clear();
+    forward(true, AttentionBackend::FASTEST);
+    const attention_cudnn::Choice kept = only_choice();
+    attention_cudnn::save_autotune_cache(folder);
+    state.cache.known.clear();
+    attention_cudnn::load_autotune_cache(folder);
+    EXPECT_EQ(only_choice().cudnn, kept.cudnn);
+    const std::string path = state.cache.path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
+    EXPECT(text.size() > 9);
+    for (std::string broken : {std::string(), text.substr(0, 9), "none\n" + text.substr(0, text.size() - 1) + " 1\n"}) {
+        write_file_atomically(path, broken);
+        state.cache.known.clear();
+        attention_cudnn::load_autotune_cache(folder);
+        EXPECT(state.cache.known.empty());
+    }
+    state.cache.known.clear(), state.cache.measured = 0;
+}
+#endif

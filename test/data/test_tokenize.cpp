@@ -1,0 +1,174 @@
+// The tokenize command, killed, full and misused.
+#include "data_test.h"
+
+namespace {
+const std::string TOKENIZE = TOKENIZE_PROGRAM;
+bool same_folders(const std::string& a, const std::string& b) {
+    if (list_folder(a) != list_folder(b) || list_folder(a).empty()) return false;
+    for (const std::string& name : list_folder(a)) if (read_file(a + "/" + name) != read_file(b + "/" + name)) return false;
+    return true;
+}
+std::string replaced_once(std::string text, const std::string& from, const std::string& to) {
+    size_t at = text.find(from);
+    return at == text.npos ? text : text.replace(at, from.size(), to);
+}
+}
+
+TEST(tokenize_command) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string dir = folder() + "/set", in = " -i " + folder() + "/one.txt '" + folder() + "/t*o.jsonl'";
+    std::string one, two;
+    for (int i = 0; i < 300; i++) {
+        one += (i ? "<|endoftext|>" : "") + std::string("document ") + std::to_string(i);
+        two += "{\"text\": \"line " + std::to_string(i) + "\"}\n";
+    }
+    write_text("one.txt", one), write_text("two.jsonl", two);
+    Outcome made = run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir + " 2>&1");
+    EXPECT_EQ(made.code, 0);
+    EXPECT(made.output.find("600 documents") != std::string::npos);
+    // each document is in one shard, whole; the order within train and within val is that of the files
+    std::vector<int> train, val;
+    for (const std::string& path : list_files(dir + "/train_*.bin")) {
+        std::vector<int> tokens = read_shard(path);
+        EXPECT(tokens[0] == E && tokens.size() < 1000 + 20);
+        train.insert(train.end(), tokens.begin(), tokens.end());
+    }
+    val = read_shard(dir + "/val_000000.bin");
+    std::vector<std::string> documents;
+    for (int i = 0; i < 600; i++) documents.push_back((i < 300 ? "document " : "line ") + std::to_string(i % 300));
+    size_t in_train = 0, in_val = 0, at_train = 0, at_val = 0;
+    for (const std::string& d : documents) {
+        std::vector<int> tokens = with_ends({d});
+        auto here = [&](const std::vector<int>& all, size_t at) {  // and then another document, or the end
+            return all.size() >= at + tokens.size() && std::equal(tokens.begin(), tokens.end(), all.begin() + (long)at) &&
+                   (all.size() == at + tokens.size() || all[at + tokens.size()] == E);
+        };
+        if (here(train, at_train)) in_train++, at_train += tokens.size();
+        else if (here(val, at_val)) in_val++, at_val += tokens.size();
+    }
+    EXPECT(in_train + in_val == 600 && at_train == train.size() && at_val == val.size());
+    EXPECT(in_val > 35 && in_val < 90);  // 60 +- 7.3: more than three standard deviations on both sides
+
+    // the same again, with one thread: the same files
+    EXPECT_EQ(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K --threads 1 -o " + dir + "2 2>&1").code, 0);
+    EXPECT(same_folders(dir, dir + "2"));
+    EXPECT(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir).output.find("done already") != std::string::npos);
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder()).output.find("a shard of something else") != std::string::npos);
+    Shards shards = open_data(dir + "/train_*.bin", Tokenizer::bytes(), dir);
+    EXPECT_EQ(count_tokens(shards), train.size());
+    EXPECT(Tokenizer::load(dir + "/tokenizer.json").fingerprint() == Tokenizer::bytes().fingerprint());
+}
+
+// Killed again and again, and started again each time: the bytes of the undisturbed run. Between two notes of the position
+// lies a file here; documents go on from one batch to the next and are spread over train and val.
+TEST(tokenize_goes_on_after_a_kill) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string dir = folder() + "/kill", long_one;
+    make_folders(dir);
+    for (int i = 0; i < 40; i++) {
+        std::string text;
+        for (int d = 0; d < 50; d++) text += format("document %d of file %d<|endoftext|>", d, i);
+        write_text(format("kill/%02d.txt", i), text);
+    }
+    while (long_one.size() < (20 << 20)) long_one += "one document of several batches " + std::to_string(long_one.size());
+    write_text("kill/20.txt", "a first one<|endoftext|>" + long_one + "<|endoftext|>and a last");
+    std::string command = TOKENIZE + " -i '" + dir + "/*.txt' --val 50% --shard-tokens 5K --save-every 0 -o " + dir;
+    EXPECT_EQ(run_command(command + "/whole").code, 0);
+    int killed = 0;
+    for (int i = 0; i < 200; i++) {
+        Outcome o = run_command(format("timeout -s KILL 0.%02d ", 2 + i % 17) + command + "/parts 2>&1");
+        killed += o.code != 0;
+        if (o.code == 0) break;
+    }
+    EXPECT(killed > 0);
+    EXPECT(run_command(command + "/parts").code == 0 && same_folders(dir + "/whole", dir + "/parts"));
+    // a limit on the size of files stands for a full disk: the error names the file, and the work goes on afterwards
+    Outcome full = run_command("ulimit -f 20; " + command + "/full 2>&1");
+    EXPECT(full.code == 1 && full.output.find("cannot write") != std::string::npos);
+    EXPECT(run_command(command + "/full").code == 0 && same_folders(dir + "/whole", dir + "/full"));
+    // the position, damaged by hand
+    Outcome o = run_command("timeout -s KILL 0.05 " + command + "/bad 2>&1");
+    if (o.code != 0 && !access((dir + "/bad/dataset.part.json").c_str(), F_OK)) {
+        write_text("kill/bad/dataset.part.json", "{\"made_from\": ");
+        EXPECT(run_command(command + "/bad").output.find("dataset.part.json: line 1") != std::string::npos);
+    }
+}
+
+TEST(tokenize_mistakes_are_one_line) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string out = folder() + "/mistake";
+    write_text("one.txt", "text");
+    write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
+    write_text("bad.jsonl.gz", "certainly not compressed");
+    write_text("blank.txt", " \n<|endoftext|>\n");
+    write_text("no_eot.json", replaced_once(Tokenizer::bytes().to_json(), "<|endoftext|>", "<|other|>"));
+    struct Mistake { const char* options; int code; const char* says; };
+    for (Mistake m : {
+             Mistake{"", 2, "--input: missing"},
+             {"-i", 2, "-i: names of text files must follow"},
+             {"-i IN/one.txt", 2, "--out: missing"},
+             {"-i IN/one.txt -o OUT --val 2", 2, "--val: '2' given, must be from 0 to below 1"},
+             {"-i IN/one.txt -o OUT --val 1%%", 2, "--val: '1%%' given"},
+             {"-i IN/one.txt -o OUT --val nan", 2, "--val: 'nan' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 0", 2, "--shard-tokens: '0' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 1.5", 2, "--shard-tokens: '1.5' given"},
+             {"-i IN/one.txt -o OUT --shard-tokens 1X", 2, "--shard-tokens: '1X' given"},
+             {"-i IN/one.txt -o OUT --what 1", 2, "--what: unknown option"},
+             {"-i IN/one.txt -o", 2, "-o: a value must follow"},
+             {"--train 256 -i IN/one.txt -o OUT", 2, "--train: '256' given"},
+             {"--train 300 -i IN/one.txt -o OUT --pattern gpt5", 2, "--pattern: 'gpt5' given, must be one of gpt2, llama3, cl100k, o200k"},
+             {"-i IN/absent*.txt -o OUT", 1, "absent*.txt: no such file"},
+             {"-i IN/good.bin -o OUT", 1, "good.bin: must be named .txt"},
+             {"-i IN/blank.txt -o OUT", 1, "blank.txt: no text in it"},
+             {"-i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2: expected an object with a \"text\""},
+             {"-i IN/bad.jsonl.gz -o OUT", 1, "bad.jsonl.gz: gzip cannot read it"},
+             {"-i IN/one.txt -o OUT --tokenizer IN/absent", 1, "absent"},
+             {"-i IN/one.txt -o OUT --tokenizer IN/no_eot.json", 1, "no end-of-text token"},
+             {"--train 300 -i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2"},
+             {"-i IN/one.txt -o IN/one.txt", 1, "one.txt"},
+         }) {
+        std::string options = m.options;
+        for (size_t at; (at = options.find("IN/")) != options.npos;) options.replace(at, 2, folder());
+        for (size_t at; (at = options.find("OUT")) != options.npos;) options.replace(at, 3, out);
+        Outcome o = run_command(TOKENIZE + " " + options + " 2>&1");
+        if (o.code != m.code || o.output.find(m.says) == o.output.npos || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
+        EXPECT(list_folder(out).empty());
+    }
+    EXPECT(run_command(TOKENIZE + " --help").code == 0);
+}
+
+TEST(tokenize_learns) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string text;
+    for (int i = 0; i < 3000; i++) text += format("the number %d isn't the number %d\n", i * i, i);
+    write_text("learn.txt", text);
+    for (const char* pattern : {"gpt2", "llama3", "cl100k"}) {
+        std::string out = folder() + "/learnt.json";
+        Outcome o = run_command(TOKENIZE + " --train 400 -i " + folder() + "/learn.txt -o " + out + " --pattern " + pattern);
+        EXPECT_EQ(o.code, 0);
+        Tokenizer t = Tokenizer::load(out);
+        EXPECT_EQ(t.vocab_size(), 400);
+        EXPECT_STR(split_regex(t.pattern()), split_regex(strcmp(pattern, "gpt2") ? strcmp(pattern, "llama3") ? SplitPattern::CL100K : SplitPattern::LLAMA3 : SplitPattern::GPT2));
+    }
+    Outcome few = run_command(TOKENIZE + " --train 300 -i " + folder() + "/t.txt -o " + folder() + "/few.json");
+    EXPECT(few.code == 0 && few.output.find("fewer than 300") != few.output.npos);
+}
+
+// A text of one character, or of anything, takes memory that does not grow with it: 40 MB are five times what is in flight.
+TEST(tokenize_memory_has_a_bound) {
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("AddressSanitizer's own memory comes on top");
+#endif
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    std::string json = folder() + "/bound.json";
+    PieceCounts counts;
+    counts.add_text(std::string(100, 'a') + " " + std::string(100, 'a'), SplitPattern::GPT2);
+    write_file_atomically(json, Tokenizer::train(counts, 262, SplitPattern::GPT2).to_json());
+    write_text("bound.txt", std::string(40 << 20, 'a'));
+    Outcome o = run_command(TOKENIZE + " -i " + folder() + "/bound.txt -o " + folder() + "/bound --tokenizer " + json + " 2>&1");
+    EXPECT_EQ(o.code, 0);
+    if (o.peak_mib > 600) FAIL("the peak was %.0f MiB", o.peak_mib);
+    remove_tree(folder() + "/bound"), unlink((folder() + "/bound.txt").c_str());
+}
