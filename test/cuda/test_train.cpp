@@ -1,7 +1,6 @@
 // The CUDA trainer as a user meets it, emulated or on a GPU, beside the CPU trainer: the same options, the same losses.
 #include "../../llmc/io/checkpoint.h"
-#include "../../llmc/io/json.h"
-#include "../test.h"
+#include "../trainer_runs.h"
 
 namespace {
 const std::string SCRATCH = BUILD "/tmp/train";
@@ -29,31 +28,9 @@ void train(const char* trainer, const std::string& out, const std::string& rest)
     Outcome outcome = run_command(train_command(trainer, out, rest));
     if (outcome.code) FAIL("%s %s: exit code %d: %s", trainer, rest.c_str(), outcome.code, outcome.output.c_str());
 }
-void prepare() {
-    remove_tree(SCRATCH);
-    make_folders(SCRATCH);
-    std::string text;
-    const char* who[] = {"Anna", "Ben", "Clara", "David"};
-    const char* what[] = {"the red ball", "a small box", "an old book"};
-    for (int i = 0; i < 400; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]) + (i % 10 ? "" : "<|endoftext|>");
-    write_file_atomically(SCRATCH + "/text.txt", text);
-}
-std::string contents(const std::string& path) {
-    if (!access((SCRATCH + "/" + path).c_str(), R_OK)) return read_file(SCRATCH + "/" + path);
-    FAIL("%s: no such file", path.c_str());
-    return "";
-}
-// All values that metrics.jsonl has of a field, in order.
-std::vector<double> series(const std::string& out, const char* field) {
-    std::vector<double> values;
-    std::string text = contents(out + "/metrics.jsonl");
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = text.find('\n', at);
-        Json json = json_parse(std::string_view(text).substr(at, end - at), "metrics.jsonl");
-        if (const Json* value = json.find(field)) values.push_back(value->as_double("metrics.jsonl"));
-    }
-    return values;
-}
+void prepare() { prepare_text(SCRATCH, 400); }
+std::string contents(const std::string& path) { return file_contents(SCRATCH + "/" + path); }
+std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
 bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
 
 void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {

@@ -1,8 +1,7 @@
 // What a step asks of the host and launches on the device, as the trainer's own run is traced: nothing waits, allocates or clears
 // that need not, and no kernel is launched that the model's depth does not account for.
 #include <algorithm>
-#include "../../llmc/io/files.h"
-#include "../test.h"
+#include "../trainer_runs.h"
 
 namespace {
 const std::string SCRATCH = BUILD "/tmp/steps";
@@ -20,7 +19,8 @@ const std::vector<std::string>& traced() {
     Outcome outcome = run_command(run);
     if (outcome.code) FAIL("%s: exit code %d: %s", run.c_str(), outcome.code, outcome.output.c_str());
     const std::string text = read_file(SCRATCH + "/trace");
-    for (size_t at = text.find("call cudaGraphLaunch"), end; at < text.size(); at = end + 1) end = text.find('\n', at), lines.push_back(text.substr(at, end - at));
+    const size_t first = text.find("call cudaGraphLaunch");
+    if (first != text.npos) lines = lines_of(text.substr(first));
     return lines;
 }
 template <class Lines> int count(const Lines& lines, const char* part) {

@@ -2,22 +2,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include "../../llmc/io/checkpoint.h"
-#include "../../llmc/io/json.h"
-#include "../test.h"
+#include "../trainer_runs.h"
 
 namespace {
 const std::string SCRATCH = "build/tmp/cli";
 
-// A clean folder with a text of sentences that a model can learn something from.
-void prepare() {
-    remove_tree(SCRATCH);
-    make_folders(SCRATCH);
-    std::string text;
-    const char* who[] = {"Anna", "Ben", "Clara", "David"};
-    const char* what[] = {"the red ball", "a small box", "an old book"};
-    for (int i = 0; i < 1500; i++) text += format("%s %s %s.\n", who[i * 7 % 4], i % 3 ? "has" : "sees", what[i * 5 % 11 % 3]) + (i % 10 ? "" : "<|endoftext|>");
-    write_file_atomically(SCRATCH + "/text.txt", text);
-}
+void prepare() { prepare_text(SCRATCH, 1500); }
 std::string small(const std::string& out, const std::string& rest) {
     return format("%s -i %s/text.txt -o %s/%s -e d1 -b 2 -t 32 -v 4 -m 2 -s 0 --threads 1 %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(),
                   out.c_str(), rest.c_str());
@@ -27,36 +17,19 @@ Outcome run_small(const std::string& out, const std::string& rest) {
     if (outcome.code) FAIL("%s: exit code %d: %s", rest.c_str(), outcome.code, outcome.output.c_str());
     return outcome;
 }
-std::string contents(const std::string& path) {  // empty, and a failure, if there is no such file
-    if (!access((SCRATCH + "/" + path).c_str(), R_OK)) return read_file(SCRATCH + "/" + path);
-    FAIL("%s: no such file", path.c_str());
-    return "";
-}
+std::string contents(const std::string& path) { return file_contents(SCRATCH + "/" + path); }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
 // metrics.jsonl without what a clock decides and without the lines that say a run began
 std::vector<std::string> metrics(const std::string& out) {
     std::vector<std::string> lines;
-    std::string text = contents(out + "/metrics.jsonl");
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = text.find('\n', at);
-        std::string line = text.substr(at, end - at);
+    for (const std::string& line : lines_of(contents(out + "/metrics.jsonl"))) {
         json_parse(line, "metrics.jsonl");
         if (!has(line, "\"run\"")) lines.push_back(line.substr(0, line.find(", \"ms\"")));
     }
     return lines;
 }
-// All values that metrics.jsonl has of a field, in order.
-std::vector<double> series(const std::string& out, const char* field) {
-    std::vector<double> values;
-    std::string text = contents(out + "/metrics.jsonl");
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = text.find('\n', at);
-        Json json = json_parse(std::string_view(text).substr(at, end - at), "metrics.jsonl");
-        if (const Json* value = json.find(field)) values.push_back(value->as_double("metrics.jsonl"));
-    }
-    return values;
-}
+std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
 }  // namespace
 
 TEST(trains_and_learns) {
