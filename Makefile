@@ -8,10 +8,9 @@ MAKEFLAGS += --no-print-directory
 ifeq ($(origin CXX),default)
 CXX      := $(firstword $(foreach c,g++ clang++ c++,$(shell command -v $(c) >/dev/null && echo $(c))))
 endif
-OPENMP   := $(shell echo 'int main(){}' | $(CXX) -fopenmp -x c++ - -o /dev/null 2>/dev/null && echo -fopenmp)
 CLANG    := $(findstring clang,$(shell $(CXX) --version 2>/dev/null))
 NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native)
-WARNINGS := -Wall -Wextra -Wshadow $(if $(OPENMP),,-Wno-unknown-pragmas) $(if $(CLANG),-Wno-pass-failed)
+WARNINGS := -Wall -Wextra -Wshadow $(if $(CLANG),-Wno-pass-failed)
 # g++ leaves out fused multiply-adds in loops where it tunes for Zen 2 or 3, and uses them elsewhere: two ways of one sum then differ
 FMA      := $(if $(CLANG),,$(shell echo 'int main(){}' | $(CXX) --param avoid-fma-max-bits=0 -x c++ - -o /dev/null 2>/dev/null && echo --param avoid-fma-max-bits=0))
 # g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16); no garbage collection
@@ -21,14 +20,14 @@ LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level
             echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
-FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(OPENMP) $(WARNINGS) $(FMA) $(QUICK)
+FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
 HOST     := $(wildcard llmc/*.h $(foreach room,base layers io tokenizer data model comm train,llmc/$(room)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
 B        := build
 SANITIZE :=
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach room,cpu io model tokenizer data train scripts,test/$(room)/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach room,base cpu io model tokenizer data train scripts,test/$(room)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -48,12 +47,11 @@ test-asan:                                ## the same tests under AddressSanitiz
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
 	$(call say,TEST)build/asan/tests
 
-# libomp's archer tells ThreadSanitizer of OpenMP's barriers; g++'s runtime cannot. Tests of errors fork, with threads alive
-test-race:                                ## the tests of layers and data under ThreadSanitizer: needs clang with libomp
+# tests of errors fork, with threads alive
+test-race:                                ## the tests of layers, threads and data under ThreadSanitizer
 	@mkdir -p build/race build/tmp
-	$(call say,CXX)clang++ -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -fopenmp -pthread test/main.cpp $(wildcard test/cpu/test_*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text) -o build/race/tests
-	$(call say,TEST)OMP_TOOL_LIBRARIES=$$(dirname $$(clang++ -print-file-name=libomp.so))/libarcher.so \
-	    TSAN_OPTIONS="ignore_noninstrumented_modules=1 halt_on_error=1 die_after_fork=0" build/race/tests
+	$(call say,CXX)$(CXX) -std=c++20 -O1 -g $(NATIVE) -fsanitize=thread -pthread test/main.cpp $(wildcard test/base/test_*.cpp test/cpu/test_*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text) -o build/race/tests
+	$(call say,TEST)TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" build/race/tests
 
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
@@ -83,7 +81,7 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if $(OPENMP),-Xcompiler $(OPENMP)) $(CUDNN_FLAGS)
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if,-Xcompiler) $(CUDNN_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
@@ -159,7 +157,7 @@ E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(OPENMP) $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
@@ -232,7 +230,7 @@ single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file t
 build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
 	@mkdir -p $(@D)
 	$(call say,CAT)dev/single.sh train_gpt2.cu > $@
-	@echo "$@: c++ -std=c++20 -O3 -march=native -fopenmp -pthread $@ -o train_gpt2"
+	@echo "$@: c++ -std=c++20 -O3 -march=native -pthread $@ -o train_gpt2"
 
 bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU and in the emulator, as checksums: code that only moves leaves them all
 	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu

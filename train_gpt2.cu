@@ -322,8 +322,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 int main(int argc, char** argv) {
     Options opt = parse_options(argc, argv);
     set_chat_options(opt);
-    if (!opt.chat.empty()) wait_asleep(argv);
-    set_threads(opt.threads);
+    choose_threads(opt.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);

@@ -20,5 +20,5 @@ function put(path,    line, name) {
     if (status < 0) { print path ": cannot read" > "/dev/stderr"; exit 1 }
     close(path)
 }
-BEGIN { print "// The whole CPU trainer in one file, made by dev/single.sh:  c++ -std=c++20 -O3 -march=native -fopenmp -pthread"; put(ARGV[1]) }
+BEGIN { print "// The whole CPU trainer in one file, made by dev/single.sh:  c++ -std=c++20 -O3 -march=native -pthread"; put(ARGV[1]) }
 ' "$1"

@@ -1,7 +1,7 @@
 // gemm.cpp: the matrix products of GPT-2 124M, in GFLOP/s, against the peak that the multipliers reach in the cache and,
 // if built with oneDNN, against its matmul on the same operands in the same run, turn by turn.
 //
-//   g++ -std=c++20 -O3 -march=native -fno-math-errno -fno-trapping-math -pthread -fopenmp dev/bench/gemm.cpp -o build/bench_gemm
+//   g++ -std=c++20 -O3 -march=native -fno-math-errno -fno-trapping-math -pthread dev/bench/gemm.cpp -o build/bench_gemm
 //   ... with oneDNN: add  -DWITH_ONEDNN -ldnnl
 //   build/bench_gemm [seconds a product, default 0.5] [fp32 | bf16] [forward | input | weight]
 //

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 #include "../../llmc/backend.h"
+#include "../../llmc/base/threads.h"
 #include "../../llmc/base/rng.h"
 #include "minimum_traffic.h"
 #include "results.h"
@@ -39,8 +40,9 @@ template <class X> X* on_device(const std::vector<X>& values) {
 // Random numbers in memory like the arena's; the same million again and again.
 template <class F> F* make(size_t n, float scale = 1) {
     std::vector<F> values(n);
-    #pragma omp parallel for
-    for (size_t i = 0; i < n; i++) values[i] = F(scale * (uniform(philox(1, RNG_TEST, 0, i % 1000003).x[0]) - 0.5f));
+    parallel_blocks(n, 1 << 16, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++) values[i] = F(scale * (uniform(philox(1, RNG_TEST, 0, i % 1000003).x[0]) - 0.5f));
+    });
     return on_device(values);
 }
 

@@ -28,7 +28,7 @@ constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tok
   --save-every SECONDS   note the position for a run that goes on after a kill (10)
   --train N              learn a tokenizer of N tokens: 256 bytes, merges, and the end of text
   --pattern P            how it splits text: gpt2, llama3, cl100k, o200k (gpt2)
-  --threads N            CPU threads; 0: as many as cores (0)
+  --threads N            CPU threads, at most the cores that this process may use; 0: all of them (0)
   --help                 this page
 
 The end-of-text token stands in front of each document. The same command started again goes on where a killed run was.
@@ -304,7 +304,7 @@ void write_shards(const Options& o) {
 
 int main(int argc, char** argv) {
     Options o = parse(argc, argv);
-    set_threads(o.threads);
+    choose_threads(o.threads);
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk
     if (o.train) learn(o);
     else write_shards(o);

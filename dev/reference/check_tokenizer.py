@@ -139,7 +139,7 @@ def main():
     r = random.Random(a.seed)
     work = tempfile.mkdtemp()
     pipe = work + "/tokenizer_pipe"
-    subprocess.run(["c++", "-std=c++20", "-O2", "-march=native", "-fopenmp", os.path.join(HERE, "tokenizer_pipe.cpp"), "-o", pipe], check=True)
+    subprocess.run(["c++", "-std=c++20", "-O2", "-march=native", "-pthread", os.path.join(HERE, "tokenizer_pipe.cpp"), "-o", pipe], check=True)
     gpt2 = tiktoken_twin("gpt2", data_gym_to_mergeable_bpe_ranks(a.gpt2 + "/vocab.bpe", a.gpt2 + "/encoder.json"))
     if a.golden: return write_golden(a.golden, gpt2, r)
 

@@ -45,7 +45,7 @@ def build_pipe():
     os.makedirs("build", exist_ok=True)
     source = os.path.join(HERE, "logits_pipe.cpp")
     if not os.path.exists(pipe) or os.path.getmtime(pipe) < max(os.path.getmtime(f) for f in (source, "train_gpt2.cu", "llmc/model/model_files.h")):
-        run(["c++", "-std=c++20", "-O2", "-march=native", "-fno-exceptions", "-fopenmp", "-pthread", source, "-o", pipe])
+        run(["c++", "-std=c++20", "-O2", "-march=native", "-fno-exceptions", "-pthread", source, "-o", pipe])
     return pipe
 
 

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include "host_device.h"
+#include "threads.h"
 
 enum Purpose : uint32_t { RNG_INIT = 1, RNG_SHUFFLE, RNG_ROUNDING, RNG_SAMPLING, RNG_TEST, RNG_HOLD_OUT };
 
@@ -63,8 +64,7 @@ inline void normal_pair(uint32_t a, uint32_t b, float& z0, float& z1) {
 // first must be even. Each loop does one thing over arrays of fixed size: as one loop g++ makes no vectors of it; LOG 16.
 inline void normal_fill(float* out, size_t n, float stddev, uint64_t seed, uint32_t tensor, size_t first) {
     constexpr size_t PAIRS = 64;
-    #pragma omp parallel for schedule(static)
-    for (size_t at = 0; at < n; at += 2 * PAIRS) {
+    parallel_blocks(n, 32 * 2 * PAIRS, [=](size_t begin, size_t end) { for (size_t at = begin; at < end; at += 2 * PAIRS) {
         uint32_t a[PAIRS], b[PAIRS];
         float z0[PAIRS], z1[PAIRS], z[2 * PAIRS];
         for (size_t i = 0; i < PAIRS; i++) {
@@ -74,5 +74,5 @@ inline void normal_fill(float* out, size_t n, float stddev, uint64_t seed, uint3
         for (size_t i = 0; i < PAIRS; i++) normal_pair(a[i], b[i], z0[i], z1[i]);
         for (size_t i = 0; i < PAIRS; i++) z[2 * i] = stddev * z0[i], z[2 * i + 1] = stddev * z1[i];
         memcpy(out + at, z, std::min(2 * PAIRS, n - at) * sizeof(float));
-    }
+    }});
 }

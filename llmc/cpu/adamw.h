@@ -73,30 +73,28 @@ void adamw_update(F* params,          // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,
                   const StepStats* step_stats,  // (1) the update is skipped if it says so
-                  [[maybe_unused]] size_t n, AdamW h, stream_t) {
+                  size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
-    constexpr size_t BLOCK = 8192;  // elements a thread takes at a time
+    constexpr size_t BLOCK = 32768;  // elements a task: half a megabyte to a megabyte of memory
     static_assert(BLOCK % GROUP == 0);
     if (step_stats->skip) return;
     const float scale = step_stats->scale;
     const float mhat = (float)(1 / (1 - std::pow((double)h.beta1, h.t)));
     const float vhat = (float)(1 / (1 - std::pow((double)h.beta2, h.t)));
 
-    #pragma omp parallel
-    for (int s = 0; s < n_segments; s++) {
-        const Segment segment = segments[s];
-        const float decay = segment.decay * h.weight_decay;
-        // Blocks begin where a group of random numbers does, counted over the whole model.
-        const size_t skew = (size_t)((h.first + segment.offset) % GROUP);
-        #pragma omp for schedule(static) nowait
-        for (size_t block = 0; block < skew + segment.count; block += BLOCK) {
-            for (size_t group = block; group < block + BLOCK && group < skew + segment.count; group += GROUP) {
-                const size_t begin = group < skew ? skew : group;
-                const size_t end = group + GROUP < skew + segment.count ? group + GROUP : skew + segment.count;
-                const size_t i = segment.offset + (begin - skew);
+    // Elements are numbered over the whole model, of which these are the n from h.first on; a block begins where a group of random numbers does.
+    const size_t first_block = h.first / BLOCK, last_block = (h.first + n + BLOCK - 1) / BLOCK;
+    parallel_for(last_block - first_block, [=](size_t task) {
+        const size_t block = (first_block + task) * BLOCK;
+        for (int s = 0; s < n_segments; s++) {
+            const size_t segment = h.first + segments[s].offset, segment_end = segment + segments[s].count;
+            const float decay = segments[s].decay * h.weight_decay;
+            for (size_t group = block > segment ? block : segment / GROUP * GROUP; group < block + BLOCK && group < segment_end; group += GROUP) {
+                const size_t begin = group < segment ? segment : group;
+                const size_t end = group + GROUP < segment_end ? group + GROUP : segment_end;
+                const size_t i = begin - h.first;
                 alignas(64) uint16_t bits[GROUP + W];  // W more: the last vector of a group that begins late reads on
-                if constexpr (!std::is_same_v<F, float>)
-                    rounding_group(bits, h.seed, h.t, h.first + segment.offset - skew + group);
+                if constexpr (!std::is_same_v<F, float>) rounding_group(bits, h.seed, h.t, group);
                 each_vector((int)(end - begin), [&](int j, int k) {
                     vfloat g = load_first(grads + i + j, k) * scale;
                     vfloat mi = load_first(m + i + j, k), vi = load_first(v + i + j, k);
@@ -113,5 +111,5 @@ void adamw_update(F* params,          // (n)
                 });
             }
         }
-    }
+    });
 }

@@ -262,15 +262,15 @@ void attention_forward(F* out,       // (B, T, C)
     check_heads(C, NH);
     constexpr int AT_ONCE = GROUP * TILE;
     const int HS = C / NH, groups = (T + AT_ONCE - 1) / AT_ONCE;
-    #pragma omp parallel for schedule(dynamic, 1)
-    for (int task = 0; task < B * NH * groups; task++) {
+    parallel_for((size_t)(B * NH * groups), [=](size_t number) {
+        const int task = (int)number;
         const int b = task / NH % B, h = task % NH, query = (groups - 1 - task / (B * NH)) * AT_ONCE;  // the longest first
         const int n = T - query < AT_ONCE ? T - query : AT_ONCE;
         const size_t token = (size_t)b * T, C3 = 3 * (size_t)C;
         const F* q = qkv + token * C3 + (size_t)h * HS;
         attend(out + (token + query) * C + (size_t)h * HS, C, lse + ((size_t)b * NH + h) * T + query,
                q + query * C3, C3, q + C, q + 2 * C, C3, starts ? starts + token + query : nullptr, n, query, HS);
-    }
+    });
 }
 
 // Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
@@ -290,13 +290,13 @@ void attention_cached(F* out,       // (n, C)
         memcpy(kcache + (size_t)(pos + i) * C, qkv + (size_t)i * C3 + C, (size_t)C * sizeof(F));
         memcpy(vcache + (size_t)(pos + i) * C, qkv + (size_t)i * C3 + 2 * C, (size_t)C * sizeof(F));
     }
-    #pragma omp parallel for schedule(dynamic, 1)
-    for (int task = 0; task < NH * groups; task++) {
+    parallel_for((size_t)(NH * groups), [=](size_t number) {
+        const int task = (int)number;
         const int first = task / NH * AT_ONCE, h = task % NH, count = n - first < AT_ONCE ? n - first : AT_ONCE;
         const size_t head = (size_t)h * HS;
         attend(out + (size_t)first * C + head, C, nullptr, qkv + first * C3 + head, C3, kcache + head, vcache + head, C,
                nullptr, count, pos + first, HS);
-    }
+    });
 }
 
 // Which implementation computes attention, where there is a choice.
@@ -348,8 +348,8 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
     const int HS = C / NH, width = round_up(HS, W);
     const float scale = 1 / std::sqrt((float)HS);
     const size_t C3 = 3 * (size_t)C, head_floats = (size_t)round_up(T, TILE) * (size_t)width;
-    #pragma omp parallel for schedule(dynamic, 1)
-    for (int task = 0; task < B * NH; task++) {
+    parallel_for((size_t)(B * NH), [=](size_t number) {
+        const int task = (int)number;
         const size_t token = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
         const F *q = qkv + token * C3 + head, *k = q + C, *v = k + C;
         F *dq = dqkv + token * C3 + head, *dk = dq + C, *dv = dk + C;
@@ -405,5 +405,5 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
         }
         store_tile(dk, C3, dkeys, T, HS, width, scale);
         store_tile(dv, C3, dvalues, T, HS, width, 1);
-    }
+    });
 }

@@ -47,8 +47,7 @@ void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
                       const int* targets,  // (N)
                       float dloss,         // gradient of each loss
                       size_t N, int V, int Vp, bool write_dlogits, stream_t) {
-    #pragma omp parallel for schedule(static)
-    for (size_t n = 0; n < N; n++) {
+    parallel_rows(N, Vp, [=](size_t n) {
         F* x = logits + n * Vp;
         const int target = targets[n];
         CHECK(target < V, "classifier: target %d of a vocabulary of %d", target, V);
@@ -57,12 +56,12 @@ void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
         const double row_sum = softmax.row_sum;
         const float correct = target < 0 ? 0 : (float)x[target];
         losses[n] = target < 0 ? 0 : (float)(std::log(row_sum) + ((double)row_max - (double)correct));
-        if (!write_dlogits) continue;
+        if (!write_dlogits) return;
 
         const float scale = target < 0 ? 0 : (float)((double)dloss / row_sum);
         each_vector(V, [&](int i, int k) { store_first(x + i, vexp(load_first(x + i, k) - row_max) * scale, k); });
         // The target's own entry: p - 1 from the logit, not from p rounded to F.
         if (target >= 0) x[target] = (float)((std::exp((double)correct - (double)row_max) / row_sum - 1) * (double)dloss);
         for (int i = V; i < Vp; i++) x[i] = 0.0f;
-    }
+    });
 }

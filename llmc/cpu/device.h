@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -40,8 +41,7 @@ inline void* pinned_alloc(size_t bytes) { return device_alloc(bytes); }
 // By all threads: the first touch of a page costs more than the copy.
 inline void copy_to_device(void* device, const void* host, size_t bytes, stream_t) {
     constexpr size_t CHUNK = 1 << 20;
-    #pragma omp parallel for schedule(static) if (bytes > CHUNK)
-    for (size_t at = 0; at < bytes; at += CHUNK) memcpy((char*)device + at, (const char*)host + at, std::min(CHUNK, bytes - at));
+    parallel_blocks(bytes, CHUNK, [=](size_t begin, size_t end) { memcpy((char*)device + begin, (const char*)host + begin, end - begin); });
 }
 inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
 inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t stream) { copy_to_device(to, from, bytes, stream); }
@@ -76,14 +76,15 @@ inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t
 inline double measure_bandwidth(const void* memory, size_t bytes) {
     const uint64_t* words = (const uint64_t*)memory;
     double best = 0;
-    uint64_t sum = 0;
+    std::atomic<uint64_t> used = 0;  // or else the compiler leaves the loads out
     for (int pass = 0; pass < 10; pass++) {
         auto start = std::chrono::steady_clock::now();
-        #pragma omp parallel for schedule(static) reduction(+ : sum)
-        for (size_t i = 0; i < bytes / 8; i += 8) sum += words[i];  // a word of each cache line
+        parallel_blocks(bytes / 8, 1 << 17, [&](size_t begin, size_t end) {
+            uint64_t sum = 0;
+            for (size_t i = begin; i < end; i += 8) sum += words[i];  // a word of each cache line
+            used += sum;
+        });
         best = std::max(best, (double)bytes / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
     }
-    volatile uint64_t used = sum;  // or else the compiler leaves the loads out
-    (void)used;
     return best;
 }

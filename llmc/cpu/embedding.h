@@ -12,13 +12,12 @@ void embedding_forward(F* out,          // (B, T, C)
                        const F* wte,    // (V, C)
                        const F* wpe,    // (Tmax, C)
                        int B, int T, int C, int pos0, stream_t) {
-    #pragma omp parallel for schedule(static)
-    for (size_t n = 0; n < (size_t)B * T; n++) {
+    parallel_rows((size_t)B * T, C, [=](size_t n) {
         const F* token = wte + (size_t)inp[n] * C;
         const F* position = wpe + ((size_t)pos0 + n % T) * C;
         F* row = out + n * C;
         each_vector(C, [=](int c, int k) { store_first(row + c, load_first(token + c, k) + load_first(position + c, k), k); });
-    }
+    });
 }
 
 // dwte[inp[b, t]] += dout[b, t]             always +=: the classifier, which shares the matrix, has written it first
@@ -30,24 +29,22 @@ void embedding_backward(float* dwte,      // (V, C)
                         const int* inp,   // (B, T)
                         int B, int T, int C, int Tmax, bool accumulate, stream_t) {
     // Tokens repeat, so threads share out the columns of dwte, not its rows: no two write to one element, and the order of additions is fixed.
-    constexpr int COLUMNS = 64;  // 4 cache lines of a row of dwte at a time
-    #pragma omp parallel for schedule(static)
-    for (int begin = 0; begin < C; begin += COLUMNS) {
-        int width = C - begin < COLUMNS ? C - begin : COLUMNS;
+    constexpr size_t COLUMNS = 64;  // 4 cache lines of a row of dwte at a time
+    parallel_blocks((size_t)C, COLUMNS, [=](size_t begin, size_t end) {
+        const int width = (int)(end - begin);
         for (size_t n = 0; n < (size_t)B * T; n++) {
             float* row = dwte + (size_t)inp[n] * C + begin;
             const F* d = dout + n * C + begin;
             each_vector(width, [=](int c, int k) { store_first(row + c, load_first(row + c, k) + load_first(d + c, k), k); });
         }
-    }
-    #pragma omp parallel for schedule(static)
-    for (int t = 0; t < T; t++) {
-        float* row = dwpe + (size_t)t * C;
+    });
+    parallel_rows((size_t)T, B * C, [=](size_t t) {
+        float* row = dwpe + t * C;
         each_vector(C, [=](int c, int k) {
             vfloat total = accumulate ? load_first(row + c, k) : splat(0);
             for (int b = 0; b < B; b++) total += load_first(dout + ((size_t)b * T + t) * C + c, k);
             store_first(row + c, total, k);
         });
-    }
+    });
     if (!accumulate && Tmax > T) memset(dwpe + (size_t)T * C, 0, (size_t)(Tmax - T) * C * sizeof(float));
 }

@@ -7,11 +7,9 @@ namespace gelu_detail {
 constexpr size_t BLOCK = 16384;  // elements a thread takes at a time: 64 KB, one fork and join for a small tensor
 
 template <class F, class Each> void over_vectors(size_t n, Each each) {
-    #pragma omp parallel for schedule(static) if (n > BLOCK)
-    for (size_t begin = 0; begin < n; begin += BLOCK) {
-        size_t end = begin + BLOCK < n ? begin + BLOCK : n;
+    parallel_blocks(n, BLOCK, [=](size_t begin, size_t end) {
         for (size_t i = begin; i < end; i += W) each(i, end - i < W ? (int)(end - i) : W);
-    }
+    });
 }
 template <class F> inline vfloat load_n(const F* p, int n) { return n == W ? load(p) : load_part(p, n); }
 template <class F> inline void store_n(F* p, vfloat v, int n) { if (n == W) store(p, v); else store_part(p, v, n); }

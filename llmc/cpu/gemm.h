@@ -17,6 +17,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <vector>
 #include "device.h"
 #include "vec.h"
 
@@ -285,16 +286,13 @@ void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue ep
     Partition by = partition<Kernel>(ni, nj, threads);
     float* memory = Workspace::all(threads);
     std::atomic<size_t> taken = 0;
-    #pragma omp parallel if (by.tasks > 1)
-    {
+    parallel_for(std::min((size_t)threads, by.tasks), [&](size_t) {  // a thread takes one task after the other and keeps what it has packed
         Worker<Kernel, F> worker = {Workspace::of_thread(memory), a, b, K, by, epilogue};
         Kernel::begin();
-        for (size_t t = taken++, next; t < by.tasks; t = next) {
-            next = taken++;  // in advance: its operands are prefetched during the task before
-            worker.task(t, next);
-        }
+        // what is prefetched during a task is a guess: that each of the other threads takes one meanwhile
+        for (size_t t = taken++; t < by.tasks; t = taken++) worker.task(t, t + (size_t)threads);
         Kernel::end();
-    }
+    });
 }
 
 // W rows of A times a vector x of `ksteps` k-steps, a multiple of W: W rows x W k-steps are transposed in registers. Each element
@@ -340,46 +338,50 @@ void run_gemv(Operand<F> a, size_t ni, Operand<F> b, size_t K, Epilogue epilogue
         store(x + u, load_along_k(KStep{}, part));
     }
     const size_t groups = (ni + W - 1) / W;
-    #pragma omp parallel for schedule(dynamic, 8)  // 8 groups of 768 bf16 are 196 KB: 10 us of memory
-    for (size_t g = 0; g < groups; g++) {
-        const size_t i = g * W, rows = std::min<size_t>(W, ni - i);
-        alignas(64) float c[W * W];
-        float y[W];
-        store(y, gemv_rows<Kernel>(a.at(i, 0), rows, K, x, ksteps));
-        for (int r = 0; r < W; r++) c[r * W] = y[r];
-        epilogue.call(epilogue.self, c, W, {i, 0, (int)rows, 1});
-    }
+    parallel_blocks(groups, 8, [=](size_t begin, size_t end) {  // 8 groups of 768 bf16 are 196 KB: 10 us of memory
+        for (size_t g = begin; g < end; g++) {
+            const size_t i = g * W, rows = std::min<size_t>(W, ni - i);
+            alignas(64) float c[W * W];
+            float y[W];
+            store(y, gemv_rows<Kernel>(a.at(i, 0), rows, K, x, ksteps));
+            for (int r = 0; r < W; r++) c[r * W] = y[r];
+            epilogue.call(epilogue.self, c, W, {i, 0, (int)rows, 1});
+        }
+    });
 }
 
+// FLOP/s of all threads at once: the best of SLICES windows of time, which are the same for all.
 template <class Kernel> double measure_peak(double seconds) {
     using clock = std::chrono::steady_clock;
     constexpr int KSTEPS = 128;  // rows and one micro-panel together: at most 32 KB
     constexpr double FLOPS = 2.0 * Kernel::MR * Kernel::NR * KSTEPS * K_PER_STEP<typename Kernel::KStep>;
-    int threads = max_threads();
-    float* memory = Workspace::all(threads);
-    double total = 0;
-    #pragma omp parallel reduction(+ : total)
-    {
+    constexpr int SLICES = 20, AT_ONCE = 16;
+    const size_t threads = (size_t)max_threads();
+    float* memory = Workspace::all((int)threads);
+    const std::chrono::duration<double> slice(seconds / SLICES);
+    std::vector<double> flops(SLICES * threads);
+    const auto start = clock::now();
+    parallel_for(threads, [&](size_t number) {  // who comes too late finds that the windows are over
         Workspace ws = Workspace::of_thread(memory);
         std::fill_n(ws.a, Kernel::LD * Kernel::MC, 0.0f);
         std::fill_n(ws.b, KSTEPS * Kernel::NR, 0.0f);
         Kernel::begin();
         Prefetcher inputs;
-        double best = 0;
-        for (int slice = 0; slice < 20; slice++) {
-            auto start = clock::now();
-            double elapsed = 0, flops = 0;
-            while (elapsed < seconds / 20) {
-                for (int i = 0; i < 64; i++, flops += FLOPS)
-                    Kernel::micro_kernel(ws.c, ws.a, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
-                elapsed = std::chrono::duration<double>(clock::now() - start).count();
-            }
-            best = std::max(best, flops / elapsed);
+        for (int before = (int)((clock::now() - start) / slice); before < SLICES;) {
+            for (int i = 0; i < AT_ONCE; i++) Kernel::micro_kernel(ws.c, ws.a, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
+            const int now = (int)((clock::now() - start) / slice);
+            if (now == before) flops[(size_t)now * threads + number] += AT_ONCE * FLOPS;
+            before = now;
         }
         Kernel::end();
-        total += best;
+    });
+    double best = 0;
+    for (size_t s = 0; s < SLICES; s++) {
+        double sum = 0;
+        for (size_t t = 0; t < threads; t++) sum += flops[s * threads + t];
+        best = std::max(best, sum / slice.count());
     }
-    return total;
+    return best;
 }
 
 }  // namespace gemm_detail

@@ -14,9 +14,8 @@ inline void global_norm_squared(double* out,         // (1)
     typedef double vdouble __attribute__((vector_size(H * 8)));
     const size_t part = (n / PARTIALS / (4 * H) + 1) * (4 * H);
     double partials[PARTIALS];
-    #pragma omp parallel for schedule(static)
-    for (int p = 0; p < PARTIALS; p++) {
-        size_t i = (size_t)p * part < n ? (size_t)p * part : n, end = n - i < part ? n : i + part;
+    parallel_for(PARTIALS, [=, to = partials](size_t p) {
+        size_t i = p * part < n ? p * part : n, end = n - i < part ? n : i + part;
         vdouble total[4] = {};
         for (; i + 4 * H <= end; i += 4 * H)
             for (int j = 0; j < 4; j++) {
@@ -29,8 +28,8 @@ inline void global_norm_squared(double* out,         // (1)
         double sum = 0;
         for (int j = 0; j < H; j++) sum += total[0][j];
         for (; i < end; i++) sum += (double)grads[i] * (double)grads[i];
-        partials[p] = sum;
-    }
+        to[p] = sum;
+    });
     double sum = 0;
     for (int p = 0; p < PARTIALS; p++) sum += partials[p];
     *out = sum;

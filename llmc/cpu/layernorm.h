@@ -2,6 +2,7 @@
 #pragma once
 #include <cmath>
 #include <cstddef>
+#include <vector>
 #include "../base/check.h"
 #include "../layers/arguments.h"
 #include "device.h"
@@ -51,9 +52,9 @@ void layernorm_forward(F* out,           // (N, C)
                        const F* weight,  // (C)
                        const F* bias,    // (C) or null
                        size_t N, int C, stream_t) {
-    #pragma omp parallel for schedule(static)
-    for (size_t n = 0; n < N; n++)
+    parallel_rows(N, C, [=](size_t n) {
         layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, inp + n * C, weight, bias, C);
+    });
 }
 
 // residual = inp1 + inp2,  out = layernorm(residual).  Bitwise identical to the two functions one after the other: the row
@@ -68,21 +69,19 @@ void residual_layernorm_forward(F* residual,      // (N, C)
                                 const F* weight,  // (C)
                                 const F* bias,    // (C) or null
                                 size_t N, int C, stream_t) {
-    #pragma omp parallel for schedule(static)
-    for (size_t n = 0; n < N; n++) {
+    parallel_rows(N, C, [=](size_t n) {
         F* row = residual + n * C;
         layernorm_detail::add_row(row, inp1 + n * C, inp2 + n * C, C);
         layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, row, weight, bias, C);
-    }
+    });
 }
 
 // out = inp1 + inp2;  out may be inp1 or inp2
 template <class F>
 void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t) {
-    constexpr size_t BLOCK = 16384;
-    #pragma omp parallel for schedule(static)
-    for (size_t i = 0; i < n; i += BLOCK)
-        layernorm_detail::add_row(out + i, inp1 + i, inp2 + i, (int)(n - i < BLOCK ? n - i : BLOCK));
+    parallel_blocks(n, 16384, [=](size_t begin, size_t end) {
+        layernorm_detail::add_row(out + begin, inp1 + begin, inp2 + begin, (int)(end - begin));
+    });
 }
 
 // dinp = or +=   dweight = or +=   dbias = or +=
@@ -99,44 +98,50 @@ void layernorm_backward(F* dinp,            // (N, C)
                         const float* rstd,  // (N)
                         const F* weight,    // (C)
                         size_t N, int C, LayernormBackward how, stream_t) {
-    constexpr int MAX_C = 16384;  // two rows of partial sums on the stack: 128 KB
-    constexpr size_t ROWS = 32;   // rows a chunk: partial sums within it are private to a thread
-    CHECK(C <= MAX_C, "layernorm: %d channels, at most %d", C, MAX_C);
+    constexpr size_t ROWS = 32;    // rows a chunk, whose partial sums one task computes
+    constexpr size_t CHUNKS = 64;  // in flight at a time: 0.4 MB of partial sums if C = 768
+    static std::vector<float> partial_sums;
+    if (partial_sums.size() < CHUNKS * 2 * (size_t)C) partial_sums.resize(CHUNKS * 2 * (size_t)C);
+    float* partials = partial_sums.data();
     if (!how.accumulate) {
         for (int c = 0; c < C; c++) dweight[c] = 0;
         for (int c = 0; dbias && c < C; c++) dbias[c] = 0;
     }
-    // `ordered`: the partial sums are added in the order of the chunks, whichever thread computed them
-    #pragma omp parallel for ordered schedule(static, 1)
-    for (size_t begin = 0; begin < N; begin += ROWS) {
-        alignas(64) float dw[MAX_C], db[MAX_C];
-        for (int c = 0; c < C; c++) dw[c] = db[c] = 0;
-        size_t end = begin + ROWS < N ? begin + ROWS : N;
-        for (size_t r = begin; r < end; r++) {
-            const F *dy = dout + r * C, *x = inp + r * C;
-            F* dx = dinp + r * C;
-            const float m = mean[r], s = rstd[r];
-            // 1. the two means
-            vfloat sum_dn{}, sum_dn_n{};
-            each_vector(C, [&](int c, int k) {
-                vfloat dn = load_first(dy + c, k) * load_first(weight + c, k);
-                sum_dn += dn;
-                sum_dn_n += dn * ((load_first(x + c, k) - m) * s);
-            });
-            const float mean_dn = sum(sum_dn) / (float)C, mean_dn_n = sum(sum_dn_n) / (float)C;
-            // 2. dinp, and this row's share of dweight and dbias
-            each_vector(C, [&](int c, int k) {
-                vfloat d = load_first(dy + c, k), n = (load_first(x + c, k) - m) * s;
-                store_first(dw + c, load_first(dw + c, k) + d * n, k);
-                store_first(db + c, load_first(db + c, k) + d, k);
-                vfloat g = (d * load_first(weight + c, k) - mean_dn - n * mean_dn_n) * s;
-                store_first(dx + c, how.add_to_dinp ? load_first(dx + c, k) + g : g, k);
-            });
-        }
-        #pragma omp ordered
-        {
-            for (int c = 0; c < C; c++) dweight[c] += dw[c];
-            for (int c = 0; dbias && c < C; c++) dbias[c] += db[c];
-        }
+    for (size_t first = 0; first < N; first += CHUNKS * ROWS) {
+        const size_t last = N - first < CHUNKS * ROWS ? N : first + CHUNKS * ROWS;
+        parallel_blocks(last - first, ROWS, [=](size_t begin_row, size_t end_row) {
+            float *dw = partials + begin_row / ROWS * 2 * C, *db = dw + C;
+            for (int c = 0; c < C; c++) dw[c] = db[c] = 0;
+            for (size_t r = first + begin_row; r < first + end_row; r++) {
+                const F *dy = dout + r * C, *x = inp + r * C;
+                F* dx = dinp + r * C;
+                const float m = mean[r], s = rstd[r];
+                // 1. the two means
+                vfloat sum_dn{}, sum_dn_n{};
+                each_vector(C, [&](int c, int k) {
+                    vfloat dn = load_first(dy + c, k) * load_first(weight + c, k);
+                    sum_dn += dn;
+                    sum_dn_n += dn * ((load_first(x + c, k) - m) * s);
+                });
+                const float mean_dn = sum(sum_dn) / (float)C, mean_dn_n = sum(sum_dn_n) / (float)C;
+                // 2. dinp, and this row's share of dweight and dbias
+                each_vector(C, [&](int c, int k) {
+                    vfloat d = load_first(dy + c, k), n = (load_first(x + c, k) - m) * s;
+                    store_first(dw + c, load_first(dw + c, k) + d * n, k);
+                    store_first(db + c, load_first(db + c, k) + d, k);
+                    vfloat g = (d * load_first(weight + c, k) - mean_dn - n * mean_dn_n) * s;
+                    store_first(dx + c, how.add_to_dinp ? load_first(dx + c, k) + g : g, k);
+                });
+            }
+        });
+        // 3. the chunks' partial sums, added in their order, whichever thread computed them
+        const size_t chunks = (last - first + ROWS - 1) / ROWS;
+        parallel_blocks((size_t)C, 1024, [=](size_t begin, size_t end) {
+            for (size_t k = 0; k < chunks; k++) {
+                const float *dw = partials + k * 2 * C, *db = dw + C;
+                for (size_t c = begin; c < end; c++) dweight[c] += dw[c];
+                if (dbias) for (size_t c = begin; c < end; c++) dbias[c] += db[c];
+            }
+        });
     }
 }

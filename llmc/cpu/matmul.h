@@ -147,8 +147,8 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     gemm<F>({dout, (size_t)OC, false}, OC, {inp, (size_t)C, false}, C, N, Epilogue::with(epilogue));
     if (!dbias) return;
     // A thread sums 4 W columns over all rows, in the order of the rows.
-    #pragma omp parallel for
-    for (int o = 0; o < OC; o += 4 * W) {
+    parallel_blocks((size_t)OC, 4 * W, [=](size_t begin, size_t) {
+        const int o = (int)begin;
         vfloat total[4] = {};
         for (size_t n = 0; n < N; n++)
             for (int v = 0; v < 4; v++)
@@ -159,7 +159,7 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
             if (accumulate) total[v] += load_most(to, left);
             store_most(to, total[v], left);
         }
-    }
+    });
 }
 
 // Peak FLOP/s of all threads: each multiplies blocks that stay in its L1 cache for so many seconds. The fastest of about 20

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include "../base/threads.h"
 #include "../io/files.h"
 #include "../io/json.h"
 #include "shards.h"
@@ -223,14 +224,15 @@ inline std::string parse_line(Piece& piece) {
 inline std::string each_text(TextBatch& batch, const std::function<void(std::string_view, size_t)>& work) {
     std::string error;
     int bad_line = INT_MAX;
-    #pragma omp parallel for schedule(dynamic, 4) if (batch.pieces.size() > 4)
-    for (size_t i = 0; i < batch.pieces.size(); i++) {
+    std::mutex errors;
+    parallel_for(batch.pieces.size(), [&](size_t i) {
         Piece& piece = batch.pieces[i];
         std::string wrong = piece.line ? parse_line(piece) : "";
         if (wrong.empty() && !piece.text.empty()) work(piece.text, i);
-        #pragma omp critical
-        if (!wrong.empty() && piece.line < bad_line) error = wrong, bad_line = piece.line;
-    }
+        if (wrong.empty()) return;
+        std::lock_guard<std::mutex> lock(errors);
+        if (piece.line < bad_line) error = wrong, bad_line = piece.line;
+    });
     return error;
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 #include "../base/bf16.h"
+#include "../base/threads.h"
 #include "../io/checkpoint.h"
 #include "../base/rng.h"
 #include "../io/safetensors.h"
@@ -29,8 +30,7 @@ template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
     F* narrow = (F*)model.staging;
     if constexpr (!std::is_same_v<F, float>) {
         narrow = (F*)(model.staging + model.staging_floats());  // there is room behind it
-        #pragma omp parallel for simd schedule(static)
-        for (size_t i = 0; i < n; i++) narrow[i] = F(model.staging[i]);
+        parallel_blocks(n, 1 << 16, [&](size_t begin, size_t end) { for (size_t i = begin; i < end; i++) narrow[i] = F(model.staging[i]); });
     }
     if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
     copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);

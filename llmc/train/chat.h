@@ -19,13 +19,6 @@ inline void set_chat_options(Options& opt) {
     opt.train_data = opt.val_data = opt.out = "";
 }
 
-// OpenMP's threads spin at a barrier, 49 times a token. On cores that others use too they spin for a thread that
-// has none: 53 tokens/s asleep, 2 to 27 spinning (LOG 18). The runtime reads this before main, so the program starts again.
-inline void wait_asleep(char** argv) {
-    if (getenv("OMP_WAIT_POLICY") || getenv("GOMP_SPINCOUNT") || setenv("OMP_WAIT_POLICY", "passive", 1)) return;
-    execv("/proc/self/exe", argv);  // where there is no such file, it goes on as it is
-}
-
 // Decode is limited by memory bandwidth: a token reads all weights (one row of the position embedding) and the KV cache of every token before
 // it. After each answer the rate is printed, and its share of this limit. The time is from the first new token to the last, without
 // the prefill of the line.

@@ -59,7 +59,7 @@
     O("Sampling", double, temperature, "", 0.8, "0..", "temperature of sampling; 0: greedy, always the most likely token") \
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k most likely tokens; 0: all") \
     O("Sampling", double, top_p, "", 1, ">0..1", "nucleus sampling: among the most likely tokens that together have this probability") \
-    O("Machine", int, threads, "", 0, "0..1024", "CPU threads; 0: as many as cores") \
+    O("Machine", int, threads, "", 0, "0..1024", "CPU threads, at most the cores that affinity and control group allow; 0: all of them") \
     O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage: what is sharded over the ranks") \
     O("Machine", int, ranks, "", 1, "1..1", "ranks inside this process") \
     O("Machine", int, nproc, "pn", 1, "1..", "number of processes") \

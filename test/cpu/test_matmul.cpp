@@ -185,16 +185,12 @@ template <class F> static std::vector<char> all_bits(size_t N, int C, int OC) {
 template <class F> static void any_number_of_threads() {
     for (auto [N, C, OC] : {std::array{70, 131, 261}, {300, 520, 100}, {5, 48, 1030}, {259, 768, 260}}) {
         auto one = all_bits<F>((size_t)N, C, OC);
-#ifdef _OPENMP
-        int before = omp_get_max_threads();
+        int before = max_threads();
         for (int threads : {1, 2, 3, 5}) {
-            omp_set_num_threads(threads);
+            set_threads(threads);
             EXPECT(all_bits<F>((size_t)N, C, OC) == one);
         }
-        omp_set_num_threads(before);
-#else
-        EXPECT(all_bits<F>((size_t)N, C, OC) == one);
-#endif
+        set_threads(before);
     }
 }
 TEST(threads_fp32) { any_number_of_threads<float>(); }

@@ -1,0 +1,111 @@
+// test_threads.cpp: each task is done once, by any number of threads; how many cores a process may use.
+#include <atomic>
+#include <fstream>
+#include <thread>
+#include <vector>
+#include "../../llmc/base/threads.h"
+#include "../../llmc/io/files.h"
+#include "../test.h"
+
+namespace {
+struct Threads {  // as many as a test wants, and then as many as before
+    int before = max_threads();
+    explicit Threads(int n) { set_threads(n); }
+    ~Threads() { set_threads(before); }
+};
+void each_once(size_t tasks) {
+    std::vector<std::atomic<int>> done(tasks);
+    parallel_for(tasks, [&](size_t task) { done[task]++; });
+    for (size_t i = 0; i < tasks; i++) if (done[i] != 1) return FAIL("task %zu of %zu was done %d times by %d threads", i, tasks, (int)done[i], max_threads());
+}
+}  // namespace
+
+TEST(threads_each_task_once) {
+    for (int n : {1, 2, 3, 8, 2}) {  // more, and fewer again
+        Threads threads(n);
+        for (size_t tasks : {0, 1, 2, 3, 7, 64, 1000}) for (int again = 0; again < 50; again++) each_once(tasks);
+    }
+}
+
+// What a task writes is seen by the caller and by the tasks of the next job, without any other synchronisation: for ThreadSanitizer.
+TEST(threads_results_are_seen) {
+    Threads threads(4);
+    std::vector<size_t> values(257);
+    for (size_t round = 1; round <= 200; round++) {
+        parallel_for(values.size(), [&](size_t i) { values[i] += round; });
+        parallel_for(values.size() / 2, [&](size_t i) { std::swap(values[i], values[values.size() - 1 - i]); });
+        if (values[0] != round * (round + 1) / 2) return FAIL("%zu after round %zu", values[0], round);
+    }
+}
+
+TEST(threads_numbers_are_below_their_count) {
+    Threads threads(8);
+    each_once(1000);
+    set_threads(3);  // the others are still there
+    std::vector<std::atomic<int>> busy(3);
+    std::atomic<int> highest = 0;
+    for (int job = 0; job < 50; job++)
+        parallel_for(30, [&](size_t) {
+            const int n = thread_number();
+            if (n >= 3) return (void)(highest = n);
+            EXPECT(busy[(size_t)n]++ == 0);  // two tasks that run at once have two numbers
+            usleep(20);
+            busy[(size_t)n]--;
+        });
+    if (highest >= 3) FAIL("thread %d of 3", (int)highest);
+}
+
+// A task may call a function that has tasks itself, and other threads may have jobs at the same time: each does its own.
+TEST(threads_jobs_within_jobs) {
+    Threads threads(3);
+    std::atomic<int> inner = 0;
+    parallel_for(8, [&](size_t) { parallel_for(10, [&](size_t) { inner++; }); });
+    EXPECT_EQ((int)inner, 80);
+    std::vector<std::thread> callers;
+    for (int c = 0; c < 3; c++) callers.emplace_back([] { for (int i = 0; i < 100; i++) each_once(20); });
+    for (std::thread& t : callers) t.join();
+}
+
+// After a fork only the thread that forked is there: it does all by itself.
+TEST(threads_after_a_fork) {
+    Threads threads(3);
+    each_once(100);
+    const Outcome o = run_child([] { each_once(100); exit(7); });
+    EXPECT_EQ(o.code, 7);
+}
+
+TEST(threads_blocks_and_rows_cover_everything) {
+    Threads threads(2);
+    for (size_t n : {0, 1, 9, 10, 11, 100}) {
+        std::vector<std::atomic<int>> seen(n);
+        parallel_blocks(n, 10, [&](size_t begin, size_t end) {
+            EXPECT(begin < end && end - begin <= 10 && begin % 10 == 0);
+            for (size_t i = begin; i < end; i++) seen[i]++;
+        });
+        for (int C : {1, 768, 100000}) parallel_rows(n, C, [&](size_t row) { seen[row]++; });
+        for (auto& s : seen) EXPECT(s == 4);
+    }
+}
+
+// As the kernel's documentation of both versions has it; what has no number, or no file, is no limit.
+TEST(threads_quota_of_a_control_group) {
+    const std::string root = "build/tmp/cgroup_test";
+    remove_tree(root), make_folders(root + "/a/b"), make_folders(root + "/cpu/d");
+    const auto put = [&](const char* file, const char* text) { std::ofstream(root + file) << text; };
+    const auto cores = [&](const char* groups) { return quota_cores(groups, root); };
+    EXPECT(cores("0::/a/b\n") > 1e9 && cores("") > 1e9 && cores("nonsense\n0:\n") > 1e9);
+    put("/a/b/cpu.max", "max 100000\n");
+    EXPECT(cores("0::/a/b\n") > 1e9);
+    put("/a/b/cpu.max", "150000 100000\n");
+    EXPECT_EQ(cores("0::/a/b\n"), 1.5);
+    put("/a/cpu.max", "50000 100000\n");  // of the group above
+    EXPECT_EQ(cores("0::/a/b\n"), 0.5);
+    put("/cpu.max", "20000 100000\n");    // in a container: of the root that it sees
+    EXPECT_EQ(cores("0::/\n"), 0.2);
+    put("/cpu/d/cpu.cfs_quota_us", "-1\n"), put("/cpu/d/cpu.cfs_period_us", "100000\n");
+    EXPECT(cores("12:memory:/m\n4:cpu,cpuacct:/d\n") > 1e9);
+    put("/cpu/d/cpu.cfs_quota_us", "300000\n");
+    EXPECT_EQ(cores("12:memory:/m\n4:cpu,cpuacct:/d\n"), 3.0);
+    EXPECT(cores("4:cpuset:/d\n") > 1e9);
+    EXPECT(usable_cores() >= 1);
+}
