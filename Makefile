@@ -21,13 +21,13 @@ LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
-HOST     := $(wildcard llmc/*.h $(foreach room,base layers io tokenizer data model comm train,llmc/$(room)/*.h))
+HOST     := $(wildcard llmc/*.h $(foreach folder,base layers io tokenizer data model comm train,llmc/$(folder)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
 B        := build
 SANITIZE :=
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach room,base cpu io model tokenizer data train scripts,test/$(room)/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data train scripts,test/$(folder)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -225,7 +225,7 @@ $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
 
-# --- the house ---------------------------------------------------------------------------------------------------------
+# --- the source ---------------------------------------------------------------------------------------------------------
 single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file that compiles anywhere
 build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
 	@mkdir -p $(@D)

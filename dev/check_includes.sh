@@ -1,16 +1,16 @@
 #!/bin/sh
-# check_includes.sh: who may include whom. Each floor of the house stands on those below it: an include points to the same room or to a lower
-# floor, never up, and never round in a circle. `make check-includes`
+# check_includes.sh: who may include whom. Folders have levels: an include points to the same folder or to a lower
+# level, never up, and never round in a circle. `make check-includes`
 set -eu
 cd "$(dirname "$0")/.."
 sources=$(git ls-files 2>/dev/null | grep -E '\.(h|cuh|cu|cpp)$' || find train_gpt2.cu llmc dev test -name '*.h' -o -name '*.cuh' -o -name '*.cu' -o -name '*.cpp')
 # shellcheck disable=SC2086  # no path here has a blank
 awk '
 BEGIN {
-    n = split("base layers io tokenizer data model comm train", rooms, " ")
-    split("1 2 3 3 4 5 3 6", floors, " ")
-    for (i = 1; i <= n; i++) floor["llmc/" rooms[i]] = floors[i]
-    floor["llmc/cpu"] = 4; floor["llmc/cuda"] = 4; floor["llmc"] = 4; floor["."] = 7; floor["dev"] = 8; floor["test"] = 9
+    n = split("base layers io tokenizer data model comm train", folders, " ")
+    split("1 2 3 3 4 5 3 6", levels, " ")
+    for (i = 1; i <= n; i++) level["llmc/" folders[i]] = levels[i]
+    level["llmc/cpu"] = 4; level["llmc/cuda"] = 4; level["llmc"] = 4; level["."] = 7; level["dev"] = 8; level["test"] = 9
     for (i = 1; i < ARGC; i++) exists[ARGV[i]] = 1
 }
 # a layer is a file of both backends with the same name; device is what layers stand on
@@ -19,7 +19,7 @@ function is_layer(path,    name) {
     return name != "device" && ("llmc/cpu/" name ".h") in exists && ("llmc/cuda/" name ".cuh") in exists
 }
 function folder(path) { return match(path, /.*\//) ? substr(path, 1, RLENGTH - 1) : "." }
-function room(path,    d) { d = folder(path); while (!(d in floor) && d ~ /\//) d = folder(d); return d }
+function top_folder(path,    d) { d = folder(path); while (!(d in level) && d ~ /\//) d = folder(d); return d }
 function tidy(path) { while (sub(/[^\/]+\/\.\.\//, "", path)) {} return path }
 function complain(where, what) { print where ": " what; failed = 1 }
 FNR == 1 { depth = 0; bodies = 0 }
@@ -27,8 +27,8 @@ FNR == 1 { depth = 0; bodies = 0 }
     name = $0; sub(/^[^"]*"/, "", name); sub(/".*/, "", name)
     target = tidy((folder(FILENAME) == "." ? "" : folder(FILENAME) "/") name)
     where = FILENAME ":" FNR
-    from = room(FILENAME); to = room(target)
-    if (floor[to] > floor[from]) complain(where, to " is above " from)
+    from = top_folder(FILENAME); to = top_folder(target)
+    if (level[to] > level[from]) complain(where, to " is above " from)
     if (from == "llmc/cpu" && to == "llmc/cuda" || from == "llmc/cuda" && to == "llmc/cpu") complain(where, "the backends do not know each other")
     if (from ~ /^llmc\/(cpu|cuda)$/ && (to ~ /^llmc\/(tokenizer|data|comm)$/ || (to == "llmc/io" && from == "llmc/cpu"))) complain(where, "a layer stands on base and layers alone")
     if (from ~ /^llmc\/(cpu|cuda)$/ && to == from && FILENAME !~ /(backend|peak).cuh$/ && is_layer(target)) complain(where, "a layer never includes another layer")
