@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 #include "llmc/backend.h"
+#include "llmc/base/stop.h"
 #include "llmc/comm/comm.h"
 #include "llmc/data/data.h"
 #include "llmc/io/checkpoint.h"
@@ -213,11 +214,11 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, const Log& log) {
+template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log) {
     CheckpointWriter checkpoint(run.out, step);
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
-    trainer.add("main_log", log.position().main_log).add("metrics", log.position().metrics);
+    trainer.add("main_log", log.main_log).add("metrics", log.metrics);
     Json losses = Json::array(), norms = Json::array(), options = Json::object();
     const History& history = get_history(model);
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
@@ -234,7 +235,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     prune_checkpoints(run.out, run.opt.keep, run.opt.major, step);
 }
 
-// Loss over `batches` batches of the validation data (0: all of it), from its start.
+// Loss over `batches` batches of the validation data (0: all of it), from its start, unless it is asked to stop meanwhile.
 template <class F> void validate(const Run& run, Model<F>& model, DataLoader& data, int step, Log& log) {
     const std::vector<int> lengths = run.has_tokenizer ? run.tokenizer.byte_lengths() : std::vector<int>();
     const uint64_t all = std::max<uint64_t>(data.rows() / ((uint64_t)run.B * run.comm.world), 1);
@@ -242,6 +243,7 @@ template <class F> void validate(const Run& run, Model<F>& model, DataLoader& da
     data.seek(0);
     LossSum sum;
     for (uint64_t i = 0; i < batches; i++) {
+        if (stop_requested()) return;
         LossSum batch = batch_loss(model, data.next(), lengths);
         sum.loss += batch.loss, sum.targets += batch.targets, sum.bytes += batch.bytes;
     }
@@ -261,6 +263,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
     if (run.steps < 0) run.steps = std::max(1, (int)((double)data->rows() * run.T / tokens));
+    if (nothing_to_do(run)) return;
     Log log(run.out, comm.rank == 0, run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
@@ -272,18 +275,22 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         const bool last = step >= run.steps, validates = val_data && every(opt.val_every, step, last);
         const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty());
         const bool evaluates = !eval_sets.empty() && (last || (step > 0 && every(opt.val_every, step, last)));
-        const bool saves = (step > run.first_step || resave) && opt.checkpoint_every &&
-                           (g_interrupted || every(opt.checkpoint_every, step, last));
+        const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
         // once in a while
-        if (last || g_interrupted || validates || samples || evaluates || saves) {
+        if (last || stop_requested() || validates || samples || evaluates || saves) {
             reporter.report();
-            if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, log);
-            if (g_interrupted) { log.say(format("interrupted after step %d", step)); break; }
-            if (validates) validate(run, model, *val_data, step, log);
-            if (samples) print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
+            const Log::Position logged = log.position();  // a resumed run validates this step again
+            if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
+            if (validates && !stop_requested()) validate(run, model, *val_data, step, log);
+            if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
             for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
-                if (evaluates && (last || !set.greedy))
+                if (evaluates && (last || !set.greedy) && !stop_requested())
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
+            if (stop_requested()) {  // in whatever of this it came
+                if (may_save && !saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
+                log.say(format("interrupted after step %d", step));
+                break;
+            }
             if (last) break;
             reporter.restart_clock();
         }
@@ -308,7 +315,10 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else run.prefix = load_folder(*model, run.weights);
-    if (run.resumed && opt.steps != 0) load_state(*model, run.weights), set_history(*model, run.history);
+    if (run.resumed && opt.steps != 0) {
+        if (std::string done = load_state(*model, run.weights); !done.empty()) printf("resume   %s\n", done.c_str());
+        set_history(*model, run.history);
+    }
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
     if (opt.steps != 0) warm_up_and_autotune(model->stream, opt.cache, [&] {
         for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0, run.comm);
@@ -320,6 +330,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
+    open_standard_files();
     Options opt = parse_options(argc, argv);
     set_chat_options(opt);
     choose_threads(opt.threads);

@@ -9,9 +9,11 @@
 #include <chrono>
 #include <csignal>
 #include "../../llmc/cpu/device.h"
+#include "../../llmc/base/stop.h"
 #include "../../llmc/base/text_format.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/data/text.h"
+#include "../../llmc/io/run_lock.h"
 
 namespace {
 constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tokenizer
@@ -225,6 +227,8 @@ void write_shards(const Options& o) {
         printf("%s: done already\n", o.out.c_str());
         return;
     }
+    RunLock lock;
+    if (std::string holder = lock.take(o.out); !holder.empty()) die_with(EXIT_USAGE, "--out: %s", holder.c_str());
     ShardSet sets[] = {{o.out, "train", tokenizer.vocab_size(), o.shard_tokens}, {o.out, "val", tokenizer.vocab_size(), o.shard_tokens}};
     ShardSet &train = sets[0], &val = sets[1];
     Position at, saved;
@@ -256,6 +260,10 @@ void write_shards(const Options& o) {
         if (saved.documents == 0) unlink(part.c_str()), train.remove(), val.remove();  // nothing that is worth going on with
         die("%s", error.c_str());
     };
+    auto stop = [&] {
+        save();
+        die_with(stop_exit_code(), "%s: interrupted after %llu documents; the same command goes on from there", o.out.c_str(), (unsigned long long)at.documents);
+    };
     Progress progress(total, at.bytes);
     const uint32_t held_out = (uint32_t)(o.val * 4294967296.0);
     std::vector<std::vector<int>> tokens;
@@ -279,8 +287,10 @@ void write_shards(const Options& o) {
             }
             at.batches++, at.bytes = before + batch.read;
             progress.show(at.bytes, train.total() + val.total());
+            if (stop_requested()) stop();
             if (seconds() - last_save >= o.save_every) save(), last_save = seconds();
         });
+        if (stop_requested()) stop();  // before the error: Ctrl-C ends gzip too
         if (!error.empty()) fail(error);
         at.file++, at.batches = 0;
     }
@@ -303,9 +313,10 @@ void write_shards(const Options& o) {
 }  // namespace
 
 int main(int argc, char** argv) {
+    open_standard_files();
     Options o = parse(argc, argv);
     choose_threads(o.threads);
-    std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk
+    catch_signals();
     if (o.train) learn(o);
     else write_shards(o);
 }

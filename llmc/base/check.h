@@ -7,6 +7,8 @@
 
 inline int g_rank = 0, g_world = 1;  // set by comm.h; here so that an error can say who speaks
 
+inline void (*g_before_death)() = nullptr;  // what die does last; safe from any thread
+
 constexpr int EXIT_FAILED = 1;  // the work failed: a file, a disk, a device
 constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was allocated or written
 
@@ -22,6 +24,7 @@ constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was alloc
     if (g_world > 1) fprintf(stderr, "error: rank %d: %s\n", g_rank, line);
     else             fprintf(stderr, "error: %s\n", line);
     fflush(nullptr);
+    if (g_before_death) g_before_death();
     _Exit(code);
 }
 #define die(...) die_with(EXIT_FAILED, __VA_ARGS__)

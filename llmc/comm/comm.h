@@ -3,6 +3,7 @@
 #pragma once
 #include <cstddef>
 #include "../base/check.h"
+#include "launcher.h"
 
 struct Comm {
     int rank = 0, world = 1;
@@ -13,6 +14,7 @@ struct Comm {
 
 // --rank and --nproc as given
 inline Comm open_comm(int rank, int nproc) {
+    refuse_launcher();
     if (rank >= nproc) die_with(EXIT_USAGE, "--rank: %d given, must be below --nproc %d", rank, nproc);
     if (nproc > 1) die_with(EXIT_USAGE, "--nproc: %d given, must be 1: this build has no communicator for several processes", nproc);
     return {};

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 #include "../base/check.h"
+#include "../io/files.h"
 
 #ifdef GLOB_BRACE
 constexpr int GLOB_FLAGS = GLOB_NOSORT | GLOB_BRACE;  // {txt,jsonl}, where the C library knows it
@@ -63,8 +64,9 @@ inline void read_fully(int fd, const std::string& path, uint64_t offset, size_t 
 }
 
 inline int open_file(const std::string& path) {
-    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) die("%s: cannot open: %s", path.c_str(), strerror(errno));
+    std::string error;
+    int fd = open_regular(path, error);
+    if (fd < 0) die("%s: cannot open: %s", path.c_str(), error.c_str());
     return fd;
 }
 }
@@ -193,9 +195,9 @@ class ShardWriter {
     }
 
     // Ends the process, and nothing half-written is left behind.
-    [[noreturn]] void fail(const std::string& why) {
+    [[noreturn]] void fail(const std::string& why, int code = EXIT_FAILED) {
         if (!resumable_) unlink(temporary_.c_str());
-        die("%s", why.c_str());
+        die_with(code, "%s", why.c_str());
     }
     uint64_t count() const { return count_; }
 

@@ -7,6 +7,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include "../base/stop.h"
 #include "../base/threads.h"
 #include "../io/files.h"
 #include "../io/json.h"
@@ -79,8 +80,9 @@ class DocumentReader {
 
   public:
     explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")) {
-        fd_ = open(path.c_str(), O_RDONLY);  // gzip inherits it
-        CHECK(fd_ >= 0, "%s: cannot open: %s", path.c_str(), strerror(errno));
+        fd_ = open_regular(path, error_);
+        CHECK(fd_ >= 0, "%s: cannot open: %s", path.c_str(), error_.c_str());
+        if (compressed_) fcntl(fd_, F_SETFD, 0);  // gzip inherits it
         file_ = compressed_ ? popen(format("gzip -dc <&%d 2>/dev/null", fd_).c_str(), "r") : fdopen(fd_, "rb");
         CHECK(file_, "%s: cannot open: %s", path.c_str(), strerror(errno));
     }
@@ -266,10 +268,13 @@ inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& t
     make_folders(cache);
     ShardWriter writer(shard, tokenizer.vocab_size());
     std::vector<std::vector<int>> tokens;
+    auto look_for_stop = [&] { if (stop_requested()) writer.fail(path + ": interrupted while it was tokenized", stop_exit_code()); };
     std::string error = each_batch(path, [&](TextBatch& batch) {
+        look_for_stop();
         if (std::string wrong = encode_batch(batch, tokenizer, tokens); !wrong.empty()) writer.fail(path + ": " + wrong);
         for (const std::vector<int>& t : tokens) writer.add(t.data(), t.size());
     });
+    look_for_stop();  // before the error: Ctrl-C ends gzip too
     if (!error.empty()) writer.fail(error);
     if (writer.count() == 0) writer.fail(path + ": no text in it");
     writer.finish();
@@ -284,6 +289,7 @@ inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int voca
     for (const std::string& path : paths) {
         CHECK(is_text_file(path), "%s: a tokenizer is learnt from .txt and .jsonl files", path.c_str());
         std::string error = each_batch(path, [&](TextBatch& batch) {
+            exit_if_stopping("while a tokenizer was learned from " + path);
             std::string wrong = each_text(batch, [&](std::string_view text, size_t) {
                 mutex.lock();
                 PieceCounts& mine = counts[std::this_thread::get_id()];
@@ -292,6 +298,7 @@ inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int voca
             });
             CHECK(wrong.empty(), "%s: %s", path.c_str(), wrong.c_str());
         });
+        exit_if_stopping("while a tokenizer was learned from " + path);
         CHECK(error.empty(), "%s", error.c_str());
     }
     PieceCounts all;

@@ -6,11 +6,12 @@
 //     .step_00005000.new   being written; removed by the next save
 //     .step_00005000.old   the one that is being replaced: counts as step_00005000 as long as that is not there
 //     .step_00005000.del   being deleted; removed by the next save
+// OUT/DONE_00005000, empty, comes after its checkpoint and goes before it: scripts that start a run until it is done look for it.
 // MANIFEST lists name, length and XXH64 of each file; its last line does the same for the lines above it.
 #pragma once
-#include <sys/file.h>
 #include <functional>
 #include "files.h"
+#include "run_lock.h"
 #include "safetensors.h"
 
 struct Checkpoint { int step = -1; std::string path; };  // step -1: none
@@ -133,6 +134,25 @@ inline Checkpoint find_newest_checkpoint(const std::string& out, const std::func
     return {};
 }
 
+inline std::string done_path(const std::string& out, int step) { return out + format("/DONE_%08d", step); }
+inline void mark_done(const std::string& out, int step) {
+    int fd = open(done_path(out, step).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    CHECK(fd >= 0, "%s", errno_text(done_path(out, step)).c_str());
+    close(fd);
+    fsync_dir(out);
+}
+// `newest` verified, none after it did; -1: none at all. Says DONE of it, where a crash came between, and of nothing that is not there.
+inline void repair_done(const std::string& out, int newest) {
+    const std::vector<Checkpoint> list = list_checkpoints(out);
+    for (const std::string& name : list_folder(out)) {
+        int step = -1;
+        if (sscanf(name.c_str(), "DONE_%d", &step) != 1 || out + "/" + name != done_path(out, step)) continue;
+        const bool there = std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return c.step == step; });
+        if (!there || step > newest) unlink(done_path(out, step).c_str());
+    }
+    if (newest >= 0) mark_done(out, newest);
+}
+
 // After step `now` was saved: keeps the newest `keep` (0: all) and every step divisible by `major` (0: none). Steps after
 // `now` are of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be loaded.
 inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX) {
@@ -144,6 +164,7 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
         if (c.step > now) continue;
         if (kept < keep) { kept += check_folder(c.path, false).empty(); continue; }
         if (major > 0 && c.step % major == 0) continue;
+        if (unlink(done_path(out, c.step).c_str()) == 0) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
         remove_checkpoint(out, c.path, c.step);
     }
 }
@@ -159,7 +180,8 @@ struct SaveRanks { int rank = 0, world = 1; std::function<void()> barrier = [] {
 //     save.commit();
 class CheckpointWriter {
     std::string out, temporary;
-    int step, lock = -1;
+    int step;
+    RunLock lock;  // of one save, where the run holds none
     SaveRanks ranks;
     std::vector<checkpoint_detail::ManifestLine> lines;
 
@@ -187,19 +209,14 @@ public:
         : out(out_), temporary(checkpoint_detail::hidden(out_, step_, ".new")), step(step_), ranks(std::move(ranks_)) {
         if (ranks.rank == 0) {
             make_folders(out);
-            // One save at a time in one OUT. The kernel drops the lock when the process dies, however it dies. File
-            // systems without locks answer something else than EWOULDBLOCK: then it is up to the user.
-            lock = open(out.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-            CHECK(lock >= 0, "%s", errno_text(out).c_str());
-            CHECK(flock(lock, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK,
-                  "%s: another process is saving a checkpoint here", out.c_str());
+            if (!RunLock::held_here(out))
+                if (std::string holder = lock.take(out); !holder.empty()) die("%s", holder.c_str());
             clean_up();
             CHECK(mkdir(temporary.c_str(), 0777) == 0, "%s", errno_text(temporary).c_str());
         }
         ranks.barrier();
     }
     CheckpointWriter(const CheckpointWriter&) = delete;
-    ~CheckpointWriter() { if (lock >= 0) close(lock); }
 
     void add_text(const std::string& name, std::string_view text) {
         check_name(name);
@@ -220,6 +237,7 @@ public:
     // When this returns, on any rank, the checkpoint is there and survives a power loss. The order makes it so:
     // 1. every file is synced (FileWriter)  2. MANIFEST is synced  3. the folder, which holds their names, is synced
     // 4. only then does it get its name     5. OUT, which holds that name, is synced   6. only then is the old one deleted
+    // 7. and DONE is written
     void commit() {
         using namespace checkpoint_detail;
         if (ranks.rank != 0) {  // the others leave their lines where rank 0 finds them
@@ -248,7 +266,8 @@ public:
             rename_file(temporary, final_path);
             fsync_dir(out);
             if (replace) remove_checkpoint(out, old, step);
-            close(std::exchange(lock, -1));
+            mark_done(out, step);
+            lock.release();
         }
         ranks.barrier();
     }

@@ -30,12 +30,23 @@ constexpr size_t FILE_BLOCK = 1 << 20;  // 1 MB: large enough that a system call
 
 inline std::string errno_text(const std::string& path) { return format("%s: %s", path.c_str(), strerror(errno)); }
 
+// A descriptor, or -1 and the error. Only regular files: a pipe would be waited for, and most files here are read twice.
+inline int open_regular(const std::string& path, std::string& error) {
+    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
+    struct stat s;
+    if (fd < 0 || fstat(fd, &s) != 0) error = strerror(errno);
+    else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) return fd;  // of a directory reading says what is wrong
+    else error = format("is a %s, must be a file", S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device");
+    if (fd >= 0) close(fd);
+    return -1;
+}
+
 // Calls use(bytes, count) on block after block of the file. Returns the error, or "".
 inline std::string for_each_block(const std::string& path, const std::function<void(const char*, size_t)>& use) {
-    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return errno_text(path);
-    std::vector<char> block(FILE_BLOCK);
     std::string error;
+    int fd = open_regular(path, error);
+    if (fd < 0) return path + ": " + error;
+    std::vector<char> block(FILE_BLOCK);
     for (;;) {
         ssize_t n = read(fd, block.data(), block.size());
         if (n < 0 && errno == EINTR) continue;

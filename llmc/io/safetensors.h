@@ -181,13 +181,15 @@ class SafetensorsFile {
         return "";
     }
     std::string try_open() {
-        fd = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+        std::string error;
+        fd = open_regular(path_, error);
+        if (fd < 0) return error;
         struct stat s;
-        if (fd < 0 || fstat(fd, &s) != 0) return strerror(errno);
+        if (fstat(fd, &s) != 0) return strerror(errno);
         if (!S_ISREG(s.st_mode)) return "not a file";
         if (s.st_size < 8) return format("holds %lld bytes, the first 8 should say how long the header is", (long long)s.st_size);
         uint64_t length;
-        std::string error = read_at(&length, 0, 8);
+        error = read_at(&length, 0, 8);
         if (error.empty()) error = safetensors_detail::check_length(length, (uint64_t)s.st_size);
         if (!error.empty()) return error;
         std::string text(length, '\0');

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 #include "../base/rng.h"
+#include "../base/stop.h"
 #include "model.h"
 #include "sampler.h"
 #include "../tokenizer/tokenizer.h"
@@ -54,7 +55,7 @@ void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string
     CHECK(!tokens.empty(), "--prompt: the tokenizer has no end-of-text token to begin with; give a prompt");
     printf("---\n%s", prompt.c_str());
     generate(model, tokens, n, sampler, seed, step, [&](int token) {
-        if (token == tokenizer.eot()) return false;
+        if (token == tokenizer.eot() || stop_requested()) return false;
         std::string_view bytes = tokenizer.token_bytes(token);
         fwrite(bytes.data(), 1, bytes.size(), stdout);
         fflush(stdout);

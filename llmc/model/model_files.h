@@ -218,13 +218,23 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
     });
 }
 
-template <class F> void load_state(Model<F>& model, const std::string& folder) {
+// A run may change its precision. Towards bf16 the weights as loaded, in fp32, are the masters already (store_staged). Towards fp32 the
+// checkpoint's masters are the weights. Returns what was done about that, or "".
+template <class F> std::string load_state(Model<F>& model, const std::string& folder) {
     StateReader reader(folder);
-    for (auto& [name, values] : state_kinds(model))
-        for (const Parameter& p : model.parameters.all)
+    std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
+    const std::vector<Parameter>& all = model.parameters.all;
+    const bool masters = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return reader.has("master", p.name); });
+    std::string done;
+    if (model.master && !masters) kinds.pop_back(), done = "master weights made from the checkpoint's weights: it has none";
+    if constexpr (std::is_same_v<F, float>)
+        if (masters) kinds.push_back({"master", model.params}), done = "fp32 weights taken from the checkpoint's master weights";
+    for (auto& [name, values] : kinds)
+        for (const Parameter& p : all)
             for_each_piece(model, p, [&, kind = name, buffer = values](size_t row, size_t rows) {
                 reader.read(kind, p.name, row * p.cols, rows * p.cols, model.staging);
                 copy_to_device(buffer + p.offset + row * p.cols, model.staging, rows * p.cols * sizeof(float), model.stream);
                 synchronize(model.stream);
             });
+    return done;
 }

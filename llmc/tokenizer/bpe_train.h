@@ -2,6 +2,7 @@
 // frequent pair of adjacent symbols an id of its own. Ties go to the pair with the smaller ids, as in Hugging Face's
 // trainer, and the 256 bytes have GPT-2's ids, so that the result depends on nothing but the text and the pattern.
 #pragma once
+#include "../base/stop.h"
 #include "bpe.h"
 
 // How often each piece occurs: open addressing over one arena of bytes.
@@ -135,6 +136,7 @@ class BpeTrainer {
         std::priority_queue<Candidate> queue;
         for (const auto& [pair, p] : t.pairs_) queue.push({p.count, pair});
         while ((int)v.tokens.size() + 1 < vocab_size && !queue.empty()) {
+            exit_if_stopping("while a tokenizer was learned");
             Candidate best = queue.top();
             queue.pop();
             auto found = t.pairs_.find(best.pair);

@@ -1,10 +1,10 @@
 // chat.h: reads lines from standard input; the model continues each, and tokens are printed as they are generated.
 #pragma once
 #include <unistd.h>
-#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
+#include "../base/stop.h"
 #include "../model/generate.h"
 #include "log.h"
 #include "options.h"
@@ -24,7 +24,7 @@ inline void set_chat_options(Options& opt) {
 // the prefill of the line.
 template <class F> void chat(Model<F>& model, const Run& run) {
     if (!run.has_tokenizer) die_with(EXIT_USAGE, "--chat: no tokenizer.json beside the model: --tokenizer must name one");
-    std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL);  // there is nothing to finish
+    restore_signals();  // there is nothing to finish
     const Config& c = model.config;
     const Tokenizer& tokenizer = run.tokenizer;
     const double bandwidth = measure_bandwidth(model.params, model.parameters.elements * sizeof(F));

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 #include "eval_sets.h"
+#include "../base/stop.h"
 #include "../model/generate.h"
 #include "log.h"
 
@@ -18,7 +19,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
     std::vector<double> sums(rows.size());
     std::vector<int> inputs, targets;
     std::vector<float> losses;
-    for (size_t at = 0, n; at < rows.size(); at += n) {
+    for (size_t at = 0, n; at < rows.size() && !stop_requested(); at += n) {
         const size_t T = length(order[at]);
         n = std::min(std::max<size_t>(N / T, 1), rows.size() - at);
         inputs.assign(n * T, 0), targets.assign(n * T, -1), losses.resize(n * T);
@@ -47,7 +48,7 @@ template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, c
     tokenizer.encode(context, tokens);
     std::string said;
     generate(model, tokens, (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
-        if (token == tokenizer.eot()) return false;
+        if (token == tokenizer.eot() || stop_requested()) return false;
         said += tokenizer.token_bytes(token);
         return said.size() < answer.size() && answer.starts_with(said);
     });
@@ -56,7 +57,7 @@ template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, c
 
 inline size_t likeliest(const std::vector<double>& x) { return (size_t)(std::max_element(x.begin(), x.end()) - x.begin()); }
 
-// The result goes to the log, and if there is a folder, one line for each item to `items`.
+// Unless it is asked to stop meanwhile, the result goes to the log, and if there is a folder, one line for each item to `items`.
 template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, int step, Log& log, const std::string& items) {
     std::vector<const EvalRow*> rows;
     for (const EvalItem& item : set.items) for (const EvalRow& row : item.rows) rows.push_back(&row);
@@ -65,6 +66,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
     Log::Eval result{.name = set.name, .total = (int)set.items.size()};
     const double* sum = sums.data();
     for (const EvalItem& item : set.items) {
+        if (stop_requested()) return;
         std::vector<double> plain(sum, sum + item.rows.size()), normed = plain;
         sum += item.rows.size();
         Json line = Json::object().add("item", item.line), likelihoods = Json::array();
@@ -85,6 +87,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
         }
         lines += json_dump(line) + "\n";
     }
+    if (stop_requested()) return;  // what was scored before is not all
     log.eval(step, result);
     if (!items.empty()) write_file_atomically(items, lines);
 }

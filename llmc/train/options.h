@@ -82,7 +82,9 @@ struct Options {
 #define FIELD(group, type, field, shortname, fallback, ...) type field = fallback;
     OPTIONS(FIELD)
 #undef FIELD
+    std::vector<std::string> given;  // fields that the command line names
 };
+inline bool was_given(const Options& opt, const std::string& field) { return std::find(opt.given.begin(), opt.given.end(), field) != opt.given.end(); }
 
 namespace options_detail {
 // A row is data, and the few functions below read it: code for each row would cost a second of compile time.
@@ -205,6 +207,7 @@ inline Options parse_options(int argc, char** argv) {
         std::string right = check_value(*row, value);
         if (!right.empty()) die_with(EXIT_USAGE, "%s: '%s' given, must be %s", name.c_str(), value.c_str(), right.c_str());
         row->set(opt, value);
+        opt.given.push_back(row->field);
     }
     refuse_without_effect(opt);
     return opt;

@@ -2,7 +2,6 @@
 // memory is taken.
 #pragma once
 #include <unistd.h>
-#include <csignal>
 #include <string>
 #include <vector>
 #include "../model/bin_model.h"
@@ -16,6 +15,8 @@
 #include "../layers/step_stats.h"
 #include "log.h"
 #include "options.h"
+#include "resume.h"
+#include "run_folder.h"
 #include "schedule.h"
 #include "../data/text.h"
 #include "../tokenizer/tokenizer.h"
@@ -24,6 +25,7 @@ struct Run {
     Options opt;
     Comm comm;
     std::string out;           // folder for logs and checkpoints; empty: nothing is written
+    std::shared_ptr<RunLock> lock;  // of that folder, to the end of the run
     std::string weights;       // folder or .bin file to load weights from; empty: initialise
     std::string prefix;        // of the names of the tensors in files: as it was in `weights`
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
@@ -48,18 +50,26 @@ inline bool is_folder(const std::string& path) {
 }
 inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 
-// The folder to write to: as given, else the first of out, out2, out3, ... that no run has used.
-inline std::string choose_out(const Options& opt) {
-    if (!opt.out.empty()) {
-        if (!opt.resume && is_folder(opt.out) && !list_checkpoints(opt.out).empty())
-            die_with(EXIT_USAGE, "--out: %s holds checkpoints of an earlier run; --resume 1 goes on from the newest, another "
-                     "--out starts afresh", opt.out.c_str());
-        return opt.out;
-    }
-    if (opt.steps == 0) return "";  // nothing is trained
-    std::string out = "out";
-    for (int i = 2; !opt.resume && is_file(out + "/main.log"); i++) out = "out" + std::to_string(i);
-    return out;
+// An existing folder is locked before it is looked at; a new one is made by make_out, when all that can be wrong has been found.
+inline void choose_out(Run& run) {
+    const Options& opt = run.opt;
+    run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
+    if (!run.out.empty() && is_folder(run.out)) run.lock = lock_folder(run.out, opt.resume);
+}
+inline void make_out(Run& run) {
+    const Options& opt = run.opt;
+    if (run.out.empty() && opt.steps != 0) run.out = take_free_folder(run.lock);
+    if (run.out.empty()) return;  // nothing is trained, and nothing written
+    if (!run.lock) run.lock = lock_folder(run.out, opt.resume);
+    if (!opt.resume) repair_done(run.out, -1);
+}
+
+// The newest checkpoint that verifies, if there is one; it says what it does.
+inline void find_checkpoint(Run& run) {
+    Checkpoint newest;
+    if (run.lock) newest = find_newest_checkpoint(run.out), repair_done(run.out, newest.step);
+    if (newest.step < 0) return (void)printf("%s: no checkpoint: starts afresh\n", run.out.c_str());
+    run.weights = newest.path, run.resumed = true;
 }
 
 inline void read_window(Window& window, const Json& json, const char* name, const std::string& path) {
@@ -71,6 +81,7 @@ inline void read_window(Window& window, const Json& json, const char* name, cons
 
 // trainer.json of the checkpoint that is resumed.
 inline void read_trainer_state(Run& run) {
+    if (!run.resumed) return;
     std::string path = run.weights + "/trainer.json";
     Json json = json_parse(read_file(path), path);
     run.first_step = (int)json.at("step", path).as_int(path, 0, INT_MAX);
@@ -79,6 +90,8 @@ inline void read_trainer_state(Run& run) {
     read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+    printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
+    for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) printf("resume   %s\n", line.c_str());
 }
 
 // --tokenizer if given; else the one that lies beside the weights; else bytes for text, none for tokens.
@@ -97,10 +110,16 @@ inline void open_tokenizer(Run& run) {
     else run.has_tokenizer = opt.train_data.empty() ? run.weights.empty() : names_text(opt.train_data);
 }
 
-inline void open_files(Run& run) {
-    const Options& opt = run.opt;
+// Dies if there is none, before anything is written.
+inline void find_files(const Options& opt) {
     if (opt.train_data.empty() && opt.steps != 0)
         die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
+    if (!opt.train_data.empty()) list_source_files(opt.train_data);
+    if (!opt.val_data.empty()) list_files(opt.val_data);
+}
+
+inline void open_files(Run& run) {
+    const Options& opt = run.opt;
     if (opt.train_data.empty() && opt.val_data.empty()) return;
     std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
     if (!opt.train_data.empty() && names_text(opt.train_data)) make_folders(cache);
@@ -121,7 +140,7 @@ inline void choose_sizes(Run& run) {
     if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
     else {
         run.config = is_bin_model(run.weights) ? BinModel(run.weights).config : config_from_json(run.weights + "/config.json");
-        if (run.resumed && !is_folder(opt.model) && !is_bin_model(opt.model)) {
+        if (run.resumed && was_given(opt, "model") && !is_folder(opt.model) && !is_bin_model(opt.model)) {
             Config named = config_by_name(opt.model, run.config.V);
             CHECK(named == run.config, "%s: %d layers of width %d, but --model %s has %d of %d", run.weights.c_str(),
                   run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
@@ -175,12 +194,9 @@ inline Run prepare(const Options& opt) {
     bool planning = !opt.plan.empty();
     if (!planning) {
         run.comm = open_comm(opt.rank, opt.nproc);
-        run.out = choose_out(opt);
+        choose_out(run);
     }
-    if (opt.resume && !run.out.empty() && is_folder(run.out)) {
-        Checkpoint newest = find_newest_checkpoint(run.out);
-        if (newest.step >= 0) run.weights = newest.path, run.resumed = true, read_trainer_state(run);
-    }
+    if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
@@ -190,7 +206,7 @@ inline Run prepare(const Options& opt) {
     if (run.B) count_steps(run);
     if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
     else run.has_tokenizer = false;
-    if (!planning) open_files(run);
+    if (!planning) find_files(opt), make_out(run), open_files(run);
     choose_vocabulary(run);
     if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;
@@ -223,6 +239,14 @@ inline DataOptions data_options(const Run& run, bool training) {
     return data;
 }
 
+// The checkpoint is of the last step, or of a later one: true, and said.
+inline bool nothing_to_do(const Run& run) {
+    if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
+    printf("step %d of %d: nothing to do%s; a larger --steps goes on, -x 0 validates\n", run.first_step, run.steps,
+           run.first_step == run.steps ? ": the run is finished" : "");
+    return true;
+}
+
 // true once every n steps and at the last; n = 0: never.
 inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }
 
@@ -237,14 +261,6 @@ inline std::string options_json(const Options& opt) {
     Json json = Json::object();
     for (auto& [name, value] : describe(opt)) json.add(name, value);
     return json_dump(json);
-}
-
-// SIGTERM and Ctrl-C finish the step; the second one ends the process.
-inline volatile sig_atomic_t g_interrupted = 0;
-inline void catch_signals() {
-    auto handler = [](int signal) { if (g_interrupted) _exit(128 + signal); g_interrupted = 1; };
-    std::signal(SIGTERM, handler);
-    std::signal(SIGINT, handler);
 }
 
 inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }

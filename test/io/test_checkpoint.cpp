@@ -111,7 +111,7 @@ TEST(save_and_find) {
     EXPECT_EQ(newest(out).step, -1);
     EXPECT(list_checkpoints(out).empty());
     save(out, 5), save(out, 12), save(out, 123456789);
-    EXPECT_STR(names(out), "step_00000005 step_00000012 step_123456789 ");
+    EXPECT_STR(names(out), "DONE_00000005 DONE_00000012 DONE_123456789 step_00000005 step_00000012 step_123456789 ");
     EXPECT_STR(names(out + "/step_00000005"), "MANIFEST config.json model.safetensors ");
     for (const Checkpoint& c : list_checkpoints(out)) EXPECT_STR(verify_checkpoint(c.path), "");
     // Names that only look like ours are neither taken nor touched.
@@ -180,21 +180,21 @@ TEST(every_damage_is_named) {
 TEST(the_same_step_again) {
     std::string out = fresh("again");
     save(out, 7, 1), save(out, 7, 2);
-    EXPECT_STR(names(out), "step_00000007 ");
+    EXPECT_STR(names(out), "DONE_00000007 step_00000007 ");
     EXPECT_EQ(seed_of(newest(out).path), 2);
     // Death between the two renames: the old one still counts, and is put back by the next save.
     rename_file(out + "/step_00000007", out + "/.step_00000007.old");
     EXPECT_EQ(newest(out).step, 7);
     EXPECT_EQ(seed_of(newest(out).path), 2);
     save(out, 8, 3);
-    EXPECT_STR(names(out), "step_00000007 step_00000008 ");
+    EXPECT_STR(names(out), "DONE_00000007 DONE_00000008 step_00000007 step_00000008 ");
     // Death after them: the new one counts.
     save(out, 9, 4), rename_file(out + "/step_00000009", out + "/.step_00000009.old"), save(out + "/x", 9, 5);
     rename_file(out + "/x/step_00000009", out + "/step_00000009");
     EXPECT_EQ(seed_of(newest(out).path), 5);
     make_folders(out + "/.step_00000003.del/x"), make_folders(out + "/.step_00000009.new");
     remove_tree(out + "/x"), save(out, 10, 6);
-    EXPECT_STR(names(out), "step_00000007 step_00000008 step_00000009 step_00000010 ");
+    EXPECT_STR(names(out), "DONE_00000007 DONE_00000008 DONE_00000009 DONE_00000010 step_00000007 step_00000008 step_00000009 step_00000010 ");
     EXPECT_EQ(seed_of(out + "/step_00000009"), 5);
 }
 
@@ -224,10 +224,18 @@ TEST(writer_refuses) {
     EXPECT_DIES("cannot add a file named \"../x\"", CheckpointWriter w(out, 1); w.add_text("../x", ""));
     EXPECT_DIES("cannot add a file named \"MANIFEST\"", CheckpointWriter w(out, 1); w.add_text("MANIFEST", ""));
     EXPECT_DIES("cannot add a file named \"a\"", CheckpointWriter w(out, 1); w.add_text("a", ""); w.add_text("a", ""));
-    EXPECT_DIES("another process is saving a checkpoint here", CheckpointWriter w(out, 1); CheckpointWriter x(out, 2));
+    CheckpointWriter here(out, 1);
+    EXPECT_DIES("in use by process ", CheckpointWriter elsewhere(out, 2));
     put_file(out + "/file", "");
     EXPECT_DIES("/file: File exists", CheckpointWriter w(out + "/file", 1));
     EXPECT(list_checkpoints(out).empty());
+}
+
+// Each DONE has its checkpoint.
+static void expect_done_is_true(const std::string& out) {
+    const std::vector<Checkpoint> list = list_checkpoints(out);
+    for (const std::string& name : list_folder(out))
+        if (name.starts_with("DONE_")) EXPECT(std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return done_path(out, c.step) == out + "/" + name; }));
 }
 
 // ---- death at any time ---------------------------------------------------------------------------------------------
@@ -247,7 +255,7 @@ TEST(full_disk) {
         failed++;
         EXPECT_EQ(o.code, 1);
         EXPECT(o.output.find(out + "/.step_00000002.new/") != std::string::npos && o.output.find(": File too large\n") == o.output.size() - 17);
-        EXPECT_STR(names(out), "step_00000001 ");  // what was half-written is gone, and its space is free
+        EXPECT_STR(names(out), "DONE_00000001 step_00000001 ");  // what was half-written is gone, and its space is free
         EXPECT_EQ(seed_of(newest(out).path), 1);
         if (limit > 1000000 || g_failures) return FAIL("never succeeded");
     }
@@ -304,7 +312,7 @@ TEST(killed_at_every_system_call_of_a_replacement) {
     }
     EXPECT(calls > 50);
     save(out, 5, -1);
-    EXPECT_STR(names(out), "step_00000005 ");
+    EXPECT_STR(names(out), "DONE_00000005 step_00000005 ");
 }
 
 TEST(killed_at_every_system_call_of_a_save_and_prune) {
@@ -319,13 +327,14 @@ TEST(killed_at_every_system_call_of_a_save_and_prune) {
         EXPECT(c.step == step || c.step == step + 1);
         EXPECT(c.step >= memory->committed);
         for (const Checkpoint& any : list_checkpoints(out)) EXPECT_STR(verify_checkpoint(any.path), "");  // no half of one, ever
+        expect_done_is_true(out);
         if (g_failures) return;
         step = c.step;
         if (!killed) break;
         prune_checkpoints(out, 1, 0);  // each round begins with one, or the deaths while pruning would pile them up
     }
     EXPECT(calls > 50);
-    EXPECT_STR(names(out), checkpoint_detail::step_name(step) + " ");
+    EXPECT_STR(names(out), format("DONE_%08d step_%08d ", step, step));
 }
 #endif
 
@@ -354,10 +363,11 @@ TEST(killed_at_random_times) {
         kills += WIFSIGNALED(status);
         EXPECT(newest(out).step >= memory->committed || (memory->committed == 0 && newest(out).step == -1));
         for (const Checkpoint& any : list_checkpoints(out)) EXPECT_STR(verify_checkpoint(any.path), "");
+        expect_done_is_true(out);
     }
     EXPECT(kills > 0 && newest(out).step > 0);
     save(out, newest(out).step + 1), prune_checkpoints(out, 2, 0);
-    EXPECT_EQ(list_folder(out).size(), (size_t)2);  // and nothing of all the deaths is left
+    EXPECT_EQ(list_folder(out).size(), (size_t)4);  // with their DONE, and nothing of all the deaths is left
 }
 
 // ---- many ranks ----------------------------------------------------------------------------------------------------

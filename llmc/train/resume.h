@@ -1,0 +1,33 @@
+// resume.h: what is said about a run that goes on: where, what differs from the command that began it, and when there is nothing to do.
+#pragma once
+#include <algorithm>
+#include <string>
+#include <vector>
+#include "../io/json.h"
+#include "options.h"
+
+// Options that do not change what is computed or written: this machine's matter, or the word to resume itself.
+inline bool is_of_this_machine(const std::string& field) {
+    const char* fields[] = {"resume", "threads", "cache", "separate_buffers", "pdl", "gpu_stats_every", "gpus_per_node", "init", "server", "fs_path", "plan"};
+    return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
+}
+
+// The checkpoint's options against ours: a line each. The model is the checkpoint's where the command names none, and so is the tokenizer,
+// which if `has_tokenizer` lies in the checkpoint and is taken from there whatever the command names.
+inline std::vector<std::string> compare_options(Options& opt, const Json& trainer, bool has_tokenizer, const std::string& path) {
+    std::vector<std::string> lines;
+    const Json* saved = trainer.find("options");
+    if (!saved) return lines;
+    for (const options_detail::OptionRow& row : options_detail::TABLE) {
+        const Json* value = saved->find(row.field);
+        if (!value || is_of_this_machine(row.field)) continue;
+        const std::string was = value->as_string(path), now = row.text(opt);
+        if (was == now) continue;
+        const bool given = was_given(opt, row.field), is_tokenizer = !strcmp(row.field, "tokenizer"), ignored = is_tokenizer && has_tokenizer;
+        if (ignored || (!given && (is_tokenizer || !strcmp(row.field, "model")))) row.set(opt, was);
+        if (!given && row.text(opt) == was) continue;
+        lines.push_back(format("%s %s%s, was %s", row.name().c_str(), now.empty() ? "''" : now.c_str(), ignored ? ": ignored, the checkpoint has its own" :
+                               given ? "" : " (not given)", was.empty() ? "''" : was.c_str()));
+    }
+    return lines;
+}
