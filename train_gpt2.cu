@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 #include "llmc/backend.h"
+#include "llmc/base/cpu_features.h"
 #include "llmc/base/stop.h"
 #include "llmc/comm/comm.h"
 #include "llmc/data/data.h"
@@ -40,24 +41,26 @@ template <class F> void attend(const Model<F>& model, const Block<F>& b, const A
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
 template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, const Attend& how) {
     const int C = model.config.C, QKV = model.config.QKV(), FF = model.config.FF;
+    const float eps = (float)model.config.eps;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
     matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, QKV, {}, stream);
     attend(model, b, how);
     matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
-    residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, stream);
+    residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, eps, stream);
     matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
 }
 
 // The trunk: tokens (B, T) -> lnf (B, T, C).
 template <class F> void forward_trunk(Model<F>& model, const int* tokens, const Attend& how) {
     const int C = model.config.C, FF = model.config.FF, L = model.config.L;
+    const float eps = (float)model.config.eps;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
     const Block<F>& first = model.tensors();
 
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
-    layernorm_forward(first.ln1, first.ln1_mean, first.ln1_rstd, first.encoded, first.ln1w, first.ln1b, N, C, stream);
+    layernorm_forward(first.ln1, first.ln1_mean, first.ln1_rstd, first.encoded, first.ln1w, first.ln1b, N, C, eps, stream);
     const F* residual = first.encoded;
     for (int l = 0; l < L; l++) {
         const Block<F>& b = model.block(l);
@@ -66,9 +69,9 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
         // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
         if (l + 1 < L) {
             const Block<F>& n = model.block(l + 1);
-            residual_layernorm_forward(b.residual3, n.ln1, n.ln1_mean, n.ln1_rstd, b.residual2, b.branch, n.ln1w, n.ln1b, N, C, stream);
+            residual_layernorm_forward(b.residual3, n.ln1, n.ln1_mean, n.ln1_rstd, b.residual2, b.branch, n.ln1w, n.ln1b, N, C, eps, stream);
         } else {
-            residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, stream);
+            residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
         }
         residual = b.residual3;
     }
@@ -81,18 +84,18 @@ template <class F> void forward(Model<F>& model) {
 }
 
 // The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
-// `backward`, dlnf = and dwte = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
+// `backward`, dlnf = and dhead = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
 template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate) {
     const Block<F>& b = model.tensors();
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
-    const int* targets = model.tokens + (size_t)model.options.B * model.options.T;
+    const int* targets = model.targets();
     for (size_t at = 0; at < N; at += model.classifier_chunk()) {
         size_t n = std::min(model.classifier_chunk(), N - at);
-        matmul_forward(b.logits, b.lnf + at * C, b.wte, (const F*)nullptr, n, C, Vp, {}, model.stream);
+        matmul_forward(b.logits, b.lnf + at * C, b.head(), (const F*)nullptr, n, C, Vp, {}, model.stream);
         fused_classifier(b.logits, b.losses + at, targets + at, dloss, n, V, Vp, backward, model.stream);
         if (!backward) continue;
-        matmul_backward_input(b.dlnf + at * C, b.logits, b.wte, n, C, Vp, {}, model.stream);
-        matmul_backward_weight(b.dwte, (float*)nullptr, b.logits, b.lnf + at * C, n, C, Vp, accumulate || at > 0, model.stream);
+        matmul_backward_input(b.dlnf + at * C, b.logits, b.head(), n, C, Vp, {}, model.stream);
+        matmul_backward_weight(b.dhead(), (float*)nullptr, b.logits, b.lnf + at * C, n, C, Vp, accumulate || at > 0, model.stream);
     }
 }
 
@@ -102,6 +105,7 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
 template <class F> void backward(Model<F>& model, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
     const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
+    const float eps = (float)model.config.eps;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
 
@@ -114,13 +118,13 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
         const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
 
         if (again == 3) {
-            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
+            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
             forward_block(model, b, residual, {.B = B, .T = T});
         }
         if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
         matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
         matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
-        if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, stream);
+        if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
         matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
         matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
         layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
@@ -129,13 +133,15 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
         matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
         matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
         attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
-        if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, stream);
+        if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
         matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
         matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
         layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
                            {.accumulate = accumulate, .add_to_dinp = true}, stream);
     }
     const Block<F>& b = model.tensors();
+    // embedding_backward adds to dwte, which the classifier has written if the head is tied
+    if (!model.config.arch.tied && !accumulate) zero(b.dwte, (size_t)model.config.Vp() * (size_t)C * sizeof(float), stream);
     embedding_backward(b.dwte, b.dwpe, b.dresidual, model.tokens, B, T, C, model.config.max_T, accumulate, stream);
 }
 
@@ -146,7 +152,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 template <class F> void upload(Model<F>& model, const Batch& batch) {
     const size_t N = model.N();
     copy_to_device(model.tokens, batch.inputs, N * sizeof(int), model.stream);
-    copy_to_device(model.tokens + N, batch.targets, N * sizeof(int), model.stream);
+    copy_to_device(model.targets(), batch.targets, N * sizeof(int), model.stream);
 }
 
 // Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
@@ -338,7 +344,11 @@ int main(int argc, char** argv) {
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
     check_model(run.config.C, run.config.NH, attention_backend(opt));
-    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.T, run.config.V);
+    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
+    for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be
+        run.eval_T = std::max(run.eval_T, opt.plan.empty() ? set.longest : run.config.max_T);
+        if (set.greedy) run.complete_T = std::max(run.complete_T, opt.plan.empty() ? set.longest_completion : run.config.max_T);
+    }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);
 }

@@ -6,6 +6,7 @@
 #include <vector>
 #include "../llmc/io/files.h"
 #include "../llmc/io/json.h"
+#include "../llmc/train/log.h"
 
 struct Point { double step, loss; };
 struct Curves { std::vector<Point> train, val; std::string end; };  // end: in words
@@ -31,9 +32,11 @@ static Curves read_curves(const std::string& path) {
                 curves.end = format("%.3f bits a byte; no model can need fewer than %.3f: %.2fx of perfect", bits->as_double(path),
                                     floor->as_double(path), bits->as_double(path) / floor->as_double(path));
         }
-        if (json.find("right"))
-            answers = format("; %s: %.0f of %.0f answered right, %.0f by chance", json.at("eval", path).as_string(path).c_str(), json.at("right", path).as_double(path),
-                             json.at("total", path).as_double(path), json.at("chance", path).as_double(path) * json.at("total", path).as_double(path));
+        if (json.find("right")) {
+            const auto score = [&](const char* field) { return json.find(field) ? json.at(field, path).as_double(path) : NAN; };
+            answers = format("; %s: %.0f questions: %s", json.at("eval", path).as_string(path).c_str(), score("total"),
+                             eval_scores(score("acc"), score("acc_norm"), score("chance"), score("completions")).c_str());
+        }
     }
     if (!curves.end.empty()) curves.end += answers;
     CHECK(!curves.train.empty(), "%s: no step in it", path.c_str());

@@ -78,8 +78,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
 
     row("embedding forward", 0, CALL(embedding_forward, x, tokens, w, w, B, T, C, 0, stream));
     row("embedding backward", 0, CALL(embedding_backward, dw, dw, x, tokens, B, T, C, 1024, true, stream));
-    row("layernorm forward", 0, CALL(layernorm_forward, y, mean, rstd, x, w, w, N, C, stream));
-    row("residual + layernorm", 0, CALL(residual_layernorm_forward, z, y, mean, rstd, x, y, w, w, N, C, stream));
+    row("layernorm forward", 0, CALL(layernorm_forward, y, mean, rstd, x, w, w, N, C, 1e-5f, stream));
+    row("residual + layernorm", 0, CALL(residual_layernorm_forward, z, y, mean, rstd, x, y, w, w, N, C, 1e-5f, stream));
     row("layernorm backward", 0, CALL(layernorm_backward, z, dw, dbias, y, x, mean, rstd, w, N, C, {.accumulate = true, .add_to_dinp = true}, stream));
     struct Linear { const char* name; int in, out; };
     for (const Linear& l : std::vector<Linear>{{"qkv", C, 3 * C}, {"attproj", C, C}, {"fc", C, 4 * C}, {"fcproj", 4 * C, C}}) {

@@ -19,10 +19,10 @@ template <class F> double embedding_backward(float*, float*, const F*, const int
     const double N = (double)B * T;
     return N * C * sizeof(F) + 4 * N + 8 * g_tokens * C + (accumulate ? 8.0 * T : 4.0 * Tmax) * C;
 }
-template <class F> double layernorm_forward(F*, float*, float*, const F*, const F*, const F* bias, size_t N, int C, stream_t) {
+template <class F> double layernorm_forward(F*, float*, float*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
     return (2.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
 }
-template <class F> double residual_layernorm_forward(F*, F*, float*, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, stream_t) {
+template <class F> double residual_layernorm_forward(F*, F*, float*, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
     return (4.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
 }
 template <class F>

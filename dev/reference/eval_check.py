@@ -236,12 +236,12 @@ if __name__ == "__main__":
         hf_check.make(argparse.Namespace(make=folder, seed=args.seed, dtype="float32"))
     model, tokenizer = hf_check.load(folder, torch.float32)
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-    T, end = min(model.config.n_positions, 1024), tokenizer.get_vocab()["<|endoftext|>"]
+    T, end = model.config.n_positions, tokenizer.get_vocab()["<|endoftext|>"]
     rng = random.Random(args.seed)
     paths = args.set or [os.path.join(args.work, f) for f in make_sets(args.work, encode, rng)]
     sets = {path: list(requests_of(path)) for path in paths} | ({} if args.set else make_published(args.work, rng))
     name = lambda path: os.path.basename(path).split(".")[0]
-    command = shlex.split(args.ours) + ["-e", folder, "-x", "0", "-n", "0", "-t", str(T), "-b", "2", "-o", os.path.join(args.work, "out"),
+    command = shlex.split(args.ours) + ["-e", folder, "-x", "0", "-n", "0", "-b", "2", "-o", os.path.join(args.work, "out"),
                                         "--eval", ",".join(f"{name(f)}={f}" for f in sets)]
     print(hf_check.run(command, text=True).split("memory of the host")[-1].split("\n", 1)[1])
     for path, items in sets.items():

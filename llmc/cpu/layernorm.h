@@ -26,11 +26,11 @@ template <class Term> inline float sum_row(int C, Term term) {
 }
 
 template <class F>
-inline void forward_row(F* out, float* mean, float* rstd, const F* x, const F* weight, const F* bias, int C) {
+inline void forward_row(F* out, float* mean, float* rstd, const F* x, const F* weight, const F* bias, int C, float eps) {
     // 1. mean  2. rstd  3. scale and shift
     float m = sum_row(C, [=](int c, int k) { return load_first(x + c, k); }) / (float)C;
     float variance = sum_row(C, [=](int c, int k) { vfloat d = load_first(x + c, k) - m; return d * d; }) / (float)C;
-    float s = 1.0f / std::sqrt(variance + LAYERNORM_EPS);
+    float s = 1.0f / std::sqrt(variance + eps);
     each_vector(C, [=](int c, int k) {
         vfloat shift = bias ? load_first(bias + c, k) : splat(0.0f);
         store_first(out + c, (load_first(x + c, k) - m) * s * load_first(weight + c, k) + shift, k);
@@ -47,13 +47,13 @@ template <class F> inline void add_row(F* out, const F* a, const F* b, int n) {
 template <class F>
 void layernorm_forward(F* out,           // (N, C)
                        float* mean,      // (N)
-                       float* rstd,      // (N) 1 / standard deviation
+                       float* rstd,      // (N) 1 / sqrt(variance + eps)
                        const F* inp,     // (N, C)
                        const F* weight,  // (C)
                        const F* bias,    // (C) or null
-                       size_t N, int C, stream_t) {
+                       size_t N, int C, float eps, stream_t) {
     parallel_rows(N, C, [=](size_t n) {
-        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, inp + n * C, weight, bias, C);
+        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, inp + n * C, weight, bias, C, eps);
     });
 }
 
@@ -68,11 +68,11 @@ void residual_layernorm_forward(F* residual,      // (N, C)
                                 const F* inp2,    // (N, C)
                                 const F* weight,  // (C)
                                 const F* bias,    // (C) or null
-                                size_t N, int C, stream_t) {
+                                size_t N, int C, float eps, stream_t) {
     parallel_rows(N, C, [=](size_t n) {
         F* row = residual + n * C;
         layernorm_detail::add_row(row, inp1 + n * C, inp2 + n * C, C);
-        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, row, weight, bias, C);
+        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, row, weight, bias, C, eps);
     });
 }
 

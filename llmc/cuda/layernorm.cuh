@@ -19,7 +19,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
                                const F* inp2,    // (N, C) if RESIDUAL
                                const F* weight,  // (C)
                                const F* bias,    // (C) or null
-                               size_t N, int C) {
+                               size_t N, int C, float eps) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
@@ -48,7 +48,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
         load_floats(x, row + c);
         for (int i = 0; i < SIZE; i++) squares += (x[i] - m) * (x[i] - m);
     }
-    const float s = 1.0f / sqrtf(warp_sum(squares) / (float)C + LAYERNORM_EPS);
+    const float s = 1.0f / sqrtf(warp_sum(squares) / (float)C + eps);
     // 3. scale and shift
     for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
         float x[SIZE], w[SIZE], b[SIZE] = {};
@@ -63,12 +63,12 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
 
 template <class F, bool RESIDUAL>
 void forward(F* residual, F* out, float* mean, float* rstd, const F* inp1, const F* inp2, const F* weight, const F* bias, size_t N,
-             int C, stream_t stream) {
+             int C, float eps, stream_t stream) {
     CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
     const size_t row = (size_t)C * sizeof(F);
     const size_t warps = row <= 8192 ? 4 : 1;  // 6 KB a block for GPT-2 124M; never more than 64 KB
     launch(forward_kernel<F, RESIDUAL>, {(unsigned)ceil_div(N, warps), (unsigned)(warps * WARP), warps * row}, stream, residual, out,
-           mean, rstd, inp1, inp2, weight, bias, N, C);
+           mean, rstd, inp1, inp2, weight, bias, N, C, eps);
 }
 
 template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* inp2, size_t n) {
@@ -180,12 +180,12 @@ inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::max_
 template <class F>
 void layernorm_forward(F* out,           // (N, C)
                        float* mean,      // (N)
-                       float* rstd,      // (N) 1 / standard deviation
+                       float* rstd,      // (N) 1 / sqrt(variance + eps)
                        const F* inp,     // (N, C)
                        const F* weight,  // (C)
                        const F* bias,    // (C) or null
-                       size_t N, int C, stream_t stream) {
-    layernorm_detail::forward<F, false>(nullptr, out, mean, rstd, inp, nullptr, weight, bias, N, C, stream);
+                       size_t N, int C, float eps, stream_t stream) {
+    layernorm_detail::forward<F, false>(nullptr, out, mean, rstd, inp, nullptr, weight, bias, N, C, eps, stream);
 }
 
 // residual = inp1 + inp2,  out = layernorm(residual).  Bitwise identical to the two functions one after the other: the row
@@ -199,8 +199,8 @@ void residual_layernorm_forward(F* residual,      // (N, C)
                                 const F* inp2,    // (N, C)
                                 const F* weight,  // (C)
                                 const F* bias,    // (C) or null
-                                size_t N, int C, stream_t stream) {
-    layernorm_detail::forward<F, true>(residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, stream);
+                                size_t N, int C, float eps, stream_t stream) {
+    layernorm_detail::forward<F, true>(residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, eps, stream);
 }
 
 // out = inp1 + inp2;  out may be inp1 or inp2

@@ -1,8 +1,6 @@
 // arguments.h: what the layers of both backends take beside tensors and sizes.
 #pragma once
 
-constexpr float LAYERNORM_EPS = 1e-5f;
-
 struct LayernormBackward {
     bool accumulate = false;   // dweight, dbias += instead of =
     bool add_to_dinp = false;  // dinp += instead of =

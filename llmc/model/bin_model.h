@@ -16,6 +16,13 @@ inline bool is_bin_model(const std::string& name) { return name.ends_with(".bin"
 constexpr ParameterRow BIN_ORDER[] = {P_wte, P_wpe, P_ln1w, P_ln1b, P_qkvw, P_qkvb, P_attprojw, P_attprojb, P_ln2w, P_ln2b,
                                      P_fcw, P_fcb, P_fcprojw, P_fcprojb, P_lnfw, P_lnfb};
 
+// The format knows none of these: a file would be read as another model.
+inline void check_bin_export(const Config& c) {
+    const char* what = !c.arch.tied ? "its head is not tied (tie_word_embeddings false)" : c.FF != 4 * c.C ? "its MLP is not 4 times as wide as the model (n_inner)"
+                     : (float)c.eps != 1e-5f ? "its layer_norm_epsilon is not 1e-05" : c.arch.names != GPT2_NAMES ? "it is no GPT-2" : nullptr;
+    if (what) die_with(EXIT_USAGE, "--export-bin: a .bin file cannot hold this model: %s", what);
+}
+
 // The parameters in the file's order, each with its offset behind the header, in elements.
 struct BinPlace { const Parameter* parameter; uint64_t offset; };
 struct BinLayout {

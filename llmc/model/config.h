@@ -1,7 +1,13 @@
 // config.h: what a model is: the family that it belongs to, and its sizes. `d12`, `gpt2:d12` and `gpt3:c768` name the published ones.
 #pragma once
+#include <sys/stat.h>
+#include <unistd.h>
+#include <algorithm>
 #include <string>
+#include <vector>
 #include "../base/check.h"
+#include "../base/nearest.h"
+#include "../io/checkpoint.h"
 #include "../io/files.h"
 #include "../io/json.h"
 
@@ -43,6 +49,7 @@ struct Config {
     int NKV = NH;      // heads of keys and values; fewer than NH: grouped queries
     int HS = NH > 0 ? C / NH : 0;        // head size
     int FF = (int)(4u * (unsigned)C);    // width of the MLP's hidden layer; unsigned: sizes are checked later
+    double eps = 1e-5;                   // of the norms
     int QKV() const { return (NH + 2 * NKV) * HS; }
     // The vocabulary inside: a multiple of 64 keeps the classifier's rows aligned. Padding never reaches a file or a loss.
     int Vp() const { return (V + 63) / 64 * 64; }
@@ -56,10 +63,11 @@ inline void check_config(const Config& c, const std::string& where) {
     };
     positive("context", c.max_T), positive("vocabulary", c.V), positive("layers", c.L);
     positive("heads", c.NH), positive("width", c.C);
-    CHECK(c.arch != FAMILIES[GPT2] || c.C % c.NH == 0, "%s: width %d is not a multiple of %d heads", where.c_str(), c.C, c.NH);
+    CHECK(c.arch.names != GPT2_NAMES || c.C % c.NH == 0, "%s: width %d is not a multiple of %d heads", where.c_str(), c.C, c.NH);
     CHECK(c.C <= 65536 && c.L <= 1024 && c.max_T <= (1 << 20) && c.V <= (1 << 24),
-          "%s: layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained", where.c_str(),
+          "%s: layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained (1024, 65536, 1048576, 16777216)", where.c_str(),
           c.L, c.C, c.max_T, c.V);
+    CHECK(c.FF > 0 && c.FF <= 4 * 65536, "%s: the MLP's width is %d, must be from 1 to %d", where.c_str(), c.FF, 4 * 65536);
 }
 
 namespace config_detail {
@@ -75,27 +83,87 @@ inline int number_after(const std::string& text, const std::string& prefix) {
     if (text.find_first_not_of("0123456789", prefix.size()) != std::string::npos) return 0;
     return std::stoi(text.substr(prefix.size()));
 }
+inline bool is_a_folder(const std::string& path) {
+    struct stat info;
+    return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+// The whole number that the text is, -1 if it is none; of more than nine digits 999999999, which every bound refuses.
+inline int whole_number(const std::string& text) {
+    if (text.empty() || text.find_first_not_of("0123456789") != text.npos) return -1;
+    return text.size() > 9 ? 999999999 : std::stoi(text);
+}
+// The folder whose name is nearest to one that does not exist; empty if none is near.
+inline std::string nearest_folder(const std::string& path) {
+    std::string parent = path.substr(0, path.find_last_not_of('/') + 1);
+    const size_t slash = parent.rfind('/');
+    const std::string name = parent.substr(slash == parent.npos ? 0 : slash + 1);
+    parent = slash == parent.npos ? "" : parent.substr(0, slash + 1);
+    std::vector<std::string> names;
+    for (const std::string& entry : list_folder(parent.empty() ? "." : parent))
+        if (entry[0] != '.' && (is_a_folder(parent + entry) || entry.ends_with(".bin"))) names.push_back(entry);
+    std::sort(names.begin(), names.end());
+    const std::string near = nearest(name, names);
+    return near.empty() ? "" : parent + near;
+}
 }  // namespace config_detail
+
+// A run's folder holds checkpoints, and is none: the newest in it, and what else a folder without config.json may be.
+inline std::string what_is_in_folder(const std::string& folder) {
+    const std::vector<Checkpoint> list = list_checkpoints(folder);
+    if (!list.empty()) return format("is a run's folder: the newest checkpoint in it is %s", list.back().path.c_str());
+    return "holds no config.json, so it is no checkpoint";
+}
+
+// What a name that is no model may have meant; begins with ": ", or is empty. The published names are those of the hub.
+inline std::string meant_by(const std::string& name) {
+    using namespace config_detail;
+    struct Published { const char *name, *size, *means; };
+    constexpr Published PUBLISHED[] = {{"gpt2", "124M", "d12"}, {"gpt2-small", "124M", "d12"}, {"gpt2-medium", "350M", "d24"}, {"gpt2-large", "774M", "d36"},
+                                       {"gpt2-xl", "1558M", "d48"}, {"124M", "124M", "d12"}, {"350M", "350M", "d24"}, {"355M", "350M", "d24"}, {"774M", "774M", "d36"},
+                                       {"1558M", "1558M", "d48"}, {"1.5B", "1558M", "d48"}};
+    std::string plain = name.substr(name.rfind('/') + 1);  // npos + 1 is 0; openai-community/gpt2
+    for (const Published& p : PUBLISHED)
+        if (plain == p.name) return format(": GPT-2 %s is %s, which begins untrained; for its published weights name a folder that holds config.json and model.safetensors", p.size, p.means);
+    if (access(name.c_str(), F_OK) == 0) {
+        const size_t slash = name.rfind('/');
+        return format(": that is a file; the model is the folder it lies in, %s, or a .bin file", slash == name.npos ? "." : name.substr(0, slash).c_str());
+    }
+    const std::string near = nearest_folder(name);
+    if (!near.empty()) return ": no such folder; is it " + near + "?";
+    return name.find('/') == name.npos ? "" : ": no such folder";
+}
 
 // d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. d4c128h4: depth, width and heads of your
 // own. gpt3:c768: T = 2048.
 inline Config config_by_name(const std::string& name, int vocabulary) {
     using namespace config_detail;
-    int depth = number_after(name, "d") + number_after(name, "gpt2:d");
-    if (depth > 0 && depth <= 1024) {
+    const auto in_range = [&](const char* what, int value, int most) {
+        if (value < 1 || value > most) die_with(EXIT_USAGE, "--model: '%s' given: %s must be from 1 to %d", name.c_str(), what, most);
+    };
+    const std::string gpt2 = name.starts_with("gpt2:") ? name.substr(5) : name;
+    if (const int depth = gpt2.starts_with("d") ? whole_number(gpt2.substr(1)) : -1; depth >= 0) {
+        in_range("the depth", depth, 1024);
         Config c{.max_T = 1024, .V = vocabulary, .L = depth, .NH = depth, .C = 64 * depth};
         for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == depth) c.C = s.width, c.NH = s.heads;
         return c;
     }
-    size_t width_at = name.find('c'), heads_at = name.find('h');
-    if (width_at < heads_at && heads_at != name.npos) {
-        Config c{.max_T = 1024, .V = vocabulary, .L = number_after(name.substr(0, width_at), "d"),
-                 .NH = number_after(name.substr(heads_at), "h"), .C = number_after(name.substr(width_at, heads_at - width_at), "c")};
-        if (c.L > 0 && c.L <= 1024 && c.C > 0 && c.NH > 0 && c.C % c.NH == 0) return c;
+    const size_t width_at = name.find('c'), heads_at = name.find('h');
+    if (name.starts_with("d") && width_at < heads_at && heads_at != name.npos) {
+        const int depth = whole_number(name.substr(1, width_at - 1)), width = whole_number(name.substr(width_at + 1, heads_at - width_at - 1)),
+                  heads = whole_number(name.substr(heads_at + 1));
+        if (depth >= 0 && width >= 0 && heads >= 0) {
+            in_range("the depth", depth, 1024), in_range("the width", width, 65536), in_range("the number of heads", heads, width);
+            if (width % heads) die_with(EXIT_USAGE, "--model: '%s' given: width %d is not a multiple of %d heads", name.c_str(), width, heads);
+            return {.max_T = 1024, .V = vocabulary, .L = depth, .NH = heads, .C = width};
+        }
     }
+    if (const size_t c = name.find('c'); name.starts_with("d") && c != name.npos && whole_number(name.substr(1, c - 1)) > 0 && whole_number(name.substr(c + 1)) > 0)
+        die_with(EXIT_USAGE, "--model: '%s' given: the number of heads is missing: %sh%d has heads of 64", name.c_str(), name.c_str(),
+                 std::max(whole_number(name.substr(c + 1)) / 64, 1));
     if (int width = number_after(name, "gpt3:c"))
         for (const Gpt3Size& s : GPT3_SIZES)
             if (s.width == width) return {.max_T = 2048, .V = vocabulary, .L = s.depth, .NH = width / s.head_size, .C = width};
+    if (const std::string meant = meant_by(name); !meant.empty()) die_with(EXIT_USAGE, "--model: '%s' given%s", name.c_str(), meant.c_str());
     die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, dNcWhH (d4c128h4: depth, width, heads), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, a checkpoint folder, or a .bin model file", name.c_str());
 }
@@ -105,15 +173,18 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
 inline std::string config_to_json(const Config& c, int eot, const char* dtype) {
     Json json = Json::object();
     json.add("architectures", Json::array().push(c.arch.architecture)).add("model_type", c.arch.model_type);
-    json.add("vocab_size", c.V).add("n_positions", c.max_T).add("n_embd", c.C).add("n_layer", c.L).add("n_head", c.NH);
-    json.add("activation_function", "gelu_new").add("layer_norm_epsilon", 1e-5).add("initializer_range", 0.02);
-    json.add("embd_pdrop", 0).add("attn_pdrop", 0).add("resid_pdrop", 0).add("tie_word_embeddings", true);
+    json.add("vocab_size", c.V).add("n_positions", c.max_T).add("n_ctx", c.max_T).add("n_embd", c.C).add("n_layer", c.L).add("n_head", c.NH);
+    if (c.FF != 4 * c.C) json.add("n_inner", c.FF);
+    json.add("activation_function", "gelu_new").add("layer_norm_epsilon", c.eps).add("initializer_range", 0.02);
+    json.add("embd_pdrop", 0).add("attn_pdrop", 0).add("resid_pdrop", 0).add("tie_word_embeddings", c.arch.tied);
     json.add("bos_token_id", eot >= 0 ? Json(eot) : Json()).add("eos_token_id", eot >= 0 ? Json(eot) : Json());
     json.add("torch_dtype", dtype);
     return json_dump(json, 2) + "\n";
 }
 
 inline Config config_from_json(const std::string& path) {
+    if (const std::string folder = path.substr(0, path.rfind('/')); access(path.c_str(), F_OK) && config_detail::is_a_folder(folder))
+        die_with(EXIT_USAGE, "%s %s", folder.c_str(), what_is_in_folder(folder).c_str());
     Json json = json_parse(read_file(path), path);
     auto must_be = [&](const char* field, const std::string& value) {  // what this model computes, where the file says it
         const Json* found = json.find(field);
@@ -121,17 +192,25 @@ inline Config config_from_json(const std::string& path) {
     };
     CHECK(json.at("model_type", path).as_string(path) == "gpt2", "%s: model_type is %s, must be \"gpt2\"", path.c_str(),
           json.at("model_type", path).shown().c_str());
-    must_be("activation_function", "\"gelu_new\"");
-    must_be("tie_word_embeddings", "true");
+    if (const Json* gelu = json.find("activation_function")) {  // transformers' three names of the form with tanh; "gelu" is that with erf
+        const std::string& name = gelu->as_string(path);
+        CHECK(name == "gelu_new" || name == "gelu_pytorch_tanh" || name == "gelu_fast",
+              "%s: activation_function is %s, must be \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu_fast\"", path.c_str(), gelu->shown().c_str());
+    }
     must_be("scale_attn_weights", "true");
     must_be("scale_attn_by_inverse_layer_idx", "false");
     must_be("add_cross_attention", "false");
-    if (const Json* eps = json.find("layer_norm_epsilon"))
-        CHECK(eps->as_double(path) == 1e-5, "%s: layer_norm_epsilon is %s, must be 1e-05", path.c_str(), eps->shown().c_str());
     auto size = [&](const char* field) { return (int)json.at(field, path).as_int(path, 1, 1 << 24); };
     Config c{.max_T = size("n_positions"), .V = size("vocab_size"), .L = size("n_layer"), .NH = size("n_head"), .C = size("n_embd")};
-    if (const Json* inner = json.find("n_inner"); inner && inner->type != Json::NUL)
-        CHECK(inner->as_int(path) == 4 * c.C, "%s: n_inner is %s, must be 4 n_embd = %d", path.c_str(), inner->shown().c_str(), 4 * c.C);
+    if (const Json* inner = json.find("n_inner"); inner && inner->type != Json::NUL) {
+        c.FF = (int)inner->as_int(path, 1, 4 * 65536);
+        CHECK(c.FF == 4 * c.C || c.FF % 8 == 0, "%s: n_inner is %d, must be a multiple of 8", path.c_str(), c.FF);
+    }
+    if (const Json* eps = json.find("layer_norm_epsilon")) {
+        c.eps = eps->as_double(path);
+        CHECK(c.eps > 0 && c.eps < 1, "%s: layer_norm_epsilon is %s, must be above 0 and below 1", path.c_str(), eps->shown().c_str());
+    }
+    if (const Json* tied = json.find("tie_word_embeddings")) c.arch.tied = tied->as_bool(path);
     check_config(c, path);
     return c;
 }

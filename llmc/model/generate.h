@@ -17,7 +17,7 @@ template <class F> std::vector<float> prefill_or_decode(Model<F>& model, const i
     const int C = model.config.C, V = model.config.V, Vp = model.config.Vp();
     copy_to_device(model.tokens, tokens, (size_t)n * sizeof(int), model.stream);
     forward_trunk(model, model.tokens, {.B = 1, .T = n, .cached = true, .pos = pos});
-    matmul_forward(b.logits, b.lnf + (size_t)(n - 1) * C, b.wte, (const F*)nullptr, 1, C, Vp, {}, model.stream);
+    matmul_forward(b.logits, b.lnf + (size_t)(n - 1) * C, b.head(), (const F*)nullptr, 1, C, Vp, {}, model.stream);
     std::vector<F> logits((size_t)V);
     copy_to_host(logits.data(), b.logits, logits.size() * sizeof(F), model.stream);
     synchronize(model.stream);
@@ -28,8 +28,8 @@ template <class F> std::vector<float> prefill_or_decode(Model<F>& model, const i
 // second half is kept and prefilled again. The random numbers depend on (seed, step, token) alone.
 template <class F>
 void generate(Model<F>& model, const std::vector<int>& prompt, int n, const SamplerOptions& sampler, uint64_t seed, int step,
-              const std::function<bool(int)>& on_token) {
-    const int T = model.options.T;
+              const std::function<bool(int)>& on_token, int context = 0 /* 0: the run's T */) {
+    const int T = context ? context : model.options.T;
     std::vector<int> text = prompt;
     int cached = 0;  // tokens of the window that are in the KV cache
     size_t window = text.size() > (size_t)T ? text.size() - (size_t)T : 0;

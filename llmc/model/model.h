@@ -14,6 +14,7 @@ struct ModelOptions {
     int shards = 1;  // ranks over which masters and moments are divided
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
+    int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
     bool separate_buffers = false;
     KernelOptions kernels{.tf32 = true};
@@ -37,7 +38,7 @@ public:
     History* history = nullptr;        // (1) losses and norms of the last steps
     Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
     char* workspace = nullptr;         // of the stream's kernels
-    int* tokens = nullptr;             // (2, B, T) inputs and targets on the device
+    int* tokens = nullptr;             // (2, most_tokens()) inputs and targets on the device
     // in pinned memory
     StepStats* host_step_stats = nullptr;   // of the last step that was reported or waits for it
     History* host_history = nullptr;   // on its way between checkpoints and the device
@@ -49,7 +50,7 @@ public:
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_buffers) {
-        const size_t B = (size_t)o.B, T = (size_t)o.T, N = B * T, C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
+        const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
         const int NH = c.NH;
@@ -73,8 +74,8 @@ public:
         buffer(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
         buffer(history, device, "history", "scratch", 1, ALWAYS);
         buffer(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
-        buffer(workspace, device, "workspace", "scratch", workspace_bytes(N, c.C, widest_output(), c.Vp()), ALWAYS);
-        buffer(tokens, device, "tokens", "activations", 2 * N, ALWAYS);
+        buffer(workspace, device, "workspace", "scratch", workspace_bytes(most, c.C, widest_output(), c.Vp()), ALWAYS);
+        buffer(tokens, device, "tokens", "activations", 2 * most, ALWAYS);
         const auto recomputes = [&](Recompute level) { return o.recompute >= level; };
         const auto kept_unless = [&](Recompute level) { return recomputes(level) ? (size_t)1 : L; };
 #define ADD(field, type, copies, elements, category, live_range) \
@@ -125,9 +126,12 @@ public:
     StreamOptions stream_options() const {
         KernelOptions kernels = options.kernels;
         if (options.mask_eot >= 0 || std::is_same_v<F, float>) kernels.attention = AttentionBackend::OURS;  // cuDNN's is bf16 and knows no documents
-        return {.workspace = workspace, .workspace_bytes = workspace_bytes(N(), config.C, widest_output(), config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
+        return {.workspace = workspace, .workspace_bytes = workspace_bytes(most_tokens(), config.C, widest_output(), config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
+    // of the largest batch: a micro-batch, or one row of an evaluation that is longer than a micro-batch
+    size_t most_tokens() const { return std::max(N(), (size_t)std::max(options.eval_T, options.complete_T)); }
+    int* targets() const { return tokens + most_tokens(); }
     const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees
     const Block<F>& tensors() const { return blocks[0]; }             // for those that no layer owns
     // Batches of two steps may wait to be read while the host prepares the next: it waits for the statistics of the step before the last.

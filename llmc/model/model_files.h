@@ -102,6 +102,9 @@ inline void check_head(const SafetensorsModel::TensorLocation& head, const Safet
     }
 }
 
+// A tensor's name in the files of a whole model: all but the head are the trunk's, and behind its prefix, if there is one.
+inline std::string name_in_file(const std::string& prefix, const std::string& name) { return name == "lm_head.weight" ? name : prefix + name; }
+
 // Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if a GPT-2 was saved together with
 // its head, ours behind "transformer."; the prefix is returned, so that what is saved has the names of what was loaded.
 // Beside the weights old files hold the causal mask of each layer, which is ignored. Anything else is not this model.
@@ -110,7 +113,7 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
     const std::string prefix = files.find("transformer.wte.weight").tensor ? "transformer." : "";
     std::vector<std::string> names = {"lm_head.weight"};
     for (const Parameter& p : model.parameters.all)
-        for (const FileTensor& t : p.files) names.push_back(prefix + t.name);
+        for (const FileTensor& t : p.files) names.push_back(name_in_file(prefix, t.name));
     for (int l = 0; l < model.config.L; l++)
         for (const char* mask : {"bias", "masked_bias"}) names.push_back(format("%sh.%d.attn.%s", prefix.c_str(), l, mask));
     std::sort(names.begin(), names.end());
@@ -119,8 +122,8 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
             CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a %s of %d layers",
                   file.path().c_str(), json_shown(t.name).c_str(), model.config.arch.name, model.config.L);
     auto find = [&](const std::string& name) {
-        const SafetensorsModel::TensorLocation place = files.find(prefix + name);
-        CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), (prefix + name).c_str());
+        const SafetensorsModel::TensorLocation place = files.find(name_in_file(prefix, name));
+        CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), name_in_file(prefix, name).c_str());
         return place;
     };
     load_weights(model, find);
@@ -130,14 +133,17 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
 }
 
 // Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
-template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, const std::string& prefix) {
-    struct Named { const Parameter* parameter; const FileTensor* tensor; };
+// A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing.
+template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, std::string prefix) {
+    const Arch& arch = model.config.arch;
+    if (!arch.tied && arch.names == GPT2_NAMES) prefix = "transformer.";
+    struct Named { std::string name; const Parameter* parameter; const FileTensor* tensor; };
     std::vector<Named> sorted;
     for (const Parameter& p : model.parameters.all)
-        for (const FileTensor& t : p.files) sorted.push_back({&p, &t});
-    std::sort(sorted.begin(), sorted.end(), [](const Named& a, const Named& b) { return a.tensor->name < b.tensor->name; });
+        for (const FileTensor& t : p.files) sorted.push_back({name_in_file(prefix, t.name), &p, &t});
+    std::sort(sorted.begin(), sorted.end(), [](const Named& a, const Named& b) { return a.name < b.name; });
     std::vector<TensorSpec> specs;
-    for (const Named& n : sorted) specs.push_back({prefix + n.tensor->name, dtype_of<F>(), file_shape(*n.parameter, *n.tensor)});
+    for (const Named& n : sorted) specs.push_back({n.name, dtype_of<F>(), file_shape(*n.parameter, *n.tensor)});
     F* staging = (F*)model.staging;
     std::vector<F> piece;
     checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {

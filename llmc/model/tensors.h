@@ -48,31 +48,32 @@ struct Rows {
 enum Recompute { RECOMPUTE_NOTHING, RECOMPUTE_GELU, RECOMPUTE_LAYERNORM, RECOMPUTE_BLOCK };
 
 // Activations and scratch. copies: L if the backward pass needs each layer's own, 1 if a layer may overwrite the last's.
-// Buffers whose live ranges do not overlap share memory.
+// Buffers whose live ranges do not overlap share memory. N: tokens of a micro-batch; most: of it or of an evaluation's longest row;
+// cached: tokens that the KV caches hold.
 constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
 //      field         type   copies  elements        category       needed in
 #define ACTIVATIONS(ROW) \
-    ROW(encoded,      F,     1,      N * C,          "activations", STEP) \
-    ROW(ln1,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
-    ROW(ln1_mean,     float, L,      N,              "activations", STEP) \
-    ROW(ln1_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), N * QKV, "activations", STEP) \
-    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), N * C,   "activations", STEP) \
-    ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), N * NH,  "activations", STEP) /* (B, NH, T) */ \
+    ROW(encoded,      F,     1,      most * C,          "activations", STEP) \
+    ROW(ln1,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
+    ROW(ln1_mean,     float, L,      most,           "activations", STEP) \
+    ROW(ln1_rstd,     float, L,      most,           "activations", STEP) \
+    ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), most * QKV, "activations", STEP) \
+    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * C,   "activations", STEP) \
+    ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
-    ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), N * C,          "activations", STEP) /* after attention */ \
-    ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), N * C,   "activations", STEP) \
-    ROW(ln2_mean,     float, L,      N,              "activations", STEP) \
-    ROW(ln2_rstd,     float, L,      N,              "activations", STEP) \
-    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), N * FF, "activations", STEP) /* before GELU */ \
-    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), N * FF, "activations", STEP) \
-    ROW(residual3,    F,     L,      N * C,          "activations", STEP) /* after the MLP */ \
-    ROW(lnf,          F,     1,      N * C,          "activations", STEP) \
-    ROW(lnf_mean,     float, 1,      N,              "activations", STEP) \
-    ROW(lnf_rstd,     float, 1,      N,              "activations", STEP) \
-    ROW(branch,       F,     1,      N * C,          "scratch",     recomputes(RECOMPUTE_BLOCK) ? STEP : FORWARD | GENERATE) \
+    ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), most * C,          "activations", STEP) /* after attention */ \
+    ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
+    ROW(ln2_mean,     float, L,      most,           "activations", STEP) \
+    ROW(ln2_rstd,     float, L,      most,           "activations", STEP) \
+    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), most * FF, "activations", STEP) /* before GELU */ \
+    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), most * FF, "activations", STEP) \
+    ROW(residual3,    F,     L,      most * C,          "activations", STEP) /* after the MLP */ \
+    ROW(lnf,          F,     1,      most * C,          "activations", STEP) \
+    ROW(lnf_mean,     float, 1,      most,           "activations", STEP) \
+    ROW(lnf_rstd,     float, 1,      most,           "activations", STEP) \
+    ROW(branch,       F,     1,      most * C,          "scratch",     recomputes(RECOMPUTE_BLOCK) ? STEP : FORWARD | GENERATE) \
     ROW(logits,       F,     1,      chunk * Vp,     "scratch",     CLASSIFY | GENERATE) \
-    ROW(losses,       float, 1,      N,              "scratch",     CLASSIFY) \
+    ROW(losses,       float, 1,      most,           "scratch",     CLASSIFY) \
     ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \
     ROW(dresidual,    F,     1,      train * N * C,  "scratch",     CLASSIFY | BACKWARD) \
     ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
@@ -80,8 +81,8 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
     ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
-    ROW(kcache,       F,     L,      T * C,          "generation",  GENERATE) \
-    ROW(vcache,       F,     L,      T * C,          "generation",  GENERATE)
+    ROW(kcache,       F,     L,      cached * C,         "generation",  GENERATE) \
+    ROW(vcache,       F,     L,      cached * C,         "generation",  GENERATE)
 
 enum ParameterRow {
 #define NUMBER(field, ...) P_##field,
@@ -102,6 +103,8 @@ template <class F> struct Block {
 #define FIELD(field, type, ...) type* field;
     ACTIVATIONS(FIELD)
 #undef FIELD
+    F* head() const { return headw ? headw : wte; }           // of the classifier: wte again if it is tied
+    float* dhead() const { return headw ? dheadw : dwte; }
 };
 
 // A tensor in a family's files: all of a parameter, or one part of a merged matrix.

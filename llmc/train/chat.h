@@ -14,7 +14,7 @@
 inline void set_chat_options(Options& opt) {
     if (opt.chat.empty()) return;
     if (!run_detail::is_folder(opt.chat) && !is_bin_model(opt.chat))
-        die_with(EXIT_USAGE, "--chat: '%s' given, must be a checkpoint folder or a .bin model file", opt.chat.c_str());
+        die_with(EXIT_USAGE, "--chat: '%s' given%s", opt.chat.c_str(), meant_by(opt.chat).empty() ? ", must be a checkpoint folder or a .bin model file" : meant_by(opt.chat).c_str());
     opt.model = opt.chat, opt.batch = "1", opt.steps = 0, opt.resume = 0, opt.total_batch = 0;
     opt.train_data = opt.val_data = opt.out = "";
 }

@@ -11,7 +11,7 @@
 // Sum of the log-probabilities of each row's scored tokens. Rows of similar length share a batch as long as the longest of them,
 // of as many rows as the model's memory holds; a row's result is bitwise identical in any batch.
 template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<const EvalRow*>& rows) {
-    const size_t N = (size_t)model.options.B * (size_t)model.options.T;
+    const size_t N = model.most_tokens();
     auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };
     std::vector<size_t> order(rows.size());
     std::iota(order.begin(), order.end(), (size_t)0);
@@ -30,7 +30,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
             std::copy(row.tokens.begin() + (long)begin + 1, row.tokens.end(), targets.begin() + (long)(r * T + begin));
         }
         copy_to_device(model.tokens, inputs.data(), inputs.size() * sizeof(int), model.stream);
-        copy_to_device(model.tokens + N, targets.data(), targets.size() * sizeof(int), model.stream);
+        copy_to_device(model.targets(), targets.data(), targets.size() * sizeof(int), model.stream);
         forward_trunk(model, model.tokens, {.B = (int)n, .T = (int)T, .by_document = false});  // a row is one document
         classify(model, n * T, 0, false, false);
         copy_to_host(losses.data(), model.tensors().losses, losses.size() * sizeof(float), model.stream);
@@ -43,15 +43,12 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
 
 // Does the greedy completion of the context begin with the answer?
 template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, const std::string& context, const std::string& answer) {
-    std::vector<int> tokens;
-    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
-    tokenizer.encode(context, tokens);
     std::string said;
-    generate(model, tokens, (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
+    generate(model, eval_detail::prompt_of(tokenizer, context), (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
         if (token == tokenizer.eot() || stop_requested()) return false;
         said += tokenizer.token_bytes(token);
         return said.size() < answer.size() && answer.starts_with(said);
-    });
+    }, std::max(model.options.T, model.options.complete_T));
     return said.starts_with(answer);
 }
 
@@ -63,7 +60,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
     for (const EvalItem& item : set.items) for (const EvalRow& row : item.rows) rows.push_back(&row);
     const std::vector<double> sums = score_rows(model, rows);
     std::string lines;
-    Log::Eval result{.name = set.name, .total = (int)set.items.size()};
+    Log::Eval result{.name = set.name, .total = (int)set.items.size(), .cut = set.cut, .context = model.config.max_T};
     const double* sum = sums.data();
     for (const EvalItem& item : set.items) {
         if (stop_requested()) return;

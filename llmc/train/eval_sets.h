@@ -35,6 +35,8 @@ struct EvalSet {
     std::string name, path;
     std::vector<EvalItem> items = {};
     bool documents = false, greedy = false;
+    int longest = 0, longest_completion = 0;  // inputs of a row, and context and answer of a completion: what the model must hold
+    int cut = 0;                              // items whose beginning did not fit
     int vocabulary = 0;   // the least that a model needs for tokens that came as tokens
 };
 
@@ -233,6 +235,14 @@ inline EvalRow encode_choice(const Tokenizer& tokenizer, std::string context, st
     return row;
 }
 
+// What a completion begins with.
+inline std::vector<int> prompt_of(const Tokenizer& tokenizer, const std::string& context) {
+    std::vector<int> tokens;
+    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+    tokenizer.encode(context, tokens);
+    return tokens;
+}
+
 // A document of n tokens behind an end of text, in windows of T: each token is scored once, and the last window reaches back
 // so that it is as long as the others.
 inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T) {
@@ -275,7 +285,7 @@ inline std::vector<EvalSet> open_eval_sets(const std::string& option, bool hella
     return sets;
 }
 
-// Fills in the rows. T: the model's longest sequence here; V: its vocabulary.
+// Fills in the rows. T: the model's context, as lm-evaluation-harness has it, whatever --seq is; V: its vocabulary.
 inline void encode_eval_set(EvalSet& set, const Tokenizer* tokenizer, int T, int V) {
     CHECK(set.vocabulary <= V, "%s: holds token %d, the model's vocabulary has %d: made with another tokenizer?", set.path.c_str(), set.vocabulary - 1, V);
     if (set.vocabulary == 0 && !tokenizer) die_with(EXIT_USAGE, "--eval: %s is text, and there is no tokenizer: --tokenizer must name one", set.path.c_str());
@@ -284,11 +294,19 @@ inline void encode_eval_set(EvalSet& set, const Tokenizer* tokenizer, int T, int
         if (set.documents) eval_detail::cut_document(item, *tokenizer, T);
         for (size_t i = 0; i < item.choices.size(); i++)
             item.rows.push_back(eval_detail::encode_choice(*tokenizer, item.contexts[item.contexts.size() > 1 ? i : 0], item.choices[i]));
+        bool cut = false;
         for (EvalRow& row : item.rows) {
             CHECK(row.scored > 0, "%s: %d: nothing of a choice is left to score behind its context", set.path.c_str(), item.line);
-            CHECK(row.scored <= T, "%s: %d: a choice of %d tokens, --seq is %d", set.path.c_str(), item.line, row.scored, T);
+            CHECK(row.scored <= T, "%s: %d: a choice of %d tokens, the model's context is %d", set.path.c_str(), item.line, row.scored, T);
             const size_t most = (size_t)T + 1;  // of a context that is too long its end counts
+            cut |= row.tokens.size() > most;
             if (row.tokens.size() > most) row.tokens.erase(row.tokens.begin(), row.tokens.end() - (long)most);
+            set.longest = std::max(set.longest, (int)row.tokens.size() - 1);
+        }
+        set.cut += cut;
+        if (set.greedy) {
+            const size_t prompt = eval_detail::prompt_of(*tokenizer, item.contexts[0]).size(), answer = item.choices[(size_t)item.answer].size();
+            set.longest_completion = (int)std::max((size_t)set.longest_completion, std::min(prompt + answer, (size_t)T));
         }
     }
 }

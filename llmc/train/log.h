@@ -13,6 +13,12 @@
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
+// Scores as shares of the questions, each beside what guessing scores: a choice among n is right once in n times, a completion never.
+inline std::string eval_scores(double acc, double acc_norm, double chance, double completions) {
+    std::string text = format("acc %.1f%% (chance %.1f%%), acc_norm %.1f%% (chance %.1f%%)", 100 * acc, 100 * chance, 100 * acc_norm, 100 * chance);
+    return completions >= 0 ? text + format(", completions %.1f%% (chance 0%%)", 100 * completions) : text;
+}
+
 class Log {
 public:
     // Where the two files end: a checkpoint keeps it, and resuming cuts them back to it, so that the log of a resumed run
@@ -64,23 +70,26 @@ public:
         say(line);
     }
 
-    // Of questions: how many are right by each count; greedy -1: nothing was completed. Of documents: bits and bytes.
-    struct Eval { std::string name; int total, acc = 0, acc_norm = 0, greedy = -1; double chance = 0, bits = 0, bytes = 0; };
+    // Of questions: how many are right by each count; greedy -1: nothing was completed. Of documents: bits and bytes. cut: items that are
+    // longer than the context.
+    struct Eval { std::string name; int total, acc = 0, acc_norm = 0, greedy = -1; double chance = 0, bits = 0, bytes = 0; int cut = 0, context = 0; };
     void eval(int step, const Eval& e) {
         const char* name = e.name.c_str();
+        const std::string cut = e.cut ? format(", \"cut\": %d", e.cut) : "";
+        if (e.cut) say(format("%s: the beginning of %d of %d items was cut: the model's context is %d", name, e.cut, e.total, e.context));
         if (e.bytes > 0) {
             const double bits = e.bits / e.bytes;
             write(main_log, format("s:%d eval:%.6f\n", step, bits));
-            record(format("{\"step\": %d, \"eval\": \"%s\", \"bits_per_byte\": %s, \"bytes\": %.0f}", step, name, number(bits).c_str(), e.bytes));
+            record(format("{\"step\": %d, \"eval\": \"%s\", \"bits_per_byte\": %s, \"bytes\": %.0f%s}", step, name, number(bits).c_str(), e.bytes, cut.c_str()));
             return say(format("%s: %.4f bits/byte", name, bits));
         }
         const int right = e.greedy >= 0 ? e.greedy : e.acc_norm;
         const double n = e.total;
+        const std::string completed = e.greedy >= 0 ? format(", \"completions\": %.6f", e.greedy / n) : "";
         write(main_log, format("s:%d eval:%.6f\n", step, right / n));
         record(format("{\"step\": %d, \"eval\": \"%s\", \"accuracy\": %.6f, \"right\": %d, \"total\": %d, \"chance\": %.6f, \"acc\": %.6f, "
-                      "\"acc_norm\": %.6f}", step, name, right / n, right, e.total, e.chance / n, e.acc / n, e.acc_norm / n));
-        say(format("%s: %d of %d right%s, acc %.1f%%, acc_norm %.1f%%, by chance %.1f%%", name, right, e.total,
-                   e.greedy >= 0 ? " by greedy completion" : "", 100 * e.acc / n, 100 * e.acc_norm / n, 100 * e.chance / n));
+                      "\"acc_norm\": %.6f%s%s}", step, name, right / n, right, e.total, e.chance / n, e.acc / n, e.acc_norm / n, completed.c_str(), cut.c_str()));
+        say(format("%s: %d questions: %s", name, e.total, eval_scores(e.acc / n, e.acc_norm / n, e.chance / n, e.greedy >= 0 ? e.greedy / n : NAN).c_str()));
     }
 
     void say(const std::string& line) {

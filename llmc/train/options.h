@@ -1,8 +1,12 @@
 // options.h: the one table of options. Each row yields the field, its parsing, its line in --help, the header
 // of metrics.jsonl and the "options" of a checkpoint.
 #pragma once
+#include <sys/ioctl.h>
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
+#include <cctype>
+#include <climits>
 #include <cmath>
 #include <cstdint>
 #include <cstdlib>
@@ -10,6 +14,7 @@
 #include <string>
 #include <vector>
 #include "../base/check.h"
+#include "../base/nearest.h"
 
 // group, type, field (its long name is --field with dashes), short name, default, allowed, help
 // allowed: "" anything | "a|b|c" one of these | "lo.." at least lo | "lo..hi" | ">lo.." more than lo
@@ -139,23 +144,59 @@ inline std::string check_value(const OptionRow& row, const std::string& text) {
         }
         return "one of " + allowed;
     }
-    bool whole = !row.as_double;
+    const size_t dots = allowed.find("..");
+    std::string low = allowed.substr(0, dots), high = allowed.substr(dots + 2);
+    if (!row.as_double) {  // compared as whole numbers: a double holds 53 bits of one
+        const uint64_t most = high.empty() ? row.as_int ? INT_MAX : row.as_int64 ? INT64_MAX : UINT64_MAX : strtoull(high.c_str(), nullptr, 10);
+        const std::string right = format("a whole number in %s..%llu", low.c_str(), (unsigned long long)most);
+        const bool negative = text[0] == '-';
+        const std::string digits = text.substr(negative || text[0] == '+');
+        if (digits.empty() || digits.find_first_not_of("0123456789") != digits.npos) return right;
+        errno = 0;
+        const uint64_t size = strtoull(digits.c_str(), nullptr, 10);
+        if (errno) return right;
+        if (negative) return size <= strtoull(low.c_str() + (low[0] == '-'), nullptr, 10) && (low[0] == '-' || size == 0) ? "" : right;
+        return size <= most && (low[0] == '-' || size >= strtoull(low.c_str(), nullptr, 10)) ? "" : right;
+    }
     char* end;
     errno = 0;
     double value = strtod(text.c_str(), &end);
-    std::string right = std::string(whole ? "a whole number" : "a number") + (allowed.empty() ? "" : " in " + allowed);
+    const std::string right = "a number" + (allowed.empty() ? "" : " in " + allowed);
     if (text.empty() || *end || errno || !std::isfinite(value) || text.find_first_of("xX ") != std::string::npos) return right;
-    if (whole && (text.find_first_of(".eE") != std::string::npos || std::fabs(value) > (row.as_int ? 2147483647.0 : 9e15)))
-        return right;
-    size_t dots = allowed.find("..");
-    std::string low = allowed.substr(0, dots), high = allowed.substr(dots + 2);
     bool above = low[0] == '>' ? value > atof(low.c_str() + 1) : value >= atof(low.c_str());
     bool below = high.empty() || (high[0] == '<' ? value < atof(high.c_str() + 1) : value <= atof(high.c_str()));
     return above && below ? "" : right;
 }
 
+// Columns of the terminal, COLUMNS where the output is none, else 100.
+inline size_t terminal_width() {
+    winsize size{};
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
+    const char* columns = getenv("COLUMNS");
+    const int width = columns ? atoi(columns) : 0;
+    return width > 0 ? (size_t)width : 100;
+}
+
+// `left`, and beside it `text` in lines of at most `width` columns, cut between words; below it where a terminal has no room beside.
+inline std::string wrapped(const std::string& left, const std::string& text, size_t width) {
+    constexpr size_t BESIDE = 29, LEAST = 24;
+    const size_t indent = width >= BESIDE + LEAST ? BESIDE : 6;
+    std::string out, line = "  " + left;
+    size_t begin = line.size();  // of this line's words
+    if (line.size() + 1 > indent) out = line + "\n", line.clear();
+    line.resize(indent, ' '), begin = indent;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find(' ', at), text.size());
+        const std::string word = text.substr(at, end - at);
+        if (line.size() > begin && line.size() + 1 + word.size() > width) out += line + "\n", line.assign(indent, ' ');
+        line += (line.size() > begin ? " " : "") + word;
+    }
+    return out + line + "\n";
+}
+
 inline void print_help() {
     const Options defaults;
+    const size_t width = terminal_width();
     printf("usage: train_gpt2 -i DATA [option value]...\n");
     const char* group = "";
     for (const OptionRow& row : TABLE) {
@@ -163,9 +204,26 @@ inline void print_help() {
         std::string left = row.name() + (*row.short_name ? std::string(", -") + row.short_name : "");
         std::string fallback = row.text(defaults).empty() ? "" : " (" + row.text(defaults) + ")";
         std::string choices = strchr(row.allowed, '|') ? std::string(": ") + row.allowed : "";
-        printf("  %-26s %s%s%s\n", left.c_str(), row.help, choices.c_str(), fallback.c_str());
+        printf("%s", wrapped(left, row.help + choices + fallback, width).c_str());
     }
-    printf("\n  %-26s %s\n  %-26s %s\n", "--help", "this page", "--version", "the version");
+    printf("\n%s%s", wrapped("--help", "this page", width).c_str(), wrapped("--version", "the version", width).c_str());
+}
+
+// The line about a name that is no option: the nearest one, by its letters.
+inline std::string unknown_option(const std::string& name) {
+    if (name[0] != '-') return format("'%s' is not an option%s", name.c_str(), access(name.c_str(), F_OK) == 0 ? format("; -i %s trains on it", name.c_str()).c_str() : "; --help lists them");
+    std::string plain = "--" + name.substr(std::min(name.find_first_not_of('-'), name.size()));
+    for (char& c : plain) c = c == '_' ? '-' : (char)tolower(c);
+    std::vector<std::string> names = {"--help", "--version"};
+    for (const OptionRow& row : TABLE) names.push_back(row.name());
+    std::string near = plain.size() > 4 ? nearest(plain, names) : "";
+    std::string words = plain.substr(2);
+    for (char& c : words) if (c == '-') c = ' ';
+    for (const std::string& n : names)  // no word is near: what begins like it (--batchsize)
+        if (near.empty() && n.size() > 4 && plain.size() > 4 && (plain.starts_with(n) || n.starts_with(plain))) near = n;
+    for (const OptionRow& row : TABLE)  // or is described so (--learning-rate)
+        if (near.empty() && words.size() > 4 && strstr(row.help, words.c_str())) near = row.name();
+    return name + ": unknown option; " + (near.empty() ? "" : "is it " + near + "? ") + "--help lists them";
 }
 }  // namespace options_detail
 
@@ -198,7 +256,7 @@ inline Options parse_options(int argc, char** argv) {
             value = name.substr(equals + 1), name.resize(equals), has_value = true;
         const OptionRow* row = nullptr;
         for (const OptionRow& r : TABLE) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
-        if (!row) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
+        if (!row) die_with(EXIT_USAGE, "%s", unknown_option(name).c_str());
         if (!has_value && !strcmp(row->field, "plan") && !value_follows) value = "here", has_value = true;
         if (!has_value) {
             if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow: %s", name.c_str(), row->help);

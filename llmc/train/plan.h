@@ -16,7 +16,8 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     if (run.comm.rank != 0) return;
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
-    printf("model    %d layers, width %d, %d heads, context %d, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, c.max_T,
+    const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
+    printf("model    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
     if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
@@ -25,6 +26,8 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak).c_str(), source);
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
+    if (run.eval_T > run.T && run.opt.steps != 0)
+        printf("eval     rows of up to %d tokens, as the model's context is %d; this run trains the first %d positions\n", run.eval_T, c.max_T, run.T);
     if (!run.out.empty()) printf("out      %s\n", run.out.c_str());
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
@@ -73,15 +76,17 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const DeviceMemory memory(gpu);
     auto plan = [&](int B) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
-        int grad_accum = opt.total_batch ? (int)std::max<int64_t>(1, opt.total_batch / micro) : 1;
+        int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
                              .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
-                             .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
+                             .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
     };
     if (run.B == 0) {
-        int64_t rows = opt.total_batch ? opt.total_batch / run.T / opt.nproc : 512;
+        const int64_t row = (int64_t)run.T * opt.nproc, rows = opt.total_batch ? opt.total_batch / row : 512;
+        if (rows < 1 || (opt.total_batch && opt.total_batch % row))
+            die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
         for (int B = 1; B <= rows && B <= 512; B++)
             if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
         const std::unique_ptr<Model<F>> chosen = plan(run.B);

@@ -36,6 +36,7 @@ struct Run {
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
     Config config;
     int B = 0, T = 0, grad_accum = 1;
+    int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete
     int first_step = 0, steps = 0;
     // what a checkpoint carries besides tensors
     uint64_t position = 0;     // rows of the training data that all ranks have taken
@@ -162,10 +163,16 @@ inline void choose_vocabulary(Run& run) {
 // --batch, --total-batch and --steps, once the batch is known.
 inline void count_steps(Run& run) {
     const Options& opt = run.opt;
-    int64_t micro = (int64_t)run.B * run.T * opt.nproc, total = opt.total_batch ? opt.total_batch : micro;
+    constexpr int64_t MOST_TOKENS = 1 << 30, MOST_MICRO_BATCHES = 1 << 20;  // tokens are counted in 32 bits; a plan of more makes no sense
+    if (const int64_t tokens = (int64_t)run.B * run.T; tokens > MOST_TOKENS)
+        die_with(EXIT_USAGE, "--batch: %d sequences of %d tokens are %lld tokens, must be at most %lld", run.B, run.T, (long long)tokens, (long long)MOST_TOKENS);
+    const int64_t micro = (int64_t)run.B * run.T * opt.nproc, total = opt.total_batch ? opt.total_batch : micro;
     if (total % micro)
         die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of batch x seq x ranks = %d x %d x %d = %lld",
                  (long long)total, run.B, run.T, opt.nproc, (long long)micro);
+    if (total / micro > MOST_MICRO_BATCHES)
+        die_with(EXIT_USAGE, "--total-batch: %lld given, which is %lld micro-batches of %lld tokens, must be at most %lld of them", (long long)total,
+                 (long long)(total / micro), (long long)micro, (long long)MOST_MICRO_BATCHES);
     run.grad_accum = (int)(total / micro);
     run.steps = opt.steps;
 }
@@ -180,8 +187,9 @@ inline int end_of_text(const Run& run) {
 
 inline int parse_batch(const Options& opt) {  // 0: auto
     if (opt.batch == "auto") return 0;
-    int B = config_detail::number_after("b" + opt.batch, "b");
-    if (B < 1) die_with(EXIT_USAGE, "--batch: '%s' given, must be a whole number of at least 1, or auto", opt.batch.c_str());
+    constexpr int MOST = 1 << 20;
+    const int B = config_detail::whole_number(opt.batch);
+    if (B < 1 || B > MOST) die_with(EXIT_USAGE, "--batch: '%s' given, must be a whole number in 1..%d, or auto", opt.batch.c_str(), MOST);
     return B;
 }
 
@@ -203,6 +211,7 @@ inline Run prepare(const Options& opt) {
     if (opt.attention == "cudnn" && (opt.precision != "bf16" || opt.doc_mask))
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, which makes attention in bf16 (--precision bf16) and not within documents (--doc-mask 0)");
     choose_sizes(run);
+    if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
     if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
     else run.has_tokenizer = false;

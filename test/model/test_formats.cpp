@@ -180,18 +180,33 @@ TEST(configs_that_are_not_the_model) {
     put_file(path, "{\"model_type\": \"gpt2\", \"n_ctx\": 9, \"n_positions\": 9, \"vocab_size\": 131, \"n_layer\": 2, \"n_head\": 3, \"n_embd\": 12, "
                    "\"n_inner\": null, \"layer_norm_epsilon\": 1e-05, \"dtype\": \"bfloat16\", \"summary_type\": \"cls_index\", \"use_cache\": true}");
     EXPECT(config_from_json(path) == TINY);
+    // what else it may say; n_ctx is the name by which others know the context
+    const auto with = [&](const std::string& from, const std::string& to) {
+        std::string text = good;
+        if (size_t at = text.find(from); at != text.npos) text.replace(at, from.size(), to);
+        else FAIL("%s is not in the config", from.c_str());
+        put_file(path, text);
+        return config_from_json(path);
+    };
+    EXPECT(good.find("\"n_ctx\": 9,") != good.npos && good.find("n_inner") == good.npos);
+    for (const char* tanh_form : {"gelu_new", "gelu_pytorch_tanh", "gelu_fast"}) EXPECT(with("gelu_new", tanh_form) == TINY);
+    EXPECT_EQ(with("\"n_layer\": 2", "\"n_layer\": 2, \"n_inner\": 56").FF, 56);
+    EXPECT_EQ(with("1e-05", "1e-06").eps, 1e-6);
+    EXPECT(!with("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false").arch.tied);
     struct Wrong { const char *from, *to, *says; };
     for (Wrong w : {Wrong{"\"gpt2\"", "\"llama\"", "model_type is \"llama\", must be \"gpt2\""},
-                    {"\"gelu_new\"", "\"relu\"", "activation_function is \"relu\", must be \"gelu_new\""},
-                    {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", "tie_word_embeddings is false, must be true"},
+                    {"\"gelu_new\"", "\"relu\"", "activation_function is \"relu\", must be \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu_fast\""},
+                    {"\"gelu_new\"", "\"gelu\"", "activation_function is \"gelu\", must be \"gelu_new\""},
+                    {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": 1", "\"tie_word_embeddings\" is 1, expected true or false"},
                     {"\"tie_word_embeddings\"", "\"scale_attn_by_inverse_layer_idx\"", "scale_attn_by_inverse_layer_idx is true, must be false"},
                     {"\"n_embd\": 12", "\"n_embd\": 13", "width 13 is not a multiple of 3 heads"},
                     {"\"n_embd\": 12", "\"n_embd\": 1200000", "larger than anything"},
                     {"\"n_head\": 3", "\"n_head\": 0", "\"n_head\" is 0, expected from 1 to"},
                     {"\"n_head\": 3", "\"n_heads\": 3", "\"n_head\" is missing"},
                     {"\"n_layer\": 2", "\"n_layer\": \"2\"", "\"n_layer\" is \"2\", expected an integer"},
-                    {"1e-05", "1e-06", "layer_norm_epsilon is 1e-06, must be 1e-05"},
-                    {"\"n_layer\": 2", "\"n_layer\": 2, \"n_inner\": 47", "n_inner is 47, must be 4 n_embd = 48"},
+                    {"1e-05", "0", "layer_norm_epsilon is 0, must be above 0 and below 1"},
+                    {"1e-05", "-1e-05", "layer_norm_epsilon is -1e-05, must be above 0"},
+                    {"\"n_layer\": 2", "\"n_layer\": 2, \"n_inner\": 47", "n_inner is 47, must be a multiple of 8"},
                     {"\"n_layer\": 2", "\"n_layer\": 2, \"n_layer\": 2", "this object has \"n_layer\" twice"}}) {
         std::string text = good;
         size_t at = text.find(w.from);

@@ -175,10 +175,15 @@ TEST(evaluations) {
     write_file_atomically(SCRATCH + "/q.jsonl", "{\"context\": \"Anna\", \"choices\": [\" has\", \" was\", \" qxz\"], \"answer\": \" has\"}\n"
                                                 "{\"context\": \"Ben has \", \"choices\": [\"xxx xxx xxx\", \"the red ball\"], \"answer\": \"the red ball\"}\n");
     write_file_atomically(SCRATCH + "/choices.jsonl", "{\"context\": \"Anna\", \"choices\": [\"qqq\", \"has\"], \"answer\": 1}\n");
-    std::string eval = format("--eval q=%s/q.jsonl,one=%s/choices.jsonl,text=%s/text.txt", SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str());
+    // documents shorter than -t: the positions behind it, which evaluations use where a row is that long, are not trained
+    std::string lines;
+    for (const char* line : {"Anna has the red ball.", "Ben sees a small box.", "Clara has an old book."}) lines += std::string(line) + "\n<|endoftext|>";
+    write_file_atomically(SCRATCH + "/lines.txt", lines);
+    std::string eval = format("--eval q=%s/q.jsonl,one=%s/choices.jsonl,text=%s/lines.txt", SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str());
     Outcome o = run_small("a", "-x 200 -v 100 -l 3e-3 -n 200 " + eval);
-    EXPECT(has(o.output, "one: 1 of 1 right, acc 100.0%, acc_norm 100.0%, by chance 50.0%") && has(o.output, "text: ") && has(o.output, " bits/byte"));
-    EXPECT(has(o.output, "of 2 right by greedy completion, acc 100.0%, acc_norm 100.0%, by chance 41.7%"));
+    EXPECT(has(o.output, "one: 1 questions: acc 100.0% (chance 50.0%), acc_norm 100.0% (chance 50.0%)\n") && has(o.output, "text: ") && has(o.output, " bits/byte"));
+    EXPECT(has(o.output, "q: 2 questions: acc 100.0% (chance 41.7%), acc_norm 100.0% (chance 41.7%), completions ") && has(o.output, "0% (chance 0%)\n"));
+    EXPECT(has(contents("a/metrics.jsonl"), "\"acc_norm\": 1.000000, \"completions\": "));
     std::string log = contents("a/metrics.jsonl");
     EXPECT(has(log, "{\"step\": 100, \"eval\": \"one\"") && has(log, "{\"step\": 200, \"eval\": \"one\"") && has(log, "{\"step\": 100, \"eval\": \"text\""));
     EXPECT(!has(log, "{\"step\": 0, \"eval\"") && !has(log, "{\"step\": 100, \"eval\": \"q\"") && has(log, "{\"step\": 200, \"eval\": \"q\""));
@@ -191,6 +196,17 @@ TEST(evaluations) {
     EXPECT_EQ(o.code, 0);
     for (const char* file : {"eval_q.jsonl", "eval_one.jsonl", "eval_text.jsonl"})
         EXPECT(contents(format("a/%s", file)) == contents(format("b/%s", file)));
+    // a longer one is not cut to -t, and that the run does not train its positions is said
+    write_file_atomically(SCRATCH + "/long.txt", std::string(200, 'x'));
+    o = run_small("long", "-x 1 -n 0 --eval long=" + SCRATCH + "/long.txt");
+    EXPECT(has(o.output, "eval     rows of up to 200 tokens, as the model's context is 1024; this run trains the first 32 positions\n"));
+    const std::string whole = contents("long/eval_long.jsonl");
+    EXPECT(!has(run_small("short", "-x 1 -n 0 --eval text=" + SCRATCH + "/lines.txt").output, "eval     rows"));
+    EXPECT(has(whole, "\"bytes\":200"));
+    // and what is longer than the context is counted
+    write_file_atomically(SCRATCH + "/over.jsonl", format("{\"context\": \"%s\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n{\"context\": \"x\", \"choices\": [\"a\", \"b\"], \"answer\": 0}\n", std::string(1100, 'x').c_str()));
+    o = run_small("over", "-x 1 -n 0 --eval over=" + SCRATCH + "/over.jsonl");
+    EXPECT(has(o.output, "over: the beginning of 1 of 2 items was cut: the model's context is 1024\n") && has(contents("over/metrics.jsonl"), ", \"cut\": 1}"));
     o = run_command(small("c", "-x 1 -n 0 --eval one=" + SCRATCH + "/absent.jsonl"));
     EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
 }
@@ -283,6 +299,15 @@ TEST(plan) {
     EXPECT_EQ(run_command(format("%s --plan", TRAINER)).code, 0);
     EXPECT(has(run_command(format("%s --plan -e d4c128h8", TRAINER)).output, "4 layers, width 128, 8 heads"));
     EXPECT_EQ(run_command(format("%s --plan -e gpt3:c12288 -b 1", TRAINER)).code, 0);  // far beyond this machine: only planned
+    EXPECT(has(run_command(format("%s --plan -e d1 -t 64", TRAINER)).output, "context 64 of the model's 1024,"));
+    EXPECT(has(run_command(format("%s --plan -e d1 -t 1024", TRAINER)).output, "context 1024,"));
+    EXPECT(has(run_command(format("%s --plan -e d1 -t 64", TRAINER)).output, "  saved by sharing "));
+    // 2^39 tokens a step, 1.18e21 in all: 64 bits hold the one, a double the other
+    o = run_command(format("%s --plan H100 -e d48 -b 512 -t 1024 -d 549755813888 -x 2147483647", TRAINER));
+    EXPECT(o.code == 0 && has(o.output, "512 x 1024 tokens x 1048576 micro-batches x 1 ranks = 550G tokens") && has(o.output, "2.51G years") && has(o.output, "1.18Z tokens"));
+    o = run_command(format("%s --plan H100 -e d1024 -b 1048576 -t 1024 -pn 2147483647 -x 2147483647", TRAINER));
+    EXPECT(o.code == 0 && !has(o.output, "nan") && !has(o.output, "inf") && has(o.output, "93.7G years"));
+    EXPECT(has(run_command(format("%s --plan -b auto -e d1 -t 64 -d 256", TRAINER)).output, "--batch auto: 4 sequences, 1 times a step"));
 }
 
 // Half a gigabyte of plan; the program itself, its stacks and the text come on top.
@@ -330,6 +355,127 @@ TEST(help_lists_every_option) {
         EXPECT(has(o.output, option));
 }
 
+// Lines end at the terminal's width, between words; here the output is a pipe, so COLUMNS says it.
+TEST(help_is_as_wide_as_the_terminal) {
+    std::string words[3];
+    const int widths[] = {60, 100, 160};
+    for (int i = 0; i < 3; i++) {
+        const std::string before = i == 1 ? "env -u COLUMNS" : format("COLUMNS=%d", widths[i]);  // 100 where nothing says it
+        Outcome o = run_command(format("%s %s --help", before.c_str(), TRAINER));
+        EXPECT_EQ(o.code, 0);
+        size_t longest = 0;
+        for (size_t at = 0, end; at < o.output.size(); at = end + 1) {
+            end = o.output.find('\n', at);
+            longest = std::max(longest, end - at);
+        }
+        if (longest > (size_t)widths[i] || longest + 20 < (size_t)widths[i]) FAIL("COLUMNS %d: the longest line has %zu", widths[i], longest);
+        bool blank = true;
+        for (char c : o.output) if (c != ' ' && c != '\n') words[i] += c, blank = false; else if (!blank) words[i] += ' ', blank = true;
+    }
+    EXPECT(words[0] == words[1] && words[1] == words[2]);
+}
+
+// A program that may use instructions which this CPU lacks says so before it uses one. FMA4 is of AMD alone, and of none since 2017.
+TEST(cpu_without_a_feature) {
+#ifndef __x86_64__
+    SKIP("the features are x86's");
+#endif
+    prepare();
+    const std::string source = format("%s/main.cpp", SCRATCH.c_str()), program = SCRATCH + "/program";
+    write_file_atomically(source, "#include \"../../../llmc/base/cpu_features.h\"\n#include <cstdio>\nint main() { printf(\"runs\\n\"); }\n");
+    for (const char* flags : {"-march=native", "-march=native -mfma4"}) {
+        Outcome o = run_command(format("%s -std=c++20 -O2 %s %s -o %s && %s", COMPILER, flags, source.c_str(), program.c_str(), program.c_str()));
+        if (!strstr(flags, "fma4") || has(read_file("/proc/cpuinfo"), " fma4")) EXPECT(o.code == 0 && o.output == "runs\n");
+        else EXPECT(o.code == 1 && has(o.output, "error: this CPU has no fma4, which this program was compiled to use: build it on this machine") && o.output.find('\n') + 1 == o.output.size());
+    }
+}
+
+// A model whose config.json differs from GPT-2's where it may: trained from a folder, resumed, and not exported.
+TEST(an_own_head_another_mlp_another_eps) {
+    prepare();
+    run_small("a", "-e d2c48h3 -x 0 -n 1");
+    const std::string folder = SCRATCH + "/a/step_00000000", other = SCRATCH + "/other";
+    std::string config = contents("a/step_00000000/config.json");
+    for (auto [from, to] : {std::pair{"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false"}, {"1e-05", "0.001"}}) config.replace(config.find(from), strlen(from), to);
+    // the head is written as transformers writes it: lm_head.weight beside transformer.*
+    const SafetensorsFile file(folder + "/model.safetensors");
+    std::vector<TensorSpec> specs = {{"lm_head.weight", Dtype::F32, file.find("wte.weight")->shape}};
+    for (const TensorInfo& t : file.tensors()) specs.push_back({"transformer." + t.name, t.dtype, t.shape});
+    make_folders(other);
+    write_file_atomically(other + "/config.json", config), write_file_atomically(other + "/tokenizer.json", contents("a/step_00000000/tokenizer.json"));
+    SafetensorsWriter writer(other + "/model.safetensors", specs, {{"format", "pt"}});
+    for (const TensorSpec& spec : specs) {
+        const TensorInfo* t = file.find(spec.name == "lm_head.weight" ? "wte.weight" : spec.name.substr(12));
+        std::vector<float> values(t->count());
+        file.read_as_float(*t, values.data(), 0, values.size());
+        writer.write(values.data(), values.size() * sizeof(float));
+    }
+    writer.close();
+    for (const char* precision : {"fp32", "bf16"}) {
+        const std::string rest = format("-e %s -x 4 -n 2 -d 128 --precision %s", other.c_str(), precision);
+        run_small("whole", rest), run_small("cut", rest);
+        remove_tree(SCRATCH + "/cut/step_00000004");
+        run_small("cut", rest + " -y 1");
+        for (const char* name : {"model.safetensors", "state-00000.safetensors", "config.json"})
+            EXPECT(contents(format("whole/step_00000004/%s", name)) == contents(format("cut/step_00000004/%s", name)));
+        EXPECT(has(contents("whole/step_00000004/config.json"), "\"tie_word_embeddings\": false") && has(contents("whole/step_00000004/config.json"), "\"layer_norm_epsilon\": 0.001"));
+        EXPECT(has(contents("whole/step_00000004/model.safetensors"), "\"lm_head.weight\"") && has(contents("whole/step_00000004/model.safetensors"), "\"transformer.wte.weight\""));
+        remove_tree(SCRATCH + "/whole"), remove_tree(SCRATCH + "/cut");
+    }
+    Outcome o = run_command(small("no", "-e " + other + " -x 4 --export-bin " + SCRATCH + "/no.bin"));
+    EXPECT(o.code == 2 && has(o.output, "--export-bin: a .bin file cannot hold this model: its head is not tied") && access((SCRATCH + "/no").c_str(), F_OK) != 0);
+}
+
+// What was meant, where it can be known.
+TEST(mistakes_name_what_was_meant) {
+    prepare();
+    run_small("run", "-e d1c16h1 -x 2 -n 1");
+    struct Mistake { const char *options, *says; };
+    for (Mistake m : {
+             Mistake{"-e gpt2", "--model: 'gpt2' given: GPT-2 124M is d12, which begins untrained; for its published weights name a folder"},
+             {"-e openai-community/gpt2-xl", "GPT-2 1558M is d48"},
+             {"-e SCRATCH/run", "SCRATCH/run is a run's folder: the newest checkpoint in it is SCRATCH/run/step_00000002"},
+             {"--chat SCRATCH/run", "SCRATCH/run is a run's folder: the newest checkpoint in it is SCRATCH/run/step_00000002"},
+             {"-e SCRATCH/rum", "SCRATCH/rum' given: no such folder; is it SCRATCH/run?"},
+             {"-e SCRATCH/run/", "the newest checkpoint in it is SCRATCH/run/step_00000002"},
+             {"-e SCRATCH/run/step_00000003", "no such folder; is it SCRATCH/run/step_00000001?"},
+             {"-e SCRATCH/nothing/like/it", "SCRATCH/nothing/like/it' given: no such folder"},
+             {"-e SCRATCH/run/step_00000002/model.safetensors", "that is a file; the model is the folder it lies in, SCRATCH/run/step_00000002,"},
+             {"-e SCRATCH", "SCRATCH holds no config.json, so it is no checkpoint"},
+             {"-e d12c100h7", "--model: 'd12c100h7' given: width 100 is not a multiple of 7 heads"},
+             {"-e d12c768", "the number of heads is missing: d12c768h12 has heads of 64"},
+             {"-e d2000", "'d2000' given: the depth must be from 1 to 1024"},
+             {"-e d2c70000h1", "the width must be from 1 to 65536"},
+             {"-e d2c8h9", "the number of heads must be from 1 to 8"},
+             {"-b 2000000", "--batch: '2000000' given, must be a whole number in 1..1048576, or auto"},
+             {"-b 99999999999999999999", "must be a whole number in 1..1048576, or auto"},
+             {"-i SCRATCH/text.txt -b 1048576 -t 1025 -e gpt3:c384", "--batch: 1048576 sequences of 1025 tokens are 1074790400 tokens, must be at most 1073741824"},
+             {"-x 99999999999999", "-x: '99999999999999' given, must be a whole number in -1..2147483647"},
+             {"--seed 18446744073709551616", "--seed: '18446744073709551616' given, must be a whole number in 0..18446744073709551615"},
+             {"--seed -1", "must be a whole number in 0..18446744073709551615"},
+             {"-x -2", "must be a whole number in -1..2147483647"},
+             {"-d 9223372036854775808", "-d: '9223372036854775808' given, must be a whole number in 0..9223372036854775807"},
+             {"-d 9000000000000000000 -b 1 -t 1", "which is 9000000000000000000 micro-batches of 1 tokens, must be at most 1048576 of them"},
+             {"--plan -b auto -d 10", "--total-batch: 10 given, must be a multiple of seq x ranks = 256 x 1 = 256"},
+             {"--val-evry 3", "--val-evry: unknown option; is it --val-every? --help lists them"},
+             {"--warm-up 3", "is it --warmup?"},
+             {"--batch_size 3", "is it --batch?"},
+             {"--batchsize 3", "is it --batch?"},
+             {"--learning-rate 1", "is it --lr?"},
+             {"--Setps 3", "is it --steps?"},
+             {"--zzzzzzzz 3", "--zzzzzzzz: unknown option; --help lists them"},
+             {"SCRATCH/text.txt", "text.txt' is not an option; -i SCRATCH/text.txt trains on it"},
+         }) {
+        std::string options = m.options, says = m.says;
+        for (std::string* text : {&options, &says}) for (size_t at; (at = text->find("SCRATCH")) != text->npos;) text->replace(at, 7, SCRATCH);
+        Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, SCRATCH.c_str(), options.c_str()));
+        if (o.code != 2 || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected 2, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), says.c_str());
+    }
+    Outcome o = run_small("seed", "-e d1c16h1 -x 1 -n 0 --seed 18446744073709551615");
+    EXPECT(has(contents("seed/metrics.jsonl"), "\"seed\":\"18446744073709551615\""));
+}
+
 TEST(mistakes_are_one_line) {
     prepare();
     write_file_atomically(SCRATCH + "/empty.txt", "");
@@ -342,7 +488,7 @@ TEST(mistakes_are_one_line) {
              {"--nonsense 3", 2, "--nonsense: unknown option"},
              {"-b 0", 2, "--batch: '0' given, must be"},
              {"-b", 2, "-b: a value must follow"},
-             {"-t -5", 2, "-t: '-5' given, must be a whole number in 0.."},
+             {"-t -5", 2, "-t: '-5' given, must be a whole number in 0..2147483647"},
              {"-l fast", 2, "-l: 'fast' given, must be a number"},
              {"-l nan", 2, "-l: 'nan' given"},
              {"-x 1.5", 2, "-x: '1.5' given, must be a whole number"},
@@ -371,15 +517,16 @@ TEST(mistakes_are_one_line) {
              {"TEXT -pf SCRATCH", 2, "given, must be left out: it has no effect"},
              {"TEXT -lg 5", 2, "--gpu-stats-every: '5' given, must be 0, -1 or left out"},
              {"TEXT --eval what", 2, "--eval: 'what' given, must be NAME=FILE"},
-             {"--chat SCRATCH/absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
-             {"--chat SCRATCH", 1, "config.json"},
+             {"--chat SCRATCH/absent", 2, "absent' given: no such folder"},
+             {"--chat absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
+             {"--chat SCRATCH", 2, "config.json"},
              {"--plan H9000", 2, "--plan: 'H9000' given"},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
              {"-i SCRATCH/short.txt", 1, "short.txt"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
-             {"TEXT -e SCRATCH", 1, "config.json"},
+             {"TEXT -e SCRATCH", 2, "config.json"},
              {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
              {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
              {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},

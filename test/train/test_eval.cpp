@@ -149,7 +149,7 @@ TEST(questions_that_are_wrong) {
                     {"{\"text\": \"a\"}\n{\"question\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}", "line 2: a question among documents"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 0}\n{\"text\": \"a\"}", "line 2: a document among questions"}})
         EXPECT_DIES(w.says, open_one("bad.jsonl", w.text));
-    EXPECT_DIES("one.jsonl: 1: a choice of 9 tokens, --seq is 8", one_item("{\"context\": \"a\", \"choices\": [\"12345678\", \"c\"], \"answer\": 0}", 8));
+    EXPECT_DIES("one.jsonl: 1: a choice of 9 tokens, the model's context is 8", one_item("{\"context\": \"a\", \"choices\": [\"12345678\", \"c\"], \"answer\": 0}", 8));
     EXPECT_DIES("text.txt: nothing in it to evaluate", open_one("text.txt", " \n"));
     EXPECT_DIES("nothere.jsonl: No such file", open_eval_sets("a=build/tmp/nothere.jsonl", false));
     std::string good = put("one.jsonl", "{\"text\": \"a\"}");
@@ -199,3 +199,42 @@ template <class F> static void check_sums() {
     EXPECT(again == sums);
 }
 TEST(sums_of_log_probabilities) { check_sums<float>(), check_sums<bf16>(); }
+
+// Rows are as long as the model's context, not the run's: in a model planned for short micro-batches the sums have the bits that a model
+// planned for the whole context gives, and so has a completion. What does not fit even there is counted.
+template <class F> static void check_long_rows() {
+    const Config c{.max_T = 48, .V = 257, .L = 2, .NH = 3, .C = 48};
+    const Tokenizer bytes = Tokenizer::bytes();
+    const std::string line = "{\"context\": \"one two three four five six\", \"choices\": [\"seven\", \"eight\"], \"answer\": \"seven\"}\n";
+    EvalSet set = open_eval_sets("set=" + put("long.jsonl", line), false)[0];
+    encode_eval_set(set, &bytes, c.max_T, c.V);
+    EXPECT_EQ(set.cut, 0);
+    EXPECT_EQ(set.longest, 32);             // 27 bytes of context, 6 of the choice, and the last is a target only
+    EXPECT_EQ(set.longest_completion, 34);  // an end of text before the context
+    std::vector<std::vector<double>> sums;
+    std::vector<std::vector<int>> said;
+    for (int T : {8, 48}) {
+        Model<F> model(c, {.B = 1, .T = T, .train = T == 8, .eval_T = set.longest, .complete_T = set.longest_completion});
+        model.allocate();
+        initialize(model, 0.2, 7);
+        std::vector<const EvalRow*> rows;
+        for (const EvalRow& row : set.items[0].rows) rows.push_back(&row);
+        sums.push_back(score_rows(model, rows));
+        said.emplace_back();
+        generate(model, eval_detail::prompt_of(bytes, set.items[0].contexts[0]), 6, {.temperature = 0}, 0, 0,
+                 [&](int token) { return said.back().push_back(token), true; }, std::max(model.options.T, model.options.complete_T));
+    }
+    EXPECT(sums[0] == sums[1]);
+    EXPECT(said[0] == said[1]);
+}
+TEST(rows_are_as_long_as_the_models_context) { check_long_rows<float>(), check_long_rows<bf16>(); }
+TEST(what_does_not_fit_is_counted) {
+    const Tokenizer bytes = Tokenizer::bytes();
+    std::string lines;
+    for (const char* context : {"short", "a context that is far longer", "also one that is longer than that"})
+        lines += format("{\"context\": \"%s\", \"choices\": [\"x\", \"y\"], \"answer\": 0}\n", context);
+    EvalSet set = open_eval_sets("set=" + put("cut.jsonl", lines), false)[0];
+    encode_eval_set(set, &bytes, 16, 257);
+    EXPECT_EQ(set.cut, 2);
+    EXPECT_EQ(set.longest, 16);
+}
