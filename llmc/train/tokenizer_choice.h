@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 #include <vector>
+#include "../data/shards.h"
 #include "../data/text.h"
 #include "../io/files.h"
 #include "../io/json.h"
@@ -119,8 +120,11 @@ inline TokenizerChoice choose_tokenizer(const Options& opt, const std::string& w
     if (!chosen && (texts || opt.prompt_given || !opt.chat.empty())) {
         if (!opt.chat.empty()) die_with(EXIT_USAGE, "--chat: no tokenizer.json beside the model: --tokenizer must name one");
         if (!weights.empty()) die_with(EXIT_USAGE, "%s: no tokenizer beside the model: --tokenizer must name one", weights.c_str());
-        if (shards) die_with(EXIT_USAGE, "%s: no tokenizer beside the token shards: --tokenizer must name one",
-                             std::find_if_not(files.begin(), files.end(), is_text_file)->c_str());
+        if (shards) {
+            const std::string& shard = *std::find_if_not(files.begin(), files.end(), is_text_file);
+            open_shard(shard);  // or is it none?
+            die_with(EXIT_USAGE, "%s: no tokenizer beside the token shards: --tokenizer must name one", shard.c_str());
+        }
     }
     // a new model: bytes are as good as any
     if (!chosen && weights.empty() && !shards) chosen = Candidate{Tokenizer::bytes(), "bytes", "as none is named"};
