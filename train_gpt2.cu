@@ -244,7 +244,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
 // Loss over `batches` batches of the validation data (0: all of it), from its start, unless it is asked to stop meanwhile.
 template <class F> void validate(const Run& run, Model<F>& model, DataLoader& data, int step, Log& log) {
     const std::vector<int> lengths = run.has_tokenizer ? run.tokenizer.byte_lengths() : std::vector<int>();
-    const uint64_t all = std::max<uint64_t>(data.rows() / ((uint64_t)run.B * run.comm.world), 1);
+    const uint64_t all = data.batches();
     const uint64_t batches = run.opt.val_batches ? std::min<uint64_t>(run.opt.val_batches, all) : all;
     data.seek(0);
     LossSum sum;
@@ -279,7 +279,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
         const bool last = step >= run.steps, validates = val_data && every(opt.val_every, step, last);
-        const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || !opt.prompt.empty());
+        const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || was_given(opt, "prompt"));
         const bool evaluates = !eval_sets.empty() && (last || (step > 0 && every(opt.val_every, step, last)));
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
         // once in a while
@@ -288,7 +288,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             const Log::Position logged = log.position();  // a resumed run validates this step again
             if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
             if (validates && !stop_requested()) validate(run, model, *val_data, step, log);
-            if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.sample_tokens, sampler_options(opt), opt.seed, step);
+            if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step);
             for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
                 if (evaluates && (last || !set.greedy) && !stop_requested())
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");

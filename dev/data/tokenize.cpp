@@ -26,10 +26,12 @@ constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tok
   -o, --out              folder for shards, or the file to write with --train
   --tokenizer T          tokenizer.json, a folder with vocab.bpe and encoder.json, a tiktoken rank file, or bytes (bytes)
   --shard-tokens N       tokens a shard, as 100M; a shard ends with the document that fills it (100M)
-  --val PART             of the documents held out for validation, as 1% or 0.01 (0)
+  --val PART             held out for validation, as 1% or 0.01: of one file its end, of several such a part of the documents (0)
+  --skip-bad N           leave out up to N lines of a .jsonl that are no documents (0)
+  --special 0|1          1: special tokens written in the text, as <|im_start|>, are taken as such; 0: as plain text (0)
   --save-every SECONDS   note the position for a run that goes on after a kill (10)
   --train N              learn a tokenizer of N tokens: 256 bytes, merges, and the end of text
-  --pattern P            how it splits text: gpt2, llama3, cl100k, o200k (gpt2)
+  --pattern P            how it splits text: gpt2, llama3, cl100k, o200k, qwen2, nanochat (gpt2)
   --threads N            CPU threads, at most the cores that this process may use; 0: all of them (0)
   --help                 this page
 
@@ -42,6 +44,7 @@ struct Options {
     uint64_t shard_tokens = 100000000;
     double val = 0, save_every = 10;
     int train = 0, threads = 0;
+    TextOptions reading;
 };
 
 [[noreturn]] void bad_value(const char* option, const std::string& value, const char* right) {
@@ -71,7 +74,7 @@ Options parse(int argc, char** argv) {
             if (o.input.empty()) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
             continue;
         }
-        const char* known[] = {"-o", "--out", "--tokenizer", "--pattern", "--shard-tokens", "--val", "--save-every", "--train", "--threads"};
+        const char* known[] = {"-o", "--out", "--tokenizer", "--pattern", "--shard-tokens", "--val", "--save-every", "--train", "--threads", "--skip-bad", "--special"};
         if (std::find(std::begin(known), std::end(known), name) == std::end(known)) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
         if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow", name.c_str());
         std::string value = argv[++i];
@@ -87,6 +90,8 @@ Options parse(int argc, char** argv) {
         if (name == "--val") o.val = number_in("--val", value, 0, 0.999, "from 0 to below 1, as 1% or 0.01");
         if (name == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds of at least 0");
         if (name == "--train") o.train = (int)whole(257, 1 << 24, "a whole number of at least 257: 256 bytes and the end of text");
+        if (name == "--skip-bad") o.reading.skip_bad = (int)whole(0, 1e9, "a whole number of at least 0");
+        if (name == "--special") o.reading.special = whole(0, 1, "0 or 1") != 0;
         if (name == "--threads") o.threads = (int)whole(0, 1024, "a whole number from 0 to 1024");
     }
     if (o.input.empty()) die_with(EXIT_USAGE, "--input: missing; name text files: -i 'texts/*.jsonl'; --help says more");
@@ -115,16 +120,12 @@ bool exists(const std::string& path) { return access(path.c_str(), F_OK) == 0; }
 void learn(const Options& o) {
     SplitPattern pattern = SplitPattern::GPT2;
     bool known = false;
-    std::string names;
-    for (const NamedPattern& p : SPLIT_PATTERNS) {
-        if (o.pattern == p.name) pattern = p.pattern, known = true;
-        if (names.find(p.name) == names.npos) names += (names.empty() ? "" : ", ") + std::string(p.name);
-    }
-    if (!known) bad_value("--pattern", o.pattern, ("one of " + names).c_str());
+    for (const NamedPattern& p : SPLIT_PATTERNS) if (o.pattern == p.name) pattern = p.pattern, known = true;
+    if (!known) bad_value("--pattern", o.pattern, ("one of " + split_pattern_names()).c_str());
     double start = seconds(), bytes = 0;
     std::vector<std::string> paths = list_inputs(o);
     for (const std::string& path : paths) bytes += (double)file_size(path);
-    Tokenizer tokenizer = train_tokenizer(paths, o.train, pattern);
+    Tokenizer tokenizer = train_tokenizer(paths, o.train, pattern, o.reading);
     write_file_atomically(o.out, tokenizer.to_json());
     printf("%s: %d tokens from %sB in %s\n", o.out.c_str(), tokenizer.vocab_size(), human(bytes).c_str(), clock_text(seconds() - start).c_str());
     if (tokenizer.vocab_size() < o.train) printf("fewer than %d: no pair of tokens was left that comes twice\n", o.train);
@@ -176,7 +177,42 @@ class ShardSet {
 };
 
 // Where a run is: files done, batches done of the next one.
-struct Position { uint64_t file = 0, batches = 0, documents = 0, bytes = 0; };
+struct Position { uint64_t file = 0, batches = 0, documents = 0, bytes = 0, bad = 0; };  // bad: lines of that file left out
+
+// Where the validation data of a single file begins, in bytes of the pieces that each_batch hands out: `part` from its end, at a document
+// start near by, as hold_out in shards.h has it. A .txt of one document is cut inside it, a line of a .jsonl never.
+uint64_t start_of_held_out(const std::string& path, double part) {
+    std::vector<uint64_t> starts;  // of documents; thinned out, so that memory has a bound: exact up to a million of them
+    uint64_t total = 0, documents = 0, every = 1;
+    std::string error = text_detail::each_batch(path, [&](text_detail::TextBatch& batch) {
+        for (const text_detail::Piece& piece : batch.pieces) {
+            if (piece.starts_document && documents++ % every == 0) starts.push_back(total);
+            if (starts.size() > 1 << 20) {
+                for (size_t i = 0; 2 * i < starts.size(); i++) starts[i] = starts[2 * i];
+                starts.resize((starts.size() + 1) / 2), every *= 2;
+            }
+            total += piece.text.size();
+        }
+    });
+    CHECK(error.empty(), "%s", error.c_str());
+    const uint64_t held = (uint64_t)((double)total * part), cut = total - held;
+    const auto after = std::upper_bound(starts.begin(), starts.end(), cut);
+    const bool lines = text_detail::is_jsonl(path);
+    if (after != starts.begin() && after[-1] > 0 && (lines || cut - after[-1] <= held / 2)) return after[-1];
+    if (after != starts.end() && (lines || *after - cut <= held / 2)) return *after;
+    CHECK(!lines, "%s: --val given, but one document cannot be cut: give more, or --val 0", path.c_str());
+    return cut;
+}
+
+// The piece that begins at byte `at` and holds the byte `cut` becomes two, so that the second starts a document.
+void cut_piece(text_detail::TextBatch& batch, size_t i, uint64_t at, uint64_t cut) {
+    const std::string text = batch.pieces[i].text;
+    const std::string_view head = std::string_view(text).substr(0, (size_t)(cut - at));
+    size_t n = text_detail::safe_cut(head);
+    if (n < head.size() / 2) n = text_detail::start_of_character(text, head.size());
+    batch.pieces[i].text = text.substr(0, n);
+    batch.pieces.insert(batch.pieces.begin() + (long)i + 1, {text.substr(n), true, 0});
+}
 
 class Progress {
     double start_ = seconds(), shown_ = start_;
@@ -209,6 +245,8 @@ void write_shards(const Options& o) {
     uint64_t total = 0;
     made.add("tokenizer", format("%016llx", (unsigned long long)tokenizer.fingerprint())).add("vocab_size", tokenizer.vocab_size());
     made.add("eot", tokenizer.eot()).add("shard_tokens", o.shard_tokens).add("val", o.val);
+    if (o.reading.skip_bad) made.add("skip_bad", o.reading.skip_bad);
+    if (o.reading.special) made.add("special", 1);
     std::vector<uint64_t> bytes;
     for (const std::string& path : paths) {
         total += bytes.emplace_back(file_size(path));
@@ -234,7 +272,7 @@ void write_shards(const Options& o) {
     Position at, saved;
     auto save = [&] {
         Json state = Json::object();
-        state.add("made_from", made).add("file", at.file).add("batches", at.batches).add("documents", at.documents).add("bytes", at.bytes);
+        state.add("made_from", made).add("file", at.file).add("batches", at.batches).add("documents", at.documents).add("bytes", at.bytes).add("bad", at.bad);
         for (ShardSet& set : sets) state.add(&set == &train ? "train" : "val", set.save());
         write_file_atomically(part, json_dump(state) + "\n");
         saved = at;
@@ -243,7 +281,7 @@ void write_shards(const Options& o) {
         Json state = json_parse(read_file(part), part);
         check_same(state, part);
         auto read = [&](const char* name) { return (uint64_t)state.at(name, part).as_int(part, 0); };
-        at = saved = {read("file"), read("batches"), read("documents"), read("bytes")};
+        at = saved = {read("file"), read("batches"), read("documents"), read("bytes"), state.find("bad") ? read("bad") : 0};
         for (ShardSet& set : sets) set.restore(state.at(&set == &train ? "train" : "val", part), part);
         for (const std::string& name : list_folder(o.out))  // what a kill left while the position was written
             if (name.find(".json.tmp-") != name.npos) unlink((o.out + "/" + name).c_str());
@@ -266,25 +304,45 @@ void write_shards(const Options& o) {
     };
     Progress progress(total, at.bytes);
     const uint32_t held_out = (uint32_t)(o.val * 4294967296.0);
+    const bool by_place = paths.size() == 1 && o.val > 0;  // of one file the end is held out
+    const uint64_t val_start = by_place ? start_of_held_out(paths[0], o.val) : 0;
+    auto in_validation = [&](uint64_t document, uint64_t place) { return by_place ? place >= val_start : philox(0, RNG_HOLD_OUT, 0, document).x[0] < held_out; };
     std::vector<std::vector<int>> tokens;
     double last_save = seconds();
     for (bool in_val = false; at.file < paths.size();) {
         const std::string& path = paths[at.file];
         const uint64_t skip = at.batches;
-        uint64_t number = 0, before = 0;
+        uint64_t number = 0, before = 0, place = 0;
+        TextReport report{.bad = (int)at.bad, .first_bad = "before this run went on", .specials = 0, .special = {}};
         for (uint64_t i = 0; i < at.file; i++) before += bytes[i];
         std::string error = text_detail::each_batch(path, [&](text_detail::TextBatch& batch) {
             if (number++ < skip) {  // a document may go on in the next batch: it must go on in its shard
-                if (number == skip) in_val = at.documents && philox(0, RNG_HOLD_OUT, 0, at.documents - 1).x[0] < held_out;
+                for (const text_detail::Piece& piece : batch.pieces) {
+                    if (by_place && piece.starts_document) in_val = in_validation(0, place);
+                    place += piece.text.size();
+                    if (by_place && place > val_start) in_val = true;
+                }
+                if (number == skip && !by_place) in_val = at.documents && in_validation(at.documents - 1, 0);
                 return;
             }
-            if (std::string wrong = text_detail::encode_batch(batch, tokenizer, tokens); !wrong.empty()) fail(path + ": " + wrong);
+            std::vector<uint64_t> places;  // of pieces; the texts of lines change when they are parsed
+            for (size_t i = 0; i < batch.pieces.size(); i++) {
+                const uint64_t size = batch.pieces[i].text.size();
+                if (by_place && place == val_start) batch.pieces[i].starts_document = true;
+                if (by_place && !text_detail::is_jsonl(path) && place < val_start && val_start < place + size) {
+                    cut_piece(batch, i, place, val_start);
+                    places.push_back(place), places.push_back(val_start), i++;
+                } else places.push_back(place);
+                place += size;
+            }
+            if (std::string wrong = text_detail::encode_batch(batch, tokenizer, tokens, o.reading, report); !wrong.empty()) fail(path + ": " + wrong);
             for (size_t i = 0; i < batch.pieces.size(); i++) {
                 if (tokens[i].empty()) continue;
                 bool starts = batch.pieces[i].starts_document;
-                if (starts) in_val = philox(0, RNG_HOLD_OUT, 0, at.documents++).x[0] < held_out;
+                if (starts) in_val = in_validation(at.documents++, places[i]);
                 sets[in_val].add(tokens[i], starts);
             }
+            at.bad = (uint64_t)report.bad;
             at.batches++, at.bytes = before + batch.read;
             progress.show(at.bytes, train.total() + val.total());
             if (stop_requested()) stop();
@@ -292,7 +350,8 @@ void write_shards(const Options& o) {
         });
         if (stop_requested()) stop();  // before the error: Ctrl-C ends gzip too
         if (!error.empty()) fail(error);
-        at.file++, at.batches = 0;
+        text_detail::say(path, report, "--special");
+        at.file++, at.batches = 0, at.bad = 0;
     }
     if (at.documents == 0) fail(paths[0] + ": no text in it" + (paths.size() > 1 ? ", nor in the others" : ""));
     progress.show(total, train.total() + val.total(), true);
@@ -307,8 +366,10 @@ void write_shards(const Options& o) {
     unlink(part.c_str());
     printf("%s: %llu documents, %s tokens in %llu shards to train on, %s in %llu to validate on\n", o.out.c_str(), (unsigned long long)at.documents,
            human((double)train.total()).c_str(), (unsigned long long)train.shards(), human((double)val.total()).c_str(), (unsigned long long)val.shards());
+    if (o.val > 0 && val.total() == 0)
+        fprintf(stderr, "%s: none of the %llu documents came to be held out by --val: name validation data of its own\n", o.out.c_str(), (unsigned long long)at.documents);
     std::string val_option = val.total() ? " -j '" + o.out + "/val_*.bin'" : "";
-    printf("next: ./train_gpt2 -i '%s/train_*.bin'%s --tokenizer %s/tokenizer.json\n", o.out.c_str(), val_option.c_str(), o.out.c_str());
+    printf("next: ./train_gpt2 -i '%s/train_*.bin'%s\n", o.out.c_str(), val_option.c_str());
 }
 }  // namespace
 

@@ -13,7 +13,7 @@ import regex
 import tiktoken
 from tiktoken.load import data_gym_to_mergeable_bpe_ranks
 from tiktoken_ext import openai_public
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
@@ -21,7 +21,9 @@ LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^
 source = open(openai_public.__file__).read()
 CL100K = source.split('"name": "cl100k_base"')[1].split('r"""')[1].split('"""')[0]
 O200K = "|".join(x.split('"""')[0] for x in source.split("def o200k_base")[1].split("def ")[0].split('r"""')[1:])
-REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3, "o200k": O200K}
+QWEN2 = LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+NANOCHAT = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3, "o200k": O200K, "qwen2": QWEN2, "nanochat": NANOCHAT}
 
 
 def ours(pipe, tokenizer, texts, *flags):
@@ -133,6 +135,7 @@ def main():
     parser.add_argument("--strings", type=int, default=100000)
     parser.add_argument("--mixed-mb", type=float, default=10)
     parser.add_argument("--speed-mb", type=float, default=10)
+    parser.add_argument("--patterns", default=",".join(REGEX), help="some of these")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--golden", help="write the golden file and stop")
     a = parser.parse_args()
@@ -150,14 +153,14 @@ def main():
     documents = mixed[:100] + [text[i:i + 50000] for i in range(0, len(text), 50000)]
     open(corpus, "w").writelines(json.dumps({"text": x}) + "\n" for x in documents)
     differ = 0
-    for name in ("gpt2", "llama3", "cl100k", "o200k"):
+    for name in a.patterns.split(","):
         if name == "gpt2":
             path, twin = a.gpt2, gpt2
             subprocess.run([pipe, "json", path, work + "/gpt2.json"], check=True)
         else:
             subprocess.run([pipe, "train", corpus, "3000", name, f"{work}/{name}"], check=True, stdout=subprocess.DEVNULL)
-            path = f"{work}/{name}.tiktoken"
-            lines = [line.split() for line in open(path)]
+            lines = [line.split() for line in open(f"{work}/{name}.tiktoken")]
+            path = f"{work}/{name}.json" if name in ("qwen2", "nanochat") else f"{work}/{name}.tiktoken"  # which rank files of these are not told by
             twin = tiktoken_twin(name, {base64.b64decode(x): int(y) for x, y in lines})
         twins = [("tiktoken", path, lambda t: twin.encode_ordinary_batch(t, num_threads=2))]
         hf = Tokenizer.from_file(f"{work}/{name}.json")
@@ -176,6 +179,7 @@ def main():
                     try: want = encode(part)
                     except Exception as e: print(f"  {kind}: {library} gives up: {str(e)[:80]}"); continue
                     differ += compare(kind, part, want, ours(pipe, ours_from, part))
+    if {"qwen2", "llama3", "nanochat", "gpt2"} <= set(a.patterns.split(",")): differ += check_options(work, pipe, strings + mixed[:20])
     print("training, GPT-2's pattern")
     twin = Tokenizer(models.BPE())
     twin.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -211,6 +215,48 @@ def main():
     sys.exit(differ > 0)
 
 
+def check_options(work, pipe, texts):
+    """What a tokenizer.json may say beside the pattern: NFC, Digits, an empty normalizer, dropout 0, as models' files do."""
+    differ = 0
+    texts = texts + [unicodedata.normalize("NFD", x) for x in texts[:len(texts) // 4]] + combining_strings(len(texts) // 4)
+    # tokenizers' NFC is of an older Unicode: without the characters for which it and Python's differ
+    nfc = normalizers.NFC().normalize_str
+    newer = {c for c in map(chr, list(range(0x80, 0xd800)) + list(range(0xe000, 0x110000))) if unicodedata.combining(c) or unicodedata.decomposition(c)
+             if any(nfc(x) != unicodedata.normalize("NFC", x) for x in (c, c + "\u0334", "\u0345" + c))}
+    texts = [x for x in texts if not newer & set(x)]
+    print(f"options of tokenizer.json; without {len(newer)} characters")
+    for name, base, change in (
+            ("NFC, Qwen's pattern", "qwen2", {"normalizer": {"type": "NFC"}}),
+            ("NFC in a Sequence", "llama3", {"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFC"}]}}),
+            ("an empty normalizer, dropout 0", "nanochat", {"normalizer": {"type": "Sequence", "normalizers": []}}),
+            ("Digits, each", "gpt2", {"digits": True}), ("Digits, runs", "gpt2", {"digits": False}), ("Digits and Split", "llama3", {"digits": True})):
+        content = json.load(open(f"{work}/{base}.json"))
+        if "digits" in change:
+            before = content["pre_tokenizer"]
+            parts = before["pretokenizers"] if before["type"] == "Sequence" else [before]
+            content["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": change["digits"]}] + parts}
+        else: content["normalizer"] = change["normalizer"]
+        if "dropout" in name: content["model"]["dropout"] = 0.0
+        path = f"{work}/option.json"
+        json.dump(content, open(path, "w"))
+        subprocess.run([pipe, "json", path, f"{work}/again.json"], check=True)  # what we write says the same
+        hf = Tokenizer.from_file(path)
+        hf.encode_special_tokens = True
+        want = [e.ids for e in hf.encode_batch(texts)]
+        for kind, file in (("as read", path), ("written and read", f"{work}/again.json")): differ += compare(f"{name}, {kind}", texts, want, ours(pipe, file, texts))
+    return differ
+
+
+def combining_strings(n):
+    """Letters, marks in any order, Hangul in parts, characters that NFC replaces."""
+    r = random.Random(5)
+    marks = [chr(c) for c in range(0x300, 0x3100) if unicodedata.combining(chr(c))]
+    odd = [chr(c) for c in list(range(0xc0, 0x3000)) + list(range(0xf900, 0xfb50)) + list(range(0x1d15e, 0x1d1c1)) if unicodedata.decomposition(chr(c))]
+    hangul = [chr(c) for a, b in ((0x1100, 0x1113), (0x1161, 0x1176), (0x11a7, 0x11c3)) for c in range(a, b)] + ["\uac00", "\ud55c", "\ud7a3"]
+    kinds = [list("aeiouAEIOUcszKq \u0b95\u09c7\u0dd9"), marks, marks, odd, hangul, hangul]
+    return ["".join(r.choice(r.choice(kinds)) for _ in range(r.randrange(1, 30))) for _ in range(n)]
+
+
 def write_golden(path, gpt2, r):
     """One case a line: pattern, text as hexadecimal bytes, ids (gpt2) or lengths of the pieces in bytes."""
     byte_ranks = {bytes([b]): b for b in range(256)}
@@ -219,7 +265,7 @@ def write_golden(path, gpt2, r):
         f.write("# written by dev/reference/check_tokenizer.py --golden\n")
         for text in cases:
             f.write(f"gpt2 {text.encode().hex()} {' '.join(map(str, gpt2.encode_ordinary(text)))}\n")
-        for name in ("llama3", "cl100k", "o200k"):
+        for name in ("llama3", "cl100k", "o200k", "qwen2", "nanochat"):
             splitter = pre_tokenizers.Split(Regex(REGEX[name].replace("{1,3}+", "{1,3}")), "isolated")  # see split.h
             for text in cases:
                 f.write(f"{name} {text.encode().hex()} {' '.join(str(len(p.encode())) for p, _ in splitter.pre_tokenize_str(text))}\n")

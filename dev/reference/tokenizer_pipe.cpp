@@ -53,7 +53,7 @@ int main(int argc, char** argv) {
             text.resize(n), ids.clear();
             CHECK(fread(text.data(), 1, n, stdin) == n, "a record is cut short");
             tokenizer.encode(text, ids, argc > 3);
-            CHECK(argc > 3 || tokenizer.decode(ids) == text, "decode(encode(x)) is not x");
+            CHECK(argc > 3 || tokenizer.vocabulary().nfc || tokenizer.decode(ids) == text, "decode(encode(x)) is not x");
             uint32_t count = (uint32_t)ids.size();
             fwrite(&count, 4, 1, stdout), fwrite(ids.data(), 4, count, stdout);
         }

@@ -14,6 +14,7 @@ struct DataOptions {
     bool shuffle = false;     // a new permutation of all rows each epoch; otherwise in file order
     uint64_t only_first = 0;  // over and over the first so many rows (-a 1: those of one step); 0: all
     bool bos_align = false;   // a row starts where a document starts (eot stands in front of each document)
+    bool once = false;        // all targets and no more: the last row of a shard may be shorter, the rows behind the last one are empty
     bool repeats = true;      // with bos_align: false marks targets that an earlier or later row has too with -1
     int eot = -1;
     int vocab_size = 0;       // a token at or above it ends the run; 0: not checked
@@ -27,7 +28,7 @@ struct Batch {
 };
 
 // Rows lie within a shard and share one token with the next: row i of a shard is tokens [iT, iT + T], and the last
-// tokens of a shard that do not fill a row are dropped.
+// tokens of a shard that do not fill a row are dropped; with once they are a shorter row.
 // With bos_align the first row of a shard starts at its first document. The row after one that starts at s starts at
 // the last document start in (s, s + T], so that a document cut by the end of a row is read again from its start; with
 // none there (a document longer than a row) it starts at s + T, inside the document. So every target is in some row,
@@ -39,13 +40,14 @@ class RowIndex {
     std::vector<uint64_t> starts_;   // bos_align: first token of each row
     std::vector<int> counted_;       // bos_align: targets of each row before the next row's start
     uint64_t T_;
+    bool once_;
 
     void add_aligned_rows(const Shard& shard, int eot) {
         ShardReader reader;
         constexpr size_t BLOCK = 1 << 18;
         std::vector<int> block(BLOCK);
-        bool started = false;
-        uint64_t row = 0, last = 0;  // start of the open row; last document start seen, in it
+        bool started = once_;        // with once the end of a document that the shard begins with is a row too
+        uint64_t row = shard.begin, last = shard.begin;  // start of the open row; last document start seen, in it
         auto close_row = [&](uint64_t next) {
             starts_.push_back(row), counted_.push_back((int)(next - row));
             row = next;
@@ -63,31 +65,33 @@ class RowIndex {
         }
         // the rest of the shard: rows that it still fills; the last one has no successor to repeat its end
         while (started && row + T_ < shard.end) close_row(last > row ? last : row + T_);
-        if (starts_.size() > first_.back()) counted_.back() = (int)T_;
+        if (once_ && started && row + 1 < shard.end) starts_.push_back(row), counted_.push_back((int)(shard.end - 1 - row));
+        else if (starts_.size() > first_.back()) counted_.back() = (int)T_;
     }
 
   public:
-    RowIndex(const Shards& shards, const DataOptions& o) : shards_(shards), T_((uint64_t)o.T) {
+    RowIndex(const Shards& shards, const DataOptions& o) : shards_(shards), T_((uint64_t)o.T), once_(o.once) {
         CHECK(!shards.empty(), "no data");
         CHECK(!o.bos_align || o.eot >= 0, "--bos-align needs a tokenizer with an end-of-text token");
         uint64_t rows = 0;
         for (const Shard& shard : shards_) {
             first_.push_back(rows);
             if (o.bos_align) add_aligned_rows(shard, o.eot), rows = starts_.size();
-            else if (shard.size() > T_) rows += (shard.size() - 1) / T_;
+            else if (shard.size() > 1) rows += (shard.size() - 1 + (once_ ? T_ - 1 : 0)) / T_;
         }
         first_.push_back(rows);
         if (rows == 0)
             die("%s: %llu tokens%s, one row takes %d: use more data or a smaller --seq", shards[0].path.c_str(),
-                (unsigned long long)count_tokens(shards), o.bos_align ? " (from the first document start on)" : "", o.T + 1);
+                (unsigned long long)count_tokens(shards), o.bos_align ? " (from the first document start on)" : "", o.once ? 2 : o.T + 1);
     }
     uint64_t rows() const { return first_.back(); }
 
-    struct Row { const Shard* shard; uint64_t begin; int counted; };
+    struct Row { const Shard* shard; uint64_t begin; int targets, counted; };  // targets: those there are, at most T
     Row operator[](uint64_t row) const {
         size_t s = (size_t)(std::upper_bound(first_.begin(), first_.end(), row) - first_.begin()) - 1;
-        if (starts_.empty()) return {&shards_[s], shards_[s].begin + (row - first_[s]) * T_, (int)T_};
-        return {&shards_[s], starts_[row], counted_[row]};
+        uint64_t begin = starts_.empty() ? shards_[s].begin + (row - first_[s]) * T_ : starts_[row];
+        int targets = (int)std::min(T_, shards_[s].end - 1 - begin);
+        return {&shards_[s], begin, targets, starts_.empty() ? targets : counted_[row]};
     }
 };
 
@@ -141,22 +145,28 @@ class DataLoader {
     size_t slot_ints() const { return 2 * (size_t)o_.B * (size_t)o_.T; }
 
     void fill_row(uint64_t position, int* inputs, int* targets) {
+        size_t T = (size_t)o_.T;
+        if (o_.once && position >= rows()) {
+            std::fill(inputs, inputs + T, 0), std::fill(targets, targets + T, -1);
+            return;
+        }
         if (o_.only_first) position %= std::min(o_.only_first, rows());
         SourceOrder::SourceRow place = order_[position];
         const RowIndex& source = sources_[place.source];
         uint64_t n = source.rows(), i = place.row % n;
         if (o_.shuffle) i = permute(i, n, o_.seed, (uint32_t)(place.row / n));
         RowIndex::Row row = source[i];
-        size_t T = (size_t)o_.T;
-        reader_.read(*row.shard, row.begin, T + 1, row_.data());
+        size_t n_targets = (size_t)row.targets;
+        std::fill(row_.begin(), row_.end(), 0);
+        reader_.read(*row.shard, row.begin, n_targets + 1, row_.data());
         if (o_.vocab_size)
-            for (size_t t = 0; t <= T; t++)
+            for (size_t t = 0; t <= n_targets; t++)
                 if ((unsigned)row_[t] >= (unsigned)o_.vocab_size)
                     die("%s: token %llu is %u, the model's vocabulary has %d: made with another tokenizer?", row.shard->path.c_str(),
                         (unsigned long long)(row.begin + t), (unsigned)row_[t], o_.vocab_size);
         memcpy(inputs, row_.data(), T * sizeof(int));
         memcpy(targets, row_.data() + 1, T * sizeof(int));
-        if (!o_.repeats) std::fill(targets + row.counted, targets + T, -1);
+        std::fill(targets + (o_.repeats ? row.targets : std::min(row.targets, row.counted)), targets + T, -1);
     }
 
     void run(uint64_t position) {
@@ -203,6 +213,10 @@ class DataLoader {
     DataLoader(const DataLoader&) = delete;
     DataLoader& operator=(const DataLoader&) = delete;
 
+    uint64_t batches() const {                               // of all ranks, that hold an epoch: with once, all of it
+        uint64_t n = (uint64_t)o_.B * (uint64_t)o_.world;
+        return o_.once ? (rows() + n - 1) / n : rows() / n;
+    }
     uint64_t rows() const {                                  // an epoch; of a mixture: as many rows as all sources have
         uint64_t n = 0;
         for (const RowIndex& source : sources_) n += source.rows();

@@ -252,24 +252,25 @@ inline uint64_t document_start_near(const Shard& shard, uint64_t low, uint64_t c
     return cut;
 }
 
-// Keeps the last tenth of the tokens for validation, or `least` (a batch) if that is more, as far as `row` (T + 1) tokens
-// stay to train on; both parts are ranges of the same files. The cut moves to a document start near by: to the last one
-// before it that does not double what is held out, or to the next one that leaves enough. eot = -1: it does not move.
+// Keeps the last tenth of the tokens for validation; both parts are ranges of the same files. It depends on the tokens alone, so that a
+// run that is resumed with another batch or sequence never validates on what it has trained on. The cut moves to a document start near by:
+// to the last one before it that makes the held out part no more than half as large again, or to the next one that leaves half of it.
+// eot = -1: it does not move.
 struct TrainVal { Shards train, val; };
-inline TrainVal hold_out(const Shards& all, uint64_t row, uint64_t least, int eot) {
-    uint64_t total = count_tokens(all);
-    if (total < 2 * row)
-        die("%s: %llu tokens, but one row to train on and one to validate on take %llu: use more text or a smaller --seq",
-            all.empty() ? "no data" : all[0].path.c_str(), (unsigned long long)total, (unsigned long long)(2 * row));
-    uint64_t wanted = std::max({total / 10, least, row}), held = std::min(wanted, total - row), trained = total - held;
+inline TrainVal hold_out(const Shards& all, int eot) {
+    const uint64_t total = count_tokens(all), held = std::max<uint64_t>(total / 10, 2);  // 2: one target
+    if (total < 2 + held)
+        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "no data" : all[0].path.c_str(),
+            (unsigned long long)total);
+    const uint64_t trained = total - held;
 
     size_t s = 0;  // the shard with the first token that is held out
     uint64_t before = 0;
     while (before + all[s].size() <= trained) before += all[s++].size();
     const Shard& shard = all[s];
     uint64_t cut = shard.begin + (trained - before);
-    uint64_t back = std::min({held, trained - row, cut - shard.begin});
-    uint64_t on = std::min(held - std::min(held, std::max(least, row)), shard.end - 1 - cut);
+    const uint64_t back = std::min({held / 2, trained - 2, cut - shard.begin});
+    const uint64_t on = std::min((held - 1) / 2, shard.end - 1 - cut);  // at least 2 tokens are left
     if (eot >= 0) cut = document_start_near(shard, cut - back, cut, cut + on, eot);
 
     TrainVal split = {{all.begin(), all.begin() + (long)s}, {all.begin() + (long)s, all.end()}};

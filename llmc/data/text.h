@@ -1,7 +1,9 @@
 // text.h: text files -> a token shard in a cache. In a .txt the literal <|endoftext|> stands between documents; in a
 // .jsonl each line is an object and its "text" a document. The end-of-text token is written in front of each document.
-// Bytes are kept as they are; documents of nothing but white space are left out.
+// Bytes are kept as they are, but for a byte order mark at the start of a file; documents of nothing but white space are left out. What is
+// evidently no text, UTF-16 or bytes that are 0, is an error.
 #pragma once
+#include <sys/wait.h>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
@@ -10,9 +12,17 @@
 #include "../base/stop.h"
 #include "../base/threads.h"
 #include "../io/files.h"
-#include "../io/json.h"
+#include "jsonl.h"
 #include "shards.h"
 #include "../tokenizer/tokenizer.h"
+
+// How a text is read.
+struct TextOptions {
+    bool special = false;  // special tokens that are written in a text, as <|im_start|>, are taken as such; otherwise as plain text
+    int skip_bad = 0;      // so many lines of a .jsonl that are no document are left out; one more is an error
+};
+// What was met in a text that its reader should know of.
+struct TextReport { int bad = 0; std::string first_bad; uint64_t specials = 0; std::string special; };
 
 namespace text_detail {
 constexpr std::string_view SEPARATOR = "<|endoftext|>";
@@ -34,16 +44,21 @@ inline size_t start_of_character(std::string_view s, size_t at) {
 
 // The last place where a text can be cut so that both parts have the tokens of the whole: behind a letter or a number and
 // in front of white space or a symbol. No split pattern has a piece that goes on there, except with an apostrophe, and none
-// looks back. The last 3 bytes may be half a character. 0: nowhere.
+// looks back; nor does NFC join what is on both sides. Where there is white space in the last 64 KB, in front of it: a symbol may belong to
+// the name of a special token, as in <|im_start|>. The last 3 bytes may be half a character. 0: nowhere.
 inline size_t safe_cut(std::string_view s) {
-    constexpr unsigned WORD = 1 << U_UPPER | 1 << U_LOWER | 1 << U_LETTER | 1 << U_NUMBER, NO_WORD = 1 << U_SPACE | 1 << U_OTHER;
+    constexpr unsigned WORD = 1 << U_UPPER | 1 << U_LOWER | 1 << U_LETTER | 1 << U_NUMBER;
     const unsigned char *begin = (const unsigned char*)s.data(), *end = begin + s.size();
     const uint8_t* classes = unicode_classes();
-    for (size_t i = s.size() < 4 ? 0 : s.size() - 4; i > 0; i--) {
-        if (s[i] == '\'' || (s[i] & 0xC0) == 0x80 || !(NO_WORD >> classes[decode_utf8(begin + i, end).code] & 1)) continue;
-        size_t before = start_of_character(s, i - 1);
-        Character c = decode_utf8(begin + before, begin + i);
-        if (before + c.bytes == i && WORD >> classes[c.code] & 1) return i;
+    const size_t last = s.size() < 4 ? 0 : s.size() - 4;
+    for (unsigned in_front_of : {1u << U_SPACE, 1u << U_OTHER}) {
+        const size_t first = in_front_of == 1u << U_SPACE && last > 1 << 16 ? last - (1 << 16) : 0;
+        for (size_t i = last; i > first; i--) {
+            if (memchr("'_|-/>])}", s[i], 9) || (s[i] & 0xC0) == 0x80 || !(in_front_of >> classes[decode_utf8(begin + i, end).code] & 1)) continue;
+            size_t before = start_of_character(s, i - 1);
+            Character c = decode_utf8(begin + before, begin + i);
+            if (before + c.bytes == i && WORD >> classes[c.code] & 1) return i;
+        }
     }
     return 0;
 }
@@ -65,8 +80,24 @@ struct TextBatch { std::vector<Piece> pieces; uint64_t read = 0; };  // read: by
 class DocumentReader {
     int fd_;
     FILE* file_;
-    bool compressed_;
+    bool compressed_, lines_;
     std::string buffer_, error_;
+    uint64_t total_ = 0;  // bytes read, after decompression
+
+    // Looks at bytes that were just read, of which `start` says whether they are the file's first. Returns the error, or "".
+    std::string check_is_text(std::string_view bytes, bool start) const {
+        if (start) {
+            if (bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF") || bytes.starts_with(std::string_view("\0\0\xFE\xFF", 4)))
+                return "begins with the byte order mark of UTF-16 or UTF-32, must be UTF-8: iconv -f UTF-16 -t UTF-8 converts it";
+            size_t zeros[2] = {}, looked = std::min<size_t>(bytes.size(), 4096);
+            for (size_t i = 0; i < looked; i++) zeros[i % 2] += bytes[i] == 0;
+            // Latin letters in UTF-16 have a 0 in every second byte, always the same of the two
+            if (looked > 1 && std::max(zeros[0], zeros[1]) * 4 >= looked && std::min(zeros[0], zeros[1]) * 8 <= std::max(zeros[0], zeros[1]))
+                return "every second byte is 0: UTF-16? Must be UTF-8: iconv -f UTF-16LE -t UTF-8 converts it";
+        }
+        const void* zero = lines_ ? nullptr : memchr(bytes.data(), 0, bytes.size());  // in a .jsonl it is an error of its line
+        return !zero ? "" : format("byte %llu is 0: not a text file", (unsigned long long)(total_ + (uint64_t)((const char*)zero - bytes.data())));
+    }
 
     bool read_more(size_t bytes) {
         size_t before = buffer_.size();
@@ -74,12 +105,19 @@ class DocumentReader {
         size_t n = fread(buffer_.data() + before, 1, bytes, file_);
         if (ferror(file_)) error_ = format("cannot read: %s", strerror(errno));
         buffer_.resize(before + n);
-        if (n == 0 && compressed_ && pclose(std::exchange(file_, nullptr)) != 0 && error_.empty()) error_ = "gzip cannot read it: damaged or cut short?";
+        if (n == 0 && compressed_) {
+            const int status = pclose(std::exchange(file_, nullptr));
+            const bool missing = WIFEXITED(status) && WEXITSTATUS(status) == 127;  // the shell's code for a command that is not found
+            if (status != 0 && error_.empty()) error_ = missing ? "cannot read it: the program gzip is not installed" : "gzip cannot read it: damaged or cut short?";
+        }
+        if (error_.empty()) error_ = check_is_text(std::string_view(buffer_).substr(before), total_ == 0);
+        if (total_ == 0 && buffer_.starts_with("\xEF\xBB\xBF")) buffer_.erase(0, 3);  // UTF-8's mark is no text
+        total_ += n;
         return n > 0 && error_.empty();
     }
 
   public:
-    explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")) {
+    explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")), lines_(is_jsonl(path)) {
         fd_ = open_regular(path, error_);
         CHECK(fd_ >= 0, "%s: cannot open: %s", path.c_str(), error_.c_str());
         if (compressed_) fcntl(fd_, F_SETFD, 0);  // gzip inherits it
@@ -124,18 +162,22 @@ class DocumentReader {
 
     void lines(const std::function<void(std::string_view)>& line) {
         size_t begin = 0, searched = 0, wanted = BLOCK;
+        bool skipping = false;  // the rest of a line that is too long
         for (bool more = true; more;) {
             buffer_.erase(0, begin), searched -= begin, begin = 0;
             more = read_more(wanted);
             if (!error_.empty()) return;
             for (size_t at; (at = buffer_.find('\n', searched)) != buffer_.npos;) {
-                line(std::string_view(buffer_).substr(begin, at - begin));
-                begin = searched = at + 1;
+                if (!skipping) line(std::string_view(buffer_).substr(begin, at - begin));
+                begin = searched = at + 1, skipping = false;
             }
-            if (!more && begin < buffer_.size()) line(std::string_view(buffer_).substr(begin));
+            if (!more && begin < buffer_.size() && !skipping) line(std::string_view(buffer_).substr(begin));
             searched = buffer_.size();
+            if (buffer_.size() - begin > LONGEST_LINE) {
+                if (!skipping) line(std::string_view(buffer_).substr(begin, LONGEST_LINE + 1));
+                begin = searched, skipping = true;
+            }
             wanted = std::max(BLOCK, std::min(buffer_.size() - begin, LONGEST_LINE));
-            if (buffer_.size() - begin > LONGEST_LINE) { line(std::string_view(buffer_).substr(begin)); return; }
         }
     }
 };
@@ -213,39 +255,56 @@ inline std::string each_batch(const std::string& path, const std::function<void(
 // The text of a line of a .jsonl takes its place. Returns the error, or "".
 inline std::string parse_line(Piece& piece) {
     if (piece.text.size() > LONGEST_LINE) return format("line %d: longer than %zu bytes, which no document should be", piece.line, LONGEST_LINE);
-    Json document;
-    std::string error = json_try_parse(document, piece.text, piece.line);
-    const Json* text = document.find("text");
-    if (error.empty() && (!text || text->type != Json::STRING)) error = format("line %d: expected an object with a \"text\" that is a string", piece.line);
-    if (error.empty()) piece.text = is_blank(text->text) ? "" : text->text;
+    std::string text, error = read_jsonl_text(piece.text, piece.line, text);
+    piece.text = error.empty() && !is_blank(text) ? std::move(text) : "";
     return error;
 }
 
-// work(text, i) on the text of each piece, all cores at once; not on documents of nothing but white space. Returns the error
-// of the first line that has one, or "".
-inline std::string each_text(TextBatch& batch, const std::function<void(std::string_view, size_t)>& work) {
-    std::string error;
-    int bad_line = INT_MAX;
-    std::mutex errors;
+// work(text, i) on the text of each piece, all cores at once; not on documents of nothing but white space. Lines that are no documents
+// are counted and left out. Returns the error of the first one that is too many, or "".
+inline std::string each_text(TextBatch& batch, const TextOptions& options, TextReport& report, const std::function<void(std::string_view, size_t)>& work) {
+    std::vector<std::pair<int, std::string>> bad;
+    std::mutex lines;
     parallel_for(batch.pieces.size(), [&](size_t i) {
         Piece& piece = batch.pieces[i];
         std::string wrong = piece.line ? parse_line(piece) : "";
         if (wrong.empty() && !piece.text.empty()) work(piece.text, i);
         if (wrong.empty()) return;
-        std::lock_guard<std::mutex> lock(errors);
-        if (piece.line < bad_line) error = wrong, bad_line = piece.line;
+        std::lock_guard<std::mutex> lock(lines);
+        bad.push_back({piece.line, wrong});
     });
-    return error;
+    std::sort(bad.begin(), bad.end());
+    for (const auto& [line, wrong] : bad) {
+        if (report.bad++ == 0) report.first_bad = wrong;
+        if (report.bad > options.skip_bad)
+            return options.skip_bad ? wrong + format("; %d lines are no documents, --skip-bad is %d", report.bad, options.skip_bad)
+                                    : wrong + "; --skip-bad N leaves out up to N such lines of a file";
+    }
+    return "";
 }
 
 // tokens[i]: of piece i, the end-of-text token in front of each document
-inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, std::vector<std::vector<int>>& tokens) {
+inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, std::vector<std::vector<int>>& tokens, const TextOptions& options, TextReport& report) {
     tokens.resize(std::max(tokens.size(), batch.pieces.size()));
     for (std::vector<int>& t : tokens) t.clear();
-    return each_text(batch, [&](std::string_view text, size_t i) {
+    std::mutex mutex;
+    return each_text(batch, options, report, [&](std::string_view text, size_t i) {
+        std::string special;
+        if (size_t n = options.special ? 0 : tokenizer.count_specials(text, &special)) {
+            std::lock_guard<std::mutex> lock(mutex);
+            report.specials += n;
+            if (report.special.empty()) report.special = special;
+        }
         if (batch.pieces[i].starts_document) tokens[i].push_back(tokenizer.eot());
-        for (size_t n; !text.empty(); text.remove_prefix(n)) tokenizer.encode(text.substr(0, n = part_length(text)), tokens[i]);
+        for (size_t n; !text.empty(); text.remove_prefix(n)) tokenizer.encode(text.substr(0, n = part_length(text)), tokens[i], options.special);
     });
+}
+
+// One line on stderr for each thing that a text's reader should know of.
+inline void say(const std::string& path, const TextReport& report, const char* special_option) {
+    if (report.bad) fprintf(stderr, "%s: %d lines are no documents and were left out, the first: %s\n", path.c_str(), report.bad, report.first_bad.c_str());
+    if (report.specials) fprintf(stderr, "%s: special tokens, as %s, are written in it %llu times and taken as plain text; %s 1 takes them as special tokens\n", path.c_str(),
+                                 report.special.c_str(), (unsigned long long)report.specials, special_option);
 }
 }
 
@@ -255,10 +314,11 @@ inline bool is_text_file(const std::string& path) {
 }
 
 // Tokenises a text file into CACHE/NAME-FINGERPRINT.bin, unless that exists, and returns its path. The fingerprint
-// covers the text and the tokenizer.
-inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& tokenizer, const std::string& cache) {
+// covers the text, the tokenizer and how the text is read.
+inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     using namespace text_detail;
-    uint64_t prints[2] = {fingerprint(path), tokenizer.fingerprint()};
+    constexpr uint64_t VERSION_OF_READING = 2;  // 2: no byte order mark
+    uint64_t prints[4] = {fingerprint(path), tokenizer.fingerprint(), VERSION_OF_READING << 1 | options.special, is_jsonl(path) ? (uint64_t)options.skip_bad : 0};
     std::string name = path.substr(path.rfind('/') + 1);  // npos + 1 == 0: the whole path
     std::string shard = cache + "/" + name + format("-%016llx.bin", (unsigned long long)xxh64(prints, sizeof prints));
     struct stat info;
@@ -269,28 +329,31 @@ inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& t
     ShardWriter writer(shard, tokenizer.vocab_size());
     std::vector<std::vector<int>> tokens;
     auto look_for_stop = [&] { if (stop_requested()) writer.fail(path + ": interrupted while it was tokenized", stop_exit_code()); };
+    TextReport report;
     std::string error = each_batch(path, [&](TextBatch& batch) {
         look_for_stop();
-        if (std::string wrong = encode_batch(batch, tokenizer, tokens); !wrong.empty()) writer.fail(path + ": " + wrong);
+        if (std::string wrong = encode_batch(batch, tokenizer, tokens, options, report); !wrong.empty()) writer.fail(path + ": " + wrong);
         for (const std::vector<int>& t : tokens) writer.add(t.data(), t.size());
     });
     look_for_stop();  // before the error: Ctrl-C ends gzip too
     if (!error.empty()) writer.fail(error);
     if (writer.count() == 0) writer.fail(path + ": no text in it");
     writer.finish();
+    say(path, report, "--text-special");
     return shard;
 }
 
 // Learns a tokenizer from text files.
-inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int vocab_size, SplitPattern split = SplitPattern::GPT2) {
+inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int vocab_size, SplitPattern split = SplitPattern::GPT2, const TextOptions& options = {}) {
     using namespace text_detail;
     std::mutex mutex;
     std::unordered_map<std::thread::id, PieceCounts> counts;  // of each thread
     for (const std::string& path : paths) {
         CHECK(is_text_file(path), "%s: a tokenizer is learnt from .txt and .jsonl files", path.c_str());
+        TextReport report;
         std::string error = each_batch(path, [&](TextBatch& batch) {
             exit_if_stopping("while a tokenizer was learned from " + path);
-            std::string wrong = each_text(batch, [&](std::string_view text, size_t) {
+            std::string wrong = each_text(batch, options, report, [&](std::string_view text, size_t) {
                 mutex.lock();
                 PieceCounts& mine = counts[std::this_thread::get_id()];
                 mutex.unlock();
@@ -300,6 +363,7 @@ inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int voca
         });
         exit_if_stopping("while a tokenizer was learned from " + path);
         CHECK(error.empty(), "%s", error.c_str());
+        say(path, report, "");
     }
     PieceCounts all;
     for (auto& [thread, mine] : counts) all.add_all(mine), mine = {};
@@ -343,12 +407,16 @@ inline std::vector<std::string> list_source_files(const std::string& text) {
         for (const std::string& path : list_files(source.pattern)) paths.push_back(path);
     return paths;
 }
-inline bool names_text(const std::string& text) { return is_text_file(list_source_files(text)[0]); }
+// Is any of the files text, not token shards?
+inline bool names_text(const std::string& text) {
+    const std::vector<std::string> paths = list_source_files(text);
+    return std::any_of(paths.begin(), paths.end(), is_text_file);
+}
 
 // What -i and -j name: shards, text files, or a pattern for either. Text goes through the cache.
-inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache) {
+inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     Shards shards;
     for (const std::string& path : list_files(pattern))
-        shards.push_back(open_shard(is_text_file(path) ? tokenize_to_cache(path, tokenizer, cache) : path));
+        shards.push_back(open_shard(is_text_file(path) ? tokenize_to_cache(path, tokenizer, cache, options) : path));
     return shards;
 }

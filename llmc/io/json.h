@@ -139,6 +139,7 @@ struct Parser {
     int line = 1;
     size_t at = 0;
     std::string error = {};
+    bool lone_surrogates = false;  // half a surrogate pair is U+FFFD, as most readers have it; otherwise an error
 
     [[gnu::format(printf, 2, 3)]] bool fail(const char* pattern, ...) {
         char message[512];
@@ -165,6 +166,16 @@ struct Parser {
         if (at >= text.size()) return "the end of the text";
         size_t n = utf8_length(&text[at], text.size() - at);
         return n == 0 ? format("the byte 0x%02x", (unsigned char)text[at]) : json_quote(text.substr(at, n));
+    }
+
+    // The error with its place: "line L column C: what is wrong". The column is counted in characters, as an editor does: bytes that do not
+    // continue one.
+    std::string place(int first_line) const {
+        size_t line_begin = at == 0 ? 0 : text.rfind('\n', at - 1) + 1, column = 1;  // npos + 1 is 0
+        for (size_t i = line_begin; i < at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
+        int number = first_line;
+        for (char c : text.substr(0, at)) number += c == '\n';
+        return format("line %d column %zu: %s", number, column, error.c_str());
     }
 
     bool value(Json& out, int depth) {
@@ -222,6 +233,14 @@ struct Parser {
         if (peek() != 'u') { std::string what = found(); return at = begin, fail("unknown escape: \\ before %s", what.c_str()); }
         unsigned c, low = 0;
         if (at++; !hex4(c)) return false;
+        if (lone_surrogates && c >= 0xD800 && c <= 0xDFFF) {
+            size_t second = at;
+            bool pair = c <= 0xDBFF && eat("\\u") && hex4(low) && low >= 0xDC00 && low <= 0xDFFF;
+            if (!error.empty()) return false;
+            if (!pair) at = second;  // what follows it stands for itself
+            append_utf8(out, pair ? 0x10000 + ((c - 0xD800) << 10) + (low - 0xDC00) : 0xFFFD);
+            return true;
+        }
         if (c >= 0xDC00 && c <= 0xDFFF) return at = begin, fail("the second half of a surrogate pair without the first");
         if (c >= 0xD800 && c <= 0xDBFF) {  // beyond the 16 bits of \u: two halves
             if (eat("\\u") && !hex4(low)) return false;
@@ -315,12 +334,7 @@ inline std::string json_try_parse(Json& out, std::string_view text, int first_li
     }
     if (parser.error.empty()) return "";
     out = Json();
-    // The column is counted in characters, as an editor does: bytes that do not continue one.
-    size_t line_begin = parser.at == 0 ? 0 : text.rfind('\n', parser.at - 1) + 1, column = 1;  // npos + 1 is 0
-    for (size_t i = line_begin; i < parser.at; i++) column += ((unsigned char)text[i] & 0xC0) != 0x80;
-    int line = first_line;
-    for (char c : text.substr(0, parser.at)) line += c == '\n';
-    return format("line %d column %zu: %s", line, column, parser.error.c_str());
+    return parser.place(first_line);
 }
 
 inline Json json_parse(std::string_view text, const std::string& where, int first_line = 1) {

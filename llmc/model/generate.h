@@ -8,6 +8,7 @@
 #include "../base/stop.h"
 #include "model.h"
 #include "sampler.h"
+#include "../tokenizer/plain_output.h"
 #include "../tokenizer/tokenizer.h"
 
 // Prefill (n tokens) or decode (one): appends the keys and values of tokens at positions pos.. to the KV cache; returns the logits (V)
@@ -45,22 +46,29 @@ void generate(Model<F>& model, const std::vector<int>& prompt, int n, const Samp
     }
 }
 
+// What a model continues: the end-of-text token, unless the prompt begins with it, and the prompt. special: it may name special tokens.
+inline std::vector<int> prompt_tokens(const Tokenizer& tokenizer, std::string_view prompt, bool special) {
+    std::vector<int> tokens;
+    tokenizer.encode(prompt, tokens, special);
+    if (const int eot = tokenizer.eot(); eot >= 0 && (tokens.empty() || tokens[0] != eot)) tokens.insert(tokens.begin(), eot);
+    return tokens;
+}
+
 // Prints prompt and continuation as they are generated, up to an end-of-text token.
 template <class F>
-void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, int n, const SamplerOptions& sampler,
+void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, bool special, int n, const SamplerOptions& sampler,
                   uint64_t seed, int step) {
-    std::vector<int> tokens;
-    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
-    tokenizer.encode(prompt, tokens);
+    const std::vector<int> tokens = prompt_tokens(tokenizer, prompt, special);
     CHECK(!tokens.empty(), "--prompt: the tokenizer has no end-of-text token to begin with; give a prompt");
-    printf("---\n%s", prompt.c_str());
+    PlainOutput out;
+    printf("---\n");
+    out.write(prompt);
     generate(model, tokens, n, sampler, seed, step, [&](int token) {
         if (token == tokenizer.eot() || stop_requested()) return false;
-        std::string_view bytes = tokenizer.token_bytes(token);
-        fwrite(bytes.data(), 1, bytes.size(), stdout);
-        fflush(stdout);
+        out.write(tokenizer.token_bytes(token));
         return true;
     });
+    out.end();
     printf("\n---\n");
     fflush(stdout);
 }

@@ -18,6 +18,8 @@ struct Vocabulary {
     std::vector<AddedToken> added;
     std::vector<Merge> merges;
     SplitPattern pattern = SplitPattern::GPT2;
+    DigitSplit digits = DigitSplit::NONE;
+    bool nfc = false;                 // text is brought to Unicode's form C first
     bool whole_pieces = false;        // a piece that is a token becomes it without merging (Hugging Face: ignore_merges)
 };
 

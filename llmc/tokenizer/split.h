@@ -5,7 +5,9 @@
 #include <string_view>
 #include "unicode.h"
 
-enum class SplitPattern { GPT2, LLAMA3, CL100K, O200K };
+enum class SplitPattern { GPT2, LLAMA3, CL100K, O200K, QWEN2, NANOCHAT };
+// Digits that are cut out before the pattern sees the text (Hugging Face: Digits): each for itself, or runs of them.
+enum class DigitSplit { NONE, EACH, RUNS };
 
 // The expressions, as they stand in tokenizer files. The first of each pattern is the one that is written.
 struct NamedPattern { SplitPattern pattern; const char* name; const char* regex; };
@@ -18,7 +20,20 @@ constexpr NamedPattern SPLIT_PATTERNS[] = {
     // tiktoken writes {1,3}+, which Hugging Face's engine reads as ({1,3})+
     {SplitPattern::CL100K, "cl100k", R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}++|\p{N}{1,3}| ?[^\s\p{L}\p{N}]++[\r\n]*+|\s++$|\s*[\r\n]|\s+(?!\S)|\s)"},
     {SplitPattern::O200K, "o200k", R"([^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+(?i:'s|'t|'re|'ve|'m|'ll|'d)?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    // Llama 3's with numbers of one digit (Qwen 2, 2.5 and 3) and of two (nanochat)
+    {SplitPattern::QWEN2, "qwen2", R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)"},
+    {SplitPattern::NANOCHAT, "nanochat", R"('(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+)"},
 };
+// The names of the patterns: "gpt2, llama3, ..."
+inline std::string split_pattern_names() {
+    std::string names;
+    for (const NamedPattern& p : SPLIT_PATTERNS) if (names.find(p.name) == names.npos) names += (names.empty() ? "" : ", ") + std::string(p.name);
+    return names;
+}
+inline const char* split_pattern_name(SplitPattern pattern) {
+    for (const NamedPattern& p : SPLIT_PATTERNS) if (p.pattern == pattern) return p.name;
+    return "";
+}
 inline const char* split_regex(SplitPattern pattern) {
     for (const NamedPattern& p : SPLIT_PATTERNS) if (p.pattern == pattern) return p.regex;
     return "";
@@ -28,8 +43,11 @@ inline const char* split_regex(SplitPattern pattern) {
 class Splitter {
     using Byte = unsigned char;
     const Byte* at_;
-    const Byte* end_;
+    const Byte* end_;        // of the text; with DigitSplit, of the part between digits
+    const Byte* text_end_;
     SplitPattern pattern_;
+    DigitSplit digits_;
+    int longest_number_;     // {1,3} of the patterns that have it
     const uint8_t* classes_ = unicode_classes();
 
     // sets of classes
@@ -99,7 +117,7 @@ class Splitter {
     // `\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|white space`, o200k with a slash among the newlines
     const Byte* no_word(const Byte* p) const {
         const Byte* q = p;
-        for (int digits = 0; digits < 3 && take(q, NUMBER); digits++) {}
+        for (int digits = 0; digits < longest_number_ && take(q, NUMBER); digits++) {}
         if (q > p) return q;
         q = spaced_run(p, REST);
         if (q == p) return white_space(p);
@@ -130,15 +148,30 @@ class Splitter {
         return no_word(p);
     }
 
+    // Between digits the text is split as if nothing came before and after: where it stands in front of a digit, the end is moved.
+    const Byte* next_part() {
+        end_ = text_end_;
+        const Byte* p = at_;
+        if (take(p, NUMBER)) return digits_ == DigitSplit::RUNS ? run(p, NUMBER) : p;
+        for (const Byte* next = p; next < text_end_ && !take(next, NUMBER); next = p) p += decode_utf8(p, text_end_).bytes;
+        end_ = p;
+        return nullptr;
+    }
+
   public:
-    Splitter(SplitPattern pattern, std::string_view text)
-        : at_((const Byte*)text.data()), end_(at_ + text.size()), pattern_(pattern) {}
+    Splitter(SplitPattern pattern, std::string_view text, DigitSplit digits = DigitSplit::NONE)
+        : at_((const Byte*)text.data()), end_(at_ + text.size()), text_end_(end_), pattern_(pattern), digits_(digits),
+          longest_number_(pattern == SplitPattern::QWEN2 ? 1 : pattern == SplitPattern::NANOCHAT ? 2 : 3) {
+        if (digits_ != DigitSplit::NONE) end_ = at_;
+    }
 
     [[gnu::noinline]] bool next(std::string_view& piece) {
-        if (at_ == end_) return false;
-        const Byte* end = pattern_ == SplitPattern::GPT2 ? gpt2(at_) : pattern_ == SplitPattern::O200K ? o200k(at_) : llama3(at_);
+        if (at_ == text_end_) return false;
+        const Byte* number = at_ == end_ && digits_ != DigitSplit::NONE ? next_part() : nullptr;
+        const Byte* end = number ? number : pattern_ == SplitPattern::GPT2 ? gpt2(at_) : pattern_ == SplitPattern::O200K ? o200k(at_) : llama3(at_);
         piece = std::string_view((const char*)at_, (size_t)(end - at_));
         at_ = end;
+        if (number) end_ = end;
         return true;
     }
 };

@@ -1,10 +1,12 @@
-// tokenizer.h: byte-level BPE. Text to ids and back, exact for every sequence of bytes.
+// tokenizer.h: byte-level BPE. Text to ids and back, exact for every sequence of bytes (but where a tokenizer.json asks for NFC:
+// then what comes back is the text in Unicode's form C).
 //     Tokenizer tokenizer = Tokenizer::load("gpt2/");
 //     tokenizer.encode("Once upon a time", ids);
 #pragma once
 #include <atomic>
 #include <memory>
 #include "bpe_train.h"
+#include "nfc.h"
 #include "tokenizer_files.h"
 
 class Tokenizer {
@@ -27,16 +29,20 @@ class Tokenizer {
         }
         added_.resize(v_.tokens.size(), -1);
         // Llama 3's shards put begin_of_text in front of documents
-        for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>"})
+        for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>", "<|bos|>"})
             for (const AddedToken& a : v_.added) if (eot_ < 0 && a.text == name) eot_ = a.id;
         bpe_ = std::make_shared<const Bpe>(v_);
         for (int b = 0; b < 256; b++) CHECK(bpe_->has_byte(b), "%s: no token for the byte %d: not a byte-level tokenizer", where.c_str(), b);
         Xxh64 hash;
         auto add = [&](const std::string& s) { uint64_t n = s.size(); hash.update(&n, sizeof n), hash.update(s.data(), s.size()); };
         for (const std::string& token : v_.tokens) add(token);
-        for (const AddedToken& a : v_.added) add(a.text), hash.update(&a.id, sizeof a.id);
+        for (const AddedToken& a : v_.added) {
+            add(a.text), hash.update(&a.id, sizeof a.id);
+            if (!a.special) add("not special");
+        }
         hash.update(v_.merges.data(), v_.merges.size() * sizeof(Merge));
         hash.update(&v_.pattern, sizeof v_.pattern), hash.update(&v_.whole_pieces, sizeof v_.whole_pieces);
+        if (v_.digits != DigitSplit::NONE || v_.nfc) hash.update(&v_.digits, sizeof v_.digits), hash.update(&v_.nfc, sizeof v_.nfc);
         fingerprint_ = hash.digest();
     }
 
@@ -45,7 +51,20 @@ class Tokenizer {
         return index < 0 ? nullptr : &v_.added[(size_t)index];
     }
 
+    // The longest added token that is written at a place of the text, or null.
+    const AddedToken* added_at(std::string_view text, size_t at, bool special, bool plain) const {
+        const AddedToken* best = nullptr;
+        if (!starts_added_[(unsigned char)text[at]]) return best;
+        for (const AddedToken& a : v_.added)
+            if ((a.special ? special : plain) && (!best || a.text.size() > best->text.size()) && text.compare(at, a.text.size(), a.text) == 0) best = &a;
+        return best;
+    }
+
     void encode_ordinary(std::string_view text, std::vector<int>& out) const {
+        if (v_.nfc && !Nfc::tables().is_normalized(text)) encode_normalized(Nfc::tables().normalize(text), out);
+        else encode_normalized(text, out);
+    }
+    void encode_normalized(std::string_view text, std::vector<int>& out) const {
         if (v_.merges.empty() && !v_.whole_pieces) {
             for (char c : text) out.push_back(bpe_->byte_id((unsigned char)c));
             return;
@@ -55,7 +74,7 @@ class Tokenizer {
         thread_local std::unique_ptr<WordCache> cache;
         if (!cache || owner != fingerprint_) cache = std::make_unique<WordCache>(), owner = fingerprint_;
         std::string_view piece;
-        for (Splitter splitter(v_.pattern, text); splitter.next(piece);) cache->encode(*bpe_, piece, out);
+        for (Splitter splitter(v_.pattern, text, v_.digits); splitter.next(piece);) cache->encode(*bpe_, piece, out);
     }
 
   public:
@@ -77,6 +96,7 @@ class Tokenizer {
     int eot() const { return eot_; }                          // stands in front of each document; -1: there is none
     uint64_t fingerprint() const { return fingerprint_; }     // of all that decides which ids a text gets
     SplitPattern pattern() const { return v_.pattern; }
+    const Vocabulary& vocabulary() const { return v_; }
     std::string to_json() const { return vocabulary_to_json(v_); }
     // tokenizer_config.json: tells transformers that tokenizer.json is all there is. By the model's name alone it takes GPT-2's
     // way of splitting text, whatever tokenizer.json says.
@@ -94,15 +114,11 @@ class Tokenizer {
         bool search = false;
         for (const AddedToken& a : v_.added) search |= allow_special || !a.special;
         for (size_t at = 0; search && at < text.size(); at++) {
-            if (!starts_added_[(unsigned char)text[at]]) continue;
-            const AddedToken* best = nullptr;  // the longest
-            for (const AddedToken& a : v_.added)
-                if ((allow_special || !a.special) && (!best || a.text.size() > best->text.size()) && text.compare(at, a.text.size(), a.text) == 0)
-                    best = &a;
-            if (!best) continue;
+            const AddedToken* found = added_at(text, at, allow_special, true);
+            if (!found) continue;
             encode_ordinary(text.substr(begin, at - begin), out);
-            out.push_back(best->id);
-            begin = at + best->text.size(), at = begin - 1;
+            out.push_back(found->id);
+            begin = at + found->text.size(), at = begin - 1;
         }
         encode_ordinary(text.substr(begin), out);
     }
@@ -115,6 +131,23 @@ class Tokenizer {
     bool is_special(int id) const {
         const AddedToken* a = added(id);
         return a && a->special;
+    }
+    bool is_added(int id) const { return added(id); }
+    // Special tokens beside the end of text, as <|im_start|>: those that a text may name.
+    bool has_other_specials() const {
+        for (const AddedToken& a : v_.added) if (a.special && a.id != eot_) return true;
+        return false;
+    }
+    // How often special tokens are written in a text, and the first one that is.
+    size_t count_specials(std::string_view text, std::string* first = nullptr) const {
+        size_t n = 0;
+        for (size_t at = 0; at < text.size(); at++) {
+            const AddedToken* found = added_at(text, at, true, false);
+            if (!found) continue;
+            if (n++ == 0 && first) *first = found->text;
+            at += found->text.size() - 1;
+        }
+        return n;
     }
     // What the id stands for; of an added token its name. Nothing for an id that does not exist.
     std::string_view token_bytes(int id) const {

@@ -106,11 +106,23 @@ inline Vocabulary load_gpt2(const std::string& merges_path, const std::string& v
 
 inline SplitPattern pattern_of_regex(const std::string& regex, const std::string& where) {
     for (const NamedPattern& p : SPLIT_PATTERNS) if (regex == p.regex) return p.pattern;
-    die("%s: the split pattern %s is not one of those built in (gpt2, llama3, cl100k, o200k)", where.c_str(), json_shown(regex).c_str());
+    die("%s: the split pattern %s is not one of those built in (%s)", where.c_str(), json_shown(regex).c_str(), split_pattern_names().c_str());
 }
 
-// "pre_tokenizer": ByteLevel with its own regex (GPT-2's), or a Sequence of one Split and a ByteLevel without one.
-inline SplitPattern read_pre_tokenizer(const Json& json, const std::string& where) {
+// "normalizer": none, NFC, or a Sequence of at most that.
+inline bool read_normalizer(const Json& json, const std::string& where) {
+    if (json.type == Json::NUL) return false;
+    const std::string& type = json.at("type", where).as_string(where);
+    if (type == "NFC") return true;
+    if (type != "Sequence") die("%s: the normalizer is %s, only NFC or none is supported", where.c_str(), json_shown(type).c_str());
+    bool nfc = false;
+    for (const Json& part : json.at("normalizers", where).as_array(where)) nfc |= read_normalizer(part, where);
+    return nfc;
+}
+
+// "pre_tokenizer": ByteLevel with its own regex (GPT-2's), or a Sequence of one Split and a ByteLevel without one; in front of
+// either may stand Digits.
+inline SplitPattern read_pre_tokenizer(DigitSplit& digits, const Json& json, const std::string& where) {
     auto kind = [&](const Json& j) { return j.at("type", where).as_string(where); };
     auto flag = [&](const Json& j, const char* name, bool otherwise) {
         const Json* found = j.find(name);
@@ -124,7 +136,15 @@ inline SplitPattern read_pre_tokenizer(const Json& json, const std::string& wher
         return SplitPattern::GPT2;
     }
     if (json.type == Json::OBJECT && kind(json) == "Sequence") {
-        const std::vector<Json>& parts = json.at("pretokenizers", where).as_array(where);
+        std::vector<Json> parts = json.at("pretokenizers", where).as_array(where);
+        if (!parts.empty() && kind(parts[0]) == "Digits") {
+            digits = flag(parts[0], "individual_digits", false) ? DigitSplit::EACH : DigitSplit::RUNS;
+            parts.erase(parts.begin());
+        }
+        if (parts.size() == 1 && kind(parts[0]) == "ByteLevel" && flag(parts[0], "use_regex", true)) {
+            check_byte_level(parts[0]);
+            return SplitPattern::GPT2;
+        }
         if (parts.size() == 2 && kind(parts[0]) == "Split" && kind(parts[1]) == "ByteLevel" && !flag(parts[1], "use_regex", true)) {
             check_byte_level(parts[1]);
             CHECK(kind(parts[0]) == "Split" && parts[0].at("behavior", where).as_string(where) == "Isolated" && !flag(parts[0], "invert", false),
@@ -132,7 +152,7 @@ inline SplitPattern read_pre_tokenizer(const Json& json, const std::string& wher
             return pattern_of_regex(parts[0].at("pattern", where).at("Regex", where).as_string(where), where);
         }
     }
-    die("%s: pre_tokenizer is not one of those supported: ByteLevel, or a Sequence of Split and ByteLevel", where.c_str());
+    die("%s: pre_tokenizer is not one of those supported: ByteLevel, or a Sequence of Split and ByteLevel, or Digits and these", where.c_str());
 }
 
 // Hugging Face tokenizer.json
@@ -141,14 +161,14 @@ inline Vocabulary load_tokenizer_json(const std::string& path) {
     const Json& model = json.at("model", path);
     const Json* type = model.find("type");
     CHECK(!type || type->as_string(path) == "BPE", "%s: the model is %s, only BPE is supported", path.c_str(), type->shown().c_str());
-    if (const Json* normalizer = json.find("normalizer"); normalizer && normalizer->type != Json::NUL)
-        die("%s: has a normalizer: only tokenizers that keep every byte are supported", path.c_str());
     for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix", "dropout"})
-        if (const Json* x = model.find(name); x && x->type != Json::NUL && !(x->type == Json::STRING && x->text.empty()))
+        if (const Json* x = model.find(name); x && x->type != Json::NUL && !(x->type == Json::STRING && x->text.empty()) &&
+            !(x->type == Json::NUMBER && x->as_double(path) == 0))
             die("%s: model.%s is %s: not supported", path.c_str(), name, x->shown().c_str());
 
     Vocabulary v;
-    v.pattern = read_pre_tokenizer(json.at("pre_tokenizer", path), path);
+    if (const Json* normalizer = json.find("normalizer")) v.nfc = read_normalizer(*normalizer, path);
+    v.pattern = read_pre_tokenizer(v.digits, json.at("pre_tokenizer", path), path);
     if (const Json* ignore = model.find("ignore_merges")) v.whole_pieces = ignore->as_bool(path);
     if (const Json* added = json.find("added_tokens"))
         for (const Json& a : added->as_array(path)) {
@@ -314,10 +334,13 @@ inline std::string vocabulary_to_json(const Vocabulary& v) {
     for (const AddedToken& a : v.added)
         out += format("%s{\"id\":%d,\"content\":%s,\"single_word\":false,\"lstrip\":false,\"rstrip\":false,\"normalized\":false,\"special\":%s}",
                       &a == &v.added[0] ? "" : ",", a.id, json_quote(a.text).c_str(), a.special ? "true" : "false");
-    out += "],\"normalizer\":null,\"pre_tokenizer\":";
+    out += v.nfc ? "],\"normalizer\":{\"type\":\"NFC\"},\"pre_tokenizer\":" : "],\"normalizer\":null,\"pre_tokenizer\":";
     const char* byte_level = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":%s}";
-    if (v.pattern == SplitPattern::GPT2) out += format(byte_level, "true");
-    else out += "{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"pattern\":{\"Regex\":" + json_quote(split_regex(v.pattern)) +
+    std::string digits = v.digits == DigitSplit::NONE ? "" :
+        format("{\"type\":\"Digits\",\"individual_digits\":%s},", v.digits == DigitSplit::EACH ? "true" : "false");
+    if (v.pattern == SplitPattern::GPT2 && digits.empty()) out += format(byte_level, "true");
+    else if (v.pattern == SplitPattern::GPT2) out += "{\"type\":\"Sequence\",\"pretokenizers\":[" + digits + format(byte_level, "true") + "]}";
+    else out += "{\"type\":\"Sequence\",\"pretokenizers\":[" + digits + "{\"type\":\"Split\",\"pattern\":{\"Regex\":" + json_quote(split_regex(v.pattern)) +
                 "},\"behavior\":\"Isolated\",\"invert\":false}," + format(byte_level, "false") + "]}";
     out += ",\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
            "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"

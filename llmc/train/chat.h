@@ -6,6 +6,7 @@
 #include <string>
 #include "../base/stop.h"
 #include "../model/generate.h"
+#include "../tokenizer/plain_output.h"
 #include "log.h"
 #include "options.h"
 #include "run.h"
@@ -41,11 +42,10 @@ template <class F> void chat(Model<F>& model, const Run& run) {
         ssize_t n = getline(&line, &size, stdin);
         if (n < 0) break;
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
-        std::vector<int> tokens;
-        if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
-        tokenizer.encode(std::string_view(line, (size_t)n), tokens);
+        const std::vector<int> tokens = prompt_tokens(tokenizer, std::string_view(line, (size_t)n), run.opt.special != 0);
         if (tokens.empty()) continue;
-        if (!typed) fwrite(line, 1, (size_t)n, stdout);
+        PlainOutput out;
+        if (!typed) out.write(std::string_view(line, (size_t)n));
         int count = 0;
         double seconds = 0, bytes = 0;
         Clock::time_point first;
@@ -53,11 +53,10 @@ template <class F> void chat(Model<F>& model, const Run& run) {
             if (count++ == 0) first = Clock::now();
             else seconds = seconds_since(first), bytes += weights + position * std::min(tokens.size() + (size_t)count, (size_t)model.options.T);
             if (token == tokenizer.eot()) return false;
-            std::string_view text = tokenizer.token_bytes(token);
-            fwrite(text.data(), 1, text.size(), stdout);
-            fflush(stdout);
+            out.write(tokenizer.token_bytes(token));
             return true;
         });
+        out.end();
         printf("\n[%d tokens", count);
         if (count > 1) printf(", %.1f tokens/s, %.0f%% of what memory allows", (count - 1) / seconds, 100 * bytes / seconds / bandwidth);
         printf("]\n");

@@ -21,7 +21,9 @@
 #define OPTIONS(O) \
     O("Data", std::string, train_data, "i", "", "", "training data: token shards (a glob), or a .txt or .jsonl file; a mixture by weight: a:0.7,b:0.3") \
     O("Data", std::string, val_data, "j", "", "", "validation data, likewise; without it 10 % of a text file is held out") \
-    O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the model's own, else bytes") \
+    O("Data", std::string, tokenizer, "", "", "", "bytes, bpe:N (N tokens, learned from the text), tokenizer.json, or a folder with vocab.bpe and encoder.json; without it the one beside the model, else beside the token shards, else bytes for a new model") \
+    O("Data", int, text_special, "", 0, "0..1", "1: special tokens written in training and validation text, as <|im_start|>, are taken as such; 0: as plain text") \
+    O("Data", int, skip_bad, "", 0, "0..", "lines of a .jsonl file that are no documents are left out, up to so many a file") \
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence begins at the start of a document") \
     O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
@@ -59,7 +61,8 @@
     O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file (llm.c's format) at the end") \
     O("Output", int, hellaswag, "h", 0, "0..1", "1: evaluate HellaSwag with each validation: dev/data/hellaswag/hellaswag_val.jsonl or .bin") \
     O("Output", std::string, eval, "", "", "", "NAME=FILE,NAME=FILE...: questions (.jsonl, .bin; llmc/train/eval_sets.h) or texts to evaluate with each validation; answers to complete at the end") \
-    O("Sampling", std::string, prompt, "", "", "", "text that samples begin with") \
+    O("Sampling", std::string, prompt, "", "", "", "text that samples begin with; \"\": the end-of-text token alone") \
+    O("Sampling", int, special, "", 1, "0..1", "1: special tokens written in a prompt or a line of --chat, as <|im_start|>, are taken as such; 0: as plain text") \
     O("Sampling", std::string, chat, "", "", "", "a checkpoint folder or .bin file: continue each line of standard input with it, up to --sample-tokens") \
     O("Sampling", double, temperature, "", 0.8, "0..", "temperature of sampling; 0: greedy, always the most likely token") \
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k most likely tokens; 0: all") \

@@ -20,6 +20,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     printf("model    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
     if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
+    if (run.opt.plan.empty()) printf("tokenizer %s\n", run.tokenizer_is.c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,

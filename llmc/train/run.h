@@ -20,6 +20,7 @@
 #include "schedule.h"
 #include "../data/text.h"
 #include "../tokenizer/tokenizer.h"
+#include "tokenizer_choice.h"
 
 struct Run {
     Options opt;
@@ -31,6 +32,7 @@ struct Run {
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: token ids without a tokenizer
+    std::string tokenizer_is;  // for the banner: which one, and why
     Mixture train;
     Shards val;
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
@@ -95,20 +97,14 @@ inline void read_trainer_state(Run& run) {
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) printf("resume   %s\n", line.c_str());
 }
 
-// --tokenizer if given; else the one that lies beside the weights; else bytes for text, none for tokens.
+// The tokenizer, and where it is from: tokenizer_choice.h.
 inline void open_tokenizer(Run& run) {
     const Options& opt = run.opt;
-    if (run.resumed && is_file(run.weights + "/tokenizer.json")) run.tokenizer = Tokenizer::load(run.weights);
-    else if (opt.tokenizer.starts_with("bpe:")) {
-        int size = config_detail::number_after(opt.tokenizer, "bpe:");
-        if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
-        if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
-        run.tokenizer = train_tokenizer(list_source_files(opt.train_data), size);
-    }
-    else if (opt.tokenizer == "bytes") return;
-    else if (!opt.tokenizer.empty()) run.tokenizer = Tokenizer::load(opt.tokenizer);
-    else if (!run.weights.empty() && is_file(run.weights + "/tokenizer.json")) run.tokenizer = Tokenizer::load(run.weights);
-    else run.has_tokenizer = opt.train_data.empty() ? run.weights.empty() : names_text(opt.train_data);
+    if (was_given(opt, "prompt") && opt.sample_every == 0) die_with(EXIT_USAGE, "--prompt: given, but --sample-every 0 prints no samples");
+    TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, text_options(opt));
+    run.has_tokenizer = choice.tokenizer.has_value();
+    if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
+    run.tokenizer_is = choice.from;
 }
 
 // Dies if there is none, before anything is written.
@@ -126,13 +122,13 @@ inline void open_files(Run& run) {
     if (!opt.train_data.empty() && names_text(opt.train_data)) make_folders(cache);
     if (!opt.val_data.empty() && is_text_file(list_files(opt.val_data)[0])) make_folders(cache);
     if (!opt.val_data.empty()) {
-        run.val = open_data(opt.val_data, run.tokenizer, cache);
+        run.val = open_data(opt.val_data, run.tokenizer, cache, text_options(opt));
         if (std::string side = opt.val_data + ".floor"; is_file(side))
             run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
     }
     if (opt.train_data.empty()) return;
     for (const SourceName& source : parse_sources(opt.train_data))
-        run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache), source.weight});
+        run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
 }
 
 // The model's sizes but for the vocabulary, and T: what can be wrong here is found before anything is written.
@@ -154,10 +150,7 @@ inline void choose_sizes(Run& run) {
 // The vocabulary is the tokenizer's; without one the shard's format says it: GPT-2's in 16 bits, Llama 3's in 32.
 inline void choose_vocabulary(Run& run) {
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
-    int vocabulary = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
-    if (run.weights.empty()) run.config.V = vocabulary;
-    else if (run.has_tokenizer && vocabulary > run.config.V)
-        die("%s: vocabulary %d, but the tokenizer has %d tokens", run.weights.c_str(), run.config.V, vocabulary);
+    if (run.weights.empty()) run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
 }
 
 // --batch, --total-batch and --steps, once the batch is known.
@@ -221,19 +214,29 @@ inline Run prepare(const Options& opt) {
     return run;
 }
 
+namespace run_detail {
+// Without --val-data the last tenth of each text is for validation, whatever the batch. Each source must fill a row.
+inline void hold_out_validation(Run& run) {
+    for (Source& source : run.train) {
+        if (run.opt.val_data.empty() && is_text_file(list_files(source.name)[0])) {
+            TrainVal split = hold_out(source.shards, end_of_text(run));
+            source.shards = split.train;
+            run.val.insert(run.val.end(), split.val.begin(), split.val.end());
+        }
+        uint64_t longest = 0;
+        for (const Shard& shard : source.shards) longest = std::max(longest, shard.size());
+        if (longest <= (uint64_t)run.T)
+            die_with(EXIT_USAGE, "--seq: a row takes %d + 1 tokens, but %s has %llu to train on: use a --seq of at most %llu, or more text", run.T,
+                     source.name.c_str(), (unsigned long long)longest, (unsigned long long)(longest ? longest - 1 : 0));
+    }
+}
+}  // namespace run_detail
+
 // After the batch is known: the data is cut in training and validation, steps are counted.
 inline void finish_preparing(Run& run) {
     run_detail::count_steps(run);
+    run_detail::hold_out_validation(run);
     if (!run.out.empty()) make_folders(run.out);
-    if (run.train.empty()) return;
-    const Options& opt = run.opt;
-    if (!opt.val_data.empty()) return;
-    for (Source& source : run.train) {
-        if (!is_text_file(list_files(source.name)[0])) continue;
-        TrainVal split = hold_out(source.shards, (uint64_t)run.T + 1, (uint64_t)run.B * run.T + 1, end_of_text(run));
-        source.shards = split.train;
-        run.val.insert(run.val.end(), split.val.begin(), split.val.end());
-    }
 }
 
 inline DataOptions data_options(const Run& run, bool training) {
@@ -242,7 +245,7 @@ inline DataOptions data_options(const Run& run, bool training) {
     data.shuffle = training && !opt.overfit;
     data.only_first = training && opt.overfit ? (uint64_t)run.B * run.grad_accum * run.comm.world : 0;
     data.bos_align = opt.bos_align;
-    data.repeats = training;
+    data.repeats = training, data.once = !training;
     data.eot = end_of_text(run);
     data.vocab_size = run.config.V;
     return data;

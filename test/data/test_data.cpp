@@ -293,6 +293,41 @@ TEST(aligned_rows_count_each_target_once) {
     }
 }
 
+// Validation: all targets of all shards, each once, however short the data and however large the batch and the row.
+TEST(once_is_every_target_once) {
+    constexpr int EOT = 9;
+    for (bool aligned : {false, true})
+        for (int trial = 0; trial < 200; trial++) {
+            auto random = [&](uint32_t i, uint32_t n) { return (int)(philox((uint64_t)trial, RNG_TEST, 1, i).x[0] % n); };
+            std::vector<std::vector<int>> files;
+            size_t all = 0;
+            for (int f = 0; f < 1 + trial % 3; f++) {
+                std::vector<int> tokens(2 + (size_t)random((uint32_t)f, 40));
+                for (size_t i = 0; i < tokens.size(); i++) tokens[i] = random((uint32_t)(100 * f) + 10 + (uint32_t)i, 6) ? 1000 * f + 100 + (int)i : EOT;
+                all += tokens.size() - 1;
+                files.push_back(tokens);
+            }
+            Shards shards;
+            for (size_t f = 0; f < files.size(); f++) shards.push_back(open_shard(write_shard(format("once%zu.bin", f), files[f])));
+            DataOptions o{.B = 1 + random(1000, 5), .T = 1 + random(1001, 20), .bos_align = aligned, .once = true, .repeats = false, .eot = EOT, .vocab_size = 4000};
+            std::vector<int> seen, expected, slots = slots_for(o, 2);
+            DataLoader loader(shards, o, slots.data(), 2);
+            for (uint64_t batch = 0; batch < loader.batches() + 2; batch++) {  // behind the end there is nothing
+                Batch b = loader.next();
+                for (int i = 0; i < o.B * o.T; i++) {
+                    EXPECT(b.inputs[i] >= 0);
+                    if (b.targets[i] < 0) continue;
+                    seen.push_back(b.targets[i]);
+                    EXPECT(batch < loader.batches());
+                    if (b.targets[i] > EOT && b.inputs[i] > EOT) EXPECT_EQ(b.targets[i], b.inputs[i] + 1);
+                }
+            }
+            for (const std::vector<int>& tokens : files) expected.insert(expected.end(), tokens.begin() + 1, tokens.end());
+            std::sort(seen.begin(), seen.end()), std::sort(expected.begin(), expected.end());
+            if (seen != expected) FAIL("trial %d, aligned %d: %zu targets of %zu", trial, aligned, seen.size(), all);
+        }
+}
+
 TEST(loader_errors) {
     DataOptions o{.B = 2, .T = 7, .vocab_size = 30005};
     EXPECT_DIES("b.bin: token 5 is 30005, the model's vocabulary has 30005", firsts(two_shards(7), o, 9));

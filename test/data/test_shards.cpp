@@ -88,6 +88,7 @@ TEST(shard_beyond_2_31_tokens) {
     unlink(path.c_str());
 }
 
+// The cut depends on the tokens alone: there is no batch and no sequence to depend on.
 TEST(hold_out_a_tenth) {
     constexpr int EOT = 0;
     std::vector<int> tokens;
@@ -96,30 +97,38 @@ TEST(hold_out_a_tenth) {
         tokens.insert(tokens.end(), 36, d + 1);  // 100 documents of 37 tokens
     }
     Shards shards = {open_shard(write_shard("docs.bin", tokens))};
-    TrainVal split = hold_out(shards, 9, 1, EOT);
+    TrainVal split = hold_out(shards, EOT);
     EXPECT_EQ(count_tokens(split.train), (uint64_t)(90 * 37));
     EXPECT_EQ(count_tokens(split.val), (uint64_t)(10 * 37));
+    EXPECT(split.val[0].begin == split.train[0].end && split.val[0].begin % 37 == 0);
     // without known borders: to the token
-    split = hold_out(shards, 9, 1, -1);
+    split = hold_out(shards, -1);
     EXPECT_EQ(count_tokens(split.val), (uint64_t)370);
-    // a batch needs more than a tenth: 1001 tokens, to the document start before
-    split = hold_out(shards, 9, 1001, EOT);
-    EXPECT_EQ(count_tokens(split.val), (uint64_t)(28 * 37));
-    EXPECT_EQ(split.val[0].begin, split.train[0].end);
-    EXPECT_EQ(split.val[0].begin % 37, (uint64_t)0);
-    // as much as there is, when a batch is more than everything: one row stays to train on
-    split = hold_out(shards, 9, 1 << 20, -1);
-    EXPECT_EQ(count_tokens(split.train), (uint64_t)9);
+    // from 5 to 15 % whatever the documents are: a border that is further away is not gone to
+    for (int length : {7, 64, 111, 149, 151, 333, 600, 999, 2000}) {
+        std::vector<int> uneven = numbers(1, 3000);
+        for (int i = 0; i < 3000; i += length) uneven[(size_t)i] = EOT;
+        Shards one = {open_shard(write_shard("uneven.bin", uneven))};
+        split = hold_out(one, EOT);
+        uint64_t held = count_tokens(split.val);
+        EXPECT(held >= 150 && held <= 450 && held + count_tokens(split.train) == 3000);
+        EXPECT(split.val[0].begin % (uint64_t)length == 0 || held == 300);
+    }
     // one document: cut inside it
     Shards one = {open_shard(write_shard("one.bin", numbers(0, 1000)))};
-    EXPECT_EQ(count_tokens(hold_out(one, 9, 1, EOT).val), (uint64_t)100);
+    EXPECT_EQ(count_tokens(hold_out(one, EOT).val), (uint64_t)100);
     // several shards: the cut falls into the last but one
     Shards three = {open_shard(write_shard("x1.bin", numbers(1, 5000))), open_shard(write_shard("x2.bin", numbers(1, 900))),
                     open_shard(write_shard("x3.bin", numbers(1, 100)))};
-    split = hold_out(three, 9, 1, EOT);
+    split = hold_out(three, EOT);
     EXPECT(split.train.size() == 2 && split.val.size() == 2);
     EXPECT_EQ(split.train[1].end, (uint64_t)400);
     EXPECT_EQ(split.val[0].begin, (uint64_t)400);
-    EXPECT_DIES("one.bin: 1000 tokens, but one row to train on and one to validate on take 1002", hold_out(one, 501, 1, EOT));
-    EXPECT_EQ(count_tokens(hold_out(one, 500, 1, EOT).val), (uint64_t)500);
+    // the smallest text there can be: a target to train on and one to validate on
+    for (int n = 4; n < 50; n++) {
+        Shards few = {open_shard(write_shard("few.bin", std::vector<int>((size_t)n, EOT)))};
+        split = hold_out(few, EOT);
+        EXPECT(count_tokens(split.train) >= 2 && count_tokens(split.val) >= 2 && count_tokens(split.train) + count_tokens(split.val) == (uint64_t)n);
+    }
+    EXPECT_DIES("few.bin: 3 tokens, too few to train on and to hold out a tenth of", hold_out({open_shard(write_shard("few.bin", numbers(0, 3)))}, EOT));
 }

@@ -12,7 +12,7 @@ TEST(txt_documents) {
     EXPECT(tokenised("t.txt", "one\r\n<|endoftext|>two\n") == with_ends({"one\r\n", "two\n"}));
     EXPECT(tokenised("t.txt", "<|endoftext|>one<|endoftext|><|endoftext|>two<|endoftext|>\n") == with_ends({"one", "two"}));
     EXPECT(tokenised("t.txt", "a<|endoftext|") == with_ends({"a<|endoftext|"}));
-    EXPECT(tokenised("t.txt", std::string("\0\xff\x80", 3)) == with_ends({std::string("\0\xff\x80", 3)}));
+    EXPECT(tokenised("t.txt", "\1\xff\x80") == with_ends({"\1\xff\x80"}));  // Latin-1 and what else is no UTF-8 stays as it is
     EXPECT_DIES("t.txt: no text in it", tokenised("t.txt", ""));
     EXPECT_DIES("t.txt: no text in it", tokenised("t.txt", " \n<|endoftext|>\n"));
     for (const std::string& name : list_folder(folder() + "/cache")) EXPECT(name.find(".tmp") == name.npos);
@@ -41,7 +41,7 @@ TEST(txt_longer_than_a_block) {
 // Every cut that is called safe keeps the tokens, in every pattern and in text of any kind.
 TEST(safe_cuts) {
     const char* parts[] = {"word", " ", "  ", "\n", "'", "'s", "'S", "12", "!", "\xe4\xbd\xa0", "\xe3\x80\x82", "\xcc\x81", "A", "aB", "\xc5\xbf", "\xff", "\t", "/", "\xd9\xa1"};
-    for (SplitPattern pattern : {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K}) {
+    for (SplitPattern pattern : {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K, SplitPattern::QWEN2, SplitPattern::NANOCHAT}) {
         int cuts = 0;
         for (uint32_t trial = 0; trial < 3000; trial++) {
             std::string text, joined;
@@ -86,11 +86,103 @@ TEST(jsonl_documents) {
                         "{\"id\": 2, \"text\": \"\"}\n"
                         "{\"meta\": {\"text\": \"no\"}, \"text\": \"<|endoftext|>\"}";
     EXPECT(tokenised("t.jsonl", lines) == with_ends({"caf\xc3\xa9 \xf0\x9f\x98\x80\n\"q\"", "<|endoftext|>"}));
-    EXPECT_DIES("t.jsonl: line 3 column", tokenised("t.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b}\n"));
+    EXPECT_DIES("t.jsonl: line 3 column 10: this string never ends; --skip-bad N leaves out up to N such lines of a file", tokenised("t.jsonl", "{\"text\": \"a\"}\n\n{\"text\": \"b}\n"));
     EXPECT_DIES("t.jsonl: line 2: expected an object with a \"text\"", tokenised("t.jsonl", "{\"text\": \"a\"}\n{\"txt\": \"b\"}\n"));
     EXPECT_DIES("t.jsonl: line 1: expected an object with a \"text\"", tokenised("t.jsonl", "{\"text\": 5}"));
     EXPECT_DIES("t.jsonl: line 1: expected an object with a \"text\"", tokenised("t.jsonl", "[1]"));
     EXPECT_DIES("t.jsonl: no text in it", tokenised("t.jsonl", "\n"));
+}
+
+// Python writes NaN; other writers may write anything: what is not "text" decides nothing.
+TEST(jsonl_members_that_are_not_text) {
+    for (const char* other : {"NaN", "-Infinity", "\"\\ud800\"", "\"a \\\" b\"", "{\"text\": [1, \"}\"]}", "[[{}], \"]\"]", "01.e", "\"\x01\xff\"", "[]", "{}"})
+        for (const char* line : {"{\"score\": OTHER, \"text\": \"a\"}", "{\"text\":\"a\",\"score\":OTHER}", " { \"text\" : \"a\" , \"\" : OTHER , \"more\": OTHER } \r"}) {
+            std::string text = line;
+            for (size_t at; (at = text.find("OTHER")) != text.npos;) text.replace(at, 5, other);
+            EXPECT(tokenised("o.jsonl", text + "\n") == with_ends({"a"}));
+        }
+    const std::string deep = std::string(100000, '[') + std::string(100000, ']');
+    EXPECT(tokenised("o.jsonl", "{\"x\":" + deep + ",\"text\":\"a\"}") == with_ends({"a"}));
+    for (const char* bad : {"{\"text\":\"a\",\"x\":}", "{\"text\":\"a\",\"x\":[}", "{\"text\":\"a\",\"x\":[}]}", "{\"text\":\"a\",\"x\":{", "{\"text\":\"a\",\"x\":\"", "{\"text\":\"a\",}",
+                            "{\"text\":\"a\"}}", "{\"text\":\"a\" \"x\":1}", "{\"text\":\"a\",\"text\":\"b\"}", "{\"text\":\"a\"", "{\"text\":NaN}", "{\"text\":\"\\x\"}", "\"text\"", "{\"a\":1 2,\"text\":\"a\"}",
+                            "{\"x\":\"\\", "{"})
+        EXPECT_DIES("o.jsonl: line 1", tokenised("o.jsonl", bad));
+    // half a surrogate pair is U+FFFD, and what follows it is itself; a pair is one character
+    EXPECT(tokenised("o.jsonl", "{\"text\": \"\\ud83d|\\ude00|\\ud83d\\n|\\ud83d\\u0041|\\ud83d\\ud83d\\ude00\"}") ==
+           with_ends({"\xef\xbf\xbd|\xef\xbf\xbd|\xef\xbf\xbd\n|\xef\xbf\xbd" "A|\xef\xbf\xbd\xf0\x9f\x98\x80"}));
+}
+
+TEST(bad_lines_are_counted) {
+    std::string lines = "\n{\"text\": \"b\n{\"txt\": \"c\"}\n" + std::string("\0\0\0\n", 4) + "{\"text\": \"d\"}\n";
+    auto read = [&](int skip) { return read_shard(tokenize_to_cache(write_text("bad.jsonl", lines), Tokenizer::bytes(), folder() + "/cache", {.skip_bad = skip})); };
+    EXPECT(read(3) == with_ends({"d"}));
+    EXPECT_DIES("bad.jsonl: line 2 column 10: this string never ends; --skip-bad N", read(0));
+    EXPECT_DIES("bad.jsonl: line 4: expected an object with a \"text\" that is a string; 3 lines are no documents, --skip-bad is 2", read(2));
+    Outcome o = run_child([&] { lines += "\n"; read(7); });
+    EXPECT(o.code == 0 && o.output.find("bad.jsonl: 3 lines are no documents and were left out, the first: line 2 column 10") != std::string::npos);
+    // a tokenizer is learned from what is left
+    EXPECT(train_tokenizer({folder() + "/bad.jsonl"}, 257, SplitPattern::GPT2, {.skip_bad = 3}).vocab_size() == 257);
+    EXPECT_DIES("line 2", train_tokenizer({folder() + "/bad.jsonl"}, 257));
+    // a line that is too long is one bad line, and the next one is read
+    lines = "{\"text\": \"" + std::string(text_detail::LONGEST_LINE + (5 << 20), 'x') + "\"}\n{\"text\": \"d\"}\n";
+    EXPECT(read(1) == with_ends({"d"}));
+    unlink((folder() + "/bad.jsonl").c_str());
+}
+
+TEST(what_is_no_utf8_text) {
+    const std::string mark = "\xef\xbb\xbf";
+    EXPECT(tokenised("mark.txt", mark + "a" + mark) == with_ends({"a" + mark}));
+    EXPECT(tokenised("mark.jsonl", mark + "{\"text\": \"a\"}\n") == with_ends({"a"}));
+    EXPECT_DIES("mark.txt: no text in it", tokenised("mark.txt", mark));
+    auto utf16 = [](const std::string& text, int first) {
+        std::string out;
+        for (char c : text) out += first ? std::string{'\0', c} : std::string{c, '\0'};
+        return out;
+    };
+    for (const char* name : {"wide.txt", "wide.jsonl"})
+        for (int big : {0, 1}) {
+            const std::string text = utf16("{\"text\": \"Once upon a time\"}\n", big);
+            EXPECT_DIES("begins with the byte order mark of UTF-16", tokenised(name, (big ? "\xfe\xff" : "\xff\xfe") + text));
+            EXPECT_DIES("every second byte is 0: UTF-16?", tokenised(name, text));
+        }
+    EXPECT_DIES("wide.txt: begins with the byte order mark of UTF-16 or UTF-32", tokenised("wide.txt", std::string("\0\0\xfe\xff\0\0\0a", 8)));
+    EXPECT_DIES("binary.txt: byte 3 is 0: not a text file", tokenised("binary.txt", std::string("abc\0def", 7)));
+    std::string far(900000, 'x');  // of few pieces: a test's child has no threads for more
+    for (size_t i = 0; i < far.size(); i += 100) far[i] = ' ';
+    far[700001] = '\0';
+    EXPECT_DIES("binary.txt: byte 700001 is 0", tokenised("binary.txt", far));
+    EXPECT_DIES("binary.txt: byte 0 is 0", tokenised("binary.txt", std::string(1000, '\0')));
+}
+
+// A program that is not there is not a damaged file.
+TEST(gzip_is_not_installed) {
+    write_text("g.txt.gz", "whatever");
+    EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", setenv("PATH", "/nonexistent", 1); tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
+}
+
+TEST(special_tokens_in_text) {
+    Vocabulary v;
+    for (int b = 0; b < 256; b++) v.tokens.push_back(std::string(1, (char)b));
+    v.added = {{"<|endoftext|>", 256, true}, {"<|im_start|>", 257, true}, {"<|im_end|>", 258, true}};
+    Tokenizer tokenizer = Tokenizer::load(write_text("special.json", vocabulary_to_json(v)));
+    auto read = [&](const std::string& name, const std::string& text, bool special) {
+        return read_shard(tokenize_to_cache(write_text(name, text), tokenizer, folder() + "/cache", {.special = special}));
+    };
+    EXPECT(read("s.txt", "a<|im_start|>b", true) == (std::vector<int>{256, 'a', 257, 'b'}));
+    EXPECT(read("s.txt", "a<|im_start|>b", false) == with_ends({"a<|im_start|>b"}));
+    EXPECT(read("s.jsonl", "{\"text\": \"<|im_end|><|endoftext|>\"}", true) == (std::vector<int>{256, 258, 256}));
+    Outcome o = run_child([&] { read("said.txt", "a<|im_start|>b<|im_end|><|im_", false); });
+    if (o.output.find("said.txt: special") == o.output.npos) FAIL("%d: %s", o.code, o.output.c_str());
+    EXPECT(o.code == 0 && o.output.find("said.txt: special tokens, as <|im_start|>, are written in it 2 times and taken as plain text; --text-special 1") != o.output.npos);
+    o = run_child([&] { read("said.txt", "a<|im_start|>b<|im_end|>!", true); });
+    EXPECT(o.code == 0 && o.output.empty());
+    // long documents are cut in parts, but not inside such a token
+    std::string text;
+    size_t n = 0;
+    while (text.size() < (3 << 20)) text += "word<|im_start|>user says<|im_end|>", n++;
+    std::vector<int> ids = read("s.txt", text, true);
+    EXPECT_EQ((size_t)std::count(ids.begin(), ids.end(), 257), n);
+    EXPECT_EQ((size_t)std::count(ids.begin(), ids.end(), 258), n);
 }
 
 TEST(cache_is_used_again) {

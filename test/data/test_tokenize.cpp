@@ -8,6 +8,7 @@ bool same_folders(const std::string& a, const std::string& b) {
     for (const std::string& name : list_folder(a)) if (read_file(a + "/" + name) != read_file(b + "/" + name)) return false;
     return true;
 }
+bool has_suffix(const std::string& s, const std::string& end) { return text_detail::ends_with(s, end); }
 std::string replaced_once(std::string text, const std::string& from, const std::string& to) {
     size_t at = text.find(from);
     return at == text.npos ? text : text.replace(at, from.size(), to);
@@ -95,10 +96,69 @@ TEST(tokenize_goes_on_after_a_kill) {
     }
 }
 
+// Of a single file the end is held out: at a document near by, or inside the only one; also where the run was killed.
+TEST(tokenize_holds_out_the_end_of_a_file) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    const std::string dir = folder() + "/end";
+    auto parts = [&](const std::string& name, const std::string& text, const std::string& options) {
+        write_text(name, text);
+        remove_tree(dir);
+        Outcome o = run_command(TOKENIZE + " -i " + folder() + "/" + name + " -o " + dir + " " + options + " 2>&1");
+        if (o.code) FAIL("%s: %s", name.c_str(), o.output.c_str());
+        return std::pair{read_shard(dir + "/train_000000.bin"), read_shard(dir + "/val_000000.bin")};
+    };
+    std::string one, lines;
+    for (int i = 0; i < 1000; i++) one += format("word %04d ", i);
+    auto [train, val] = parts("one_document.txt", one, "--val 10%");
+    EXPECT(train[0] == E && val[0] == E && val.size() > 995 && val.size() < 1015);
+    train.insert(train.end(), val.begin() + 1, val.end());
+    EXPECT(train == with_ends({one}));
+    std::vector<std::string> documents;
+    for (int i = 0; i < 200; i++) documents.push_back(format("document %03d", i)), lines += "{\"text\": \"" + documents.back() + "\"}\n";
+    std::string text;
+    for (const std::string& d : documents) text += d + "<|endoftext|>";
+    for (const char* name : {"documents.txt", "documents.jsonl"}) {
+        auto [t, v] = parts(name, has_suffix(name, "txt") ? text : lines, "--val 5%");
+        EXPECT(v == with_ends({documents.begin() + 190, documents.end()}) && t == with_ends({documents.begin(), documents.begin() + 190}));
+    }
+    // two documents of a .jsonl: the second, though it is more than a tenth
+    auto [t, v] = parts("two.jsonl", "{\"text\": \"aaa\"}\n{\"text\": \"bbb\"}\n", "--val 10%");
+    EXPECT(t == with_ends({"aaa"}) && v == with_ends({"bbb"}));
+    write_text("single.jsonl", "{\"text\": \"aaa\"}\n");
+    remove_tree(dir);
+    Outcome o = run_command(TOKENIZE + " -i " + folder() + "/single.jsonl -o " + dir + " --val 10%");
+    EXPECT(o.code == 1 && o.output.find("single.jsonl: --val given, but one document cannot be cut") != o.output.npos);
+
+    std::string large;
+    while (large.size() < (30 << 20)) large += "one document of several batches " + std::to_string(large.size());
+    write_text("large.txt", large);
+    const std::string command = TOKENIZE + " -i " + folder() + "/large.txt --val 40% --shard-tokens 5M --save-every 0 -o " + folder();
+    EXPECT_EQ(run_command(command + "/end_whole").code, 0);
+    for (int i = 0; i < 100; i++) if (run_command(format("timeout -s KILL 0.%02d ", 20 + i % 60) + command + "/end_parts 2>&1").code == 0) break;
+    EXPECT(run_command(command + "/end_parts").code == 0 && same_folders(folder() + "/end_whole", folder() + "/end_parts"));
+    remove_tree(folder() + "/end_whole"), remove_tree(folder() + "/end_parts"), unlink((folder() + "/large.txt").c_str());
+}
+
+TEST(tokenize_leaves_out_bad_lines) {
+    if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    const std::string dir = folder() + "/skip", command = TOKENIZE + " -i " + write_text("skip.jsonl", "{\"text\": \"a\"}\n{\n{\"text\": \"b<|endoftext|>\"}\n") + " -o " + dir;
+    Outcome o = run_command(command + " --skip-bad 1 2>&1");
+    EXPECT(o.code == 0 && o.output.find("skip.jsonl: 1 lines are no documents and were left out, the first: line 2 column 2") != o.output.npos);
+    EXPECT(o.output.find("special tokens, as <|endoftext|>, are written in it 1 times and taken as plain text; --special 1") != o.output.npos);
+    EXPECT(read_shard(dir + "/train_000000.bin") == with_ends({"a", "b<|endoftext|>"}));
+    remove_tree(dir);
+    EXPECT_EQ(run_command(command + " --skip-bad 1 --special 1").code, 0);
+    EXPECT(read_shard(dir + "/train_000000.bin") == with_ends({"a", "b", ""}));
+    remove_tree(dir);
+    o = run_command(command);
+    EXPECT(o.code == 1 && o.output.find("skip.jsonl: line 2 column 2") != o.output.npos && o.output.find("--skip-bad") != o.output.npos && list_folder(dir).empty());
+}
+
 TEST(tokenize_mistakes_are_one_line) {
     if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
     std::string out = folder() + "/mistake";
     write_text("one.txt", "text");
+    write_text("wide.txt", std::string("\xff\xfe" "a\0b\0", 6));
     write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
     write_text("bad.jsonl.gz", "certainly not compressed");
     write_text("blank.txt", " \n<|endoftext|>\n");
@@ -122,6 +182,9 @@ TEST(tokenize_mistakes_are_one_line) {
              {"-i IN/good.bin -o OUT", 1, "good.bin: must be named .txt"},
              {"-i IN/blank.txt -o OUT", 1, "blank.txt: no text in it"},
              {"-i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2: expected an object with a \"text\""},
+             {"-i IN/wide.txt -o OUT", 1, "wide.txt: begins with the byte order mark of UTF-16"},
+             {"-i IN/one.txt -o OUT --skip-bad -1", 2, "--skip-bad: '-1' given"},
+             {"-i IN/one.txt -o OUT --special 2", 2, "--special: '2' given, must be 0 or 1"},
              {"-i IN/bad.jsonl.gz -o OUT", 1, "bad.jsonl.gz: gzip cannot read it"},
              {"-i IN/one.txt -o OUT --tokenizer IN/absent", 1, "absent"},
              {"-i IN/one.txt -o OUT --tokenizer IN/no_eot.json", 1, "no end-of-text token"},

@@ -2,11 +2,13 @@
 #include <map>
 #include <thread>
 #include "../../llmc/base/rng.h"
+#include "../../llmc/tokenizer/compare.h"
+#include "../../llmc/tokenizer/plain_output.h"
 #include "../../llmc/tokenizer/tokenizer.h"
 #include "../test.h"
 
 namespace {
-const SplitPattern PATTERNS[] = {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K};
+const SplitPattern PATTERNS[] = {SplitPattern::GPT2, SplitPattern::LLAMA3, SplitPattern::CL100K, SplitPattern::O200K, SplitPattern::QWEN2, SplitPattern::NANOCHAT};
 
 std::string scratch(const std::string& name, const std::string& text) {
     make_folders("build/tmp/tokenizer");
@@ -111,7 +113,7 @@ TEST(golden_cases) {
         if (got != expected) FAIL("%s", line.c_str());
         cases[name]++;
     }
-    EXPECT(cases["llama3"] > 300 && cases["cl100k"] > 300 && cases["o200k"] > 300);
+    EXPECT(cases["llama3"] > 300 && cases["cl100k"] > 300 && cases["o200k"] > 300 && cases["qwen2"] > 300 && cases["nanochat"] > 300);
     if (!have_gpt2) SKIP("%s is absent: GPT-2's ids were not compared, the other patterns were", gpt2_folder().c_str());
     EXPECT(cases["gpt2"] > 300);
 }
@@ -354,7 +356,7 @@ TEST(json_errors) {
     EXPECT_DIES("bad.json: line 1", load("{"));
     EXPECT_DIES("\"model\" is missing", load("{}"));
     EXPECT_DIES("only BPE", load(replaced(json, "\"type\":\"BPE\"", "\"type\":\"Unigram\"")));
-    EXPECT_DIES("normalizer", load(replaced(json, "\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}")));
+    EXPECT_DIES("normalizer", load(replaced(json, "\"normalizer\":null", "\"normalizer\":{\"type\":\"Lowercase\"}")));
     EXPECT_DIES("the split pattern", load(replaced(json, "{1,3}", "{1,2}")));
     EXPECT_DIES("Isolated", load(replaced(json, "Isolated", "Removed")));
     EXPECT_DIES("pre_tokenizer is not one of those", load(replaced(json, "\"type\":\"Sequence\"", "\"type\":\"Whitespace\"")));
@@ -436,4 +438,159 @@ TEST(older_bin_files) {
     EXPECT_DIES("1 bytes after the last token", Tokenizer::load(scratch("t.bin", file + "x")));
     EXPECT_DIES("truncated?", Tokenizer::load(scratch("t.bin", file.substr(0, 1000))));
     EXPECT_DIES("starts with 0", Tokenizer::load(scratch("t.bin", std::string(2000, '\0'))));
+}
+
+// ---- NFC -----------------------------------------------------------------------------------------------------------
+
+TEST(nfc) {
+    const Nfc& nfc = Nfc::tables();
+    struct Case { const char *text, *expected; };
+    for (Case c : {Case{"", ""}, {"plain", "plain"}, {"caf\u00e9", "caf\u00e9"}, {"cafe\u0301", "caf\u00e9"},
+                   {"\u212b", "\u00c5"}, {"\u2126", "\u03a9"}, {"\u1e9b\u0323", "\u1e9b\u0323"},              // singles; UAX 15, table 4
+                   {"s\u0323\u0307", "\u1e69"}, {"s\u0307\u0323", "\u1e69"}, {"\u1e0b\u0323", "\u1e0d\u0307"},  // order of marks
+                   {"q\u0307\u0323", "q\u0323\u0307"}, {"a\u0315\u0300\u05ae\u0300b", "\u00e0\u05ae\u0300\u0315" "b"},
+                   {"\u0958", "\u0915\u093c"}, {"\u2adc", "\u2add\u0338"}, {"\u0344", "\u0308\u0301"},      // excluded from composition
+                   {"\u1112\u1161\u11ab", "\ud55c"}, {"\ud558\u11ab", "\ud55c"}, {"\uac00\u11a7", "\uac00\u11a7"}, {"\u1100\u1161\u1161", "\uac00\u1161"},
+                   {"\uac01\u11a8", "\uac01\u11a8"}, {"\u11a8\u11a8", "\u11a8\u11a8"},
+                   {"e\u0334\u0301", "\u00e9\u0334"}, {"e\u0301\u0301", "\u00e9\u0301"}, {"\u0301e", "\u0301e"},
+                   {"\u0b47\u0300\u0b3e", "\u0b47\u0300\u0b3e"}, {"\u0b47\u0b3e", "\u0b4b"},                  // two starters, and one with a mark between
+                   {"e\xff\u0301", "e\xff\u0301"}, {"e\u0301\xcc", "\u00e9\xcc"}, {"\U0001d15e", "\U0001d157\U0001d165"}, {"\ufb1d", "\u05d9\u05b4"},
+                   {"\uf900", "\u8c48"}, {"\u01d5", "\u01d5"}, {"U\u0308\u0304", "\u01d5"}}) {
+        EXPECT_STR(nfc.normalize(c.text), c.expected);
+        EXPECT(nfc.is_normalized(c.expected) || nfc.normalize(c.expected) == c.expected);
+        if (std::string(c.text) != c.expected) EXPECT(!nfc.is_normalized(c.text));
+    }
+    // every character that is composed comes back from its parts; every one that is not in NFC is found to be so
+    for (const CanonicalPair& p : CANONICAL_PAIRS) {
+        std::string whole, parts;
+        json_detail::append_utf8(whole, p.code), json_detail::append_utf8(parts, p.first), json_detail::append_utf8(parts, p.second);
+        if (p.composes) EXPECT(nfc.normalize(parts) == whole && nfc.is_normalized(whole) && !nfc.is_normalized(parts));
+        else EXPECT(nfc.normalize(whole) != whole && !nfc.is_normalized(whole));
+    }
+    for (uint32_t c = 0xAC00; c < 0xD7A4; c++) {
+        std::string syllable;
+        json_detail::append_utf8(syllable, c);
+        EXPECT(nfc.normalize(syllable) == syllable);
+    }
+    // any bytes: twice is once, and what is said to be normalized is
+    for (uint32_t seed = 0; seed < 3000; seed++) {
+        std::string text;
+        for (uint32_t i = 0; i < 12; i++) {
+            uint32_t kind = random_word(seed, 2 * i) % 5, x = random_word(seed, 2 * i + 1);
+            if (kind == 0) text += (char)x;
+            else json_detail::append_utf8(text, kind == 1 ? 'a' + x % 26 : kind == 2 ? 0x300 + x % 0x70 : kind == 3 ? 0x1100 + x % 0x100 : 0xC0 + x % 0x2F00);
+        }
+        std::string once = nfc.normalize(text);
+        EXPECT(nfc.normalize(once) == once);
+        if (nfc.is_normalized(text)) EXPECT(once == text);
+    }
+}
+
+// What models' tokenizer.json say beside tokens and merges.
+TEST(json_normalizers_and_digits) {
+    Tokenizer t = trained(SplitPattern::GPT2, 300, random_text(8, 1000));
+    const std::string json = t.to_json(), none = "\"normalizer\":null", byte_level = "{\"type\":\"ByteLevel\",\"add_prefix_space\":false,\"trim_offsets\":true,\"use_regex\":true}";
+    auto load = [](const std::string& text) { return Tokenizer::load(scratch("options.json", text)); };
+    for (const char* same : {"\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[]}", "\"other\":1"})
+        EXPECT(load(replaced(json, none, same)).fingerprint() == t.fingerprint());
+    EXPECT(load(replaced(json, "\"dropout\":null", "\"dropout\":0.0")).fingerprint() == t.fingerprint());
+    EXPECT(load(replaced(json, "\"dropout\":null", "\"dropout\":0")).fingerprint() == t.fingerprint());
+    EXPECT_DIES("\"Lowercase\", only NFC or none", load(replaced(json, none, "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Lowercase\"}]}")));
+
+    for (const char* written : {"{\"type\":\"NFC\"}", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"}) {
+        Tokenizer nfc = load(replaced(json, none, std::string("\"normalizer\":") + written));
+        EXPECT(nfc.encode("cafe\u0301 q\xff") == t.encode("caf\u00e9 q\xff") && nfc.encode("cafe\u0301") != t.encode("cafe\u0301"));
+        EXPECT(nfc.fingerprint() != t.fingerprint() && load(nfc.to_json()).fingerprint() == nfc.fingerprint());
+    }
+    for (bool each : {true, false}) {
+        std::string digits = std::string("{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Digits\",\"individual_digits\":") + (each ? "true" : "false") + "}," + byte_level + "]}";
+        Tokenizer d = load(replaced(json, byte_level, digits));
+        EXPECT(d.vocabulary().digits == (each ? DigitSplit::EACH : DigitSplit::RUNS) && load(d.to_json()).fingerprint() == d.fingerprint());
+    }
+    using List = std::vector<std::string>;
+    auto digit_pieces = [](SplitPattern pattern, DigitSplit digits, std::string_view text) {
+        List out;
+        std::string_view piece;
+        for (Splitter splitter(pattern, text, digits); splitter.next(piece);) out.emplace_back(piece);
+        return out;
+    };
+    EXPECT(digit_pieces(SplitPattern::GPT2, DigitSplit::EACH, "12 a  34b\xd9\xa1 ") == (List{"1", "2", " a", "  ", "3", "4", "b", "\xd9\xa1", " "}));
+    EXPECT(digit_pieces(SplitPattern::GPT2, DigitSplit::RUNS, "12 a  34b") == (List{"12", " a", "  ", "34", "b"}));
+    EXPECT(digit_pieces(SplitPattern::LLAMA3, DigitSplit::RUNS, "1234!5") == (List{"1234", "!", "5"}));
+    EXPECT(digit_pieces(SplitPattern::GPT2, DigitSplit::EACH, "") == List{});
+    EXPECT(pieces(SplitPattern::QWEN2, "a 1234 b") == (List{"a", " ", "1", "2", "3", "4", " b"}));
+    EXPECT(pieces(SplitPattern::NANOCHAT, "a 12345 b") == (List{"a", " ", "12", "34", "5", " b"}));
+}
+
+// ---- are two tokenizers one? ---------------------------------------------------------------------------------------
+
+TEST(tokenizer_differences) {
+    std::string text = random_text(9, 4000);
+    Tokenizer t = trained(SplitPattern::GPT2, 400, text);
+    const std::string json = t.to_json();
+    auto difference = [&](const std::string& other) { return tokenizer_difference(t, Tokenizer::load(scratch("other.json", other))); };
+    auto differs = [&](const std::string& from, const std::string& to, const char* says) {
+        std::string d = difference(replaced(json, from, to));
+        if (d.empty() || d.find(says) == d.npos) FAIL("%s -> %s: said \"%s\", expected \"%s\"", from.c_str(), to.c_str(), d.c_str(), says);
+    };
+    EXPECT_STR(difference(json), "");
+    differs("\"normalizer\":null", "\"normalizer\":{\"type\":\"NFC\"}", "NFC");
+    differs("\"special\":true", "\"special\":false", "is special in one of them");
+    differs("\"ignore_merges\":false", "\"ignore_merges\":true", "ignore_merges");
+    // as many tokens, two of them changed round: all else is the same
+    Json parsed = json_parse(json, "t");
+    const Json& vocab = *parsed.find("model")->find("vocab");
+    std::string a = json_quote(vocab.items[300].key), b = json_quote(vocab.items[301].key), first = a + ":300", second = b + ":301";
+    EXPECT(!difference(replaced(replaced(json, first, a + ":301"), second, b + ":300")).empty());
+    // the same tokens, but merges in another order
+    Vocabulary v = t.vocabulary();
+    std::swap(v.merges[10], v.merges[11]);
+    EXPECT(difference(vocabulary_to_json(v)).starts_with("merge 10 is "));
+    v = t.vocabulary(), v.pattern = SplitPattern::LLAMA3;
+    EXPECT_STR(difference(vocabulary_to_json(v)), "text is split by gpt2, there by llama3");
+    v = t.vocabulary(), v.digits = DigitSplit::EACH;
+    EXPECT_STR(difference(vocabulary_to_json(v)), "text is split by gpt2, there by gpt2 and digits");
+    v = t.vocabulary(), v.added[0].text = "<|other|>";
+    EXPECT_STR(difference(vocabulary_to_json(v)), "token 399 is \"<|endoftext|>\", there \"<|other|>\"");
+    v = t.vocabulary(), v.merges.pop_back();
+    EXPECT_STR(difference(vocabulary_to_json(v)), "143 merges, there 142");
+    EXPECT_STR(tokenizer_difference(t, Tokenizer::bytes()), "400 tokens, there 257");
+    EXPECT(tokenizer_difference(trained(SplitPattern::GPT2, 257, ""), Tokenizer::bytes()).starts_with("token 0 is \"!\", there"));
+    // one tokenizer in other files: added tokens in another order; a rank file, which has every pair that makes a token
+    v = t.vocabulary(), v.added.push_back({"<|im_end|>", 401, true}), v.added.push_back({"<|im_start|>", 400, true});
+    Tokenizer some = Tokenizer::load(scratch("some.json", vocabulary_to_json(v)));
+    std::swap(v.added[1], v.added[2]);
+    EXPECT_STR(tokenizer_difference(some, Tokenizer::load(scratch("other.json", vocabulary_to_json(v)))), "");
+    if (!exists(gpt2_folder() + "/vocab.bpe")) SKIP("%s is absent: GPT-2's files and its rank file were not compared", gpt2_folder().c_str());
+    Tokenizer gpt2 = Tokenizer::load(gpt2_folder()), ranks = Tokenizer::load(scratch("gpt2.tiktoken", rank_file(gpt2)));
+    EXPECT(gpt2.fingerprint() != ranks.fingerprint());
+    EXPECT_STR(tokenizer_difference(gpt2, ranks), "");
+    EXPECT_STR(tokenizer_difference(ranks, gpt2), "");
+    EXPECT_STR(tokenizer_difference(Tokenizer::load(scratch("again.json", ranks.to_json())), gpt2), "");
+}
+
+TEST(special_tokens_are_counted) {
+    Vocabulary v = Tokenizer::bytes().vocabulary();
+    v.added = {{"<|endoftext|>", 256, true}, {"<|im|>", 257, true}, {"<tool>", 258, false}};
+    Tokenizer t = Tokenizer::load(scratch("special.json", vocabulary_to_json(v)));
+    std::string first;
+    EXPECT_EQ(t.count_specials("a<|im|><|im|<tool><|endoftext|>", &first), (size_t)2);
+    EXPECT_STR(first, "<|im|>");
+    EXPECT_EQ(t.count_specials("<tool>"), (size_t)0);
+    EXPECT(t.encode("<tool><|im|>", true) == (std::vector<int>{258, 257}) && t.encode("<tool><|im|>").size() == 7);
+    EXPECT(t.has_other_specials() && !Tokenizer::bytes().has_other_specials());
+}
+
+TEST(control_characters_are_escaped) {
+    auto escaped = [](std::vector<std::string> parts) {
+        bool held = false;
+        std::string out;
+        for (const std::string& part : parts) out += PlainOutput::escaped(part, held);
+        return out + (held ? "\xC2" : "");
+    };
+    EXPECT_STR(escaped({"a\tb\n caf\u00e9 \u4f60"}), "a\tb\n caf\u00e9 \u4f60");
+    EXPECT_STR(escaped({std::string("\0\x1b[2J\r\x7f", 7)}), "\\x00\\x1b[2J\\x0d\\x7f");
+    EXPECT_STR(escaped({"\u009b" "1m \u00a0"}), "\\xc2\\x9b1m \u00a0");
+    EXPECT_STR(escaped({"\xc2", "\x9b", "\xc2", "\xa9", "\xc2", "\xc2", "x", "\xc2"}), "\\xc2\\x9b\u00a9\xC2\xC2x\xC2");
+    EXPECT_STR(escaped({"\xff\xe4\xbd", "\xa0"}), "\xff\u4f60");
 }

@@ -163,7 +163,7 @@ TEST(bin_files_in_and_out) {
         // and back to a folder; trained on, and resumed
         EXPECT_EQ(run_command(format("%s -x 0 --precision %s -e %s -o %s/b", TRAINER, precision, from.c_str(), SCRATCH.c_str())).code, 0);
         EXPECT(contents("a/step_00000003/model.safetensors") == contents("b/step_00000000/model.safetensors"));
-        run_small("c", format("-e %s -x 2 -n 1 --precision %s", from.c_str(), precision));
+        run_small("c", format("-e %s --tokenizer bytes -x 2 -n 1 --precision %s", from.c_str(), precision));
         remove_tree(SCRATCH + "/c/step_00000002");
         EXPECT(has(run_small("c", format("-e %s -x 2 -y 1 --precision %s", from.c_str(), precision)).output, "step 2/2"));
         for (const char* out : {"/a", "/b", "/c"}) remove_tree(SCRATCH + out);

@@ -1,0 +1,138 @@
+// tokenizer_choice.h: which tokenizer a run has. It lies beside the model, beside the token shards, or --tokenizer names it; where several
+// are in play they must be one. Wrong pairs train without a word and never get good, so anything that does not fit ends the run here.
+#pragma once
+#include <sys/stat.h>
+#include <optional>
+#include <string>
+#include <vector>
+#include "../data/shards.h"
+#include "../data/text.h"
+#include "../io/files.h"
+#include "../io/json.h"
+#include "../model/config.h"
+#include "../tokenizer/compare.h"
+#include "options.h"
+
+// from: for the banner, as "tok/tokenizer.json, beside the token shards: 368 tokens, text split by gpt2"
+struct TokenizerChoice { std::optional<Tokenizer> tokenizer; std::string from; };
+
+inline TextOptions text_options(const Options& opt) { return {.special = opt.text_special != 0, .skip_bad = opt.skip_bad}; }
+
+namespace tokenizer_choice_detail {
+// A tokenizer in play: what it is, where it lies ("beside the model").
+struct Candidate { Tokenizer tokenizer; std::string path, place; };
+
+// The file of a tokenizer in a folder; "" if there is none. gpt2_tokenizer.bin is what llm.c puts beside its models.
+inline std::string tokenizer_in(const std::string& folder) {
+    for (const char* name : {"tokenizer.json", "vocab.bpe", "merges.txt", "gpt2_tokenizer.bin"})
+        if (access((folder + "/" + name).c_str(), R_OK) == 0) return folder + "/" + name;
+    return "";
+}
+// Is a tokenizer's vocabulary a model's? Models may have a few rows more, by padding (Phi-2: 51200 for 50295 tokens), never fewer.
+inline bool fits(int tokens, int V) { return tokens <= V && V - tokens <= V / 32; }
+
+inline std::optional<Candidate> beside_model(const std::string& weights, int V) {
+    struct stat info;
+    const bool folder = stat(weights.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+    const std::string path = tokenizer_in(folder ? weights : parent_folder(weights));
+    if (path.empty()) return {};
+    Candidate found = {Tokenizer::load(path), path, "beside the model"};
+    // beside a .bin anything may lie; a model's own folder is the model's
+    if (!folder && !fits(found.tokenizer.vocab_size(), V)) return {};
+    if (found.tokenizer.vocab_size() > V)
+        die_with(EXIT_USAGE, "%s: %d tokens, but the model beside it has a vocabulary of %d", path.c_str(), found.tokenizer.vocab_size(), V);
+    return found;
+}
+
+inline void must_be_same(const Candidate& a, const Candidate& b) {
+    if (std::string difference = tokenizer_difference(b.tokenizer, a.tokenizer); !difference.empty())
+        die_with(EXIT_USAGE, "%s, %s, is not the tokenizer %s, %s: %s", b.path.c_str(), b.place.c_str(), a.path.c_str(), a.place.c_str(), difference.c_str());
+}
+
+// All files of --train-data and --val-data.
+inline std::vector<std::string> data_files(const Options& opt) {
+    std::vector<std::string> files;
+    if (!opt.train_data.empty()) files = list_source_files(opt.train_data);
+    if (!opt.val_data.empty()) for (const std::string& path : list_files(opt.val_data)) files.push_back(path);
+    return files;
+}
+
+// The tokenizer beside the token shards among the files, which must all be made with it.
+inline std::optional<Candidate> beside_shards(const std::vector<std::string>& files) {
+    std::optional<Candidate> found;
+    std::vector<std::string> folders;
+    for (const std::string& path : files) {
+        const std::string folder = parent_folder(path);
+        if (is_text_file(path) || std::find(folders.begin(), folders.end(), folder) != folders.end()) continue;
+        folders.push_back(folder);
+        const std::string file = tokenizer_in(folder);
+        if (file.empty()) continue;
+        Candidate next = {Tokenizer::load(file), file, "beside the token shards"};
+        if (found) must_be_same(*found, next);
+        else found = std::move(next);
+    }
+    return found;
+}
+
+// What --tokenizer says, but for bpe:N, which is learned when it is known that nothing else is in play.
+inline Candidate named(const std::string& option) {
+    return {option == "bytes" ? Tokenizer::bytes() : Tokenizer::load(option), option, "named by --tokenizer"};
+}
+
+// A run that is resumed has the tokenizer that it learned; --tokenizer bpe:N must be what it was begun with.
+inline void check_resumed_bpe(const Options& opt, const std::string& weights) {
+    const std::string path = weights + "/trainer.json";
+    const Json json = json_parse(read_file(path), path);
+    const Json* options = json.find("options");
+    const Json* begun = options ? options->find("tokenizer") : nullptr;
+    if (begun && begun->type == Json::STRING && begun->text != opt.tokenizer)
+        die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was begun with %s", opt.tokenizer.c_str(), weights.c_str(),
+                 begun->text.empty() ? "none" : ("'" + begun->text + "'").c_str());
+}
+}  // namespace tokenizer_choice_detail
+
+// weights: folder or .bin file that the model is loaded from, with a vocabulary of V; empty: a new model. Ends with EXIT_USAGE where
+// tokenizers differ, or where there is text and nothing says what its tokens are.
+inline TokenizerChoice choose_tokenizer(const Options& opt, const std::string& weights, int V, bool resumed, const TextOptions& reading) {
+    using namespace tokenizer_choice_detail;
+    const std::vector<std::string> files = data_files(opt);
+    const size_t texts = (size_t)std::count_if(files.begin(), files.end(), is_text_file), shards = files.size() - texts;
+    std::optional<Candidate> of_model, of_shards = beside_shards(files), chosen;
+    if (!weights.empty()) of_model = beside_model(weights, V);
+    if (of_model && of_shards) must_be_same(*of_model, *of_shards);
+    chosen = of_model ? std::move(of_model) : std::move(of_shards);
+
+    const bool learns = opt.tokenizer.starts_with("bpe:");
+    if (learns) {
+        const int size = config_detail::number_after(opt.tokenizer, "bpe:");
+        if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
+        if (resumed) check_resumed_bpe(opt, weights);
+        else if (chosen) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but there is %s, %s", opt.tokenizer.c_str(), chosen->path.c_str(), chosen->place.c_str());
+        else if (!weights.empty()) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was trained with another: --tokenizer must name that", opt.tokenizer.c_str(), weights.c_str());
+        else if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
+        else chosen = Candidate{train_tokenizer(list_source_files(opt.train_data), size, SplitPattern::GPT2, reading), opt.tokenizer, "learned from the text"};
+    } else if (!opt.tokenizer.empty()) {
+        Candidate option = named(opt.tokenizer);
+        if (chosen) must_be_same(*chosen, option);
+        chosen = std::move(option);
+    }
+
+    if (!chosen && (texts || was_given(opt, "prompt") || !opt.chat.empty())) {
+        if (!opt.chat.empty()) die_with(EXIT_USAGE, "--chat: no tokenizer.json beside the model: --tokenizer must name one");
+        if (!weights.empty()) die_with(EXIT_USAGE, "%s: no tokenizer beside the model: --tokenizer must name one", weights.c_str());
+        if (shards) {
+            const std::string& shard = *std::find_if_not(files.begin(), files.end(), is_text_file);
+            open_shard(shard);  // or is it none?
+            die_with(EXIT_USAGE, "%s: no tokenizer beside the token shards: --tokenizer must name one", shard.c_str());
+        }
+    }
+    // a new model: bytes are as good as any
+    if (!chosen && weights.empty() && !shards) chosen = Candidate{Tokenizer::bytes(), "bytes", "as none is named"};
+    if (!chosen) return {{}, format("none: token ids, vocabulary %s", weights.empty() ? "by the format of the shards" : "of the model")};
+    const int tokens = chosen->tokenizer.vocab_size();
+    if (!weights.empty() && (tokens > V || (chosen->place != "beside the model" && !fits(tokens, V))))
+        die_with(EXIT_USAGE, "--tokenizer: %s has %d tokens, but %s has a vocabulary of %d", chosen->path.c_str(), tokens, weights.c_str(), V);
+    std::string special = texts && chosen->tokenizer.has_other_specials() ? opt.text_special ? "; special tokens in the text are taken as such" :
+                          "; special tokens in the text are taken as plain text (--text-special)" : "";
+    return {std::move(chosen->tokenizer), format("%s, %s: %d tokens%s", chosen->path.c_str(), chosen->place.c_str(), tokens, special.c_str())};
+}
