@@ -107,12 +107,14 @@ inline void open_tokenizer(Run& run) {
     run.tokenizer_is = choice.from;
 }
 
-// Dies if there is none, before anything is written.
+// Dies if one cannot be read, before anything is written.
 inline void find_files(const Options& opt) {
     if (opt.train_data.empty() && opt.steps != 0)
         die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
-    if (!opt.train_data.empty()) list_source_files(opt.train_data);
-    if (!opt.val_data.empty()) list_files(opt.val_data);
+    std::vector<std::string> paths;
+    if (!opt.train_data.empty()) paths = list_source_files(opt.train_data);
+    if (!opt.val_data.empty()) for (const std::string& path : list_files(opt.val_data)) paths.push_back(path);
+    for (const std::string& path : paths) close(shards_detail::open_file(path));
 }
 
 inline void open_files(Run& run) {

@@ -49,6 +49,21 @@ TEST(run_lock_of_one_process) {
     }
 }
 
+// Who held it removes the file, and a third makes it anew, between our open and our flock: what we locked locks nobody out.
+static std::string g_file;
+static int removed_meanwhile(int fd, int how) {
+    static bool first = true;
+    if (std::exchange(first, false)) unlink(g_file.c_str()), close(open(g_file.c_str(), O_RDWR | O_CREAT, 0666));
+    return flock(fd, how);
+}
+TEST(run_lock_of_a_file_that_was_replaced) {
+    std::string out = fresh("replaced");
+    g_file = out + "/.lock";
+    RunLock mine, other;
+    EXPECT_STR(mine.take(out, removed_meanwhile), "");
+    EXPECT(other.take(out).starts_with(out + ": in use by process "));
+}
+
 TEST(run_lock_stale_or_not) {
     using namespace run_lock_detail;
     std::string out = fresh("stale"), file = out + "/.lock.exclusive";
