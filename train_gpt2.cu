@@ -4,6 +4,8 @@
 // Read it from top to bottom: forward, backward, update, and the training loop. The tensors that it speaks of (b.qkv, b.dqkvw) are rows of the
 // table in llmc/model/tensors.h, their shapes stand there; each layer is a file in llmc/cpu and one in llmc/cuda with the same functions.
 // F is the type in which weights and activations are stored: float or bf16.
+#include <algorithm>
+#include <climits>
 #include <memory>
 #include <optional>
 #include <string>
@@ -268,7 +270,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
-    if (run.steps < 0) run.steps = std::max(1, (int)((double)data->rows() * run.T / tokens));
+    if (run.steps < 0) run.steps = (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
     if (nothing_to_do(run)) return;
     Log log(run.out, comm.rank == 0, run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "

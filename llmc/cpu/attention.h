@@ -236,7 +236,11 @@ inline void check_heads(int C, int NH) {
 }  // namespace attention_detail
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int C, int NH, AttentionBackend) { attention_detail::check_heads(C, NH); }
+inline void check_model(int C, int NH, AttentionBackend) {
+    using attention_detail::MAX_HS;
+    if (C / NH > MAX_HS) die_with(EXIT_USAGE, "--model: width %d with %d heads gives heads of %d, must be at most %d", C, NH, C / NH, MAX_HS);
+    attention_detail::check_heads(C, NH);
+}
 
 // starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
 // the first that the document sees. 0 before the first one: the sequence began inside a document.

@@ -109,7 +109,7 @@ inline std::string nearest_folder(const std::string& path) {
 
 // A run's folder holds checkpoints, and is none: the newest in it, and what else a folder without config.json may be.
 inline std::string what_is_in_folder(const std::string& folder) {
-    const std::vector<Checkpoint> list = list_checkpoints(folder);
+    const std::vector<Checkpoint> list = list_checkpoints(folder.substr(0, folder.find_last_not_of('/') + 1));
     if (!list.empty()) return format("is a run's folder: the newest checkpoint in it is %s", list.back().path.c_str());
     return "holds no config.json, so it is no checkpoint";
 }

@@ -182,7 +182,7 @@ inline size_t terminal_width() {
 
 // `left`, and beside it `text` in lines of at most `width` columns, cut between words; below it where a terminal has no room beside.
 inline std::string wrapped(const std::string& left, const std::string& text, size_t width) {
-    constexpr size_t BESIDE = 29, LEAST = 24;
+    constexpr size_t BESIDE = 29, LEAST = 40;  // the longest word, a path, has 38
     const size_t indent = width >= BESIDE + LEAST ? BESIDE : 6;
     std::string out, line = "  " + left;
     size_t begin = line.size();  // of this line's words

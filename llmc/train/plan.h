@@ -1,5 +1,6 @@
 // plan.h: what a run will take: the machine's peak, the memory of each batch, and --plan, which says it without a run.
 #pragma once
+#include <unistd.h>
 #include <algorithm>
 #include <memory>
 #include <string>
@@ -94,7 +95,12 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
     }
     auto model = plan(run.B);
-    if (!opt.plan.empty() || (double)model->device.bytes() <= memory.usable) return model;
+    if (!opt.plan.empty()) return model;
+    // the batches of two steps wait in the host's memory: many micro-batches may not fit, whatever the device has
+    if (const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE); (double)model->pinned.bytes() > host)
+        die("out of memory: %d micro-batches a step take %.1f GiB of the host, which has %.1f: a larger --batch or a smaller --total-batch", model->options.grad_accum,
+            (double)model->pinned.bytes() / (1 << 30), host / (1 << 30));
+    if ((double)model->device.bytes() <= memory.usable) return model;
     for (int recompute = opt.recompute; recompute <= 3; recompute++)
         for (int B = run.B; B >= 1; B /= 2) {
             ModelOptions smaller = model->options;

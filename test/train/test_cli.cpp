@@ -446,6 +446,7 @@ TEST(mistakes_name_what_was_meant) {
              {"-e d12c768", "the number of heads is missing: d12c768h12 has heads of 64"},
              {"-e d2000", "'d2000' given: the depth must be from 1 to 1024"},
              {"-e d2c70000h1", "the width must be from 1 to 65536"},
+             {"-i SCRATCH/text.txt -e d1c4096h1", "--model: width 4096 with 1 heads gives heads of 4096, must be at most 256"},
              {"-e d2c8h9", "the number of heads must be from 1 to 8"},
              {"-b 2000000", "--batch: '2000000' given, must be a whole number in 1..1048576, or auto"},
              {"-b 99999999999999999999", "must be a whole number in 1..1048576, or auto"},
@@ -472,6 +473,9 @@ TEST(mistakes_name_what_was_meant) {
         if (o.code != 2 || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
             FAIL("%s: exit code %d, said \"%s\", expected 2, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), says.c_str());
     }
+    // the host's memory holds the batches that wait
+    Outcome many = run_command(small("many", "-e d1c16h1 -b 64 -t 1024 -d 68719476736"));
+    EXPECT(many.code == 1 && has(many.output, "out of memory: 1048576 micro-batches a step take ") && has(many.output, ": a larger --batch or a smaller --total-batch"));
     Outcome o = run_small("seed", "-e d1c16h1 -x 1 -n 0 --seed 18446744073709551615");
     EXPECT(has(contents("seed/metrics.jsonl"), "\"seed\":\"18446744073709551615\""));
 }
