@@ -452,7 +452,7 @@ TEST(nfc) {
                    {"\u0958", "\u0915\u093c"}, {"\u2adc", "\u2add\u0338"}, {"\u0344", "\u0308\u0301"},      // excluded from composition
                    {"\u1112\u1161\u11ab", "\ud55c"}, {"\ud558\u11ab", "\ud55c"}, {"\uac00\u11a7", "\uac00\u11a7"}, {"\u1100\u1161\u1161", "\uac00\u1161"},
                    {"\uac01\u11a8", "\uac01\u11a8"}, {"\u11a8\u11a8", "\u11a8\u11a8"},
-                   {"e\u0334\u0301", "\u00e9\u0334"}, {"e\u0301\u0301", "\u00e9\u0301"}, {"\u0301e", "\u0301e"},
+                   {"e\u0334\u0301", "\u00e9\u0334"}, {"e\u0301\u0301", "\u00e9\u0301"}, {"\u0301e", "\u0301e"}, {"a\u030d\u0301", "a\u030d\u0301"},  // one of its class is between
                    {"\u0b47\u0300\u0b3e", "\u0b47\u0300\u0b3e"}, {"\u0b47\u0b3e", "\u0b4b"},                  // two starters, and one with a mark between
                    {"e\xff\u0301", "e\xff\u0301"}, {"e\u0301\xcc", "\u00e9\xcc"}, {"\U0001d15e", "\U0001d157\U0001d165"}, {"\ufb1d", "\u05d9\u05b4"},
                    {"\uf900", "\u8c48"}, {"\u01d5", "\u01d5"}, {"U\u0308\u0304", "\u01d5"}}) {
