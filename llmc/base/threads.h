@@ -1,7 +1,7 @@
 // threads.h: one team of threads for all of the host's work. It is made for cores that others use too: a job is cut into tasks, whoever is free takes
 // the next one, and the caller takes part, so that a thread that the system has put aside holds up nobody unless it sleeps on a task; who waits spins
 // for some microseconds and then sleeps. (A barrier of OpenMP's waits for every thread, and libgomp spins meanwhile: beside two busy loops on two
-// cores a step took 25 times as long, LOG 37.) What a task computes must not depend on who takes it.
+// cores a step took 9 times as long, LOG 38.) What a task computes must not depend on who takes it.
 #pragma once
 #include <atomic>
 #include <chrono>
@@ -13,7 +13,7 @@
 #include "cores.h"
 
 namespace threads_detail {
-constexpr auto SPIN = std::chrono::microseconds(30);  // longer than the gap between two layers, shorter than anybody's time slice
+constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap between two layers, shorter than a time slice; LOG 38
 
 #if defined(__x86_64__) || defined(__i386__)
 inline void pause() { __builtin_ia32_pause(); }
