@@ -168,7 +168,7 @@ test-emu-%: train_gpt2
 	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
 
 # as long as a coffee: each mistake is compiled and run
-test-mutants: build/mutants               ## plants mistakes in the kernels one by one: at least 90 % of them must make a test fail
+test-mutants: build/mutants               ## mutation testing of the kernels: at least 90 % of the mutants must make a test fail
 	$(call say,TEST)build/mutants
 build/mutants: test/mutants/mutants.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)

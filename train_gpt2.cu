@@ -150,7 +150,7 @@ template <class F> void backward(Model<F>& model, bool accumulate) {
 // ---------------------------------------------------------------------------------------------------------------------
 // A step
 
-// The copies are under way when it returns, and read the batch's memory later.
+// The copies are in flight when it returns, and read the batch's memory later.
 template <class F> void upload(Model<F>& model, const Batch& batch) {
     const size_t N = model.N();
     copy_to_device(model.tokens, batch.inputs, N * sizeof(int), model.stream);

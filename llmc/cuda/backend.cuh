@@ -36,7 +36,7 @@ template <class Work> void warm_up_and_autotune(stream_t& stream, const std::str
 }
 
 // Bytes of a stream's workspace for batches of N tokens, a residual stream of width C, linear layers of at most OC outputs with a bias and a
-// vocabulary of V: what the hungriest layer takes.
+// vocabulary of V: the most that one layer needs.
 inline size_t workspace_bytes(size_t N, int C, int OC, int V) {
     size_t bytes = matmul_workspace(OC);
     for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V), global_norm_workspace()})

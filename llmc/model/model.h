@@ -41,10 +41,10 @@ public:
     int* tokens = nullptr;             // (2, most_tokens()) inputs and targets on the device
     // in pinned memory
     StepStats* host_step_stats = nullptr;   // of the last step that was reported or waits for it
-    History* host_history = nullptr;   // on its way between checkpoints and the device
+    History* host_history = nullptr;   // in transit between checkpoints and the device
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
-    float* staging = nullptr;          // a tensor on its way between files and the device; behind it, in bf16, room for it rounded
+    float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
     event_t step_checked{};                  // host_step_stats has arrived, and all batches of its step have been read
     graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
 

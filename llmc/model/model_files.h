@@ -29,7 +29,7 @@ template <class M, class Body> void for_each_piece(const M& model, const Paramet
 template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
     F* narrow = (F*)model.staging;
     if constexpr (!std::is_same_v<F, float>) {
-        narrow = (F*)(model.staging + model.staging_floats());  // there is room behind it
+        narrow = (F*)(model.staging + model.staging_floats());  // the space for the rounded copy
         parallel_blocks(n, 1 << 16, [&](size_t begin, size_t end) { for (size_t i = begin; i < end; i++) narrow[i] = F(model.staging[i]); });
     }
     if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
