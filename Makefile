@@ -81,7 +81,7 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(if,-Xcompiler) $(CUDNN_FLAGS)
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=

@@ -28,7 +28,7 @@ inline double quota_cores(const std::string& groups, const std::string& root) {
             if (version2) std::ifstream(folder + "/cpu.max") >> quota >> period;  // "max" is no number: quota stays 0
             else std::ifstream(folder + "/cpu.cfs_quota_us") >> quota, std::ifstream(folder + "/cpu.cfs_period_us") >> period;
             limit(quota, period);
-            if (path.empty()) break;
+            if (path.empty() || path[0] != '/') break;
         }
     }
     return least;

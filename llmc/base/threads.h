@@ -9,7 +9,10 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
+#include <pthread.h>
 #include <thread>
+#include "check.h"
 #include "cores.h"
 
 namespace threads_detail {
@@ -75,7 +78,24 @@ class Team {
             if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) finished.fetch_add(1, std::memory_order_release), finished.notify_one();
         }
     }
-    void serve(int number) {
+    // With a stack for the tiles of attention, which the defaults of some systems do not have room for.
+    void start(int number) {
+        struct Start { Team* team; int number; };
+        pthread_attr_t attributes;
+        pthread_attr_init(&attributes);
+        pthread_attr_setstacksize(&attributes, 8 << 20);
+        pthread_t thread;
+        const int error = pthread_create(&thread, &attributes, [](void* s) -> void* {
+            const Start start = *(Start*)s;
+            delete (Start*)s;
+            start.team->serve(start.number);
+            return nullptr;
+        }, new Start{this, number});
+        CHECK(!error, "--threads: no more than %d of %d threads could be started: %s", number, size, strerror(error));
+        pthread_detach(thread);
+        pthread_attr_destroy(&attributes);
+    }
+    [[noreturn]] void serve(int number) {
         thread_number_ = number;
         for (;;) {
             wait_until(jobs, [&] { return is_for(number, left.load(std::memory_order_relaxed)); });
@@ -92,7 +112,7 @@ public:
             for (size_t task = 0; task < n; task++) f(with, task);
             return;
         }
-        for (; started < threads(); started++) std::thread([this, number = started] { serve(number); }).detach();
+        for (; started < size; started++) start(started);
         call = f, context = with, tasks = n;
         unfinished.store(n, std::memory_order_relaxed);
         left.store((uint64_t)size << THREADS_AT | n, std::memory_order_release);
@@ -111,7 +131,10 @@ inline Team& team() {
 }  // namespace threads_detail
 
 inline int max_threads() { return threads_detail::team().threads(); }
-inline int thread_number() { return threads_detail::Team::thread_number_; }  // below max_threads(); two tasks of a job that run at once have two numbers
+// Below max_threads(); two tasks of a job that run at once have two numbers. Of two jobs at once, by two callers, they may be the same: layers, whose
+// scratch is a thread's, are called by one thread.
+inline int thread_number() { return threads_detail::Team::thread_number_; }
+// Between jobs, and before memory is planned for so many threads.
 inline void set_threads(int n) { if (n > 0) threads_detail::team().resize(n); }
 
 // What a user asks for, 0: as it is; more threads than there are cores for them only take each other's place.

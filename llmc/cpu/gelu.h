@@ -4,7 +4,7 @@
 #include "gelu_math.h"
 
 namespace gelu_detail {
-constexpr size_t BLOCK = 16384;  // elements a thread takes at a time: 64 KB, one fork and join for a small tensor
+constexpr size_t BLOCK = 16384;  // elements a task: 64 KB; a small tensor is one task, done by the caller
 
 template <class F, class Each> void over_vectors(size_t n, Each each) {
     parallel_blocks(n, BLOCK, [=](size_t begin, size_t end) {

@@ -186,7 +186,7 @@ struct Workspace {
     static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (512 + 48) * 256;
     static constexpr size_t FLOATS = B_SIZE + A_SIZE + C_SIZE;
     float *b, *a, *c;
-    static float* all(int threads) {  // called outside of parallel regions only
+    static float* all(int threads) {  // called outside of tasks only
         static float* memory = nullptr;
         static int has = 0;
         if (threads > has) {

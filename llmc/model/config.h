@@ -46,6 +46,7 @@ struct Config {
     int L = 12;        // layers
     int NH = 12;       // heads of queries
     int C = 768;       // width of the residual stream
+    // what follows C and NH where nothing else is given; like these to be given when a Config is made, never changed afterwards
     int NKV = NH;      // heads of keys and values; fewer than NH: grouped queries
     int HS = NH > 0 ? C / NH : 0;        // head size
     int FF = (int)(4u * (unsigned)C);    // width of the MLP's hidden layer; unsigned: sizes are checked later
@@ -64,6 +65,8 @@ inline void check_config(const Config& c, const std::string& where) {
     positive("context", c.max_T), positive("vocabulary", c.V), positive("layers", c.L);
     positive("heads", c.NH), positive("width", c.C);
     CHECK(c.arch.names != GPT2_NAMES || c.C % c.NH == 0, "%s: width %d is not a multiple of %d heads", where.c_str(), c.C, c.NH);
+    CHECK(c.arch.names != GPT2_NAMES || (c.NKV == c.NH && c.NH * c.HS == c.C), "%s: %d heads of %d and %d of keys and values, must be %d heads of %d: width %d",
+          where.c_str(), c.NH, c.HS, c.NKV, c.NH, c.C / c.NH, c.C);
     CHECK(c.C <= 65536 && c.L <= 1024 && c.max_T <= (1 << 20) && c.V <= (1 << 24),
           "%s: layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained (1024, 65536, 1048576, 16777216)", where.c_str(),
           c.L, c.C, c.max_T, c.V);
@@ -143,9 +146,9 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     const std::string gpt2 = name.starts_with("gpt2:") ? name.substr(5) : name;
     if (const int depth = gpt2.starts_with("d") ? whole_number(gpt2.substr(1)) : -1; depth >= 0) {
         in_range("the depth", depth, 1024);
-        Config c{.max_T = 1024, .V = vocabulary, .L = depth, .NH = depth, .C = 64 * depth};
-        for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == depth) c.C = s.width, c.NH = s.heads;
-        return c;
+        int width = 64 * depth, heads = depth;
+        for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == depth) width = s.width, heads = s.heads;
+        return {.max_T = 1024, .V = vocabulary, .L = depth, .NH = heads, .C = width};
     }
     const size_t width_at = name.find('c'), heads_at = name.find('h');
     if (name.starts_with("d") && width_at < heads_at && heads_at != name.npos) {

@@ -27,6 +27,18 @@ TEST(families_parameter_counts) {
     const Config llama8b{.arch = FAMILIES[LLAMA], .max_T = 131072, .V = 128256, .L = 32, .NH = 32, .C = 4096, .NKV = 8, .HS = 128, .FF = 14336};
     const Config qwen3{.arch = FAMILIES[QWEN3], .max_T = 40960, .V = 151936, .L = 28, .NH = 16, .C = 1024, .NKV = 8, .HS = 128, .FF = 3072};
     EXPECT_EQ(ParameterList(Config()).count(), (size_t)124439808);
+    // every named GPT: its heads make up its width, and each count is the formula's, 12 L C^2 + 13 L C + (V + T + 2) C; 355M to 1558M as published
+    for (const char* name : {"d1", "d12", "d24", "d36", "d48", "d60", "d72", "d84", "gpt2:d48", "d4c128h4", "gpt3:c384", "gpt3:c768", "gpt3:c1024", "gpt3:c1536",
+                             "gpt3:c2048", "gpt3:c2560", "gpt3:c4096", "gpt3:c5120", "gpt3:c12288"}) {
+        const Config c = config_by_name(name, 50257);
+        check_config(c, name);
+        if (c.NKV != c.NH || c.NH * c.HS != c.C || c.QKV() != 3 * c.C || c.FF != 4 * c.C) FAIL("%s: heads %d %d of %d, FF %d, width %d", name, c.NH, c.NKV, c.HS, c.FF, c.C);
+        const size_t L = (size_t)c.L, C = (size_t)c.C;
+        EXPECT_EQ(ParameterList(c).count(), 12 * L * C * C + 13 * L * C + (size_t)(c.V + c.max_T + 2) * C);
+    }
+    EXPECT_EQ(ParameterList(config_by_name("d24", 50257)).count(), (size_t)354823168);
+    EXPECT_EQ(ParameterList(config_by_name("d36", 50257)).count(), (size_t)774030080);
+    EXPECT_EQ(ParameterList(config_by_name("d48", 50257)).count(), (size_t)1557611200);
     EXPECT_EQ(ParameterList(smollm2).count(), (size_t)134515008);
     EXPECT_EQ(ParameterList(llama1b).count(), (size_t)1235814400);
     EXPECT_EQ(ParameterList(with_own_head(llama8b)).count(), (size_t)8030261248);
