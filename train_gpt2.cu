@@ -271,7 +271,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
     if (run.steps < 0) run.steps = (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
-    if (nothing_to_do(run)) return;
+    if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
     Log log(run.out, comm.rank == 0, run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 #include <algorithm>
 #include <string>
+#include <string_view>
 #include <vector>
 #include "../base/check.h"
 #include "../base/nearest.h"
@@ -18,17 +19,17 @@ enum Names { GPT2_NAMES, LLAMA_NAMES };  // the columns of names in tensors.h
 
 // A family of models, whole: what its blocks compute, and how its files are written.
 struct Arch {
-    const char* name;                       // for people
-    const char *model_type, *architecture;  // in config.json
+    std::string_view name;                      // for people
+    std::string_view model_type, architecture;  // in config.json
     Names names;
-    const char* block;                      // what stands before the layer's number in the names of a block's tensors
-    bool conv1d;                            // files hold the blocks' matrices (in, out); in memory they are (out, in)
+    std::string_view block;                     // what stands before the layer's number in the names of a block's tensors
+    bool conv1d;                                // files hold the blocks' matrices (in, out); in memory they are (out, in)
     Norm norm;
     Positions positions;
     Mlp mlp;
-    bool bias;                              // of norms and linear layers
-    bool qk_norm;                           // queries and keys are normalised over a head
-    bool tied;                              // the head is wte again
+    bool bias;                                  // of norms and linear layers
+    bool qk_norm;                               // queries and keys are normalised over a head
+    bool tied;                                  // the head is wte again
     bool operator==(const Arch&) const = default;
 };
 enum Family { GPT2, LLAMA, QWEN3 };
@@ -175,7 +176,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
 
 inline std::string config_to_json(const Config& c, int eot, const char* dtype) {
     Json json = Json::object();
-    json.add("architectures", Json::array().push(c.arch.architecture)).add("model_type", c.arch.model_type);
+    json.add("architectures", Json::array().push(std::string(c.arch.architecture))).add("model_type", std::string(c.arch.model_type));
     json.add("vocab_size", c.V).add("n_positions", c.max_T).add("n_ctx", c.max_T).add("n_embd", c.C).add("n_layer", c.L).add("n_head", c.NH);
     if (c.FF != 4 * c.C) json.add("n_inner", c.FF);
     json.add("activation_function", "gelu_new").add("layer_norm_epsilon", c.eps).add("initializer_range", 0.02);

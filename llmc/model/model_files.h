@@ -120,7 +120,7 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
     for (const SafetensorsFile& file : files.files())
         for (const TensorInfo& t : file.tensors())
             CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a %s of %d layers",
-                  file.path().c_str(), json_shown(t.name).c_str(), model.config.arch.name, model.config.L);
+                  file.path().c_str(), json_shown(t.name).c_str(), model.config.arch.name.data(), model.config.L);
     auto find = [&](const std::string& name) {
         const SafetensorsModel::TensorLocation place = files.find(name_in_file(prefix, name));
         CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), name_in_file(prefix, name).c_str());

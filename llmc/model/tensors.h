@@ -185,7 +185,7 @@ struct ParameterList {
             size_t end = i;
             while (end < table.size() && table[end].in_block) end++;
             for (int l = 0; l < c.L; l++)
-                for (size_t k = i; k < end; k++) place(table[k], a.block + std::to_string(l) + ".");
+                for (size_t k = i; k < end; k++) place(table[k], std::string(a.block) + std::to_string(l) + ".");
             i = end;
         }
     }

@@ -70,8 +70,17 @@ inline void make_out(Run& run) {
 // The newest checkpoint that verifies, if there is one; it says what it does.
 inline void find_checkpoint(Run& run) {
     Checkpoint newest;
-    if (run.lock) newest = find_newest_checkpoint(run.out), repair_done(run.out, newest.step);
-    if (newest.step < 0) return (void)printf("%s: no checkpoint: starts afresh\n", run.out.c_str());
+    if (run.lock) newest = find_newest_checkpoint(run.out);
+    if (newest.step < 0 && run.lock && !list_checkpoints(run.out).empty())
+        die("%s: none of its checkpoints can be resumed; move them away, or give another --out, to start afresh", run.out.c_str());
+    if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
+    if (newest.step < 0) {
+        if (run.lock) repair_done(run.out, -1);
+        return (void)printf("%s: no checkpoint: starts afresh\n", run.out.c_str());
+    }
+    if (run.opt.steps != 0 && !is_file(newest.path + "/" + state_file(0)))
+        die_with(EXIT_USAGE, "%s: has no optimizer state, as --steps 0 writes none: -e %s with another --out trains it", newest.path.c_str(), newest.path.c_str());
+    repair_done(run.out, newest.step);
     run.weights = newest.path, run.resumed = true;
 }
 
@@ -203,6 +212,7 @@ inline Run prepare(const Options& opt) {
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
+    if (is_folder(opt.export_bin) || opt.export_bin.ends_with("/")) die_with(EXIT_USAGE, "--export-bin: %s is a folder, must be a file", opt.export_bin.c_str());
     if (opt.attention == "cudnn" && (opt.precision != "bf16" || opt.doc_mask))
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, which makes attention in bf16 (--precision bf16) and not within documents (--doc-mask 0)");
     choose_sizes(run);
@@ -253,9 +263,13 @@ inline DataOptions data_options(const Run& run, bool training) {
     return data;
 }
 
-// The checkpoint is of the last step, or of a later one: true, and said.
-inline bool nothing_to_do(const Run& run) {
+// The checkpoint is of the last step, or of a later one: true, and said; unless the run was ended before the `due` validations and evaluations that
+// follow its last step had their lines in metrics.jsonl, which then are made.
+inline bool nothing_to_do(const Run& run, size_t due) {
     if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
+    std::string metrics;
+    if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty() &&
+        (size_t)std::count(metrics.begin() + std::min<ptrdiff_t>((ptrdiff_t)run.log_position.metrics, (ptrdiff_t)metrics.size()), metrics.end(), '\n') < due) return false;
     printf("step %d of %d: nothing to do%s; a larger --steps goes on, -x 0 validates\n", run.first_step, run.steps,
            run.first_step == run.steps ? ": the run is finished" : "");
     return true;

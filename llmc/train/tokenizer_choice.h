@@ -78,17 +78,6 @@ inline std::optional<Candidate> beside_shards(const std::vector<std::string>& fi
 inline Candidate named(const std::string& option) {
     return {option == "bytes" ? Tokenizer::bytes() : Tokenizer::load(option), option, "named by --tokenizer"};
 }
-
-// A run that is resumed has the tokenizer that it learned; --tokenizer bpe:N must be what it was begun with.
-inline void check_resumed_bpe(const Options& opt, const std::string& weights) {
-    const std::string path = weights + "/trainer.json";
-    const Json json = json_parse(read_file(path), path);
-    const Json* options = json.find("options");
-    const Json* begun = options ? options->find("tokenizer") : nullptr;
-    if (begun && begun->type == Json::STRING && begun->text != opt.tokenizer)
-        die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was begun with %s", opt.tokenizer.c_str(), weights.c_str(),
-                 begun->text.empty() ? "none" : ("'" + begun->text + "'").c_str());
-}
 }  // namespace tokenizer_choice_detail
 
 // weights: folder or .bin file that the model is loaded from, with a vocabulary of V; empty: a new model. Ends with EXIT_USAGE where
@@ -102,19 +91,19 @@ inline TokenizerChoice choose_tokenizer(const Options& opt, const std::string& w
     if (of_model && of_shards) must_be_same(*of_model, *of_shards);
     chosen = of_model ? std::move(of_model) : std::move(of_shards);
 
-    const bool learns = opt.tokenizer.starts_with("bpe:");
+    const std::string option = resumed && chosen && chosen->place == "beside the model" ? "" : opt.tokenizer;  // a checkpoint has its own
+    const bool learns = option.starts_with("bpe:");
     if (learns) {
-        const int size = config_detail::number_after(opt.tokenizer, "bpe:");
-        if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", opt.tokenizer.c_str());
-        if (resumed) check_resumed_bpe(opt, weights);
-        else if (chosen) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but there is %s, %s", opt.tokenizer.c_str(), chosen->path.c_str(), chosen->place.c_str());
-        else if (!weights.empty()) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was trained with another: --tokenizer must name that", opt.tokenizer.c_str(), weights.c_str());
-        else if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", opt.tokenizer.c_str());
-        else chosen = Candidate{train_tokenizer(list_source_files(opt.train_data), size, SplitPattern::GPT2, reading), opt.tokenizer, "learned from the text"};
-    } else if (!opt.tokenizer.empty()) {
-        Candidate option = named(opt.tokenizer);
-        if (chosen) must_be_same(*chosen, option);
-        chosen = std::move(option);
+        const int size = config_detail::number_after(option, "bpe:");
+        if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", option.c_str());
+        if (chosen) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but there is %s, %s", option.c_str(), chosen->path.c_str(), chosen->place.c_str());
+        else if (!weights.empty()) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was trained with another: --tokenizer must name that", option.c_str(), weights.c_str());
+        else if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", option.c_str());
+        else chosen = Candidate{train_tokenizer(list_source_files(opt.train_data), size, SplitPattern::GPT2, reading), option, "learned from the text"};
+    } else if (!option.empty()) {
+        Candidate asked = named(option);
+        if (chosen) must_be_same(*chosen, asked);
+        chosen = std::move(asked);
     }
 
     if (!chosen && (texts || was_given(opt, "prompt") || !opt.chat.empty())) {

@@ -301,7 +301,9 @@ TEST(plan) {
     EXPECT_EQ(run_command(format("%s --plan -e gpt3:c12288 -b 1", TRAINER)).code, 0);  // far beyond this machine: only planned
     EXPECT(has(run_command(format("%s --plan -e d1 -t 64", TRAINER)).output, "context 64 of the model's 1024,"));
     EXPECT(has(run_command(format("%s --plan -e d1 -t 1024", TRAINER)).output, "context 1024,"));
+#ifndef __SANITIZE_ADDRESS__  // under which buffers share nothing
     EXPECT(has(run_command(format("%s --plan -e d1 -t 64", TRAINER)).output, "  saved by sharing "));
+#endif
     // 2^39 tokens a step, 1.18e21 in all: 64 bits hold the one, a double the other
     o = run_command(format("%s --plan H100 -e d48 -b 512 -t 1024 -d 549755813888 -x 2147483647", TRAINER));
     EXPECT(o.code == 0 && has(o.output, "512 x 1024 tokens x 1048576 micro-batches x 1 ranks = 550G tokens") && has(o.output, "2.51G years") && has(o.output, "1.18Z tokens"));

@@ -408,3 +408,44 @@ TEST(done_files) {
     must(text_run("a", "-x 1 -n 0"));
     EXPECT_STR(done(), "");
 }
+
+// A run whose checkpoints are all damaged is no new run: they stay, and nothing is trained over them.
+TEST(damaged_checkpoints_are_not_none) {
+    prepare();
+    must(text_run("a", "-x 4 -n 2 -nk 1"));
+    const std::string weights = SCRATCH + "/a/step_00000004/model.safetensors", log = contents("a/main.log");
+    FILE* file = fopen(weights.c_str(), "r+");
+    if (!file) return FAIL("no checkpoint");
+    fseek(file, -1, SEEK_END), fputc('x', file), fclose(file);
+    const Outcome o = run_command(text_run("a", "-x 6 -n 2 -nk 1 -y 1"));
+    if (o.code != 1 || !has(o.output, "none of its checkpoints can be resumed")) FAIL("code %d: %s", o.code, o.output.c_str());
+    EXPECT(exists("a/step_00000004/model.safetensors") && exists("a/DONE_00000004") && !exists("a/step_00000006"));
+    EXPECT_STR(contents("a/main.log"), log);
+}
+
+// The checkpoint has its tokenizer: the file that the run was begun with may be gone.
+TEST(resuming_needs_no_other_tokenizer) {
+    prepare();
+    const std::string json = SCRATCH + "/t.json";
+    must(format("%s -i %s/text.txt -o %s --train 300", TOKENIZE_PROGRAM, SCRATCH.c_str(), json.c_str()));
+    must(text_run("a", "-x 2 -n 2 --tokenizer " + json));
+    EXPECT(rename(json.c_str(), (json + ".moved").c_str()) == 0);
+    EXPECT(has(must(text_run("a", "-x 3 -n 2 -y 1")).output, "step 3/3"));
+    EXPECT(has(must(text_run("a", "-x 4 -n 2 -y 1 --tokenizer " + json + ".moved")).output, "step 4/4"));
+}
+
+// Ended after its last checkpoint and before what follows the last step, a run is not finished: resumed, it ends as the undisturbed one.
+TEST(resuming_makes_the_last_validation) {
+    prepare();
+    must(trainer(format("-i %s/text.txt -o %s/a -e d1c16h1 -x 2 -n 2 -v 2 -m 2", SCRATCH.c_str(), SCRATCH.c_str())));
+    const std::string log = contents("a/main.log"), metrics = contents("a/metrics.jsonl"), trainer_json = contents("a/step_00000002/trainer.json");
+    const Json state = json_parse(trainer_json, "trainer.json");
+    const long at_log = (long)state.at("main_log", "trainer.json").as_int("", 0), at_metrics = (long)state.at("metrics", "trainer.json").as_int("", 0);
+    EXPECT(at_log < (long)log.size() && at_metrics < (long)metrics.size());
+    EXPECT(truncate((SCRATCH + "/a/main.log").c_str(), at_log) == 0 && truncate((SCRATCH + "/a/metrics.jsonl").c_str(), at_metrics) == 0);
+    const std::string again = "-x 2 -n 2 -v 2 -m 2 -y 1";
+    EXPECT(!has(must(trainer(format("-i %s/text.txt -o %s/a -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), again.c_str()))).output, "nothing to do"));
+    EXPECT_STR(contents("a/main.log"), log);
+    EXPECT(has(must(trainer(format("-i %s/text.txt -o %s/a -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), again.c_str()))).output, "nothing to do: the run is finished"));
+    EXPECT_STR(contents("a/main.log"), log);
+}
