@@ -227,6 +227,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
     trainer.add("main_log", log.main_log).add("metrics", log.metrics);
+    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val));
     Json losses = Json::array(), norms = Json::array(), options = Json::object();
     const History& history = get_history(model);
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
@@ -272,7 +273,8 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
     if (run.steps < 0) run.steps = (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
     if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
-    Log log(run.out, comm.rank == 0, run.log_position);
+    // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
+    Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
 
@@ -333,7 +335,9 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     });
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
-    if (!opt.export_bin.empty() && run.comm.rank == 0) save_bin(*model, opt.export_bin);
+    if (opt.export_bin.empty() || run.comm.rank != 0) return;
+    if (stop_requested()) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
+    else save_bin(*model, opt.export_bin);
 }
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
@@ -353,5 +357,6 @@ int main(int argc, char** argv) {
     }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);
+    return stop_requested() && opt.steps == 0 ? stop_exit_code() : 0;  // interrupted training goes on; what only validates has no result
 }
 #endif

@@ -40,6 +40,11 @@ public:
 
     Position position() const { return {main_log ? ftell(main_log) : 0, metrics ? ftell(metrics) : 0}; }
 
+    static Position end_of(const std::string& folder) {
+        struct stat main_log, metrics;
+        return {stat((folder + "/main.log").c_str(), &main_log) ? 0 : (int64_t)main_log.st_size, stat((folder + "/metrics.jsonl").c_str(), &metrics) ? 0 : (int64_t)metrics.st_size};
+    }
+
     // One JSON object as a line of metrics.jsonl.
     void record(const std::string& object) { write(metrics, object + "\n"); }
 

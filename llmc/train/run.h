@@ -44,6 +44,7 @@ struct Run {
     uint64_t position = 0;     // rows of the training data that all ranks have taken
     History history{};
     Log::Position log_position;
+    int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
 
 namespace run_detail {
@@ -102,8 +103,13 @@ inline void read_trainer_state(Run& run) {
     read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+    if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
+    if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
-    for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) printf("resume   %s\n", line.c_str());
+    for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
+        printf("resume   %s\n", line.c_str());
+        if (line.starts_with("--train-data ") || line.starts_with("--val-data ")) run.train_tokens = run.val_tokens = -1;  // other data, which is said
+    }
 }
 
 // The tokenizer, and where it is from: tokenizer_choice.h.
@@ -242,12 +248,22 @@ inline void hold_out_validation(Run& run) {
                      source.name.c_str(), (unsigned long long)longest, (unsigned long long)(longest ? longest - 1 : 0));
     }
 }
+// A file may have changed under its name since the run began: then the order of the data is another, and of a text what was trained on may be
+// validated on.
+inline void compare_data(const Run& run) {
+    const auto compare = [](const char* option, int64_t was, uint64_t now) {
+        if (was >= 0 && (uint64_t)was != now) printf("resume   %s: the data have changed: %llu tokens, were %lld\n", option, (unsigned long long)now, (long long)was);
+    };
+    if (!run.train.empty()) compare("--train-data", run.train_tokens, count_tokens(run.train));
+    if (!run.val.empty()) compare("--val-data", run.val_tokens, count_tokens(run.val));
+}
 }  // namespace run_detail
 
 // After the batch is known: the data is cut in training and validation, steps are counted.
 inline void finish_preparing(Run& run) {
     run_detail::count_steps(run);
     run_detail::hold_out_validation(run);
+    run_detail::compare_data(run);
     if (!run.out.empty()) make_folders(run.out);
 }
 

@@ -449,3 +449,31 @@ TEST(resuming_makes_the_last_validation) {
     EXPECT(has(must(trainer(format("-i %s/text.txt -o %s/a -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), again.c_str()))).output, "nothing to do: the run is finished"));
     EXPECT_STR(contents("a/main.log"), log);
 }
+
+TEST(resuming_says_that_the_data_changed) {
+    prepare();
+    must(text_run("a", "-x 2 -n 2"));
+    EXPECT(!has(must(text_run("a", "-x 3 -n 3 -y 1")).output, "have changed"));
+    const std::string text = contents("text.txt");
+    write_file_atomically(SCRATCH + "/text.txt", text.substr(0, text.size() / 2));
+    const std::string output = must(text_run("a", "-x 4 -n 4 -y 1")).output;
+    EXPECT(has(output, "resume   --train-data: the data have changed: ") && has(output, "resume   --val-data: the data have changed: "));
+}
+
+// What only validates keeps the lines of the logs, adds its own, and if it is interrupted it has no result to exit 0 with.
+TEST(validating_a_run_keeps_its_logs) {
+    prepare();
+    must(text_run("a", "-x 4 -n 2 -v 2 -m 2"));
+    remove_tree(SCRATCH + "/a/step_00000004");  // as of a run that was killed after its last checkpoint
+    const std::string log = contents("a/main.log"), metrics = contents("a/metrics.jsonl");
+    must(text_run("a", "-x 0 -v 2 -m 2 -y 1"));
+    EXPECT(contents("a/main.log").starts_with(log) && contents("a/main.log").size() > log.size());
+    EXPECT(contents("a/metrics.jsonl").starts_with(metrics));
+    std::string big;
+    for (int i = 0; i < 200; i++) big += contents("text.txt");
+    write_file_atomically(SCRATCH + "/big.txt", big);
+    Process validating(text_run("b", "-x 0 -v 1 -m 0 -j " + SCRATCH + "/big.txt"));
+    EXPECT(validating.says("parameters"));
+    validating.send(SIGTERM);
+    EXPECT_EQ(validating.code(20), 128 + SIGTERM);
+}
