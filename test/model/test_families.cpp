@@ -1,6 +1,7 @@
 // test_families.cpp: the families' rows in the table of tensors: what exists, how large it is, what files call it, how ranks divide it.
-#define LLMC_NO_MAIN
-#include "../../train_gpt2.cu"
+#include "../../llmc/backend.h"
+#include "../../llmc/model/flops.h"
+#include "../../llmc/model/model_files.h"
 #include "../test.h"
 
 namespace {

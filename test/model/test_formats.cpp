@@ -1,6 +1,6 @@
 // What others write loads here, what is written here is what others would have written, and what is neither is refused.
-#define LLMC_NO_MAIN
-#include "../../train_gpt2.cu"
+#include "../../llmc/backend.h"
+#include "../../llmc/model/model_files.h"
 #include "../test.h"
 
 namespace {
