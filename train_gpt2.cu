@@ -25,6 +25,7 @@
 #include "llmc/train/eval.h"
 #include "llmc/train/log.h"
 #include "llmc/train/options.h"
+#include "llmc/train/peak.h"
 #include "llmc/train/plan.h"
 #include "llmc/train/run.h"
 #include "llmc/train/schedule.h"
@@ -222,17 +223,19 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log) {
+// `log`, `best`: as they were before this step's validation, which a run that goes on from here makes again.
+template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log, const Best& best) {
     CheckpointWriter checkpoint(run.out, step);
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
     trainer.add("main_log", log.main_log).add("metrics", log.metrics);
-    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val));
-    Json losses = Json::array(), norms = Json::array(), options = Json::object();
+    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
+    Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array();
     const History& history = get_history(model);
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
     for (auto& [name, value] : describe(run.opt)) options.add(name, value);
-    trainer.add("losses", losses).add("norms", norms).add("options", options);
+    for (const std::string& field : run.opt.chosen) chosen.push(field);
+    trainer.add("losses", losses).add("norms", norms).add("options", options).add("chosen", chosen);
     checkpoint.add_text("trainer.json", json_dump(trainer, 2) + "\n");
     checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                       std::is_same_v<F, float> ? "float32" : "bfloat16"));
@@ -241,24 +244,41 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     save_weights(model, checkpoint, run.prefix);
     if (model.options.train) save_state(model, checkpoint);
     checkpoint.commit();
-    prune_checkpoints(run.out, run.opt.keep, run.opt.major, step);
+    prune_checkpoints(run.out, run.opt.keep, run.opt.major, step, run.opt.patience ? best.step : -1);
 }
 
-// Loss over `batches` batches of the validation data (0: all of it), from its start, unless it is asked to stop meanwhile.
-template <class F> void validate(const Run& run, Model<F>& model, DataLoader& data, int step, Log& log) {
+// Loss over `batches` batches of the validation data (0: all of it), from its start; NaN if it is asked to stop meanwhile.
+template <class F> double validate(const Run& run, Model<F>& model, DataLoader& data, int step, Log& log) {
     const std::vector<int> lengths = run.has_tokenizer ? run.tokenizer.byte_lengths() : std::vector<int>();
     const uint64_t all = data.batches();
     const uint64_t batches = run.opt.val_batches ? std::min<uint64_t>(run.opt.val_batches, all) : all;
     data.seek(0);
     LossSum sum;
     for (uint64_t i = 0; i < batches; i++) {
-        if (stop_requested()) return;
+        if (stop_requested()) return NAN;
         LossSum batch = batch_loss(model, data.next(), lengths);
         sum.loss += batch.loss, sum.targets += batch.targets, sum.bytes += batch.bytes;
     }
     run.comm.all_reduce_sum(&sum.loss, 1), run.comm.all_reduce_sum(&sum.targets, 1), run.comm.all_reduce_sum(&sum.bytes, 1);
     double bits_per_byte = sum.bytes > 0 ? sum.loss / std::log(2.0) / sum.bytes : NAN;
     log.val(step, sum.loss / sum.targets, bits_per_byte, run.floor);
+    return sum.loss / sum.targets;
+}
+
+// --patience: a validation that is the best so far has its checkpoint saved, in place of the one that was. True: the run has waited long enough for
+// a better one, and ends.
+template <class Save> bool keep_best(Run& run, int step, double loss, const Save& save, Log& log) {
+    const Options& opt = run.opt;
+    const int before = run.best.step;
+    run.best.look(step, loss);
+    if (run.best.step == step) {
+        save();
+        if (before >= 0 && before < step && !every(opt.checkpoint_every, before, false)) drop_checkpoint(run.out, before);
+    }
+    if (step >= run.steps || !run.best.gives_up(opt.patience)) return false;
+    log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
+    save();
+    return true;
 }
 
 template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {
@@ -266,7 +286,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     const Comm& comm = run.comm;
     const double tokens = (double)run.B * run.T * run.grad_accum * comm.world, flops = tokens * flops_per_token(run.config, run.T);
     const double peak = machine.flops;
-    print_banner(run, model, device_name() + ", " + gemm_path<F>(), peak, machine.source);
+    print_banner(run, model, device_name() + ", " + gemm_path<F>(), machine);
 
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
@@ -282,26 +302,38 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
-        const bool last = step >= run.steps, validates = val_data && every(opt.val_every, step, last);
+        bool last = step >= run.steps;
+        const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
         const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || was_given(opt, "prompt"));
-        const bool evaluates = !eval_sets.empty() && (last || (step > 0 && every(opt.val_every, step, last)));
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
         // once in a while
-        if (last || stop_requested() || validates || samples || evaluates || saves) {
+        if (last || stop_requested() || validates || evaluates || samples || saves) {
             reporter.report();
-            const Log::Position logged = log.position();  // a resumed run validates this step again
-            if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
-            if (validates && !stop_requested()) validate(run, model, *val_data, step, log);
+            const Log::Position logged = log.position();
+            const Best best = run.best;
+            bool saved = false;
+            const auto save = [&] {
+                if (may_save && !saved) save_checkpoint(run, model, step, data ? data->position() : 0, logged, best);
+                saved = true;
+            };
+            if (saves) save();
+            if (validates && !stop_requested()) {
+                const double loss = validate(run, model, *val_data, step, log);
+                if (opt.patience && !stop_requested()) last = keep_best(run, step, loss, save, log) || last;
+            }
             if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step);
-            for (const EvalSet& set : eval_sets)  // completing answers takes long: at the end only
-                if (evaluates && (last || !set.greedy) && !stop_requested())
+            for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
+                if ((last || (evaluates && step > 0 && !set.greedy)) && !stop_requested())
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (stop_requested()) {  // in whatever of this it came
-                if (may_save && !saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
+                save();
                 log.say(format("interrupted after step %d", step));
                 break;
             }
-            if (last) break;
+            if (last) {
+                if (opt.patience && opt.checkpoint_every && run.best.step > 0) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
+                break;
+            }
             reporter.restart_clock();
         }
 
@@ -320,7 +352,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     std::unique_ptr<Model<F>> model = plan_model<F>(run);
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
-    const Peak peak = opt.chat.empty() ? find_peak<F>(opt, run.comm) : Peak{};  // takes memory of its own for a moment
+    const Peak peak = opt.chat.empty() ? find_peak<F>(opt) : Peak{};  // takes memory of its own for a moment
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
@@ -343,12 +375,13 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     open_standard_files();
-    Options opt = parse_options(argc, argv);
-    set_chat_options(opt);
-    choose_threads(opt.threads);
+    Options given = parse_options(argc, argv);
+    set_chat_options(given);
+    choose_threads(given.threads);
     catch_signals();
-    std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
-    Run run = prepare(opt);
+    std::vector<EvalSet> eval_sets = open_eval_sets(given.eval, given.hellaswag != 0);
+    Run run = prepare(given);
+    const Options& opt = run.opt;
     check_model(run.config.C, run.config.NH, attention_backend(opt));
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be

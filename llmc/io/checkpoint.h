@@ -153,19 +153,26 @@ inline void repair_done(const std::string& out, int newest) {
     if (newest >= 0) mark_done(out, newest);
 }
 
-// After step `now` was saved: keeps the newest `keep` (0: all) and every step divisible by `major` (0: none). Steps after
-// `now` are of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be loaded.
-inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX) {
+inline std::string checkpoint_path(const std::string& out, int step) { return out + "/" + checkpoint_detail::step_name(step); }
+
+// The checkpoint of a step goes, if there is one.
+inline void drop_checkpoint(const std::string& out, int step) {
     using namespace checkpoint_detail;
-    std::vector<Checkpoint> list = list_checkpoints(out);
+    if (unlink(done_path(out, step).c_str()) == 0) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
+    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
+}
+
+// After step `now` was saved: keeps the newest `keep` (0: all), every step divisible by `major` (0: none), and `best`. Steps after
+// `now` are of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be loaded.
+inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, int best = -1) {
     if (keep <= 0) return;
+    std::vector<Checkpoint> list = list_checkpoints(out);
     for (int kept = 0; !list.empty(); list.pop_back()) {
         const Checkpoint& c = list.back();
         if (c.step > now) continue;
-        if (kept < keep) { kept += check_folder(c.path, false).empty(); continue; }
-        if (major > 0 && c.step % major == 0) continue;
-        if (unlink(done_path(out, c.step).c_str()) == 0) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
-        remove_checkpoint(out, c.path, c.step);
+        if (kept < keep) { kept += checkpoint_detail::check_folder(c.path, false).empty(); continue; }
+        if (c.step == best || (major > 0 && c.step % major == 0)) continue;
+        drop_checkpoint(out, c.step);
     }
 }
 
@@ -260,7 +267,7 @@ public:
             manifest.write(text.data(), text.size());
             manifest.close();
             fsync_dir(temporary);
-            std::string final_path = out + "/" + step_name(step), old = hidden(out, step, ".old");
+            std::string final_path = checkpoint_path(out, step), old = hidden(out, step, ".old");
             bool replace = exists(final_path);  // the step was reached before, by a run that was resumed before it
             if (replace) rename_file(final_path, old), fsync_dir(out);
             rename_file(temporary, final_path);

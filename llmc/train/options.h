@@ -52,6 +52,7 @@
     O("Output", std::string, out, "o", "", "", "folder for logs and checkpoints; without it out, out2, ...: the first that is free") \
     O("Output", int, val_every, "v", 250, "0..", "validate every so many steps; 0: never") \
     O("Output", int, val_batches, "m", 20, "0..", "batches in a validation; 0: all of the data") \
+    O("Output", int, patience, "", 0, "0..", "end when so many validations in a row were no better than the best one, whose checkpoint is kept; 0: never") \
     O("Output", int, sample_every, "s", 250, "0..", "print a sample every so many steps; 0: never") \
     O("Output", int, sample_tokens, "g", 200, "1..", "tokens in a sample") \
     O("Output", int, checkpoint_every, "n", 1000, "0..", "checkpoint every so many steps and at the end; 0: never") \
@@ -90,7 +91,9 @@ struct Options {
 #define FIELD(group, type, field, shortname, fallback, ...) type field = fallback;
     OPTIONS(FIELD)
 #undef FIELD
-    std::vector<std::string> given;  // fields that the command line names
+    std::string program = "./train_gpt2";
+    std::vector<std::string> given;   // fields that the command line names, or that were chosen as if it did
+    std::vector<std::string> chosen;  // fields that were chosen: text_defaults.h
 };
 inline bool was_given(const Options& opt, const std::string& field) { return std::find(opt.given.begin(), opt.given.end(), field) != opt.given.end(); }
 
@@ -248,6 +251,7 @@ inline void refuse_without_effect(const Options& opt) {
 inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
     Options opt;
+    if (argc > 0) opt.program = argv[0];
     for (int i = 1; i < argc; i++) {
         std::string name = argv[i];
         bool value_follows = i + 1 < argc && (argv[i + 1][0] != '-' || strchr("0123456789.", argv[i + 1][1] ? argv[i + 1][1] : 'x'));

@@ -1,4 +1,4 @@
-// plan.h: what a run will take: the machine's peak, the memory of each batch, and --plan, which says it without a run.
+// plan.h: what a run will take: the memory of each batch, and --plan, which says it without a run.
 #pragma once
 #include <unistd.h>
 #include <algorithm>
@@ -10,10 +10,11 @@
 #include "../model/gpus.h"
 #include "../model/model.h"
 #include "options.h"
+#include "peak.h"
 #include "run.h"
 
 // What is about to happen, in a few lines.
-template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, double peak, const char* source) {
+template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, Peak peak) {
     if (run.comm.rank != 0) return;
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
@@ -26,7 +27,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
-    printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak).c_str(), source);
+    printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak.flops).c_str(), peak.source);
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)
         printf("eval     rows of up to %d tokens, as the model's context is %d; this run trains the first %d positions\n", run.eval_T, c.max_T, run.T);
@@ -34,17 +35,6 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
     fflush(stdout);
-}
-
-template <class F> double data_sheet_flops(const Gpu& gpu, const Options& opt) {
-    return 1e12 * (!std::is_same_v<F, float> ? gpu.bf16 : opt.tf32 ? gpu.tf32 : gpu.fp32);
-}
-
-// What this machine multiplies at best, all ranks together.
-struct Peak { double flops; const char* source; };
-template <class F> Peak find_peak(const Options& opt, const Comm& comm) {
-    if (const Gpu* gpu = find_gpu_of_device(device_name())) return {comm.world * data_sheet_flops<F>(*gpu, opt), "by its data sheet"};
-    return {comm.world * measure_peak_flops<F>(0.05, opt.tf32 != 0), "measured"};
 }
 
 // Bytes of the GPU named, or of the device that is here, and those that a plan may take of them.
@@ -58,10 +48,10 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
-    double peak = opt.nproc * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
-    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak, gpu ? "by its data sheet" : "measured");
+    const Peak peak = find_peak<F>(opt);
+    print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
     double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
-    double seconds = flops / (0.5 * peak);
+    double seconds = flops / (0.5 * peak.flops);
     printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
     if (run.steps > 0) printf("; %d steps: %s, %sFLOP, %s tokens", run.steps, clock_text(seconds * run.steps).c_str(),
                               human(flops * run.steps).c_str(), human(tokens * run.steps).c_str());

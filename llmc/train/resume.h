@@ -18,6 +18,11 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
     std::vector<std::string> lines;
     const Json* saved = trainer.find("options");
     if (!saved) return lines;
+    if (const Json* chosen = trainer.find("chosen"))  // what was chosen for the run stays so: text_defaults.h
+        for (const Json& field : chosen->as_array(path))
+            for (const options_detail::OptionRow& row : options_detail::TABLE)
+                if (const Json* value = saved->find(row.field); value && field.as_string(path) == row.field && !was_given(opt, row.field))
+                    row.set(opt, value->as_string(path)), opt.given.push_back(row.field), opt.chosen.push_back(row.field);
     for (const options_detail::OptionRow& row : options_detail::TABLE) {
         const Json* value = saved->find(row.field);
         if (!value || is_of_this_machine(row.field)) continue;

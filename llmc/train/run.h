@@ -13,6 +13,7 @@
 #include "../io/json.h"
 #include "../layers/kernel_options.h"
 #include "../layers/step_stats.h"
+#include "best.h"
 #include "log.h"
 #include "options.h"
 #include "resume.h"
@@ -20,6 +21,7 @@
 #include "schedule.h"
 #include "../data/text.h"
 #include "../tokenizer/tokenizer.h"
+#include "text_defaults.h"
 #include "tokenizer_choice.h"
 
 struct Run {
@@ -43,6 +45,7 @@ struct Run {
     // what a checkpoint carries besides tensors
     uint64_t position = 0;     // rows of the training data that all ranks have taken
     History history{};
+    Best best;                 // with --patience
     Log::Position log_position;
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
@@ -105,6 +108,7 @@ inline void read_trainer_state(Run& run) {
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
+    if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
@@ -204,17 +208,20 @@ inline int parse_batch(const Options& opt) {  // 0: auto
 }
 
 // Everything but memory and the batch (which --batch auto chooses by memory).
-inline Run prepare(const Options& opt) {
+inline Run prepare(Options given) {
     using namespace run_detail;
     Run run;
-    run.opt = opt;
-    run.B = parse_batch(opt);
-    bool planning = !opt.plan.empty();
+    run.opt = std::move(given);
+    const Options& opt = run.opt;
+    const bool planning = !opt.plan.empty();
+    parse_batch(opt);
     if (!planning) {
         run.comm = open_comm(opt.rank, opt.nproc);
         choose_out(run);
     }
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
+    if (!run.resumed) choose_for_text(run.opt);
+    run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
@@ -264,6 +271,7 @@ inline void finish_preparing(Run& run) {
     run_detail::count_steps(run);
     run_detail::hold_out_validation(run);
     run_detail::compare_data(run);
+    if (run.opt.patience && (run.val.empty() || run.opt.val_every == 0)) die_with(EXIT_USAGE, "--patience: %d given, but nothing is validated: it needs --val-data or text, and --val-every above 0", run.opt.patience);
     if (!run.out.empty()) make_folders(run.out);
 }
 
