@@ -27,6 +27,8 @@ CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
 # B: where things are built; `make B=build/asan SANITIZE=...` is how test-asan gets its own
 B        := build
 SANITIZE :=
+# files of tests that run at a time
+JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data train scripts,test/$(folder)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
@@ -40,12 +42,12 @@ tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokeni
 
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
-	$(call say,TEST)$(B)/tests
+	$(call say,TEST)$(B)/tests --jobs $(JOBS)
 
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
-	$(call say,TEST)build/asan/tests
+	$(call say,TEST)build/asan/tests --jobs $(JOBS)
 
 # tests of errors fork, with threads alive
 test-race:                                ## the tests of layers, threads and data under ThreadSanitizer
@@ -165,7 +167,7 @@ EMULATOR    := $(wildcard test/emu/*.h)
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
 test-emu-%: train_gpt2
 	$Q$(MAKE) LOOK=$* emu-build
-	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests  # LeakSanitizer knows no fibers' stacks
+	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
 
 # as long as a coffee: each mistake is compiled and run
 test-mutants: build/mutants               ## mutation testing of the kernels: at least 90 % of the mutants must make a test fail

@@ -1,9 +1,12 @@
 // test.h: the whole test framework. TEST(name) { EXPECT(...); }
 //     build/tests [part of a name]        build/tests --list [part of a name]        build/tests --only NAME
+//     build/tests --jobs N                N files of tests at a time: those of one file share their scratch folder
 #pragma once
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <atomic>
 #include <chrono>
 #include <cstdarg>
 #include <cmath>
@@ -11,6 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <new>
 #include <string>
 #include <vector>
 
@@ -89,25 +93,73 @@ inline Outcome run_command(const std::string& command) {
     else if (o_.output.find(text) == std::string::npos || o_.output.find('\n') != o_.output.size() - 1) \
         FAIL("%s: said \"%s\", expected one line with \"%s\"", #__VA_ARGS__, o_.output.c_str(), text); } while (0)
 
+// What the processes that run tests share.
+struct TestCounts {
+    std::atomic<int> passed{0}, failed{0}, skipped{0};
+    std::atomic<size_t> next_file{0};
+};
+inline std::string name_of(const Test& test) {
+    const std::string file = strrchr(test.file, '/') ? strrchr(test.file, '/') + 1 : test.file;
+    return file.substr(0, file.rfind('.')) + "." + test.name;
+}
+inline void run_test(const Test& test, TestCounts& counts) {
+    g_failures = 0, g_skip_reason.clear();
+    const auto start = std::chrono::steady_clock::now();
+    test.run();
+    const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    const char* verdict = g_failures ? "FAILED" : g_skip_reason.empty() ? "ok" : "skipped";
+    printf("%-7s %-52s %6.2f s  %s\n", verdict, name_of(test).c_str(), seconds, g_skip_reason.c_str());
+    fflush(stdout);
+    (g_failures ? counts.failed : g_skip_reason.empty() ? counts.passed : counts.skipped)++;
+}
+// Files of tests go to whoever is free, the last ones first: the trainer's, which take longest.
+inline void run_files(const std::vector<std::vector<Test>>& files, int jobs, TestCounts& counts) {
+    const auto work = [&] {
+        for (size_t i; (i = counts.next_file++) < files.size();)
+            for (const Test& test : files[files.size() - 1 - i]) run_test(test, counts);
+    };
+    if (jobs <= 1) return work();
+    std::vector<pid_t> workers;
+    fflush(nullptr);
+    for (int i = 0; i < jobs; i++) {
+        const pid_t pid = fork();
+        if (pid < 0) abort();
+        if (pid == 0) {
+            setvbuf(stdout, nullptr, _IOFBF, 1 << 16);  // what a test says stays together
+            work();
+            exit(0);
+        }
+        workers.push_back(pid);
+    }
+    for (pid_t pid : workers) {
+        int status = 0;
+        waitpid(pid, &status, 0);
+        if (status == 0) continue;
+        printf("FAILED  a process of tests ended with %s %d\n", WIFSIGNALED(status) ? "signal" : "exit code", WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        counts.failed++;
+    }
+}
+
 inline int run_tests(int argc, char** argv) {
     setvbuf(stdout, nullptr, _IOLBF, 0);
-    const bool list = argc > 1 && !strcmp(argv[1], "--list"), only = argc > 1 && !strcmp(argv[1], "--only");
-    const char* wanted = argc > 1 + (list || only) ? argv[1 + (list || only)] : "";
-    int passed = 0, failed = 0, skipped = 0;
+    int jobs = 1, at = 1;
+    if (argc > at + 1 && !strcmp(argv[at], "--jobs")) jobs = atoi(argv[at + 1]), at += 2;
+    const bool list = argc > at && !strcmp(argv[at], "--list"), only = argc > at && !strcmp(argv[at], "--only");
+    at += list || only;
+    const char* wanted = argc > at ? argv[at] : "";
+    std::vector<std::vector<Test>> files;
     for (const Test& test : all_tests()) {
-        std::string where = strrchr(test.file, '/') ? strrchr(test.file, '/') + 1 : test.file;
-        std::string name = where.substr(0, where.rfind('.')) + "." + test.name;
+        const std::string name = name_of(test);
         if (only ? name != wanted : name.find(wanted) == std::string::npos) continue;
-        if (list) { printf("%s\n", name.c_str()); continue; }
-        g_failures = 0, g_skip_reason.clear();
-        auto start = std::chrono::steady_clock::now();
-        test.run();
-        double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-        const char* verdict = g_failures ? "FAILED" : g_skip_reason.empty() ? "ok" : "skipped";
-        printf("%-7s %-52s %6.2f s  %s\n", verdict, name.c_str(), seconds, g_skip_reason.c_str());
-        (g_failures ? failed : g_skip_reason.empty() ? passed : skipped)++;
+        if (list) printf("%s\n", name.c_str());
+        if (files.empty() || strcmp(files.back()[0].file, test.file)) files.emplace_back();
+        files.back().push_back(test);
     }
     if (list) return 0;
-    printf("%d passed, %d failed, %d skipped\n", passed, failed, skipped);
-    return only && skipped ? 77 : failed > 0 || passed == 0;
+    void* shared = mmap(nullptr, sizeof(TestCounts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (shared == MAP_FAILED) abort();
+    TestCounts& counts = *new (shared) TestCounts;
+    run_files(files, jobs, counts);
+    printf("%d passed, %d failed, %d skipped\n", counts.passed.load(), counts.failed.load(), counts.skipped.load());
+    return only && counts.skipped ? 77 : counts.failed > 0 || counts.passed == 0;
 }

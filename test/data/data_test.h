@@ -4,9 +4,11 @@
 #include "../../llmc/data/text.h"
 #include "../test.h"
 
+namespace {  // each file of tests has its own of all this, as they run at the same time
 inline std::string folder() {
     static std::string path = [] {
-        std::string p = "build/tmp/data";
+        const std::string file = __BASE_FILE__;  // test/data/test_text.cpp
+        std::string p = "build/tmp" + file.substr(file.rfind('/'));
         remove_tree(p);
         make_folders(p);
         return p;
@@ -47,3 +49,4 @@ inline std::vector<int> with_ends(const std::vector<std::string>& documents) {
     }
     return tokens;
 }
+}  // namespace

@@ -55,7 +55,7 @@ static std::string killed_by(const Mutant& m, const std::string& place) {
         for (size_t at = 0, end; at < m.tests.size(); at = end + 1) {
             end = std::min(m.tests.find(' ', at), m.tests.size());
             const std::string test = m.tests.substr(at, end - at), folder = format("build/emu-%s", build);
-            const std::string trainers = test == "test_train.cpp" ? format("train_gpt2 %s/train_gpt2cu", folder.c_str()) : "";
+            const std::string trainers = test.starts_with("test_train") ? format("train_gpt2 %s/train_gpt2cu", folder.c_str()) : "";
             if (!trainers.empty() && strcmp(build, "plain")) continue;  // takes minutes, and is about the order of copies
             auto shell = [&](const std::string& command) { return run_command("cd " + place + " && " + command); };
             shell(format("rm -rf %s/tests %s/cuda", folder.c_str(), folder.c_str()));

@@ -1,0 +1,39 @@
+// train_test.h: what the tests of the CUDA trainer share. Who includes it has a SCRATCH of its own, as files of tests run at the same time.
+#pragma once
+#include "../trainer_runs.h"
+
+namespace {
+extern const std::string SCRATCH;
+
+// Where every access is looked at, a run takes minutes: the last of several kinds of run, bf16 with what it needs, stands for all.
+const bool SLOW = strstr(BUILD, "asan") || strstr(BUILD, "watch");
+std::vector<std::string> kinds(std::vector<std::string> all) {
+    if (SLOW) all.erase(all.begin(), all.end() - 1);
+    return all;
+}
+
+std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
+    return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -l 3e-3 -u 2 --cache %s/cache %s", trainer, SCRATCH.c_str(),
+                  SCRATCH.c_str(), out.c_str(), SCRATCH.c_str(), rest.c_str());
+}
+void train(const char* trainer, const std::string& out, const std::string& rest) {
+    Outcome outcome = run_command(train_command(trainer, out, rest));
+    if (outcome.code) FAIL("%s %s: exit code %d: %s", trainer, rest.c_str(), outcome.code, outcome.output.c_str());
+}
+void prepare() { prepare_text(SCRATCH, 400); }
+std::string contents(const std::string& path) { return file_contents(SCRATCH + "/" + path); }
+std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
+bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
+
+void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
+    for (const char* field : {"loss", "val_loss"}) {
+        std::vector<double> x = series(a, field), y = series(b, field);
+        EXPECT(x.size() == y.size() && x.size() >= 3);
+        for (size_t i = 0; i < x.size() && i < y.size(); i++)
+            if (!(std::fabs(x[i] - y[i]) <= tolerance * std::fabs(y[i])))
+                FAIL("%s and %s: %s %zu: %.7f and %.7f", a.c_str(), b.c_str(), field, i, x[i], y[i]);
+    }
+    const std::vector<double> losses = series(a, "loss");
+    EXPECT(!losses.empty() && losses.back() < 0.95 * losses.front());  // they have learnt
+}
+}  // namespace
