@@ -47,7 +47,7 @@ inline std::vector<Tick> linear_ticks(const Axis& axis, int most, bool whole) {
     double unit = round_up((axis.high - axis.low) / most);
     if (whole) unit = std::max(unit, 1.0);
     std::vector<Tick> ticks;
-    const double first = std::ceil(axis.low / unit - 1e-6), last = std::floor(axis.high / unit + 1e-6);
+    const double first = std::ceil(axis.low / unit - 1e-6) + 0.0 /* no -0 */, last = std::floor(axis.high / unit + 1e-6);
     for (double i = first; i <= last; i++) ticks.push_back({i * unit, tick_text(i * unit, unit), std::fmod(i, 2) == 0});
     return ticks;
 }
@@ -77,7 +77,8 @@ inline std::vector<Tick> ticks_of_values(const Axis& axis) { return axis.scale =
 
 // An axis that shows these values, but for a few that lie so far from the rest that it would be flat: a loss of 1e30 after a spike.
 inline Axis axis_of(std::vector<double> values, Scale scale) {
-    std::erase_if(values, [&](double v) { return !std::isfinite(v) || (scale == LOG && v <= 0); });
+    if (scale == LOG) for (double& v : values) v = std::log(v);
+    std::erase_if(values, [](double v) { return !std::isfinite(v); });
     if (values.empty()) return {scale == LOG ? 0.1 : 0.0, 1, scale};
     std::sort(values.begin(), values.end());
     const auto quantile = [&](double q) { return values[(size_t)(q * (double)(values.size() - 1) + 0.5)]; };
@@ -90,5 +91,5 @@ inline Axis axis_of(std::vector<double> values, Scale scale) {
         const double around = high == 0 ? 1 : 0.1 * std::fabs(high);
         low -= around, high += around;
     }
-    return {low, high, scale};
+    return {scale == LOG ? std::exp(low) : low, scale == LOG ? std::exp(high) : high, scale};
 }

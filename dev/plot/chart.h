@@ -23,7 +23,7 @@ struct Chart {
     std::string right_unit = {};   // of a second axis, whose values are those of the first times right_factor
     double right_factor = NAN;
     double tokens_per_step = NAN;  // known: tokens along the top
-    bool from_zero = false, by_decades = false, range = true;
+    bool from_zero = false, by_decades = false, range = true, smooth = true;
     std::string note = {};
 };
 
@@ -62,34 +62,40 @@ inline std::string draw_grid(const Chart& chart, const Axis& x, const Axis& y) {
     return svg;
 }
 
-inline std::string draw_line(const Series& s, const std::vector<Column>& columns, const Axis& y, const Axis& x, bool range) {
-    if (columns.empty()) return "";
+inline std::string draw_line(const Chart& chart, const Series& s, const std::vector<Column>& columns, const Axis& x, const Axis& y) {
     std::string there, back, line, steps, values;
     for (size_t i = 0; i < columns.size(); i++) {
         const Column &c = columns[i], &b = columns[columns.size() - 1 - i];
         const std::string px = coordinate(x.part(c.x));
-        there += (i ? " " : "") + px + "," + coordinate(down(y, c.high));
-        back += " " + coordinate(x.part(b.x)) + "," + coordinate(down(y, b.low));
-        line += (i ? " " : "") + px + "," + coordinate(down(y, c.smooth));
-        steps += (i ? " " : "") + format("%.0f", c.x), values += (i ? " " : "") + number_text(c.smooth);
+        there += px + "," + coordinate(down(y, c.high)) + " ";
+        back += coordinate(x.part(b.x)) + "," + coordinate(down(y, b.low)) + " ";
+        const double value = chart.smooth ? c.smooth : c.n ? c.mean : NAN;
+        if (!std::isfinite(value)) continue;
+        const char* blank = line.empty() ? "" : " ";
+        line += blank + px + "," + coordinate(down(y, value));
+        steps += blank + format("%.0f", c.x), values += blank + number_text(value);
     }
+    if (line.empty()) return "";
+    there += back, there.pop_back();
     const std::string color = format("s%d", s.color);
     std::string svg;
-    if (range) svg += "<polygon class=\"range " + color + "\" points=\"" + there + back + "\"/>";
-    if (columns.size() == 1) line += " " + line;  // a dot
+    if (chart.range) svg += "<polygon class=\"range " + color + "\" points=\"" + there + "\"/>";
+    if (line.find(' ') == line.npos) line += " " + line;  // a dot
     return svg + "<polyline class=\"line " + color + "\" points=\"" + line + "\" data-name=\"" + html(s.name) + "\" data-s=\"" + steps + "\" data-v=\"" + values + "\"/>";
 }
 
-// A dot is a line of no length with round ends, which stays round when the drawing is stretched. At most one a column: the last.
+// A dot is a line of no length with round ends, which stays round when the drawing is stretched. `count`: at most so many, so that they can
+// be told apart; of those in the same place the last.
 inline std::string draw_dots(const Chart& chart, const Series& s, const Axis& x, const Axis& y, int count) {
     std::string svg;
     std::vector<const Point*> last((size_t)count + 1);
     for (const Point& p : s.dots) if (x.shows(p.x) && y.shows(p.y)) last[(size_t)(x.part(p.x) * count)] = &p;
+    const bool many = last.size() - (size_t)std::count(last.begin(), last.end(), nullptr) > 60;
     for (const Point* p : last) {
         if (!p) continue;
         std::string text = (s.name.empty() ? "" : s.name + ", ") + chart.dots_name + format(" at step %.0f: ", p->x) + number_text(p->y) + " " + chart.unit;
         if (std::isfinite(chart.right_factor)) text += ", " + number_text(p->y * chart.right_factor) + " " + chart.right_unit;
-        svg += format("<path class=\"dot s%d\" d=\"M", s.dots_color) + coordinate(x.part(p->x)) + " " + coordinate(down(y, p->y)) + "h0\">" + tag("title", html(text)) + "</path>";
+        svg += format("<path class=\"dot%s s%d\" d=\"M", many ? " small" : "", s.dots_color) + coordinate(x.part(p->x)) + " " + coordinate(down(y, p->y)) + "h0\">" + tag("title", html(text)) + "</path>";
     }
     return svg;
 }
@@ -109,11 +115,9 @@ inline std::string draw_marks(const Series& s, const Axis& x, int count) {
 // `columns`: of the picture; fewer make a smaller page. Returns the SVG, and says in `cut` what it could not show.
 inline std::string draw_chart(const Chart& chart, const Axis& x, int columns, const char* css_class, std::string& cut) {
     using namespace chart_detail;
-    std::vector<std::vector<Column>> curves;
     std::vector<double> values;
     for (const Series& s : chart.series) {
-        curves.push_back(columns_of(s.line, x, columns));
-        for (const Column& c : curves.back()) values.push_back(c.low), values.push_back(c.high);
+        for (const Column& c : columns_of(s.line, x, columns)) values.push_back(c.low), values.push_back(c.high);
         for (const Point& p : s.dots) values.push_back(p.y);
     }
     Axis y = axis_of(values, chart.by_decades ? LOG : LINEAR);
@@ -126,17 +130,17 @@ inline std::string draw_chart(const Chart& chart, const Axis& x, int columns, co
     std::string lines, dots, marks, levels;
     size_t outside = 0;
     Point farthest{0, NAN};
-    for (size_t i = 0; i < chart.series.size(); i++) {
-        const Series& s = chart.series[i];
-        lines += draw_line(s, curves[i], y, x, chart.range);
-        dots += draw_dots(chart, s, x, y, columns);
+    for (const Series& s : chart.series) {
+        lines += draw_line(chart, s, columns_of(s.line, x, columns, y), x, y);
+        dots += draw_dots(chart, s, x, y, columns / 4);
         marks += draw_marks(s, x, columns);
         for (const auto* points : {&s.line, &s.dots})
             for (const Point& p : *points)
                 if (x.shows(p.x) && std::isfinite(p.y) && !y.shows(p.y))
                     if (outside++ == 0 || std::fabs(p.y - y.high) > std::fabs(farthest.y - y.high)) farthest = p;
     }
-    if (outside) cut = format("%zu value%s outside the frame, the farthest %.4g at step %.0f.", outside, outside == 1 ? " lies" : "s lie", farthest.y, farthest.x);
+    if (outside) cut = format("%zu value%s outside the frame and %s in no mean, the farthest %.4g at step %.0f.", outside, outside == 1 ? " lies" : "s lie",
+                              outside == 1 ? "is" : "are", farthest.y, farthest.x);
     for (const Level& l : chart.levels) {
         levels += "<line class=\"level\" x1=\"0\" x2=\"100%\" y1=\"" + percent(down(y, l.y)) + "\" y2=\"" + percent(down(y, l.y)) + "\"/>";
         levels += "<text class=\"level\" x=\"0\" dx=\"6\" y=\"" + percent(down(y, l.y)) + "\" dy=\"-5\">" + html(l.text) + "</text>";
@@ -144,7 +148,7 @@ inline std::string draw_chart(const Chart& chart, const Axis& x, int columns, co
     const std::string stretched = " viewBox=\"0 0 1000 1000\" preserveAspectRatio=\"none\" width=\"100%\" height=\"100%\"";
     return format("<svg class=\"%s\" width=\"100%%\" height=\"100%%\" role=\"img\" aria-label=\"", css_class) + html(chart.title) + "\">" + draw_grid(chart, x, y) +
            "<svg" + stretched + ">" + lines + marks + "</svg>" + levels + "<svg class=\"dots\"" + stretched + ">" + dots + "</svg>" +
-           "<line class=\"cursor\" x1=\"-9\" x2=\"-9\" y1=\"0\" y2=\"100%\"/></svg>";
+           "<line class=\"cursor\" y1=\"0\" y2=\"100%\"/></svg>";
 }
 
 // The figure: title, units, legend, and the drawing twice, with linear and with logarithmic steps, of which the page shows one.
@@ -154,14 +158,14 @@ inline std::string draw_figure(const Chart& chart, const Axis& steps, int column
     bool marked = false, dotted = false, lined = false;
     for (const Series& s : chart.series) {
         marked |= !s.marks.empty(), dotted |= !s.dots.empty(), lined |= !s.line.empty();
-        if (chart.series.size() > 1) out += format("<span><i class=\"swatch s%d\"></i>", s.color) + html(s.name) + "</span>";
+        if (wide && chart.series.size() > 1) out += format("<span><i class=\"swatch s%d\"></i>", s.color) + html(s.name) + "</span>";
     }
     const bool one = chart.series.size() == 1;
     const std::string color = one ? format("s%d", chart.series[0].color) : "", dots_color = one ? format("s%d", chart.series[0].dots_color) : "";
     if (lined && !chart.line_name.empty()) out += "<span><i class=\"swatch " + color + "\"></i>" + html(chart.line_name) + "</span>";
     if (dotted) out += "<span><i class=\"swatch round " + dots_color + "\"></i>" + html(chart.dots_name) + "</span>";
     if (marked) out += "<span><i class=\"swatch bar " + color + "\"></i>" + html(chart.mark_name) + "</span>";
-    out += "</p><output></output></figcaption><p class=\"units\"><span>" + html(chart.unit) + "</span><span>" + (std::isfinite(chart.tokens_per_step) ? "tokens" : "") + "</span><span>" + html(chart.right_unit) + "</span></p>";
+    out += "</p></figcaption><p class=\"units\"><span>" + html(chart.unit) + "</span><span>" + (std::isfinite(chart.tokens_per_step) ? "tokens" : "") + "</span><span>" + html(chart.right_unit) + "</span></p>";
     std::string cut;
     out += std::isfinite(chart.tokens_per_step) ? "<div class=\"plot tokens\">" : "<div class=\"plot\">";
     for (Scale scale : {LINEAR, LOG_STEP}) {
@@ -169,7 +173,7 @@ inline std::string draw_figure(const Chart& chart, const Axis& steps, int column
         out += draw_chart(chart, {steps.low, steps.high, scale}, columns, scale == LINEAR ? "linear" : "logarithmic", said);
         if (!said.empty()) cut = "<span class=\"" + std::string(scale == LINEAR ? "linear" : "logarithmic") + "\">" + said + " </span>" + cut;
     }
-    out += "</div>";
+    out += "<output></output></div>";
     if (!cut.empty() || !chart.note.empty()) out += "<p class=\"note\">" + cut + html(chart.note) + "</p>";
     return out + "</figure>\n";
 }

@@ -6,19 +6,21 @@
 
 struct Point { double x, y; };
 
-// The points of one column of the picture, which is at least a pixel wide.
+// The points of one column of the picture, which is at least a pixel wide. n of them are in the means.
 struct Column { double x = 0, mean = 0, low = INFINITY, high = -INFINITY, smooth = NAN; size_t n = 0; };
 
-// Cuts the axis into `count` columns; those without points are left out, points that are not finite too.
-inline std::vector<Column> columns_of(const std::vector<Point>& points, const Axis& axis, int count) {
+// Cuts the axis into `count` columns; those without points are left out, points that are not finite too. What the picture does not
+// show, since it lies outside `frame`, is in no mean: one loss of 1e30 would be all of it.
+inline std::vector<Column> columns_of(const std::vector<Point>& points, const Axis& axis, int count, const Axis& frame = {-INFINITY, INFINITY}) {
     std::vector<Column> all((size_t)count);
     for (const Point& p : points) {
         const double part = axis.part(p.x);
         if (!(part >= 0 && part <= 1) || !std::isfinite(p.y)) continue;
         Column& c = all[std::min((size_t)(part * count), (size_t)count - 1)];
+        c.low = std::fmin(c.low, p.y), c.high = std::fmax(c.high, p.y);
+        if (!frame.shows(p.y)) { if (!c.n) c.x = p.x; continue; }
         c.n++;
         c.x += (p.x - c.x) / (double)c.n, c.mean += (p.y - c.mean) / (double)c.n;
-        c.low = std::fmin(c.low, p.y), c.high = std::fmax(c.high, p.y);
     }
     // the mean of all points within 2 % of the axis on either side, which count less the farther away they are: on an axis of
     // logarithmic steps that is a tenth of a decade, so the steep beginning is not smeared
@@ -26,13 +28,13 @@ inline std::vector<Column> columns_of(const std::vector<Point>& points, const Ax
     std::vector<Column> kept;
     for (int i = 0; i < count; i++) {
         Column c = all[(size_t)i];
-        if (!c.n) continue;
+        if (c.low > c.high) continue;
         double sum = 0, weights = 0;
         for (int j = std::max(0, i - reach + 1); j < std::min(count, i + reach); j++) {
             const double w = (double)all[(size_t)j].n * (reach - std::abs(i - j));
             if (w > 0) sum += w * all[(size_t)j].mean, weights += w;
         }
-        c.smooth = sum / weights;
+        c.smooth = sum / weights;  // NaN where all lie outside
         kept.push_back(c);
     }
     return kept;

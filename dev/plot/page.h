@@ -47,8 +47,8 @@ inline std::string step_of(const RunLog& run) {
     return format("%.0f", last) + (steps > last ? format(" of %.0f", steps) : "");
 }
 inline std::string state_of(const RunLog& run) {
-    if (!run.running) return "not running";
     const double left = (run.starts.empty() ? NAN : run.starts.back().steps) - run.last_step();
+    if (!run.running) return left <= 0 ? "finished" : "not running";
     const double ms = recent(run, &Step::ms);
     return left > 0 && ms > 0 ? "running, " + clock_text(left * ms / 1000) + " left" : "running";
 }
@@ -72,7 +72,7 @@ inline std::string parameters_of(const RunLog& run) {
 
 inline std::string tiles(const RunLog& run) {
     std::string out = "<dl class=\"tiles\">\n" + tile("step", step_of(run), state_of(run));
-    if (!run.validations.empty()) out += tile("last validation loss", loss_of(run), bits_of(run));
+    if (!run.validations.empty()) out += tile("last validation loss", number_text(run.validations.back().loss), bits_of(run).empty() ? "nats/token" : "nats/token, " + bits_of(run));
     if (const double floor = run.floor(), bits = run.validations.empty() ? NAN : run.validations.back().bits_per_byte; floor > 0 && bits > 0)
         out += tile("against the floor", format("%.2fx", bits / floor), format("no model needs fewer than %.3f bits/byte", floor));
     if (!rate_of(run).empty()) out += tile("throughput", rate_of(run), share_of(run));

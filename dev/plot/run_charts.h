@@ -99,7 +99,7 @@ inline std::vector<Chart> charts_of(const std::vector<RunLog>& runs) {
     std::vector<Chart> charts = {loss_chart(runs)};
 
     Chart lr = chart_of(runs, "Learning rate", "", &Step::lr);
-    lr.from_zero = true;
+    lr.from_zero = true, lr.smooth = false;  // it has no noise, and its peak is one step
     charts.push_back(lr);
 
     Chart norm = chart_of(runs, "Norm of the gradient", "", &Step::norm);

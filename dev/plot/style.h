@@ -23,14 +23,14 @@ dl.tiles { display: flex; flex-wrap: wrap; gap: 10px; margin: 22px 0 0; }
 dl.tiles div { flex: 1 1 130px; padding: 10px 14px; background: var(--box); border-radius: 8px; }
 dt { color: var(--pale); font-size: 13px; }
 dd { margin: 0; font-size: 20px; }
-dd small { font-size: 13px; color: var(--pale); }
+dd small { display: block; font-size: 13px; color: var(--pale); }
 .choice { margin: 26px 0 0; color: var(--pale); }
 .choice label { padding: 3px 10px; border: 1px solid var(--grid); border-radius: 6px; cursor: pointer; }
 .axis { position: absolute; opacity: 0; }
 #x-linear:checked ~ .choice label[for=x-linear], #x-logarithmic:checked ~ .choice label[for=x-logarithmic] { background: var(--ink); color: var(--paper); }
 #x-linear:focus-visible ~ .choice label[for=x-linear], #x-logarithmic:focus-visible ~ .choice label[for=x-logarithmic] { outline: 2px solid var(--c0); }
 #x-linear:checked ~ main .logarithmic, #x-logarithmic:checked ~ main .linear { display: none; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 30px 44px; margin-top: 26px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 330px), 1fr)); gap: 30px 40px; margin-top: 26px; }
 figure { margin: 0; min-width: 0; }
 figure.wide { grid-column: 1 / -1; }
 figcaption { display: flex; flex-wrap: wrap; gap: 2px 18px; align-items: baseline; }
@@ -38,8 +38,12 @@ figcaption { display: flex; flex-wrap: wrap; gap: 2px 18px; align-items: baselin
 .swatch { display: inline-block; width: 20px; height: 3px; margin-right: 6px; vertical-align: middle; background: currentColor; }
 .swatch.round { width: 9px; height: 9px; border-radius: 50%; }
 .swatch.bar { width: 3px; height: 13px; }
-output { margin-left: auto; font-size: 14px; min-height: 21px; }
-.units { display: flex; justify-content: space-between; margin: 4px 0 0; color: var(--pale); font-size: 12.5px; }
+.plot { position: relative; }
+output { position: absolute; top: 6px; padding: 4px 10px; font-size: 13px; white-space: pre; pointer-events: none; background: var(--box); border: 1px solid var(--grid);
+  border-radius: 6px; }
+output:empty { display: none; }
+figure:not(.wide) .minor { display: none; }
+.units { min-height: 19px; display: flex; justify-content: space-between; margin: 4px 0 0; color: var(--pale); font-size: 12.5px; }
 .plot { height: 190px; margin: 8px 50px 44px; }
 .plot.tokens { margin-top: 24px; }
 .wide .plot { height: 400px; }
@@ -54,10 +58,12 @@ svg .end { text-anchor: end; }
 .line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; vector-effect: non-scaling-stroke; }
 .range { fill: currentColor; fill-opacity: .22; stroke: currentColor; stroke-opacity: .3; vector-effect: non-scaling-stroke; stroke-linejoin: round; }
 .dot { stroke: currentColor; stroke-width: 8; stroke-linecap: round; vector-effect: non-scaling-stroke; }
+.dot.small { stroke-width: 5; }
 .mark { fill: none; stroke: currentColor; stroke-width: 2; vector-effect: non-scaling-stroke; }
 line.level { stroke: var(--level); stroke-width: 1.5; stroke-dasharray: 7 4; }
 svg text.level { fill: var(--level); paint-order: stroke; stroke: var(--paper); stroke-width: 4; }
-.cursor { stroke: var(--pale); stroke-dasharray: 2 3; }
+.cursor { stroke: var(--pale); stroke-dasharray: 2 3; visibility: hidden; }
+.cursor.on { visibility: visible; }
 .s0 { color: var(--c0); } .s1 { color: var(--c1); } .s2 { color: var(--c2); } .s3 { color: var(--c3); }
 .s4 { color: var(--c4); } .s5 { color: var(--c5); } .s6 { color: var(--c6); } .s7 { color: var(--c7); }
 .scroll { overflow-x: auto; }
@@ -77,7 +83,6 @@ pre b { color: var(--pale); font-weight: 400; }
   .wide .plot { height: 290px; }
   dl.tiles div { flex-basis: 40%; padding: 8px 10px; }
   dd { font-size: 18px; }
-  output { margin-left: 0; width: 100%; }
   svg .minor { display: none; }
   th, td { padding-right: 12px; }
 }
@@ -88,13 +93,13 @@ pre b { color: var(--pale); font-weight: 400; }
 inline const char* const SCRIPT = R"(
 for (const figure of document.querySelectorAll("figure")) {
   const plot = figure.querySelector(".plot"), says = figure.querySelector("output");
-  const clear = () => { says.textContent = ""; for (const c of plot.querySelectorAll(".cursor")) c.setAttribute("x1", -9), c.setAttribute("x2", -9); };
+  const clear = () => { says.textContent = ""; for (const c of plot.querySelectorAll(".cursor")) c.classList.remove("on"); };
   plot.addEventListener("pointerleave", clear);
   plot.addEventListener("pointermove", event => {
     const box = plot.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * 1000;
     if (x > 1000 || 0 > x) return clear();
     let text = [], at = x;
-    for (const svg of plot.children) {
+    for (const svg of plot.querySelectorAll(":scope > svg")) {
       if (getComputedStyle(svg).display == "none") continue;
       for (const line of svg.querySelectorAll("polyline")) {
         const places = line.getAttribute("points").split(" ").map(p => parseFloat(p));
@@ -105,9 +110,11 @@ for (const figure of document.querySelectorAll("figure")) {
         text.push((line.dataset.name ? line.dataset.name + " " : "") + line.dataset.v.split(" ")[best]);
       }
       const cursor = svg.querySelector(".cursor");
-      cursor.setAttribute("x1", at / 10 + "%"), cursor.setAttribute("x2", at / 10 + "%");
+      cursor.setAttribute("x1", at / 10 + "%"), cursor.setAttribute("x2", at / 10 + "%"), cursor.classList.add("on");
     }
-    says.textContent = text.join(" \u00b7 ");
+    says.textContent = text.join("\n");
+    // on the side where the pointer is not
+    says.style.left = at > 500 ? "8px" : "auto", says.style.right = at > 500 ? "auto" : "8px";
   });
 }
 for (const choice of document.querySelectorAll(".axis")) {

@@ -11,7 +11,10 @@ inline std::string draw_in_terminal(const Chart& chart, Axis x, bool colored) {
     constexpr unsigned DOTS[4][2] = {{0x01, 0x08}, {0x02, 0x10}, {0x04, 0x20}, {0x40, 0x80}};
     static constexpr int ANSI[] = {34, 31, 32, 35, 33, 36, 95, 90};
     std::vector<double> values;
-    for (const Series& s : chart.series) for (const auto* points : {&s.line, &s.dots}) for (const Point& p : *points) if (x.shows(p.x)) values.push_back(p.y);
+    for (const Series& s : chart.series) {
+        for (const Column& c : columns_of(s.line, x, 2 * COLUMNS)) values.push_back(c.mean);
+        for (const Point& p : s.dots) if (x.shows(p.x)) values.push_back(p.y);
+    }
     Axis y = axis_of(values, LINEAR);
     for (const Level& l : chart.levels) y.low = std::fmin(y.low, l.y), y.high = std::fmax(y.high, l.y);
 
@@ -21,8 +24,8 @@ inline std::string draw_in_terminal(const Chart& chart, Axis x, bool colored) {
     const auto row_of = [&](double v) { return (int)((1 - y.part(v)) * (4 * ROWS - 1)); };
     for (const Level& l : chart.levels) for (int c = 0; c < COLUMNS; c++) cell(c, row_of(l.y) / 4).letter = '-';
     for (const Series& s : chart.series)
-        for (const Column& c : columns_of(s.line, x, 2 * COLUMNS)) {
-            if (!y.shows(c.mean)) continue;
+        for (const Column& c : columns_of(s.line, x, 2 * COLUMNS, y)) {
+            if (!c.n) continue;
             const int column = (int)(x.part(c.x) * (2 * COLUMNS - 1)), row = row_of(c.mean);
             Cell& at = cell(column / 2, row / 4);
             at.dots |= DOTS[row % 4][column % 2], at.color = s.color, at.letter = 0;
