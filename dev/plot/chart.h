@@ -123,9 +123,9 @@ inline std::string draw_chart(const Chart& chart, const Axis& x, int columns, co
     Axis y = axis_of(values, chart.by_decades ? LOG : LINEAR);
     for (const Level& l : chart.levels) y.low = std::fmin(y.low, l.y), y.high = std::fmax(y.high, l.y);
     if (chart.from_zero) y.low = 0;
-    // a little air above and below
+    const double air = 0.04 * (y.high - y.low);
     if (y.scale == LOG) y.low /= 1.1, y.high *= 1.1;
-    else y.high += 0.04 * (y.high - y.low), y.low -= chart.from_zero ? 0 : 0.04 * (y.high - y.low);
+    else y.high += air, y.low -= chart.from_zero ? 0 : air;
 
     std::string lines, dots, marks, levels;
     size_t outside = 0;

@@ -56,6 +56,9 @@ struct RunLog {
         for (const Validation& v : validations) if (v.floor > 0) return v.floor;
         return NAN;
     }
+    std::string damage() const {
+        return damaged ? format("%zu line%s of metrics.jsonl cannot be read and %s left out: ", damaged, damaged == 1 ? "" : "s", damaged == 1 ? "is" : "are") + first_damage : "";
+    }
     double tokens_per_step() const { return starts.empty() ? NAN : starts.back().tokens_per_step; }
 };
 

@@ -202,7 +202,7 @@ inline std::string draw_page(const std::vector<RunLog>& runs, int reload) {
     for (const RunLog& run : runs) {
         const std::string name = runs.size() > 1 ? run.name + ": " : "";
         if (run.empty()) out += tag("p class=\"about bad\"", html(name + "nothing has been logged yet"));
-        if (run.damaged) out += tag("p class=\"about bad\"", html(name + format("%zu line%s of metrics.jsonl cannot be read and left out: ", run.damaged, run.damaged == 1 ? "" : "s") + run.first_damage));
+        if (run.damaged) out += tag("p class=\"about bad\"", html(name + run.damage()));
     }
     out += "</header>\n";
     if (runs.size() == 1) out += tiles(runs[0]);

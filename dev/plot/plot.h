@@ -122,7 +122,7 @@ inline int plot(int argc, char** argv) {
     if (run_charts_detail::has_values(loss))
         printf("%s", draw_in_terminal(loss, {x.low, x.high, logarithmic_helps(runs) ? LOG_STEP : LINEAR}, isatty(STDOUT_FILENO)).c_str());
     for (const RunLog& run : runs) {
-        if (run.damaged) fprintf(stderr, "%s/metrics.jsonl: %zu lines cannot be read and left out: %s\n", run.folder.c_str(), run.damaged, run.first_damage.c_str());
+        if (run.damaged) fprintf(stderr, "%s: %s\n", run.folder.c_str(), run.damage().c_str());
         printf("%s%s\n", runs.size() > 1 ? (run.name + ": ").c_str() : "", end_of(run).c_str());
     }
     return 0;

@@ -47,6 +47,12 @@ template <class Want> std::vector<double> steps_where(const RunLog& run, Want wa
     return steps;
 }
 
+// One line for all runs whose values are the same but for rounding.
+inline void add_level(Chart& chart, double y, const std::string& text) {
+    const auto same = [&](const Level& l) { return std::fabs(l.y - y) <= 0.01 * std::fabs(y); };
+    if (std::none_of(chart.levels.begin(), chart.levels.end(), same)) chart.levels.push_back({y, text});
+}
+
 // One field of the steps.
 inline Chart chart_of(const std::vector<RunLog>& runs, const char* title, const char* unit, double Step::* field) {
     Chart chart{.title = title, .unit = unit};
@@ -78,7 +84,6 @@ inline Chart loss_chart(const std::vector<RunLog>& runs) {
     chart.tokens_per_step = common(runs, [](const RunLog& run) { return run.tokens_per_step(); });
     chart.line_name = "training", chart.dots_name = "validation", chart.mark_name = "not finite";
     if (!runs[0].steps.empty()) chart.note += std::string("Line: mean over 4 % of the axis.") + (chart.range ? " Pale: from the least to the greatest of the steps in a column of the picture." : "");
-    std::set<double> floors;
     for (size_t i = 0; i < runs.size(); i++) {
         const RunLog& run = runs[i];
         const double factor = in_bits ? run.bits_per_nat() : 1, floor = run.floor() / (in_bits ? 1 : run.bits_per_nat());
@@ -86,10 +91,7 @@ inline Chart loss_chart(const std::vector<RunLog>& runs) {
         if (in_bits) s.line = points_of(run, &Step::loss, factor);
         for (const Validation& v : run.validations) if (std::isfinite(v.loss)) s.dots.push_back({v.step, v.loss * factor});
         s.marks = steps_where(run, [](const Step& step) { return !std::isfinite(step.loss); });
-        if (floor > 0 && floors.insert(std::round(floor * 1000)).second) {
-            chart.levels.push_back({floor, format("floor %.3f %s", floor, chart.unit.c_str())});
-            if (!in_bits) chart.levels.back().text += format(" = %.3f bits/byte", run.floor());
-        }
+        if (floor > 0) add_level(chart, floor, format("floor %.3f %s", floor, chart.unit.c_str()) + (in_bits ? "" : format(" = %.3f bits/byte", run.floor())));
     }
     return chart;
 }
@@ -128,7 +130,6 @@ inline std::vector<Chart> charts_of(const std::vector<RunLog>& runs) {
     for (const std::string& name : names) {
         if (charts.size() == 16) break;  // more than anyone compares, and the page stays small; the table has them all
         Chart chart{.title = name, .unit = ""};
-        std::set<double> chances;
         size_t most = 0;
         for (size_t i = 0; i < runs.size(); i++) {
             chart.series.push_back(series_of(runs, i));
@@ -138,7 +139,7 @@ inline std::vector<Chart> charts_of(const std::vector<RunLog>& runs) {
                 const bool text = std::isfinite(e.bits_per_byte);
                 chart.unit = text ? "bits/byte" : "acc_norm, %", chart.dots_name = text ? "bits/byte" : "acc_norm";
                 s.dots.push_back({e.step, text ? e.bits_per_byte : 100 * e.acc_norm});
-                if (e.chance > 0 && chances.insert(std::round(1000 * e.chance)).second) chart.levels.push_back({100 * e.chance, format("chance %.1f %%", 100 * e.chance)});
+                if (e.chance > 0) add_level(chart, 100 * e.chance, format("chance %.1f %%", 100 * e.chance));
             }
             most = std::max(most, s.dots.size());
         }

@@ -68,7 +68,7 @@ svg text.level { fill: var(--level); paint-order: stroke; stroke: var(--paper); 
 .s4 { color: var(--c4); } .s5 { color: var(--c5); } .s6 { color: var(--c6); } .s7 { color: var(--c7); }
 .scroll { overflow-x: auto; }
 table { border-collapse: collapse; }
-th, td { padding: 4px 22px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid); overflow-wrap: anywhere; }
+th, td { padding: 4px 22px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid); overflow-wrap: break-word; max-width: 900px; }
 th { font-weight: 600; white-space: nowrap; }
 thead th { color: var(--pale); font-weight: 400; font-size: 13px; }
 details { margin-top: 14px; }
@@ -84,7 +84,7 @@ pre b { color: var(--pale); font-weight: 400; }
   dl.tiles div { flex-basis: 40%; padding: 8px 10px; }
   dd { font-size: 18px; }
   svg .minor { display: none; }
-  th, td { padding-right: 12px; }
+  th, td { padding-right: 12px; max-width: 60vw; }
 }
 @media print { .choice, output { display: none; } }
 )";
