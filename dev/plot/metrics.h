@@ -1,5 +1,6 @@
 // metrics.h: what a run's metrics.jsonl says (doc/formats.md), also while the run writes it.
 #pragma once
+#include <climits>
 #include <cmath>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct Start {  // the line with which a run begins or goes on
     std::vector<Option> options;
     bool knows_given;
     std::string version, machine;
-    double peak, parameters, first_step, steps, tokens_per_step;
+    double peak, parameters, first_step, steps, tokens_per_step;  // steps: NaN where nothing ends it at a known one
 
     std::string option(const std::string& name) const {
         for (const Option& o : options) if (o.name == name) return o.value;
@@ -79,6 +80,7 @@ template <class T> void forget(std::vector<T>& all, double from) {
 inline void add_start(RunLog& run, const Json& json, const Json& options) {
     Start s{{}, false, text(json, "version"), text(json, "machine"), number(json, "peak_flops_per_s"), number(json, "parameters"),
             number(json, "first_step"), number(json, "steps"), number(json, "tokens_per_step")};
+    if (!(s.steps > 0 && s.steps < INT_MAX)) s.steps = NAN;
     const Json* given = json.find("given");
     s.knows_given = given && given->type == Json::ARRAY;
     for (const Json& o : options.items) {
