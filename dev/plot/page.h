@@ -58,6 +58,12 @@ inline std::string loss_of(const RunLog& run) {
 inline std::string bits_of(const RunLog& run) {
     return run.validations.empty() || !(run.validations.back().bits_per_byte > 0) ? "" : format("%.3f bits/byte", run.validations.back().bits_per_byte);
 }
+// Where the last validation is not the lowest.
+inline std::string lowest_of(const RunLog& run) {
+    const Validation* lowest = nullptr;
+    for (const Validation& v : run.validations) if (std::isfinite(v.loss) && (!lowest || v.loss <= lowest->loss)) lowest = &v;
+    return !lowest || lowest == &run.validations.back() ? "" : format("lowest %.4f at step %.0f", lowest->loss, lowest->step);
+}
 inline std::string rate_of(const RunLog& run) {
     const double rate = recent(run, &Step::tokens_per_s);
     return rate > 0 ? human(rate) + " tokens/s" : "";
@@ -72,7 +78,11 @@ inline std::string parameters_of(const RunLog& run) {
 
 inline std::string tiles(const RunLog& run) {
     std::string out = "<dl class=\"tiles\">\n" + tile("step", step_of(run), state_of(run));
-    if (!run.validations.empty()) out += tile("last validation loss", number_text(run.validations.back().loss), bits_of(run).empty() ? "nats/token" : "nats/token, " + bits_of(run));
+    if (!run.validations.empty()) {
+        std::string beside = "nats/token";
+        for (const std::string& more : {bits_of(run), lowest_of(run)}) if (!more.empty()) beside += ", " + more;
+        out += tile("last validation loss", number_text(run.validations.back().loss), beside);
+    }
     if (const double floor = run.floor(), bits = run.validations.empty() ? NAN : run.validations.back().bits_per_byte; floor > 0 && bits > 0)
         out += tile("against the floor", format("%.2fx", bits / floor), format("no model needs fewer than %.3f bits/byte", floor));
     if (!rate_of(run).empty()) out += tile("throughput", rate_of(run), share_of(run));
@@ -98,7 +108,7 @@ inline std::string comparison(const std::vector<RunLog>& runs) {
         for (const RunLog& run : runs) cells.push_back(text(run)), any |= !cells.back().empty();
         if (any) out += row(head, cells);
     };
-    add("last validation", loss_of), add("", bits_of), add("step", step_of), add("state", state_of), add("throughput", rate_of), add("", share_of), add("parameters", parameters_of);
+    add("last validation", loss_of), add("", bits_of), add("", lowest_of), add("step", step_of), add("state", state_of), add("throughput", rate_of), add("", share_of), add("parameters", parameters_of);
     add("time in steps", [](const RunLog& run) { return run.steps.empty() ? "" : clock_text(seconds_of(run)); });
     std::vector<std::string> names;
     for (const RunLog& run : runs)

@@ -91,6 +91,7 @@ inline Chart loss_chart(const std::vector<RunLog>& runs) {
         if (in_bits) s.line = points_of(run, &Step::loss, factor);
         for (const Validation& v : run.validations) if (std::isfinite(v.loss)) s.dots.push_back({v.step, v.loss * factor});
         s.marks = steps_where(run, [](const Step& step) { return !std::isfinite(step.loss); });
+        for (const Validation& v : run.validations) if (!std::isfinite(v.loss)) s.marks.push_back(v.step);
         if (floor > 0) add_level(chart, floor, format("floor %.3f %s", floor, chart.unit.c_str()) + (in_bits ? "" : format(" = %.3f bits/byte", run.floor())));
     }
     return chart;

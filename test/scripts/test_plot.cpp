@@ -174,6 +174,8 @@ TEST(plot_what_is_odd_in_a_log) {
     page = page_of({write_run("null", start("") + step(1, "4") + step(2, "null", ", \"skipped\": \"loss or norm is not finite\"") + step(3, "2") + step(4, "1") + step(5, "1"))});
     EXPECT(has(page, "data-s=\"1 3 4 5\"") && has(drawing(page, "Loss", "linear"), "<path class=\"mark s0\" d=\"M250 1000v-60\"/>"));
     EXPECT(has(drawing(page, "Norm of the gradient", "linear"), "<path class=\"mark s0\" d=\"M250 1000v-60\"/>") && has(page, "update skipped</span>"));
+    page = page_of({write_run("no validation", start("") + step(1, "4") + val(1, 2, ", \"val_bits_per_byte\": 1") + "{\"step\": 2, \"val_loss\": null, \"val_bits_per_byte\": null}\n")});
+    EXPECT(has(page, "<dd>not finite <small>nats/token, lowest 2.0000 at step 1</small></dd>") && has(drawing(page, "Loss", "linear"), "d=\"M1000 1000v-60\"/>"));
     // a spike is said, and does not flatten the rest
     std::string spike = start("");
     for (int i = 1; i <= 100; i++) spike += step(i, i == 60 ? "1e30" : std::to_string(2 + i % 2));
@@ -205,6 +207,37 @@ TEST(plot_little_to_show) {
     // no run line, and lines of a later version
     page = page_of({write_run("bare", "{\"step\": 1, \"loss\": 3}\n{\"clock\": 7}\n[]\n{\"step\": \"x\", \"loss\": 2}\n{\"step\": 2, \"loss\": 2, \"more\": {}}\n")});
     EXPECT(has(page, "data-s=\"1 2\"") && !has(page, "Throughput"));
+}
+
+// Whatever bytes a log has, there is a page, and it is well-formed.
+TEST(plot_of_damaged_logs) {
+    prepare();
+    std::string good = start("\"lr\": \"0.001\", \"prompt\": \"<x>\"");
+    for (int i = 1; i <= 6; i++)
+        good += step(i, format("%d.5", 9 - i)) + (i % 2 ? val(i, 9.0 - i) : "{\"step\": 4, \"eval\": \"q\", \"total\": 9, \"chance\": 0.2, \"acc\": 0.5, \"acc_norm\": 0.5}\n{\"step\": 4, \"sample\": \"<x> &\"}\n");
+    const std::string folder = write_run("a", good);
+    const RunLog undamaged = read_metrics(folder);
+    uint64_t random = 1;
+    const auto below = [&](size_t n) { random = random * 6364136223846793005u + 1442695040888963407u; return (size_t)(random >> 33) % n; };
+    for (int round = 0; round < 300; round++) {
+        std::string text = good;
+        for (size_t i = 0, changes = 1 + below(12); i < changes; i++) {
+            static const char bytes[] = "0123456789-+.eE\"{}[],:\n\0 <&n\xff";
+            const size_t at = below(text.size());
+            if (const size_t how = below(4); how == 0) text.erase(at, 1 + below(30));
+            else if (how == 1) text.insert(at, 1 + below(3), bytes[below(sizeof bytes)]);
+            else if (how == 2) text.insert(at, text.substr(below(text.size()), below(200)));
+            else text[at] = bytes[below(sizeof bytes)];
+        }
+        FILE* file = fopen((folder + "/metrics.jsonl").c_str(), "w");  // need not survive a power loss, which would take its time
+        EXPECT(file && fwrite(text.data(), 1, text.size(), file) == text.size() && !fclose(file));
+        std::vector<RunLog> runs = {read_metrics(folder), undamaged};
+        runs[0].name = "a", runs[1].name = "b";
+        if (round % 2) runs.resize(1);
+        const std::string page = draw_page(runs, 0), error = xml_error(page);
+        if (!error.empty() || has(page, "nan") || has(page, "inf,")) FAIL("round %d: %s in the page of: %s", round, error.empty() ? "a number that is none" : error.c_str(), text.c_str());
+        draw_in_terminal(loss_chart(runs), axis_of_steps(runs), true);
+    }
 }
 
 TEST(plot_text_is_text) {
