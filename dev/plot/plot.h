@@ -111,7 +111,7 @@ inline int plot(int argc, char** argv) {
         runs = read_runs(opt);
         const bool again = opt.follow && std::any_of(runs.begin(), runs.end(), [](const RunLog& run) { return run.running; });
         // of a long run reading takes seconds: a twentieth of a core is enough for it
-        const auto pause = [&] { return std::max(2.0, 20 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()); };
+        const auto pause = [&] { return std::clamp(20 * std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count(), 2.0, 600.0); };
         write_file_atomically(opt.page, draw_page(runs, again ? (int)pause() : 0));
         if (first) printf("%s\n", opt.page.c_str()), fflush(stdout);
         if (!again) break;

@@ -117,9 +117,10 @@ TEST(plot_ticks_are_round_numbers) {
 
 TEST(plot_points_lie_where_they_should) {
     prepare();
-    // losses 5 4 3 2 at steps 1 to 4, validation 5 at step 0 and 1 at step 4, the floor half of its bits: 0.5 nats. The frame: 0.5 to 5 and 4 % of 4.5.
-    const std::string folder = write_run("a", start("\"lr\": \"0.001\"") + val(0, 5, ", \"val_bits_per_byte\": 5, \"floor_bits_per_byte\": 0.5") + step(1, "5") + step(2, "4") +
-                                         step(3, "3") + step(4, "2") + val(4, 1, ", \"val_bits_per_byte\": 1, \"floor_bits_per_byte\": 0.5"));
+    // losses 5 4 3 2 at steps 1 to 4, validation 5 at step 0 and 1 at step 4, two nats a bit, the floor 0.25 bits: 0.5 nats. The frame: 0.5 to 5
+    // and 4 % of 4.5.
+    const std::string folder = write_run("a", start("\"lr\": \"0.001\"") + val(0, 5, ", \"val_bits_per_byte\": 2.5, \"floor_bits_per_byte\": 0.25") + step(1, "5") + step(2, "4") +
+                                         step(3, "3") + step(4, "2") + val(4, 1, ", \"val_bits_per_byte\": 0.5, \"floor_bits_per_byte\": 0.25"));
     const std::string page = page_of({folder}), linear = drawing(page, "Loss", "linear"), logarithmic = drawing(page, "Loss", "logarithmic");
     // from the top: (5.18 - loss) / 4.86
     EXPECT_STR(between(linear, "<polyline class=\"line s0\" points=\"", "\""), "250,37 500,242.8 750,448.6 1000,654.3");
@@ -127,11 +128,11 @@ TEST(plot_points_lie_where_they_should) {
     EXPECT_STR(between(linear, "data-v=\"", "\""), "5 4 3 2");
     // log(1 + step) / log(5)
     EXPECT_STR(between(logarithmic, "<polyline class=\"line s0\" points=\"", "\""), "430.7,37 682.6,242.8 861.4,448.6 1000,654.3");
-    EXPECT_STR(between(linear, "<path class=\"dot s1\" d=\"", "</path>"), "M0 37h0\"><title>validation at step 0: 5 nats/token, 5 bits/byte</title>");
-    EXPECT(has(linear, "d=\"M1000 860.1h0\"><title>validation at step 4: 1 nats/token, 1 bits/byte</title>"));
-    EXPECT(has(linear, "<line class=\"level\" x1=\"0\" x2=\"100%\" y1=\"96.3%\" y2=\"96.3%\"/>") && has(linear, ">floor 0.500 nats/token = 0.500 bits/byte</text>"));
-    // labels beside the same places: loss 5 and 5 bits/byte at 3.7 %, step 2 and 200 tokens in the middle
-    EXPECT(has(linear, "<text x=\"0%\" y=\"3.7%\" dx=\"-8\" dy=\"4\" class=\"end\">5</text>") && has(linear, "<text x=\"100%\" y=\"3.7%\" dx=\"8\" dy=\"4\">5</text>"));
+    EXPECT_STR(between(linear, "<path class=\"dot s1\" d=\"", "</path>"), "M0 37h0\"><title>validation at step 0: 5 nats/token, 2.5 bits/byte</title>");
+    EXPECT(has(linear, "d=\"M1000 860.1h0\"><title>validation at step 4: 1 nats/token, 0.5 bits/byte</title>"));
+    EXPECT(has(linear, "<line class=\"level\" x1=\"0\" x2=\"100%\" y1=\"96.3%\" y2=\"96.3%\"/>") && has(linear, ">floor 0.500 nats/token = 0.250 bits/byte</text>"));
+    // labels beside the same places: loss 5 and 2.5 bits/byte at 3.7 %, step 2 and 200 tokens in the middle
+    EXPECT(has(linear, "<text x=\"0%\" y=\"3.7%\" dx=\"-8\" dy=\"4\" class=\"end\">5</text>") && has(linear, "<text x=\"100%\" y=\"3.7%\" dx=\"8\" dy=\"4\">2.5</text>"));
     EXPECT(has(linear, "<text x=\"50%\" y=\"100%\" dy=\"18\" class=\"mid\">2</text>") && has(linear, "<text x=\"50%\" y=\"0%\" dy=\"-8\" class=\"mid\">200</text>"));
     // always 1000 tokens/s: from zero to a tenth more, and 4 % of air above: (1144 - 1000) / 1144
     const std::string rate = drawing(page, "Throughput", "linear");
