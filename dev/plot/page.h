@@ -76,6 +76,13 @@ inline std::string parameters_of(const RunLog& run) {
     return run.starts.empty() || !(run.starts.back().parameters > 0) ? "" : human(run.starts.back().parameters);
 }
 
+inline std::map<std::string, const Evaluation*> last_evaluations(const RunLog& run) {
+    std::map<std::string, const Evaluation*> last;
+    for (const Evaluation& e : run.evaluations) last[e.name] = &e;
+    return last;
+}
+inline std::string share(double part) { return std::isfinite(part) ? format("%.1f%%", 100 * part) : ""; }
+
 inline std::string tiles(const RunLog& run) {
     std::string out = "<dl class=\"tiles\">\n" + tile("step", step_of(run), state_of(run));
     if (!run.validations.empty()) {
@@ -110,6 +117,13 @@ inline std::string comparison(const std::vector<RunLog>& runs) {
     };
     add("last validation", loss_of), add("", bits_of), add("", lowest_of), add("step", step_of), add("state", state_of), add("throughput", rate_of), add("", share_of), add("parameters", parameters_of);
     add("time in steps", [](const RunLog& run) { return run.steps.empty() ? "" : clock_text(seconds_of(run)); });
+    std::map<std::string, std::vector<std::string>> evaluations;
+    for (size_t i = 0; i < runs.size(); i++)
+        for (const auto& [name, e] : last_evaluations(runs[i])) {
+            evaluations[name].resize(runs.size());
+            evaluations[name][i] = std::isfinite(e->bits_per_byte) ? format("%.4f bits/byte", e->bits_per_byte) : share(e->acc_norm) + " acc_norm, chance " + share(e->chance);
+        }
+    for (const auto& [name, cells] : evaluations) out += row(name, cells);
     std::vector<std::string> names;
     for (const RunLog& run : runs)
         if (!run.starts.empty())
@@ -149,10 +163,8 @@ inline std::string options(const RunLog& run) {
 }
 
 inline std::string evaluations(const RunLog& run) {
-    std::map<std::string, const Evaluation*> last;
-    for (const Evaluation& e : run.evaluations) last[e.name] = &e;
+    const std::map<std::string, const Evaluation*> last = last_evaluations(run);
     if (last.empty()) return "";
-    const auto share = [](double part) { return std::isfinite(part) ? format("%.1f%%", 100 * part) : ""; };
     std::string out = "<section><h2>Evaluations</h2><div class=\"scroll\"><table><thead><tr><th></th><th>step</th><th>questions</th><th>acc</th><th>acc_norm</th>"
                       "<th>chance</th><th>completions</th><th>bits/byte</th></tr></thead><tbody>\n";
     for (const auto& [name, e] : last)

@@ -257,7 +257,8 @@ TEST(plot_text_is_text) {
 TEST(plot_several_runs) {
     prepare();
     const auto run = [](const char* lr, double loss) { return start(format("\"lr\": \"%s\", \"model\": \"d6\", \"out\": \"%g\"", lr, loss)) + step(1, format("%g", loss)) + val(1, loss) + step(2, format("%g", loss)); };
-    const std::string a = write_run("a", run("1e-3", 4)), b = write_run("b", run("2e-3", 4.001)), c = write_run("x/a", run("1e-3", 4.002));
+    const std::string questions = "{\"step\": 2, \"eval\": \"q\", \"total\": 9, \"chance\": 0.25, \"acc\": 0.5, \"acc_norm\": 0.625}\n";
+    const std::string a = write_run("a", run("1e-3", 4)), b = write_run("b", run("2e-3", 4.001) + questions), c = write_run("x/a", run("1e-3", 4.002));
     std::string page = page_of({a, b});
     const std::string legend = between(page, "<p class=\"legend\">", "</p>"), linear = drawing(page, "Loss", "linear");
     EXPECT(legend.starts_with("<span><i class=\"swatch s0\"></i>a</span><span><i class=\"swatch s1\"></i>b</span>"));
@@ -265,6 +266,7 @@ TEST(plot_several_runs) {
     EXPECT(has(between(linear, "<polyline class=\"line s1\"", "/>"), "data-name=\"b\" data-s=\"1 2\" data-v=\"4.001 4.001\""));
     EXPECT(has(between(linear, "<path class=\"dot s1\"", "</path>"), "<title>b, validation at step 1: 4.001 nats/token"));
     EXPECT(has(page, "<tr><th>--lr</th><td>1e-3</td><td>2e-3</td></tr>") && !has(page, "--model") && !has(page, "--out"));
+    EXPECT(has(page, "<tr><th>q</th><td></td><td>62.5% acc_norm, chance 25.0%</td></tr>"));
     EXPECT(has(page, "<th><i class=\"swatch s0\"></i>a</th><th><i class=\"swatch s1\"></i>b</th>") && has(page, "<title>2 runs</title>"));
     EXPECT_EQ(count(linear, "class=\"level\""), 2u);  // one line and its text: the same floor
     // the same last part: whole paths
