@@ -40,6 +40,9 @@ train_gpt2: train_gpt2.cu $(CPU)
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
 
+plot: dev/plot.cpp $(wildcard dev/plot/*.h) $(HOST)  ## runs as a page: loss, norm, throughput, samples, options
+	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
+
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
 	$(call say,TEST)$(B)/tests --jobs $(JOBS)
@@ -58,7 +61,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/*) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
@@ -241,17 +244,13 @@ bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU an
 check-includes:                           ## check who includes whom
 	$Qdev/check_includes.sh
 
-quickstart: train_gpt2 build/stories build/plot  ## sample data, two minutes of training, a text, a plot
+quickstart: train_gpt2 build/stories plot  ## sample data, two minutes of training, a text, a plot
 	scripts/quickstart.sh
-
-build/plot: dev/plot.cpp $(HOST)
-	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
 help:                                     ## this list
 	@grep -hE '^[a-z0-9_/-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9_-]+):.*## */\1\t/' | expand -t 16
 
 clean:                                    ## remove what was built
-	rm -rf build train_gpt2 train_gpt2cu tokenize
+	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
 .PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

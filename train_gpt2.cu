@@ -295,8 +295,10 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
-    log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
-                      "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
+    // options are of any length, and a prompt may be long
+    log.record("{\"run\": " + options_json(opt) + ", \"given\": " + given_json(opt) +
+               format(", \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, \"first_step\": %d, \"steps\": %d, "
+                      "\"tokens_per_step\": %.0f}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens));
 
     StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak});
 
@@ -321,7 +323,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 const double loss = validate(run, model, *val_data, step, log);
                 if (opt.patience && !stop_requested()) last = keep_best(run, step, loss, save, log) || last;
             }
-            if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step);
+            if (samples && !stop_requested()) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stop_requested())
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");

@@ -24,4 +24,4 @@ if [ "$steps" -gt 3000 ]; then steps=3000; fi
 train -o "$dir/out" -x "$steps" -v 500 -m 0 -s "$steps" -g 150 -n "$steps" --prompt "One" --temperature 1 \
     --eval questions="$dir/questions.jsonl" | LC_ALL=C grep -a --line-buffered -vE '^step +([0-9]*[1-9]|[0-9]*[1-46-9]0)/'
 echo "go on with:  ./train_gpt2 -e $dir/out/$(printf step_%08d "$steps") -x 0 --prompt 'Last Monday'"
-build/plot "$dir/out/metrics.jsonl" "$dir/out/loss.svg"
+./plot "$dir/out"

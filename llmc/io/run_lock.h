@@ -102,6 +102,15 @@ class RunLock {
         return false;
     }
 
+    // Whether a process runs there, without taking the lock, which would refuse a run that begins at that moment. Of one on another host
+    // only its file is known.
+    static bool is_in_use(const std::string& folder) {
+        std::string text;
+        for (const char* name : {"/.lock", "/.lock.exclusive"})
+            if (try_read_file(folder + name, text).empty() && !run_lock_detail::is_stale(text)) return true;
+        return false;
+    }
+
     // "" and the lock is ours, or who holds it. The folder is made if it is missing.
     std::string take(const std::string& folder, int (*lock)(int, int) = flock) {
         using namespace run_lock_detail;

@@ -54,21 +54,24 @@ inline std::vector<int> prompt_tokens(const Tokenizer& tokenizer, std::string_vi
     return tokens;
 }
 
-// Prints prompt and continuation as they are generated, up to an end-of-text token.
+// Prints prompt and continuation as they are generated, up to an end-of-text token. Returns both.
 template <class F>
-void print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, bool special, int n, const SamplerOptions& sampler,
+std::string print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, bool special, int n, const SamplerOptions& sampler,
                   uint64_t seed, int step) {
     const std::vector<int> tokens = prompt_tokens(tokenizer, prompt, special);
     CHECK(!tokens.empty(), "--prompt: the tokenizer has no end-of-text token to begin with; give a prompt");
     PlainOutput out;
+    std::string text = prompt;
     printf("---\n");
     out.write(prompt);
     generate(model, tokens, n, sampler, seed, step, [&](int token) {
         if (token == tokenizer.eot() || stop_requested()) return false;
         out.write(tokenizer.token_bytes(token));
+        text += tokenizer.token_bytes(token);
         return true;
     });
     out.end();
     printf("\n---\n");
     fflush(stdout);
+    return text;
 }

@@ -1,5 +1,5 @@
 // log.h: what a run says: a line a step on the terminal, OUT/main.log for old plotting scripts, and OUT/metrics.jsonl with
-// one object a step, a validation and an evaluation.
+// one object a step, a validation, an evaluation and a sample.
 #pragma once
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +9,7 @@
 #include <string>
 #include "../base/check.h"
 #include "../base/text_format.h"
+#include "../io/json.h"
 
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
@@ -48,13 +49,14 @@ public:
     // One JSON object as a line of metrics.jsonl.
     void record(const std::string& object) { write(metrics, object + "\n"); }
 
-    struct Step { int step, steps; double loss, norm, lr, seconds, tokens, flops, peak, seconds_left; };
+    struct Step { int step, steps; double loss, norm, lr, seconds, tokens, flops, peak, seconds_left; std::string skipped; };  // skipped: why, if its update was
     void step(const Step& s) {
         double rate = s.flops / s.seconds;
         write(main_log, format("s:%d trl:%.6f lr:%.6g norm:%.4f\n", s.step, s.loss, s.lr, s.norm));
         record(format("{\"step\": %d, \"loss\": %s, \"lr\": %s, \"grad_norm\": %s, \"ms\": %.3f, \"tokens_per_s\": %.1f, "
-                      "\"flops_per_s\": %.5g, \"mfu\": %.4f}", s.step, number(s.loss).c_str(), number(s.lr).c_str(),
-                      number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak));
+                      "\"flops_per_s\": %.5g, \"mfu\": %.4f%s}", s.step, number(s.loss).c_str(), number(s.lr).c_str(),
+                      number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak,
+                      s.skipped.empty() ? "" : (", \"skipped\": " + json_quote(s.skipped)).c_str()));
         if (!speaks) return;
         int width = (int)std::to_string(s.steps).size();
         printf("step %*d/%d  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", width,
@@ -96,6 +98,9 @@ public:
                       "\"acc_norm\": %.6f%s%s}", step, name, right / n, right, e.total, e.chance / n, e.acc / n, e.acc_norm / n, completed.c_str(), cut.c_str()));
         say(format("%s: %d questions: %s", name, e.total, eval_scores(e.acc / n, e.acc_norm / n, e.chance / n, e.greedy >= 0 ? e.greedy / n : NAN).c_str()));
     }
+
+    // Prompt and continuation, of any length and with any bytes.
+    void sample(int step, const std::string& text) { record("{\"step\": " + std::to_string(step) + ", \"sample\": " + json_quote(text) + "}"); }
 
     void say(const std::string& line) {
         if (speaks) printf("%s\n", line.c_str()), fflush(stdout);

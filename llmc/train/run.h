@@ -315,4 +315,11 @@ inline std::string options_json(const Options& opt) {
     return json_dump(json);
 }
 
+// The names of those that the command line gives.
+inline std::string given_json(const Options& opt) {
+    Json json = Json::array();
+    for (auto& [name, value] : describe(opt)) if (was_given(opt, name)) json.push(name);
+    return json_dump(json);
+}
+
 inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }

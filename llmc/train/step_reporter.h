@@ -32,10 +32,11 @@ public:
         Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
         line.step = step, line.steps = rates.steps, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
         line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = seconds_a_step * (rates.steps - step);
+        if (stats.skip) line.skipped = why_skipped(stats);
         log.step(line);
         in_flight.reset();
         skipped_in_a_row = stats.skip ? skipped_in_a_row + 1 : 0;
-        if (stats.skip) log.say(format("step %d: update skipped: %s", step, why_skipped(stats).c_str()));
+        if (stats.skip) log.say(format("step %d: update skipped: %s", step, line.skipped.c_str()));
         CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint", step, why_skipped(stats).c_str());
     }
 

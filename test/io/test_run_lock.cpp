@@ -24,7 +24,7 @@ TEST(run_lock_of_one_process) {
         {
             RunLock mine;
             EXPECT_STR(mine.take(out, lock), "");
-            EXPECT(RunLock::held_here(out));
+            EXPECT(RunLock::held_here(out) && RunLock::is_in_use(out));
             const std::string says = format("%s: in use by process %d on ", out.c_str(), (int)getpid());
             Outcome o = run_child([&] { RunLock other; printf("%s", other.take(out, lock).c_str()); });
             EXPECT(o.code == 0 && o.output.starts_with(says) && o.output.size() > says.size());
@@ -33,14 +33,14 @@ TEST(run_lock_of_one_process) {
             RunLock again;
             EXPECT(again.take(out, lock).starts_with(says));
         }
-        EXPECT(!RunLock::held_here(out));
+        EXPECT(!RunLock::held_here(out) && !RunLock::is_in_use(out));
         EXPECT_STR(names(out), "");
         RunLock next;
         EXPECT_STR(next.take(out, lock), "");
         next.release();
         // whose process was killed
         EXPECT_EQ(run_child([&] { static RunLock killed; if (killed.take(out, lock).empty()) kill(getpid(), SIGKILL); }).code, 128 + SIGKILL);
-        EXPECT(names(out) != "");
+        EXPECT(names(out) != "" && !RunLock::is_in_use(out));
         EXPECT_STR(next.take(out, lock), "");
         next.release();
         // who dies takes along the folder it made, if it is empty

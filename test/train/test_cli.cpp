@@ -262,6 +262,7 @@ TEST(not_finite_is_skipped_then_stops) {
     Outcome o = run_command(small("a", "-x 100 -l 1e30 --grad-clip 0 -n 0 -v 0"));
     EXPECT_EQ(o.code, 1);
     EXPECT(has(o.output, "update skipped: loss or norm is not finite") && has(o.output, "10 updates in a row were skipped"));
+    EXPECT(has(contents("a/metrics.jsonl"), ", \"skipped\": \"loss or norm is not finite\"}\n"));
 }
 
 TEST(accumulation_and_jsonl) {
