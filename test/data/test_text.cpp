@@ -154,10 +154,23 @@ TEST(what_is_no_utf8_text) {
     EXPECT_DIES("binary.txt: byte 0 is 0", tokenised("binary.txt", std::string(1000, '\0')));
 }
 
+// Descriptors of one digit may be taken, by a shell's `exec 3<...` or a batch system: dash takes none above 9 in a redirection.
+TEST(compressed_text_where_descriptors_are_taken) {
+    const std::string text = write_text("taken.txt", "one"), compressed = text + ".gz";
+    if (run_command("gzip -kf " + text).code) SKIP("there is no gzip");
+    Outcome o = run_child([&] {
+        while (open("/dev/null", O_RDONLY) < 30) {}
+        read_shard(tokenize_to_cache(compressed, Tokenizer::bytes(), folder() + "/cache")) == with_ends({"one"}) ? _exit(0) : _exit(3);
+    });
+    if (o.code) FAIL("%d: %s", o.code, o.output.c_str());
+}
+
 // A program that is not there is not a damaged file.
 TEST(gzip_is_not_installed) {
     write_text("g.txt.gz", "whatever");
     EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", setenv("PATH", "/nonexistent", 1); tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
+    EXPECT_DIES("g.txt.gz: gzip cannot read it: damaged or cut short?", tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
+    for (const std::string& name : list_folder(folder() + "/cache")) EXPECT(name.find(".tmp") == name.npos);
 }
 
 TEST(special_tokens_in_text) {

@@ -17,6 +17,7 @@ std::string replaced_once(std::string text, const std::string& from, const std::
 
 TEST(tokenize_command) {
     if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    make_folders(folder() + "/other_set");
     std::string dir = folder() + "/set", in = " -i " + folder() + "/one.txt '" + folder() + "/t*o.jsonl'";
     std::string one, two;
     for (int i = 0; i < 300; i++) {
@@ -55,7 +56,8 @@ TEST(tokenize_command) {
     EXPECT(same_folders(dir, dir + "2"));
     EXPECT(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir).output.find("done already") != std::string::npos);
     EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
-    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder()).output.find("a shard of something else") != std::string::npos);
+    write_shard("other_set/train_000000.bin", numbers(0, 10));
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder() + "/other_set").output.find("a shard of something else") != std::string::npos);
     Shards shards = open_data(dir + "/train_*.bin", Tokenizer::bytes(), dir);
     EXPECT_EQ(count_tokens(shards), train.size());
     EXPECT(Tokenizer::load(dir + "/tokenizer.json").fingerprint() == Tokenizer::bytes().fingerprint());
@@ -158,6 +160,7 @@ TEST(tokenize_mistakes_are_one_line) {
     if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
     std::string out = folder() + "/mistake";
     write_text("one.txt", "text");
+    write_shard("good.bin", numbers(0, 10));
     write_text("wide.txt", std::string("\xff\xfe" "a\0b\0", 6));
     write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
     write_text("bad.jsonl.gz", "certainly not compressed");
@@ -215,7 +218,7 @@ TEST(tokenize_learns) {
         EXPECT_EQ(t.vocab_size(), 400);
         EXPECT_STR(split_regex(t.pattern()), split_regex(strcmp(pattern, "gpt2") ? strcmp(pattern, "llama3") ? SplitPattern::CL100K : SplitPattern::LLAMA3 : SplitPattern::GPT2));
     }
-    Outcome few = run_command(TOKENIZE + " --train 300 -i " + folder() + "/t.txt -o " + folder() + "/few.json");
+    Outcome few = run_command(TOKENIZE + " --train 300 -i " + write_text("few.txt", "ab") + " -o " + folder() + "/few.json");
     EXPECT(few.code == 0 && few.output.find("fewer than 300") != few.output.npos);
 }
 
