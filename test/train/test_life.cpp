@@ -214,6 +214,13 @@ TEST(stops_while_tokenizing) {
         EXPECT(list_folder(SCRATCH + "/a/tokens").empty());
         remove_tree(SCRATCH + "/a");
     }
+    {
+        Process run(path + format("%s -i %s/endless.txt.gz -o %s/cut --val 1%%", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str()));  // looks for the place to cut
+        usleep(1500000);
+        run.send(SIGTERM);
+        EXPECT_EQ(run.code(20), 128 + SIGTERM);
+        EXPECT(has(contents("said"), "interrupted") && !exists("cut"));
+    }
     Process run(path + format("%s -i %s/endless.txt.gz -o %s/tokens --save-every 1000000", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT(run.wait_for([] { return exists("tokens/dataset.part.json"); }));
     usleep(1500000);
