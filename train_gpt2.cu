@@ -348,7 +348,7 @@ int main(int argc, char** argv) {
     choose_threads(opt.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
-    Run run = prepare(opt);
+    Run run = prepare(opt, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     check_model(run.config.C, run.config.NH, attention_backend(opt));
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be

@@ -52,3 +52,30 @@ class PipedProgram {
     PipedProgram& operator=(const PipedProgram&) = delete;
     ~PipedProgram() { finish(); }
 };
+
+// Runs what may die in a child process, without ending this one: "", or the line that it died with.
+template <class Work> std::string error_of(Work work) {
+    int fd[2];
+    if (pipe2(fd, O_CLOEXEC)) return strerror(errno);
+    fflush(nullptr);  // or the child would write what waits here too
+    const pid_t pid = fork();
+    if (pid == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        work();
+        _exit(0);
+    }
+    close(fd[1]);
+    std::string said;
+    char buffer[4096];
+    for (ssize_t n; (n = read(fd[0], buffer, sizeof buffer)) != 0;) {
+        if (n > 0) said.append(buffer, (size_t)n);
+        else if (errno != EINTR) break;
+    }
+    close(fd[0]);
+    int status = -1;
+    if (pid > 0) while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    if (status == 0) return "";
+    if (said.starts_with("error: ")) said.erase(0, strlen("error: "));
+    while (said.ends_with('\n')) said.pop_back();
+    return said.empty() ? "cannot be read" : said;
+}

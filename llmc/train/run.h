@@ -6,6 +6,7 @@
 #include <vector>
 #include "../model/bin_model.h"
 #include "../io/checkpoint.h"
+#include "../base/child.h"
 #include "../comm/comm.h"
 #include "../model/config.h"
 #include "../model/sampler.h"
@@ -113,10 +114,10 @@ inline void read_trainer_state(Run& run) {
 }
 
 // The tokenizer, and where it is from: tokenizer_choice.h.
-inline void open_tokenizer(Run& run) {
+inline void open_tokenizer(Run& run, bool evaluates_text) {
     const Options& opt = run.opt;
     if (was_given(opt, "prompt") && opt.sample_every == 0) die_with(EXIT_USAGE, "--prompt: given, but --sample-every 0 prints no samples");
-    TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, text_options(opt));
+    TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
     if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
     run.tokenizer_is = choice.from;
@@ -140,8 +141,11 @@ inline void open_files(Run& run) {
     if (!opt.val_data.empty() && is_text_file(list_files(opt.val_data)[0])) make_folders(cache);
     if (!opt.val_data.empty()) {
         run.val = open_data(opt.val_data, run.tokenizer, cache, text_options(opt));
-        if (std::string side = opt.val_data + ".floor"; is_file(side))
-            run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
+        if (const std::string side = opt.val_data + ".floor"; is_file(side)) {
+            const std::string error = error_of([&] { json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side); });
+            if (error.empty()) run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
+            else printf("%s: not used\n", error.c_str());
+        }
     }
     if (opt.train_data.empty()) return;
     for (const SourceName& source : parse_sources(opt.train_data))
@@ -203,8 +207,8 @@ inline int parse_batch(const Options& opt) {  // 0: auto
     return B;
 }
 
-// Everything but memory and the batch (which --batch auto chooses by memory).
-inline Run prepare(const Options& opt) {
+// Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
+inline Run prepare(const Options& opt, bool evaluates_text) {
     using namespace run_detail;
     Run run;
     run.opt = opt;
@@ -224,7 +228,7 @@ inline Run prepare(const Options& opt) {
     choose_sizes(run);
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
-    if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
+    if (!planning || !opt.tokenizer.empty()) open_tokenizer(run, evaluates_text);
     else run.has_tokenizer = false;
     if (!planning) find_files(opt), make_out(run), open_files(run);
     choose_vocabulary(run);
