@@ -93,6 +93,19 @@ inline void read_window(Window& window, const Json& json, const char* name, cons
     }
 }
 
+inline Config config_of_files(const std::string& model) { return is_bin_model(model) ? BinModel(model).config : config_from_json(model + "/config.json"); }
+
+// A run that goes on has its checkpoint's model. What the run began with may be gone by now, or be another; anything else that is named must at
+// least have the checkpoint's sizes.
+inline void check_named_model(const Run& run, const Json& trainer, const std::string& path) {
+    const Json *saved = trainer.find("options"), *began_with = saved ? saved->find("model") : nullptr;
+    const std::string& named = run.opt.model;
+    if (!was_given(run.opt, "model") || (began_with && is_same_name(named, began_with->as_string(path)))) return;
+    const Config is = config_of_files(run.weights);
+    const std::string difference = config_difference(is_folder(named) || is_bin_model(named) ? config_of_files(named) : config_by_name(named, is.V), is);
+    if (!difference.empty()) die_with(EXIT_USAGE, "--model: '%s' given, is not the model of %s: %s", named.c_str(), run.weights.c_str(), difference.c_str());
+}
+
 // trainer.json of the checkpoint that is resumed.
 inline void read_trainer_state(Run& run) {
     if (!run.resumed) return;
@@ -106,6 +119,7 @@ inline void read_trainer_state(Run& run) {
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
+    check_named_model(run, json, path);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
@@ -156,14 +170,7 @@ inline void open_files(Run& run) {
 inline void choose_sizes(Run& run) {
     const Options& opt = run.opt;
     if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
-    else {
-        run.config = is_bin_model(run.weights) ? BinModel(run.weights).config : config_from_json(run.weights + "/config.json");
-        if (run.resumed && was_given(opt, "model") && !is_folder(opt.model) && !is_bin_model(opt.model)) {
-            Config named = config_by_name(opt.model, run.config.V);
-            CHECK(named == run.config, "%s: %d layers of width %d, but --model %s has %d of %d", run.weights.c_str(),
-                  run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
-        }
-    }
+    else run.config = config_of_files(run.weights);
     run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.max_T;
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
 }
