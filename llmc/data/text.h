@@ -406,16 +406,22 @@ inline std::vector<std::string> list_source_files(const std::string& text) {
         for (const std::string& path : list_files(source.pattern)) paths.push_back(path);
     return paths;
 }
-// Is any of the files text, not token shards?
-inline bool names_text(const std::string& text) {
-    const std::vector<std::string> paths = list_source_files(text);
-    return std::any_of(paths.begin(), paths.end(), is_text_file);
+// Are the files of a pattern texts, or token shards? Not some of each: a tenth of a text is held out, and nothing of a shard.
+inline bool names_text(const std::string& pattern) {
+    const std::vector<std::string> paths = list_files(pattern);
+    const bool text = is_text_file(paths[0]);
+    for (const std::string& path : paths)
+        if (is_text_file(path) != text)
+            die_with(EXIT_USAGE, "%s: names token shards and texts, %s and %s, must name one kind: -i a:0.7,b:0.3 takes several patterns", pattern.c_str(),
+                     text ? path.c_str() : paths[0].c_str(), text ? paths[0].c_str() : path.c_str());
+    return text;
 }
 
-// What -i and -j name: shards, text files, or a pattern for either. Text goes through the cache.
+// What -i and -j name: shards, text files, or a pattern for one kind. Text goes through the cache.
 inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     Shards shards;
+    const bool text = names_text(pattern);
     for (const std::string& path : list_files(pattern))
-        shards.push_back(open_shard(is_text_file(path) ? tokenize_to_cache(path, tokenizer, cache, options) : path));
+        shards.push_back(open_shard(text ? tokenize_to_cache(path, tokenizer, cache, options) : path));
     return shards;
 }

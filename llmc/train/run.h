@@ -141,18 +141,19 @@ inline void open_tokenizer(Run& run, bool evaluates_text) {
 inline void find_files(const Options& opt) {
     if (opt.train_data.empty() && opt.steps != 0)
         die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
-    std::vector<std::string> paths;
-    if (!opt.train_data.empty()) paths = list_source_files(opt.train_data);
-    if (!opt.val_data.empty()) for (const std::string& path : list_files(opt.val_data)) paths.push_back(path);
-    for (const std::string& path : paths) close(shards_detail::open_file(path));
+    std::vector<std::string> patterns;
+    if (!opt.train_data.empty()) for (const SourceName& source : parse_sources(opt.train_data)) patterns.push_back(source.pattern);
+    if (!opt.val_data.empty()) patterns.push_back(opt.val_data);
+    for (const std::string& pattern : patterns) {
+        names_text(pattern);  // or both kinds?
+        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path));
+    }
 }
 
 inline void open_files(Run& run) {
     const Options& opt = run.opt;
     if (opt.train_data.empty() && opt.val_data.empty()) return;
     std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
-    if (!opt.train_data.empty() && names_text(opt.train_data)) make_folders(cache);
-    if (!opt.val_data.empty() && is_text_file(list_files(opt.val_data)[0])) make_folders(cache);
     if (!opt.val_data.empty()) {
         run.val = open_data(opt.val_data, run.tokenizer, cache, text_options(opt));
         if (const std::string side = opt.val_data + ".floor"; is_file(side)) {
@@ -235,9 +236,10 @@ inline Run prepare(const Options& opt, bool evaluates_text) {
     choose_sizes(run);
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
+    if (!planning) find_files(opt);
     if (!planning || !opt.tokenizer.empty()) open_tokenizer(run, evaluates_text);
     else run.has_tokenizer = false;
-    if (!planning) find_files(opt), make_out(run), open_files(run);
+    if (!planning) make_out(run), open_files(run);
     choose_vocabulary(run);
     if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;
@@ -247,7 +249,7 @@ namespace run_detail {
 // Without --val-data the last tenth of each text is for validation, whatever the batch. Each source must fill a row.
 inline void hold_out_validation(Run& run) {
     for (Source& source : run.train) {
-        if (run.opt.val_data.empty() && is_text_file(list_files(source.name)[0])) {
+        if (run.opt.val_data.empty() && names_text(source.name)) {
             TrainVal split = hold_out(source.shards, end_of_text(run));
             source.shards = split.train;
             run.val.insert(run.val.end(), split.val.begin(), split.val.end());

@@ -215,9 +215,11 @@ TEST(cache_is_used_again) {
     EXPECT(list_folder(cache).size() == 3);
 }
 
-TEST(data_from_any_kind_of_file) {
-    std::string shard = write_shard("m1.bin", numbers(0, 100)), text = write_text("m2.txt", "text");
-    Shards shards = open_data(folder() + "/m?.*", Tokenizer::bytes(), folder() + "/cache");
-    EXPECT(shards.size() == 2 && shards[0].size() == 100 && shards[1].size() == 5);
+TEST(data_from_either_kind_of_file) {
+    const std::string shard = write_shard("m1.bin", numbers(0, 100)), text = write_text("m2.txt", "text"), cache = folder() + "/cache";
+    EXPECT_EQ(open_data(shard, Tokenizer::bytes(), cache)[0].size(), 100u);
+    EXPECT_EQ(open_data(text, Tokenizer::bytes(), cache)[0].size(), 5u);
+    for (const char* pattern : {"/m?.*", "/m{2.txt,1.bin}"})  // whichever comes first
+        EXPECT_DIES(format("%s%s: names token shards and texts, %s and %s, must name one kind", folder().c_str(), pattern, shard.c_str(), text.c_str()).c_str(), open_data(folder() + pattern, Tokenizer::bytes(), cache));
     EXPECT_DIES("text must be named .txt or .jsonl", open_data(write_text("m3.md", "# text"), Tokenizer::bytes(), folder()));
 }

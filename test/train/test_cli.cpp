@@ -532,18 +532,20 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
              {"-i SCRATCH/short.txt", 1, "short.txt"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
+             {"-i 'SCRATCH/{not.bin,short.txt}'", 2, "SCRATCH/{not.bin,short.txt}: names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
+             {"TEXT -j 'SCRATCH/{short.txt,not.bin}'", 2, "names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 2, "config.json"},
              {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
              {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
              {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
          }) {
-        std::string options = m.options;
+        std::string options = m.options, says = m.says;
         if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);
-        for (size_t at; (at = options.find("SCRATCH")) != options.npos;) options.replace(at, 7, SCRATCH);
+        for (std::string* text_of : {&options, &says}) for (size_t at; (at = text_of->find("SCRATCH")) != text_of->npos;) text_of->replace(at, 7, SCRATCH);
         Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, SCRATCH.c_str(), options.c_str()));
-        if (o.code != m.code || !has(o.output, m.says) || o.output.find('\n') != o.output.size() - 1)
-            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
+        if (o.code != m.code || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, says.c_str());
     }
 }
 
