@@ -350,10 +350,11 @@ int main(int argc, char** argv) {
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     check_model(run.config.C, run.config.NH, attention_backend(opt));
-    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
-    for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be
-        run.eval_T = std::max(run.eval_T, opt.plan.empty() ? set.longest : run.config.max_T);
-        if (set.greedy) run.complete_T = std::max(run.complete_T, opt.plan.empty() ? set.longest_completion : run.config.max_T);
+    const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
+    if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
+    for (const EvalSet& set : eval_sets) {
+        run.eval_T = std::max(run.eval_T, encodes ? set.longest : run.config.max_T);
+        if (set.greedy) run.complete_T = std::max(run.complete_T, encodes ? set.longest_completion : run.config.max_T);
     }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);

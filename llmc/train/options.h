@@ -84,7 +84,7 @@
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
     O("Machine", int, separate_buffers, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
     O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
-    O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
+    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100), and exit: nothing is written")
 
 struct Options {
 #define FIELD(group, type, field, shortname, fallback, ...) type field = fallback;

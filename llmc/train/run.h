@@ -33,6 +33,7 @@ struct Run {
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: token ids without a tokenizer
+    int to_learn = 0;          // --plan, which learns none: the size of the tokenizer that the run would learn
     std::string tokenizer_is;  // for the banner: which one, and why
     Mixture train;
     Shards val;
@@ -55,11 +56,12 @@ inline bool is_folder(const std::string& path) {
 }
 inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 
-// An existing folder is locked before it is looked at; a new one is made by make_out, when all that can be wrong has been found.
+// An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
+// wrong has been found.
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
     run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
-    if (!run.out.empty() && is_folder(run.out)) run.lock = lock_folder(run.out, opt.resume);
+    if (!run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
 }
 inline void make_out(Run& run) {
     const Options& opt = run.opt;
@@ -71,9 +73,8 @@ inline void make_out(Run& run) {
 
 // The newest checkpoint that verifies, if there is one; it says what it does.
 inline void find_checkpoint(Run& run) {
-    Checkpoint newest;
-    if (run.lock) newest = find_newest_checkpoint(run.out);
-    if (newest.step < 0 && run.lock && !list_checkpoints(run.out).empty())
+    const Checkpoint newest = find_newest_checkpoint(run.out);
+    if (newest.step < 0 && !list_checkpoints(run.out).empty())
         die("%s: none of its checkpoints can be resumed; move them away, or give another --out, to start afresh", run.out.c_str());
     if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
     if (newest.step < 0) {
@@ -82,7 +83,7 @@ inline void find_checkpoint(Run& run) {
     }
     if (run.opt.steps != 0 && !is_file(newest.path + "/" + state_file(0)))
         die_with(EXIT_USAGE, "%s: has no optimizer state, as --steps 0 writes none: -e %s with another --out trains it", newest.path.c_str(), newest.path.c_str());
-    repair_done(run.out, newest.step);
+    if (run.lock) repair_done(run.out, newest.step);
     run.weights = newest.path, run.resumed = true;
 }
 
@@ -134,7 +135,7 @@ inline void open_tokenizer(Run& run, bool evaluates_text) {
     TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
     if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
-    run.tokenizer_is = choice.from;
+    run.tokenizer_is = choice.from, run.to_learn = choice.to_learn;
 }
 
 // Dies if one cannot be read, before anything is written.
@@ -167,6 +168,21 @@ inline void open_files(Run& run) {
         run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
 }
 
+// --plan reads what is there, learns and tokenizes nothing, and does without data that are not on this machine.
+inline void plan_files(Run& run, bool evaluates_text) {
+    Options& opt = run.opt;
+    if (!opt.train_data.empty() || !opt.val_data.empty())
+        if (const std::string error = error_of([&] { find_files(opt); }); !error.empty()) {
+            printf("plan     %s: planned without data\n", error.c_str());
+            opt.train_data = opt.val_data = "";
+        }
+    const std::vector<std::string> files = tokenizer_choice_detail::data_files(opt);
+    run.has_tokenizer = false;
+    if (!files.empty() || !opt.tokenizer.empty() || !run.weights.empty()) open_tokenizer(run, evaluates_text);
+    if (std::none_of(files.begin(), files.end(), is_text_file)) open_files(run);
+    run.out.clear();
+}
+
 // The model's sizes but for the vocabulary, and T: what can be wrong here is found before anything is written.
 inline void choose_sizes(Run& run) {
     const Options& opt = run.opt;
@@ -178,8 +194,11 @@ inline void choose_sizes(Run& run) {
 
 // The vocabulary is the tokenizer's; without one the shard's format says it: GPT-2's in 16 bits, Llama 3's in 32.
 inline void choose_vocabulary(Run& run) {
+    if (!run.weights.empty()) return;
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
-    if (run.weights.empty()) run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : run.to_learn ? run.to_learn : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    if (run.has_tokenizer || !shards.empty()) return;
+    printf("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
 // --batch, --total-batch and --steps, once the batch is known.
@@ -222,10 +241,8 @@ inline Run prepare(const Options& opt, bool evaluates_text) {
     run.opt = opt;
     run.B = parse_batch(opt);
     bool planning = !opt.plan.empty();
-    if (!planning) {
-        run.comm = open_comm(opt.rank, opt.nproc);
-        choose_out(run);
-    }
+    if (!planning) run.comm = open_comm(opt.rank, opt.nproc);
+    choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
@@ -236,10 +253,8 @@ inline Run prepare(const Options& opt, bool evaluates_text) {
     choose_sizes(run);
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
-    if (!planning) find_files(opt);
-    if (!planning || !opt.tokenizer.empty()) open_tokenizer(run, evaluates_text);
-    else run.has_tokenizer = false;
-    if (!planning) make_out(run), open_files(run);
+    if (planning) plan_files(run, evaluates_text);
+    else find_files(opt), open_tokenizer(run, evaluates_text), make_out(run), open_files(run);
     choose_vocabulary(run);
     if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;

@@ -15,8 +15,8 @@
 #include "../tokenizer/compare.h"
 #include "options.h"
 
-// from: for the banner, as "tok/tokenizer.json, beside the token shards: 368 tokens, text split by gpt2"
-struct TokenizerChoice { std::optional<Tokenizer> tokenizer; std::string from; };
+// from: for the banner, as "tok/tokenizer.json, beside the token shards: 368 tokens"; to_learn: the size of one that --plan does not learn
+struct TokenizerChoice { std::optional<Tokenizer> tokenizer; std::string from; int to_learn = 0; };
 
 inline TextOptions text_options(const Options& opt) { return {.special = opt.text_special != 0, .skip_bad = opt.skip_bad}; }
 
@@ -104,6 +104,7 @@ inline TokenizerChoice choose_tokenizer(const Options& opt, const std::string& w
         if (size < 257) die_with(EXIT_USAGE, "--tokenizer: '%s' given, must be bpe:N with N from 257 to 99999", option.c_str());
         if (chosen) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but there is %s, %s", option.c_str(), chosen->path.c_str(), chosen->place.c_str());
         else if (!weights.empty()) die_with(EXIT_USAGE, "--tokenizer: '%s' given, but %s was trained with another: --tokenizer must name that", option.c_str(), weights.c_str());
+        else if (!opt.plan.empty()) return {{}, format("%s, to be learned from the text", option.c_str()), size};
         else if (opt.train_data.empty()) die_with(EXIT_USAGE, "--tokenizer: %s learns from text: --train-data must name some", option.c_str());
         else chosen = Candidate{train_tokenizer(list_source_files(opt.train_data), size, SplitPattern::GPT2, reading), option, "learned from the text"};
     } else if (!option.empty()) {

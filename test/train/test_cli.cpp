@@ -313,6 +313,43 @@ TEST(plan) {
     EXPECT(has(run_command(format("%s --plan -b auto -e d1 -t 64 -d 256", TRAINER)).output, "--batch auto: 4 sequences, 1 times a step"));
 }
 
+// --plan of a run that goes on is the checkpoint's, of data that of their tokenizer; what cannot be known is said, and nothing is written.
+TEST(plan_is_of_the_run) {
+    prepare();
+    run_small("a", "-e d2c32h2 --tokenizer bpe:280 -x 4 -n 4");
+    const std::string names = run_command("cd " + SCRATCH + "; find . | sort").output;
+    auto plan = [](const std::string& options) {
+        Outcome o = run_command(format("%s --plan H100 -t 32 %s", TRAINER, options.c_str()));
+        if (o.code) FAIL("%s: exit code %d: %s", options.c_str(), o.code, o.output.c_str());
+        return o.output;
+    };
+    const std::string text = " -i " + SCRATCH + "/text.txt ", a = " -o " + SCRATCH + "/a ";
+    std::string said = plan(text + a + "-y 1 -x 10 -e d2c32h2");
+    EXPECT(has(said, "goes on after step 4\n") && has(said, "2 layers, width 32, 2 heads, context 32 of the model's 1024, vocabulary 280:") && has(said, "; 6 steps: ") && !has(said, "assumed"));
+    EXPECT(has(plan(text + a + "-y 1"), "2 layers, width 32") && has(plan(a + "-y 1"), "vocabulary 280:"));
+    EXPECT(has(plan("-e " + SCRATCH + "/a/step_00000004"), "vocabulary 280:"));
+    EXPECT(has(plan(text + "-e d1"), "tokenizer bytes, as none is named: 257 tokens\n") && has(plan(text + "-e d1"), "vocabulary 257:"));
+    said = plan(text + "-e d1 --tokenizer bpe:5000");
+    EXPECT(has(said, "plan     vocabulary 5000 assumed: the run learns a tokenizer of at most so many tokens\n") && has(said, "vocabulary 5000:"));
+    EXPECT(has(plan("-e d1 --tokenizer bpe:5000"), "vocabulary 5000:") && has(plan("-e d1 --tokenizer bytes"), "vocabulary 257:"));
+    EXPECT(has(plan("-e d12"), "plan     vocabulary 50257 assumed: GPT-2's, as there are no data and no --tokenizer\n"));
+    said = plan("-e d12 -i " + SCRATCH + "/absent.bin");
+    EXPECT(has(said, "plan     " + SCRATCH + "/absent.bin: no such file: planned without data\n") && has(said, "vocabulary 50257 assumed"));
+    // the rows of an evaluation are encoded where there is a tokenizer, else they are as long as they can be
+    write_file_atomically(SCRATCH + "/q.txt", std::string(100, 'x'));
+    const std::string eval = " --eval q=" + SCRATCH + "/q.txt";
+    EXPECT(has(plan(text + "-e d1" + eval), "eval     rows of up to 100 tokens") && has(plan("-e d1" + eval), "eval     rows of up to 1024 tokens"));
+    unlink((SCRATCH + "/q.txt").c_str());
+    EXPECT_STR(run_command("cd " + SCRATCH + "; find . | sort").output, names);
+    // shards: the tokenizer's beside them, or their format's
+    EXPECT_EQ(run_command(format("%s -i %s/text.txt -o %s/shards --tokenizer bytes", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
+    const std::string shards = " -e d1 -i '" + SCRATCH + "/shards/*.bin'";
+    EXPECT(has(plan(shards), "beside the token shards: 257 tokens\n") && has(plan(shards), "vocabulary 257:") && has(plan(shards), " tokens to train on, 0 to validate on"));
+    const int32_t header[256 + 40] = {20240801, 7, 40};
+    write_file_atomically(SCRATCH + "/wide.bin", std::string_view((const char*)header, sizeof header));
+    EXPECT(has(plan("-e d1 -i " + SCRATCH + "/wide.bin"), "vocabulary 128256:"));
+}
+
 // Half a gigabyte of plan; the program itself, its stacks and the text come on top.
 TEST(memory_is_as_planned) {
 #ifdef __SANITIZE_ADDRESS__
