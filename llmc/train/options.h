@@ -244,6 +244,18 @@ inline void refuse_without_effect(const Options& opt) {
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
 }
 
+// An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
+inline void refuse_idle(const Options& opt) {
+    const char* samples[] = {"prompt", "special", "temperature", "top_k", "top_p"};
+    for (const options_detail::OptionRow& row : options_detail::TABLE) {
+        if (!was_given(opt, row.field)) continue;
+        const bool sampling = std::any_of(std::begin(samples), std::end(samples), [&](const char* field) { return !strcmp(field, row.field); });
+        if (sampling && opt.sample_every == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "%s: given, but --sample-every 0 prints no samples", row.name().c_str());
+    }
+    if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
+    if (opt.temperature == 0 && opt.top_p < 1) die_with(EXIT_USAGE, "--top-p: %g given, but --temperature 0 takes the most likely token", opt.top_p);
+}
+
 // Parses the command line. Anything wrong is one line on stderr and exit code 2.
 inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
@@ -271,6 +283,7 @@ inline Options parse_options(int argc, char** argv) {
         opt.given.push_back(row->field);
     }
     refuse_without_effect(opt);
+    refuse_idle(opt);
     return opt;
 }
 

@@ -59,6 +59,7 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Gpu* gpu = find_gpu(opt.plan);
     if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
     double peak = opt.nproc * (gpu ? data_sheet_flops<F>(*gpu, opt) : measure_peak_flops<F>(0.05));
+    printf("%s", run.assumed.c_str());
     print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak, gpu ? "by its data sheet" : "measured");
     double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
     double seconds = flops / (0.5 * peak);

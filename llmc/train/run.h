@@ -34,6 +34,7 @@ struct Run {
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: token ids without a tokenizer
     int to_learn = 0;          // --plan, which learns none: the size of the tokenizer that the run would learn
+    std::string assumed;       // --plan: lines of what it cannot know
     std::string tokenizer_is;  // for the banner: which one, and why
     Mixture train;
     Shards val;
@@ -131,7 +132,6 @@ inline void read_trainer_state(Run& run) {
 // The tokenizer, and where it is from: tokenizer_choice.h.
 inline void open_tokenizer(Run& run, bool evaluates_text) {
     const Options& opt = run.opt;
-    if (was_given(opt, "prompt") && opt.sample_every == 0) die_with(EXIT_USAGE, "--prompt: given, but --sample-every 0 prints no samples");
     TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
     if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
@@ -145,10 +145,13 @@ inline void find_files(const Options& opt) {
     std::vector<std::string> patterns;
     if (!opt.train_data.empty()) for (const SourceName& source : parse_sources(opt.train_data)) patterns.push_back(source.pattern);
     if (!opt.val_data.empty()) patterns.push_back(opt.val_data);
+    bool text = false;
     for (const std::string& pattern : patterns) {
-        names_text(pattern);  // or both kinds?
+        text |= names_text(pattern);
         for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path));
     }
+    if (!text && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no text", opt.skip_bad);
+    if (!text && opt.text_special) die_with(EXIT_USAGE, "--text-special: 1 given, but the data hold no text");
 }
 
 inline void open_files(Run& run) {
@@ -173,7 +176,7 @@ inline void plan_files(Run& run, bool evaluates_text) {
     Options& opt = run.opt;
     if (!opt.train_data.empty() || !opt.val_data.empty())
         if (const std::string error = error_of([&] { find_files(opt); }); !error.empty()) {
-            printf("plan     %s: planned without data\n", error.c_str());
+            run.assumed += format("plan     %s: planned without data\n", error.c_str());
             opt.train_data = opt.val_data = "";
         }
     const std::vector<std::string> files = tokenizer_choice_detail::data_files(opt);
@@ -198,7 +201,7 @@ inline void choose_vocabulary(Run& run) {
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
     run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : run.to_learn ? run.to_learn : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
     if (run.has_tokenizer || !shards.empty()) return;
-    printf("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
+    run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
 // --batch, --total-batch and --steps, once the batch is known.
@@ -245,6 +248,7 @@ inline Run prepare(const Options& opt, bool evaluates_text) {
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
+    if (was_given(opt, "init_std") && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "--init-std: %g given, but the weights are those of %s", opt.init_std, run.weights.c_str());
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
     if (is_folder(opt.export_bin) || opt.export_bin.ends_with("/")) die_with(EXIT_USAGE, "--export-bin: %s is a folder, must be a file", opt.export_bin.c_str());

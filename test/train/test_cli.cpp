@@ -586,6 +586,34 @@ TEST(mistakes_are_one_line) {
     }
 }
 
+// An option that does nothing is refused, by its name and why.
+TEST(options_that_do_nothing) {
+    prepare();
+    run_small("a", "-x 1 -n 1");
+    const std::string model = SCRATCH + "/a/step_00000001", text = "-i " + SCRATCH + "/text.txt ", chat = "--chat " + model + " ";
+    write_file_atomically(SCRATCH + "/lines", "Anna\n");
+    EXPECT_EQ(run_command(format("%s -i %s/text.txt -o %s/shards", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
+    const std::string no_use = ": given, but --chat has no use for it: it trains and writes nothing", no_samples = ": given, but --sample-every 0 prints no samples",
+                      shards = "-e d1 -x 1 -i '" + SCRATCH + "/shards/*.bin' -o " + SCRATCH + "/no ";
+    struct Idle { std::string options, says; };
+    for (const Idle& idle : {Idle{chat + "--export-bin " + SCRATCH + "/x.bin", "--export-bin" + no_use}, {chat + "-o " + SCRATCH + "/b", "--out" + no_use}, {chat + "-x 3", "--steps" + no_use},
+                             {chat + text, "--train-data" + no_use}, {chat + "-j x", "--val-data" + no_use}, {chat + "-e d12", "--model" + no_use}, {chat + "-y 1", "--resume" + no_use},
+                             {chat + "--prompt x", "--prompt" + no_use}, {chat + "--eval a=b", "--eval" + no_use}, {chat + "-l 1", "--lr" + no_use}, {chat + "-b 4", "--batch" + no_use},
+                             {text + "-s 0 --prompt x", "--prompt" + no_samples}, {text + "-s 0 --temperature 1", "--temperature" + no_samples}, {text + "-s 0 --top-p 0.5", "--top-p" + no_samples},
+                             {text + "--temperature 0 --top-k 3", "--top-k: 3 given, but --temperature 0 takes the most likely token"},
+                             {chat + "--temperature 0 --top-p 0.5", "--top-p: 0.5 given, but --temperature 0 takes the most likely token"},
+                             {text + "-x 1 -e " + model + " --init-std 0.1", "--init-std: 0.1 given, but the weights are those of " + model},
+                             {shards + "--skip-bad 2", "--skip-bad: 2 given, but the data hold no text"}, {shards + "--text-special 1", "--text-special: 1 given, but the data hold no text"}}) {
+        Outcome o = run_command(format("%s %s < /dev/null", TRAINER, idle.options.c_str()));
+        if (o.code != 2 || !has(o.output, idle.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\", expected 2 and \"%s\"", idle.options.c_str(), o.code, o.output.c_str(), idle.says.c_str());
+    }
+    EXPECT(access((SCRATCH + "/no").c_str(), F_OK) != 0 && access((SCRATCH + "/x.bin").c_str(), F_OK) != 0);
+    // what --chat does take; what llm.c's run scripts name without use
+    EXPECT_EQ(run_command(format("%s %s --tokenizer bytes --precision bf16 -t 32 -g 3 --seed 3 --temperature 1 --top-k 3 --top-p 0.9 --special 0 --threads 1 -f 0 < %s/lines", TRAINER, chat.c_str(), SCRATCH.c_str())).code, 0);
+    EXPECT_EQ(run_command(format("%s %s -j %s/text.txt -o %s/b -e d1 -b 2 -t 32 -d 64 -r 0 -z 1 -c 0.1 -l 0.0006 -q 0.0 -u 0 -n 0 -nk 5 -nm 50 -v 0 -s 0 -h 0 -m 2 -g 144 -w 1 -ge 0 -sl 0 -sg 0 -y 0 -x 1 -a 0 -f 1 -k cosine", TRAINER,
+                                 text.c_str(), SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
+}
+
 // What scripts for many processes say of one process is taken.
 TEST(one_process_by_any_name) {
     prepare();
