@@ -174,8 +174,8 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     if (micro == model.options.grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
 }
 
-// AdamW with the gradient cut to --grad-clip, unless loss or norm are too odd: decided on the device, which need not wait for
-// the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
+// AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
+// device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
     const stream_t stream = model.stream;
     const size_t n = model.parameters.elements;

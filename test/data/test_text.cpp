@@ -20,7 +20,7 @@ TEST(txt_documents) {
 }
 
 TEST(txt_longer_than_a_block) {
-    // blocks of 1 MB: documents and separators across their borders, a document with no place to cut, and one with many
+    // blocks of 1 MB: documents and separators across their boundaries, a document with no place to cut, and one with many
     std::vector<std::string> documents = {std::string((1 << 20) - 5, 'x'), std::string(3 << 20, 'y'), "short"};
     std::string words;
     while (words.size() < (5 << 20) / 2) words += "word " + std::to_string(words.size()) + " and more  words\n";
