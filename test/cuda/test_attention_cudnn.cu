@@ -1,4 +1,4 @@
-// Attention by cuDNN's graphs: right, in order where asked, planned for, and taken where it is faster.
+// Attention by cuDNN's graphs: right, deterministic where asked, planned for, and taken where it is faster.
 #include "attention_test.h"
 
 #ifdef LLMC_CUDNN

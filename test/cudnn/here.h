@@ -17,7 +17,7 @@ using namespace attention_graph;
 
 inline std::string text(const Problem& p) {
     char s[100];
-    snprintf(s, sizeof s, "B %2d, T %4d, %2d heads of %3d  %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, any order" : "backward in order");
+    snprintf(s, sizeof s, "B %2d, T %4d, %2d heads of %3d  %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, atomic dq" : "backward, deterministic");
     return s;
 }
 inline std::string knob_name(int type) {
