@@ -3,6 +3,9 @@
 // for some microseconds and then sleeps. (A barrier of OpenMP's waits for every thread, and libgomp spins meanwhile: beside two busy loops on two
 // cores a step took 9 times as long, LOG 38.) What a task computes must not depend on who takes it.
 #pragma once
+#include <pthread.h>
+#include <sched.h>
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -10,8 +13,6 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <pthread.h>
-#include <thread>
 #include "check.h"
 #include "cores.h"
 
@@ -21,7 +22,7 @@ constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap be
 #if defined(__x86_64__) || defined(__i386__)
 inline void pause() { __builtin_ia32_pause(); }
 #else
-inline void pause() { std::this_thread::yield(); }
+inline void pause() { sched_yield(); }
 #endif
 
 // Waits until ready(): some microseconds awake, then asleep on `word`, which must change before it is notified.

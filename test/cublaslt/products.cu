@@ -143,7 +143,7 @@ std::vector<Kind> all_kinds(bool gpt3) {
     std::vector<Kind> kinds;
     std::vector<std::string> models{"d12", "d24", "d36", "d48"};
     if (!ON_GPU && !arguments_only()) models = {"d1c64h1"};
-    else if (gpt3) for (const auto& s : config_detail::GPT3) models.push_back(format("gpt3:c%d", s.width));
+    else if (gpt3) for (const auto& s : config_detail::GPT3_SIZES) models.push_back(format("gpt3:c%d", s.width));
     for (const std::string& name : models) {
         const Config c = config_by_name(name, models.size() == 1 ? 131 : 50257);
         auto of = [&]<class F>(F, bool tf32) {
