@@ -175,8 +175,8 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     if (micro == model.options.grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
 }
 
-// AdamW with the gradient cut to --grad-clip, unless loss or norm are too odd: decided on the device, which need not wait for
-// the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
+// AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
+// device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
     const stream_t stream = model.stream;
     const size_t n = model.parameters.elements;
@@ -382,13 +382,14 @@ int main(int argc, char** argv) {
     choose_threads(given.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(given.eval, given.hellaswag != 0);
-    Run run = prepare(given);
+    Run run = prepare(given, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     const Options& opt = run.opt;
     check_model(run.config.C, run.config.NH, attention_backend(opt));
-    if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
-    for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be
-        run.eval_T = std::max(run.eval_T, opt.plan.empty() ? set.longest : run.config.max_T);
-        if (set.greedy) run.complete_T = std::max(run.complete_T, opt.plan.empty() ? set.longest_completion : run.config.max_T);
+    const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
+    if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
+    for (const EvalSet& set : eval_sets) {
+        run.eval_T = std::max(run.eval_T, encodes ? set.longest : run.config.max_T);
+        if (set.greedy) run.complete_T = std::max(run.complete_T, encodes ? set.longest_completion : run.config.max_T);
     }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);

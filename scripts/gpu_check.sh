@@ -196,7 +196,7 @@ chosen() {
             printf "product (%s, %s) x (%s, %s) %s%s %s to %s%s, epilogue %s, alignment %s: %s\n", $1, $3, $3, $2, $4 ? "T" : "N", $5 ? "T" : "N", type[$6], type[$7],
                 $9 && $6 == 0 ? " in TF32" : "", $8 in epilogue ? epilogue[$8] : $8, $10, $11 == "none" ? "separate kernels" : "algorithm " substr($11, 1, 16); next }
         FILENAME ~ /attention/ && NF == 9 {
-            printf "attention B %s, T %s, %s heads of %s, %s: %s; ours takes %s ms, cuDNN %s\n", $1, $2, $3, $4, $5 ? $6 ? "backward in order" : "backward, any order" : "forward",
+            printf "attention B %s, T %s, %s heads of %s, %s: %s; ours takes %s ms, cuDNN %s\n", $1, $2, $3, $4, $5 ? $6 ? "backward, deterministic" : "backward, atomic dq" : "forward",
                 $7 ? "cuDNN" : "ours", $8, $9; next }
         { print FILENAME ": " $0 }' $files | show
     echo "$(cat $files | wc -l) choices"

@@ -1,5 +1,5 @@
 // gemm.cpp: the matrix products of GPT-2 124M, in GFLOP/s, against the peak that the multipliers reach in the cache and,
-// if built with oneDNN, against its matmul on the same operands in the same run, turn by turn.
+// if built with oneDNN, against its matmul on the same operands in the same run, alternating.
 //
 //   g++ -std=c++20 -O3 -march=native -fno-math-errno -fno-trapping-math -pthread dev/bench/gemm.cpp -o build/bench_gemm
 //   ... with oneDNN: add  -DWITH_ONEDNN -ldnnl

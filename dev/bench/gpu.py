@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Ours and PyTorch's GPT-2 on the GPU at hand, turn by turn, then our kernels one by one. `make bench-gpu` starts it.
+"""Ours and PyTorch's GPT-2 on the GPU at hand, alternating, then our kernels one by one. `make bench-gpu` starts it.
 
     dev/bench/gpu.py                          d12 d24 d36 d48, at least 5 windows of 20 s each, every mode of torch.compile
     dev/bench/gpu.py --short                  d12 d24, 2 windows of 8 s, torch.compile's default mode

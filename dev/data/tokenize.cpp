@@ -179,12 +179,14 @@ class ShardSet {
 // Where a run is: files done, batches done of the next one.
 struct Position { uint64_t file = 0, batches = 0, documents = 0, bytes = 0, bad = 0; };  // bad: lines of that file left out
 
-// Where the validation data of a single file begins, in bytes of the pieces that each_batch hands out: `part` from its end, at a document
-// start near by, as hold_out in shards.h has it. A .txt of one document is cut inside it, a line of a .jsonl never.
+// Where the validation data of a single file begins, in bytes of the pieces that each_batch hands out: `part` from its end. Of a .txt it is a
+// document start near by, as hold_out in shards.h has it, or inside a document; of a .jsonl, whose lines are never cut, the nearest document
+// start that holds out no more than half, or than `part` if that is more.
 uint64_t start_of_held_out(const std::string& path, double part) {
     std::vector<uint64_t> starts;  // of documents; thinned out, so that memory has a bound: exact up to a million of them
     uint64_t total = 0, documents = 0, every = 1;
     std::string error = text_detail::each_batch(path, [&](text_detail::TextBatch& batch) {
+        exit_if_stopping("while the place to cut " + path + " was looked for");
         for (const text_detail::Piece& piece : batch.pieces) {
             if (piece.starts_document && documents++ % every == 0) starts.push_back(total);
             if (starts.size() > 1 << 20) {
@@ -194,13 +196,17 @@ uint64_t start_of_held_out(const std::string& path, double part) {
             total += piece.text.size();
         }
     });
+    exit_if_stopping("while the place to cut " + path + " was looked for");  // before the error: Ctrl-C ends gzip too
     CHECK(error.empty(), "%s", error.c_str());
     const uint64_t held = (uint64_t)((double)total * part), cut = total - held;
     const auto after = std::upper_bound(starts.begin(), starts.end(), cut);
     const bool lines = text_detail::is_jsonl(path);
-    if (after != starts.begin() && after[-1] > 0 && (lines || cut - after[-1] <= held / 2)) return after[-1];
-    if (after != starts.end() && (lines || *after - cut <= held / 2)) return *after;
-    CHECK(!lines, "%s: --val given, but one document cannot be cut: give more, or --val 0", path.c_str());
+    const uint64_t most_back = lines ? std::max(total / 2, held) - held : held / 2, most_on = lines ? held : held / 2;
+    const uint64_t back = after != starts.begin() && after[-1] > 0 ? cut - after[-1] : UINT64_MAX, on = after != starts.end() ? *after - cut : UINT64_MAX;
+    if (back <= most_back && (back <= on || !lines)) return cut - back;
+    if (on <= most_on) return cut + on;
+    CHECK(!lines, "%s: --val given, but its last document is %.0f %% of it, and no more than half is held out: give more documents, or --val 0", path.c_str(),
+          100 * (double)(total - (starts.empty() ? 0 : starts.back())) / (double)std::max<uint64_t>(total, 1));
     return cut;
 }
 
@@ -267,6 +273,8 @@ void write_shards(const Options& o) {
     }
     RunLock lock;
     if (std::string holder = lock.take(o.out); !holder.empty()) die_with(EXIT_USAGE, "--out: %s", holder.c_str());
+    const bool by_place = paths.size() == 1 && o.val > 0;  // of one file the end is held out
+    const uint64_t val_start = by_place ? start_of_held_out(paths[0], o.val) : 0;  // before anything is written: it may be refused
     ShardSet sets[] = {{o.out, "train", tokenizer.vocab_size(), o.shard_tokens}, {o.out, "val", tokenizer.vocab_size(), o.shard_tokens}};
     ShardSet &train = sets[0], &val = sets[1];
     Position at, saved;
@@ -304,8 +312,6 @@ void write_shards(const Options& o) {
     };
     Progress progress(total, at.bytes);
     const uint32_t held_out = (uint32_t)(o.val * 4294967296.0);
-    const bool by_place = paths.size() == 1 && o.val > 0;  // of one file the end is held out
-    const uint64_t val_start = by_place ? start_of_held_out(paths[0], o.val) : 0;
     auto in_validation = [&](uint64_t document, uint64_t place) { return by_place ? place >= val_start : philox(0, RNG_HOLD_OUT, 0, document).x[0] < held_out; };
     std::vector<std::vector<int>> tokens;
     double last_save = seconds();
@@ -316,6 +322,7 @@ void write_shards(const Options& o) {
         TextReport report{.bad = (int)at.bad, .first_bad = "before this run went on", .specials = 0, .special = {}};
         for (uint64_t i = 0; i < at.file; i++) before += bytes[i];
         std::string error = text_detail::each_batch(path, [&](text_detail::TextBatch& batch) {
+            if (stop_requested()) stop();
             if (number++ < skip) {  // a document may go on in the next batch: it must go on in its shard
                 for (const text_detail::Piece& piece : batch.pieces) {
                     if (by_place && piece.starts_document) in_val = in_validation(0, place);
@@ -345,7 +352,6 @@ void write_shards(const Options& o) {
             at.bad = (uint64_t)report.bad;
             at.batches++, at.bytes = before + batch.read;
             progress.show(at.bytes, train.total() + val.total());
-            if (stop_requested()) stop();
             if (seconds() - last_save >= o.save_every) save(), last_save = seconds();
         });
         if (stop_requested()) stop();  // before the error: Ctrl-C ends gzip too
@@ -366,8 +372,10 @@ void write_shards(const Options& o) {
     unlink(part.c_str());
     printf("%s: %llu documents, %s tokens in %llu shards to train on, %s in %llu to validate on\n", o.out.c_str(), (unsigned long long)at.documents,
            human((double)train.total()).c_str(), (unsigned long long)train.shards(), human((double)val.total()).c_str(), (unsigned long long)val.shards());
-    if (o.val > 0 && val.total() == 0)
-        fprintf(stderr, "%s: none of the %llu documents came to be held out by --val: name validation data of its own\n", o.out.c_str(), (unsigned long long)at.documents);
+    // of several files documents are drawn, and a few long ones may be all or nothing of a part
+    if (o.val > 0 && (val.total() == 0 || (o.val <= 0.5 && val.total() > train.total())))
+        fprintf(stderr, "%s: %s of the %llu documents came to be held out by --val: name validation data of its own\n", o.out.c_str(),
+                val.total() == 0 ? "none" : "more than half of the tokens", (unsigned long long)at.documents);
     std::string val_option = val.total() ? " -j '" + o.out + "/val_*.bin'" : "";
     printf("next: ./train_gpt2 -i '%s/train_*.bin'%s\n", o.out.c_str(), val_option.c_str());
 }

@@ -19,8 +19,8 @@ struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
 inline bool parse_choice(const std::string& line, Problem& p, Choice& c) {
     int backward, dq, cudnn, used = 0;
     const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
-    if (read != 9 || dq < ATOMIC || dq > NO_ORDER || used != (int)line.size()) return false;
-    p.backward = backward, p.dq = (DqSums)dq, c.cudnn = cudnn;
+    if (read != 9 || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
+    p.backward = backward, p.dq = (DqAccumulation)dq, c.cudnn = cudnn;
     return true;
 }
 inline std::string print_choice(const Problem& p, const Choice& c) {
@@ -106,7 +106,7 @@ bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int H
 template <class Ours>
 bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, int NH, int HS,
               stream_t stream, Ours ours) {
-    const Problem p{B, T, NH, HS, true, dq_sums(stream.kernels.deterministic, sm(), cudnnGetVersion())};
+    const Problem p{B, T, NH, HS, true, dq_accumulation(stream.kernels.deterministic, sm(), cudnnGetVersion())};
     const size_t C = (size_t)NH * HS;
     char *delta = (char*)scratch, *dq_accum = delta + delta_bytes(p), *workspace = dq_accum + dq_accum_bytes(p);
     auto theirs = [&] {

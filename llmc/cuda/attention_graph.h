@@ -20,27 +20,27 @@ namespace attention_graph {
 enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DELTA, DQ_ACCUM, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
 
 // How the backward accumulates dq, whose terms come from the blocks of all keys. All but ATOMIC are deterministic: bitwise identical each time.
-enum DqSums : int {
-    ATOMIC,   // atomic additions to DQ_ACCUM in fp32, in any order
-    MATRIX,   // dS is stored, T x T a head in bf16, and dq = dS K is a matrix product of its own
-    IN_TURN,  // blocks add to DQ_ACCUM in a fixed order, by semaphores (sm_90; slower than MATRIX, says cudnn-frontend, but without its memory)
-    SM100,    // by the kernel of sm_100 itself, without extra memory
-    NO_ORDER  // no deterministic engine is known
+enum DqAccumulation : int {
+    ATOMIC,         // atomic additions to DQ_ACCUM in fp32, in any order: non-deterministic
+    SEPARATE_GEMM,  // dS is stored, T x T a head in bf16, and dq = dS K is a GEMM of its own
+    SEMAPHORE,      // blocks add to DQ_ACCUM in a fixed order, by semaphores (sm_90; slower than SEPARATE_GEMM, says cudnn-frontend, but without its memory)
+    SM100,          // by the kernel of sm_100 itself, without extra memory
+    NO_DETERMINISTIC_ENGINE  // none is known for this GPU
 };
 // By the GPU's compute capability (90: an H100) and cudnnGetVersion(), as in cudnn-frontend 1.32 for a deterministic
 // backward; that on sm_100 9.18.1 is the first, and not 9.18.0, is Transformer Engine's rule (its pull request 2584).
-constexpr DqSums dq_sums(bool deterministic, int sm, size_t version) {
+constexpr DqAccumulation dq_accumulation(bool deterministic, int sm, size_t version) {
     if (!deterministic) return ATOMIC;
-    if (sm / 10 == 10 || sm / 10 == 11) return (sm == 100 || sm == 103) && version >= 91801 ? SM100 : NO_ORDER;
-    return sm == 90 && version >= 92500 ? IN_TURN : MATRIX;
+    if (sm / 10 == 10 || sm / 10 == 11) return (sm == 100 || sm == 103) && version >= 91801 ? SM100 : NO_DETERMINISTIC_ENGINE;
+    return sm == 90 && version >= 92500 ? SEMAPHORE : SEPARATE_GEMM;
 }
 
 struct Problem {
     int64_t B, T, NH, HS;
     bool backward = false;
-    DqSums dq = MATRIX;
+    DqAccumulation dq = SEPARATE_GEMM;
     auto operator<=>(const Problem&) const = default;
-    constexpr bool has_dq_accum() const { return backward && (dq == ATOMIC || dq == IN_TURN); }
+    constexpr bool has_dq_accum() const { return backward && (dq == ATOMIC || dq == SEMAPHORE); }
 };
 
 // Why cuDNN is not used for a problem; empty: it may be. Before 9.16 gradients were wrong where the last tile of keys is not full; 9.10.0 and
@@ -50,7 +50,7 @@ inline std::string not_asked(const Problem& p, size_t version) {
     if (version < 90800 || (version < 91600 && p.backward && p.T % 128)) return "this version is too old for it";
     if (version == 91000 || version == 91001) return "9.10.0 and 9.10.1 have bugs in attention, 9.10.2 and newer have not";
     // for larger heads the kernel of sm_100 has other knobs, untested
-    if (p.backward && (p.dq == NO_ORDER || (p.dq == SM100 && p.HS > 128))) return "no backward that gives bitwise identical results each time on this GPU";
+    if (p.backward && (p.dq == NO_DETERMINISTIC_ENGINE || (p.dq == SM100 && p.HS > 128))) return "no backward that gives bitwise identical results each time on this GPU";
     return "";
 }
 
@@ -62,15 +62,15 @@ constexpr size_t delta_bytes(const Problem& p) { return round_up(heads(p) * (siz
 constexpr size_t dq_accum_bytes(const Problem& p) { return !p.has_dq_accum() ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
 constexpr size_t workspace_bytes(const Problem& p) {
     const size_t T = round_up((size_t)p.T, 64), HS = (size_t)p.HS, some = 4096;
-    if (!p.backward || p.dq == SM100 || p.dq == NO_ORDER) return some;
-    return some + heads(p) * (p.dq == MATRIX ? T * round_up(T, 128) * 2 : p.dq == IN_TURN ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
+    if (!p.backward || p.dq == SM100 || p.dq == NO_DETERMINISTIC_ENGINE) return some;
+    return some + heads(p) * (p.dq == SEPARATE_GEMM ? T * round_up(T, 128) * 2 : p.dq == SEMAPHORE ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
 }
 constexpr size_t backward_bytes(const Problem& p) { return delta_bytes(p) + dq_accum_bytes(p) + workspace_bytes(p); }
 // sm 0: the GPU is not known yet; the most that any needs.
 constexpr size_t backward_bytes(Problem p, bool deterministic, int sm, size_t version) {
-    p.backward = true, p.dq = dq_sums(deterministic, sm, version);
+    p.backward = true, p.dq = dq_accumulation(deterministic, sm, version);
     Problem other = p;
-    if (sm == 0 && deterministic) other.dq = IN_TURN;
+    if (sm == 0 && deterministic) other.dq = SEMAPHORE;
     return std::max(backward_bytes(p), backward_bytes(other));
 }
 
@@ -270,7 +270,7 @@ struct Engine { int64_t number = -1; std::vector<Knob> knobs; };  // -1: the heu
 // The heuristics cannot be asked for a deterministic engine: on sm_100 they propose a kernel for sm_80, and the numerical notes of all plans are
 // alike. So the engine is named, as in cudnn-frontend: the knob STAGES selects how dq is accumulated, the others the tile that belongs to it.
 inline Engine engine_for(const Problem& p, size_t version) {
-    if (!p.backward || (p.dq != SM100 && p.dq != IN_TURN)) return {};
+    if (!p.backward || (p.dq != SM100 && p.dq != SEMAPHORE)) return {};
     const int64_t stages = p.dq == SM100 ? 2 : 4, number = p.dq == SM100 ? 5 : 6;
     if (version < 92300) return {number, {{CUDNN_KNOB_TYPE_KERNEL_CFG, 31}, {CUDNN_KNOB_TYPE_STAGES, stages}}};
     return {number, {{CUDNN_KNOB_TYPE_TILE_M, p.dq == SM100 ? 3 : 2}, {CUDNN_KNOB_TYPE_TILE_N, p.dq == SM100 ? 2 : 1}, {CUDNN_KNOB_TYPE_KERNEL_CFG, 2},
@@ -315,7 +315,7 @@ inline Plan make_plan(Builder& b, const Problem& p, cudnnHandle_t handle, Descri
         if (b.refused.empty()) b.take(cudnnBackendGetAttribute(heuristics, CUDNN_ATTR_ENGINEHEUR_RESULTS, CUDNN_TYPE_BACKEND_DESCRIPTOR, MOST, &found, configs.data()),
                                       "cudnnBackendGetAttribute");
         configs.resize((size_t)std::min(found, MOST));
-        if (b.refused.empty() && found == 0) b.refused = "cuDNN knows no way for this shape on this GPU" + last_error();
+        if (b.refused.empty() && found == 0) b.refused = "cuDNN has no engine for this shape on this GPU" + last_error();
     }
     for (size_t i = 0; i < configs.size() && b.refused.empty(); i++) {
         Descriptor plan = b.make(CUDNN_BACKEND_EXECUTION_PLAN_DESCRIPTOR);

@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 #include <thread>
+#include "../base/stop.h"
 #include "permute.h"
 #include "shards.h"
 
@@ -53,6 +54,7 @@ class RowIndex {
             row = next;
         };
         for (uint64_t begin = shard.begin; begin < shard.end; begin += BLOCK) {
+            exit_if_stopping("while --bos-align looked for the documents in " + shard.path);
             size_t n = std::min<uint64_t>(BLOCK, shard.end - begin);
             reader.read(shard, begin, n, block.data());
             for (size_t i = 0; i < n; i++) {

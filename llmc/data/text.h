@@ -3,12 +3,12 @@
 // Bytes are kept as they are, but for a byte order mark at the start of a file; documents of nothing but white space are left out. What is
 // evidently no text, UTF-16 or bytes that are 0, is an error.
 #pragma once
-#include <sys/wait.h>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
 #include <optional>
 #include <thread>
+#include "../base/child.h"
 #include "../base/stop.h"
 #include "../base/threads.h"
 #include "../io/files.h"
@@ -79,7 +79,8 @@ struct TextBatch { std::vector<Piece> pieces; uint64_t read = 0; };  // read: by
 // shares our file offset: it says how far it has come.
 class DocumentReader {
     int fd_;
-    FILE* file_;
+    FILE* file_ = nullptr;
+    PipedProgram gzip_;
     bool compressed_, lines_;
     std::string buffer_, error_;
     uint64_t total_ = 0;  // bytes read, after decompression
@@ -100,16 +101,13 @@ class DocumentReader {
     }
 
     bool read_more(size_t bytes) {
+        if (!error_.empty()) return false;  // it could not be opened
         size_t before = buffer_.size();
         buffer_.resize(before + bytes);
         size_t n = fread(buffer_.data() + before, 1, bytes, file_);
         if (ferror(file_)) error_ = format("cannot read: %s", strerror(errno));
         buffer_.resize(before + n);
-        if (n == 0 && compressed_) {
-            const int status = pclose(std::exchange(file_, nullptr));
-            const bool missing = WIFEXITED(status) && WEXITSTATUS(status) == 127;  // the shell's code for a command that is not found
-            if (status != 0 && error_.empty()) error_ = missing ? "cannot read it: the program gzip is not installed" : "gzip cannot read it: damaged or cut short?";
-        }
+        if (n == 0 && compressed_ && !gzip_.finish() && error_.empty()) error_ = "gzip cannot read it: damaged or cut short?";
         if (error_.empty()) error_ = check_is_text(std::string_view(buffer_).substr(before), total_ == 0);
         if (total_ == 0 && buffer_.starts_with("\xEF\xBB\xBF")) buffer_.erase(0, 3);  // UTF-8's mark is no text
         total_ += n;
@@ -119,18 +117,19 @@ class DocumentReader {
   public:
     explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")), lines_(is_jsonl(path)) {
         fd_ = open_regular(path, error_);
-        CHECK(fd_ >= 0, "%s: cannot open: %s", path.c_str(), error_.c_str());
-        if (compressed_) fcntl(fd_, F_SETFD, 0);  // gzip inherits it
-        file_ = compressed_ ? popen(format("gzip -dc <&%d 2>/dev/null", fd_).c_str(), "r") : fdopen(fd_, "rb");
-        CHECK(file_, "%s: cannot open: %s", path.c_str(), strerror(errno));
+        if (fd_ < 0) error_ = "cannot open: " + error_;
+        else if (compressed_) error_ = gzip_.start({"gzip", "-dc"}, fd_);
+        else file_ = fdopen(fd_, "rb");
+        if (compressed_) file_ = gzip_.out;
+        if (!file_ && error_.empty()) error_ = format("cannot open: %s", strerror(errno));
     }
     DocumentReader(const DocumentReader&) = delete;
     DocumentReader& operator=(const DocumentReader&) = delete;
     ~DocumentReader() {
-        if (file_) compressed_ ? pclose(file_) : fclose(file_);
-        if (compressed_) close(fd_);
+        if (file_ && !compressed_) fclose(file_);
+        else if (fd_ >= 0) close(fd_);
     }
-    const std::string& error() const { return error_; }
+    const std::string& error() const { return error_; }  // "" or what is wrong; nothing is handed out behind it
     uint64_t offset() const { return (uint64_t)std::max<off_t>(lseek(fd_, 0, SEEK_CUR), 0); }
 
     void documents(const std::function<void(std::string_view, bool)>& piece) {
@@ -407,16 +406,22 @@ inline std::vector<std::string> list_source_files(const std::string& text) {
         for (const std::string& path : list_files(source.pattern)) paths.push_back(path);
     return paths;
 }
-// Is any of the files text, not token shards?
-inline bool names_text(const std::string& text) {
-    const std::vector<std::string> paths = list_source_files(text);
-    return std::any_of(paths.begin(), paths.end(), is_text_file);
+// Are the files of a pattern texts, or token shards? Not some of each: a tenth of a text is held out, and nothing of a shard.
+inline bool names_text(const std::string& pattern) {
+    const std::vector<std::string> paths = list_files(pattern);
+    const bool text = is_text_file(paths[0]);
+    for (const std::string& path : paths)
+        if (is_text_file(path) != text)
+            die_with(EXIT_USAGE, "%s: names token shards and texts, %s and %s, must name one kind: -i a:0.7,b:0.3 takes several patterns", pattern.c_str(),
+                     text ? path.c_str() : paths[0].c_str(), text ? paths[0].c_str() : path.c_str());
+    return text;
 }
 
-// What -i and -j name: shards, text files, or a pattern for either. Text goes through the cache.
+// What -i and -j name: shards, text files, or a pattern for one kind. Text goes through the cache.
 inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     Shards shards;
+    const bool text = names_text(pattern);
     for (const std::string& path : list_files(pattern))
-        shards.push_back(open_shard(is_text_file(path) ? tokenize_to_cache(path, tokenizer, cache, options) : path));
+        shards.push_back(open_shard(text ? tokenize_to_cache(path, tokenizer, cache, options) : path));
     return shards;
 }

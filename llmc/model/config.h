@@ -58,6 +58,17 @@ struct Config {
     bool operator==(const Config&) const = default;
 };
 
+// "" if two are one, else the first field in which they differ, with both values: "heads 4, there 2".
+inline std::string config_difference(const Config& a, const Config& b) {
+    struct Size { const char* name; int Config::* field; };
+    constexpr Size SIZES[] = {{"layers", &Config::L}, {"width", &Config::C}, {"heads", &Config::NH}, {"context", &Config::max_T}, {"vocabulary", &Config::V},
+                              {"width of the MLP", &Config::FF}, {"heads of keys and values", &Config::NKV}, {"head size", &Config::HS}};
+    for (const Size& s : SIZES) if (a.*s.field != b.*s.field) return format("%s %d, there %d", s.name, a.*s.field, b.*s.field);
+    if (a.eps != b.eps) return format("epsilon of the norms %g, there %g", a.eps, b.eps);
+    if (a.arch.tied != b.arch.tied) return format("head %s, there %s", a.arch.tied ? "tied" : "not tied", b.arch.tied ? "tied" : "not tied");
+    return a == b ? "" : format("family %s, there %s", std::string(a.arch.name).c_str(), std::string(b.arch.name).c_str());
+}
+
 // One clear line if the sizes do not make a model; `where` names the file or option they came from.
 inline void check_config(const Config& c, const std::string& where) {
     auto positive = [&](const char* field, int value) {

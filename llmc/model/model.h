@@ -125,7 +125,7 @@ public:
 
     StreamOptions stream_options() const {
         KernelOptions kernels = options.kernels;
-        if (options.mask_eot >= 0 || std::is_same_v<F, float>) kernels.attention = AttentionBackend::OURS;  // cuDNN's is bf16 and knows no documents
+        if (options.mask_eot >= 0 || std::is_same_v<F, float>) kernels.attention = AttentionBackend::OURS;  // cuDNN's is bf16 and has no document mask
         return {.workspace = workspace, .workspace_bytes = workspace_bytes(most_tokens(), config.C, widest_output(), config.Vp()), .kernels = kernels, .any_gpu = options.any_gpu};
     }
     size_t N() const { return (size_t)options.B * (size_t)options.T; }

@@ -1,8 +1,10 @@
 // chat.h: reads lines from standard input; the model continues each, and tokens are printed as they are generated.
 #pragma once
 #include <unistd.h>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include "../base/stop.h"
 #include "../model/generate.h"
@@ -11,13 +13,20 @@
 #include "options.h"
 #include "run.h"
 
-// What --chat is beside other options: no data, no run, one sequence as long as the model's context.
+// What --chat is beside other options: no data, no run, one sequence as long as the model's context. It trains and writes nothing, so options of
+// sampling and of the machine are all that it takes, and what says how the model is read.
 inline void set_chat_options(Options& opt) {
     if (opt.chat.empty()) return;
+    constexpr const char* READING[] = {"tokenizer", "precision", "seq", "sample_tokens", "seed"};
     if (!run_detail::is_folder(opt.chat) && !is_bin_model(opt.chat))
         die_with(EXIT_USAGE, "--chat: '%s' given%s", opt.chat.c_str(), meant_by(opt.chat).empty() ? ", must be a checkpoint folder or a .bin model file" : meant_by(opt.chat).c_str());
-    opt.model = opt.chat, opt.batch = "1", opt.steps = 0, opt.resume = 0, opt.total_batch = 0;
-    opt.train_data = opt.val_data = opt.out = "";
+    run_detail::config_of_files(opt.chat);  // or is it no model?
+    for (const options_detail::OptionRow& row : options_detail::TABLE) {
+        const bool takes = !strcmp(row.group, "Machine") || (!strcmp(row.group, "Sampling") && strcmp(row.field, "prompt")) ||
+                           std::any_of(std::begin(READING), std::end(READING), [&](const char* field) { return !strcmp(field, row.field); });
+        if (!takes && was_given(opt, row.field)) die_with(EXIT_USAGE, "%s: given, but --chat has no use for it: it trains and writes nothing", row.name().c_str());
+    }
+    opt.model = opt.chat, opt.batch = "1", opt.steps = 0;
 }
 
 // Decode is limited by memory bandwidth: a token reads all weights (one row of the position embedding) and the KV cache of every token before

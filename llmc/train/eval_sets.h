@@ -14,7 +14,9 @@
 #include <functional>
 #include "../io/files.h"
 #include "../io/json.h"
+#include "../base/stop.h"
 #include "../data/shards.h"
+#include "../data/text.h"
 #include "../tokenizer/tokenizer.h"
 
 // tokens[0 .. n) of which the last `scored` are scored, each behind all before it.
@@ -143,6 +145,7 @@ inline void read_jsonl(EvalSet& set) {
     for (size_t at = 0, end; at < text.size(); at = end + 1) {
         end = std::min(text.find('\n', at), text.size());
         number++;
+        exit_if_stopping("while " + where + " was read");
         std::string_view line(text.data() + at, end - at);
         if (line.find_first_not_of(" \t\r") == line.npos) continue;
         Json json = json_parse(line, where, number);
@@ -244,10 +247,15 @@ inline std::vector<int> prompt_of(const Tokenizer& tokenizer, const std::string&
 }
 
 // A document of n tokens behind an end of text, in windows of T: each token is scored once, and the last window reaches back
-// so that it is as long as the others.
-inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T) {
+// so that it is as long as the others. It may be a whole file, so it is encoded in parts, between which the run can be stopped.
+inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T, const std::string& path) {
     std::vector<int> tokens = {tokenizer.eot()};
-    tokenizer.encode(item.text, tokens);
+    for (std::string_view text = item.text; !text.empty();) {
+        exit_if_stopping("while " + path + " was encoded");
+        const size_t part = text_detail::part_length(text);
+        tokenizer.encode(text.substr(0, part), tokens);
+        text.remove_prefix(part);
+    }
     const size_t n = tokens.size() - 1, t = (size_t)T;
     for (size_t done = 0, end; done < n; done = end) {
         end = std::min(done + t, n);
@@ -291,7 +299,8 @@ inline void encode_eval_set(EvalSet& set, const Tokenizer* tokenizer, int T, int
     if (set.vocabulary == 0 && !tokenizer) die_with(EXIT_USAGE, "--eval: %s is text, and there is no tokenizer: --tokenizer must name one", set.path.c_str());
     if (set.documents) CHECK(tokenizer->eot() >= 0, "%s: the tokenizer has no end-of-text token for a document to begin with", set.path.c_str());
     for (EvalItem& item : set.items) {
-        if (set.documents) eval_detail::cut_document(item, *tokenizer, T);
+        exit_if_stopping("while " + set.path + " was encoded");
+        if (set.documents) eval_detail::cut_document(item, *tokenizer, T, set.path);
         for (size_t i = 0; i < item.choices.size(); i++)
             item.rows.push_back(eval_detail::encode_choice(*tokenizer, item.contexts[item.contexts.size() > 1 ? i : 0], item.choices[i]));
         bool cut = false;

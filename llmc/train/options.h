@@ -32,7 +32,6 @@
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
     O("Model", int, recompute, "r", 0, "0..3", "activation recomputation in the backward pass, to save memory: 1 GELU, 2 LayerNorm too, 3 all of a block but its input") \
     O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \
-    O("Model", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated") \
     O("Batch", std::string, batch, "b", "8", "", "sequences in a micro-batch of each rank, or auto: the most that fits in memory") \
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
@@ -69,14 +68,8 @@
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k most likely tokens; 0: all") \
     O("Sampling", double, top_p, "", 1, ">0..1", "nucleus sampling: among the most likely tokens that together have this probability") \
     O("Machine", int, threads, "", 0, "0..1024", "CPU threads, at most the cores that affinity and control group allow; 0: all of them") \
-    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage: what is sharded over the ranks") \
-    O("Machine", int, ranks, "", 1, "1..1", "ranks inside this process") \
-    O("Machine", int, nproc, "pn", 1, "1..", "number of processes") \
-    O("Machine", int, rank, "pr", 0, "0..", "number of this process") \
-    O("Machine", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
-    O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
-    O("Machine", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
-    O("Machine", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
+    O("Machine", int, zero, "z", 0, "0..3", "with --plan: ZeRO stage, what is sharded over the processes") \
+    O("Machine", int, nproc, "pn", 1, "1..", "with --plan: number of processes; a run has one") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU fuse GELU into the epilogue of its GEMM: one pass over memory less, but with recomputation no longer bitwise identical to without") \
@@ -84,8 +77,15 @@
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
     O("Machine", int, separate_buffers, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
-    O("Machine", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
-    O("Machine", std::string, plan, "", "", "", "print the plan of memory and time for this machine or a named GPU (--plan H100), and exit")
+    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100), and exit: nothing is written") \
+    O("Not yet", int, rank, "pr", 0, "0..", "number of this process") \
+    O("Not yet", int, ranks, "", 1, "1..1", "ranks inside this process") \
+    O("Not yet", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
+    O("Not yet", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
+    O("Not yet", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
+    O("Not yet", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
+    O("Not yet", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
+    O("Not yet", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated")
 
 struct Options {
 #define FIELD(group, type, field, shortname, fallback, ...) type field = fallback;
@@ -205,13 +205,19 @@ inline void print_help() {
     const size_t width = terminal_width();
     printf("usage: train_gpt2 -i DATA [option value]...\n");
     const char* group = "";
+    std::string not_yet;
     for (const OptionRow& row : TABLE) {
+        if (!strcmp(row.group, "Not yet")) {  // one entry for all: they do nothing
+            not_yet += (not_yet.empty() ? "" : ", ") + row.name() + (*row.short_name ? std::string(" (-") + row.short_name + ")" : "");
+            continue;
+        }
         if (strcmp(group, row.group)) printf("\n%s\n", group = row.group);
         std::string left = row.name() + (*row.short_name ? std::string(", -") + row.short_name : "");
         std::string fallback = row.text(defaults).empty() ? "" : " (" + row.text(defaults) + ")";
         std::string choices = strchr(row.allowed, '|') ? std::string(": ") + row.allowed : "";
         printf("%s", wrapped(left, row.help + choices + fallback, width).c_str());
     }
+    printf("\n%s", wrapped("not yet", not_yet + ": taken where a run script's value means one process, refused otherwise", width).c_str());
     printf("\n%s%s", wrapped("--help", "this page", width).c_str(), wrapped("--version", "the version", width).c_str());
 }
 
@@ -247,6 +253,18 @@ inline void refuse_without_effect(const Options& opt) {
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
 }
 
+// An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
+inline void refuse_idle(const Options& opt) {
+    const char* samples[] = {"prompt", "special", "temperature", "top_k", "top_p"};
+    for (const options_detail::OptionRow& row : options_detail::TABLE) {
+        if (!was_given(opt, row.field)) continue;
+        const bool sampling = std::any_of(std::begin(samples), std::end(samples), [&](const char* field) { return !strcmp(field, row.field); });
+        if (sampling && opt.sample_every == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "%s: given, but --sample-every 0 prints no samples", row.name().c_str());
+    }
+    if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
+    if (opt.temperature == 0 && opt.top_p < 1) die_with(EXIT_USAGE, "--top-p: %g given, but --temperature 0 takes the most likely token", opt.top_p);
+}
+
 // Parses the command line. Anything wrong is one line on stderr and exit code 2.
 inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
@@ -275,6 +293,7 @@ inline Options parse_options(int argc, char** argv) {
         opt.given.push_back(row->field);
     }
     refuse_without_effect(opt);
+    refuse_idle(opt);
     return opt;
 }
 

@@ -22,7 +22,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     printf("model    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
     if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
-    if (run.opt.plan.empty()) printf("tokenizer %s\n", run.tokenizer_is.c_str());
+    if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", run.tokenizer_is.c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
@@ -43,18 +43,19 @@ struct DeviceMemory {
     explicit DeviceMemory(const Gpu* gpu) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory()), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
 };
 
-// --plan: memory and time, for this machine or any GPU, without data, and without taking the memory.
+// --plan: memory and time, for this machine or any GPU, without taking the memory.
 template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
     const Peak peak = find_peak<F>(opt);
+    printf("%s", run.assumed.c_str());
     print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
     double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
     double seconds = flops / (0.5 * peak.flops);
     printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
-    if (run.steps > 0) printf("; %d steps: %s, %sFLOP, %s tokens", run.steps, clock_text(seconds * run.steps).c_str(),
-                              human(flops * run.steps).c_str(), human(tokens * run.steps).c_str());
+    if (const int steps = run.steps - run.first_step; steps > 0)
+        printf("; %d steps: %s, %sFLOP, %s tokens", steps, clock_text(seconds * steps).c_str(), human(flops * steps).c_str(), human(tokens * steps).c_str());
     printf("\n");
     const DeviceMemory memory(gpu);
     if ((double)model.device.bytes() > memory.usable)

@@ -12,8 +12,11 @@ inline bool is_of_this_machine(const std::string& field) {
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 
-// The checkpoint's options against ours: a line each. The model is the checkpoint's where the command names none, and so is the tokenizer,
-// which if `has_tokenizer` lies in the checkpoint and is taken from there whatever the command names.
+// A folder's name may end with a slash.
+inline bool is_same_name(const std::string& a, const std::string& b) { return a.substr(0, a.find_last_not_of('/') + 1) == b.substr(0, b.find_last_not_of('/') + 1); }
+
+// The checkpoint's options against ours: a line each. The model is the checkpoint's, whatever the command names; so is the tokenizer where the
+// command names none, or if `has_tokenizer`: then it lies in the checkpoint and is taken from there.
 inline std::vector<std::string> compare_options(Options& opt, const Json& trainer, bool has_tokenizer, const std::string& path) {
     std::vector<std::string> lines;
     const Json* saved = trainer.find("options");
@@ -27,12 +30,13 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const Json* value = saved->find(row.field);
         if (!value || is_of_this_machine(row.field)) continue;
         const std::string was = value->as_string(path), now = row.text(opt);
-        if (was == now) continue;
-        const bool given = was_given(opt, row.field), is_tokenizer = !strcmp(row.field, "tokenizer"), ignored = is_tokenizer && has_tokenizer;
-        if (ignored || (!given && (is_tokenizer || !strcmp(row.field, "model")))) row.set(opt, was);
+        const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
+        if (was == now || (is_model && is_same_name(was, now))) continue;
+        const bool ignored = is_model || (is_tokenizer && has_tokenizer);
+        if (ignored || (!given && is_tokenizer)) row.set(opt, was);
         if (!given && row.text(opt) == was) continue;
-        lines.push_back(format("%s %s%s, was %s", row.name().c_str(), now.empty() ? "''" : now.c_str(), ignored ? ": ignored, the checkpoint has its own" :
-                               given ? "" : " (not given)", was.empty() ? "''" : was.c_str()));
+        lines.push_back(format("%s %s%s, was %s", row.name().c_str(), now.empty() ? "''" : now.c_str(), !given ? " (not given)" : !ignored ? "" :
+                               is_model ? ": the checkpoint's weights are used" : ": ignored, the checkpoint has its own", was.empty() ? "''" : was.c_str()));
     }
     return lines;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 #include "../model/bin_model.h"
 #include "../io/checkpoint.h"
+#include "../base/child.h"
 #include "../comm/comm.h"
 #include "../model/config.h"
 #include "../model/sampler.h"
@@ -34,6 +35,8 @@ struct Run {
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();
     bool has_tokenizer = true; // false: token ids without a tokenizer
+    int to_learn = 0;          // --plan, which learns none: the size of the tokenizer that the run would learn
+    std::string assumed;       // --plan: lines of what it cannot know
     std::string tokenizer_is;  // for the banner: which one, and why
     Mixture train;
     Shards val;
@@ -57,11 +60,12 @@ inline bool is_folder(const std::string& path) {
 }
 inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 
-// An existing folder is locked before it is looked at; a new one is made by make_out, when all that can be wrong has been found.
+// An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
+// wrong has been found.
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
     run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
-    if (!run.out.empty() && is_folder(run.out)) run.lock = lock_folder(run.out, opt.resume);
+    if (!run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
 }
 inline void make_out(Run& run) {
     const Options& opt = run.opt;
@@ -73,9 +77,8 @@ inline void make_out(Run& run) {
 
 // The newest checkpoint that verifies, if there is one; it says what it does.
 inline void find_checkpoint(Run& run) {
-    Checkpoint newest;
-    if (run.lock) newest = find_newest_checkpoint(run.out);
-    if (newest.step < 0 && run.lock && !list_checkpoints(run.out).empty())
+    const Checkpoint newest = find_newest_checkpoint(run.out);
+    if (newest.step < 0 && !list_checkpoints(run.out).empty())
         die("%s: none of its checkpoints can be resumed; move them away, or give another --out, to start afresh", run.out.c_str());
     if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
     if (newest.step < 0) {
@@ -84,7 +87,7 @@ inline void find_checkpoint(Run& run) {
     }
     if (run.opt.steps != 0 && !is_file(newest.path + "/" + state_file(0)))
         die_with(EXIT_USAGE, "%s: has no optimizer state, as --steps 0 writes none: -e %s with another --out trains it", newest.path.c_str(), newest.path.c_str());
-    repair_done(run.out, newest.step);
+    if (run.lock) repair_done(run.out, newest.step);
     run.weights = newest.path, run.resumed = true;
 }
 
@@ -93,6 +96,19 @@ inline void read_window(Window& window, const Json& json, const char* name, cons
         CHECK(window.count < Window::SIZE, "%s: %s has more than %d numbers", path.c_str(), name, Window::SIZE);
         window.values[window.count++] = x.as_double(path);
     }
+}
+
+inline Config config_of_files(const std::string& model) { return is_bin_model(model) ? BinModel(model).config : config_from_json(model + "/config.json"); }
+
+// A run that goes on has its checkpoint's model. What the run began with may be gone by now, or be another; anything else that is named must at
+// least have the checkpoint's sizes.
+inline void check_named_model(const Run& run, const Json& trainer, const std::string& path) {
+    const Json *saved = trainer.find("options"), *began_with = saved ? saved->find("model") : nullptr;
+    const std::string& named = run.opt.model;
+    if (!was_given(run.opt, "model") || (began_with && is_same_name(named, began_with->as_string(path)))) return;
+    const Config is = config_of_files(run.weights);
+    const std::string difference = config_difference(is_folder(named) || is_bin_model(named) ? config_of_files(named) : config_by_name(named, is.V), is);
+    if (!difference.empty()) die_with(EXIT_USAGE, "--model: '%s' given, is not the model of %s: %s", named.c_str(), run.weights.c_str(), difference.c_str());
 }
 
 // trainer.json of the checkpoint that is resumed.
@@ -109,6 +125,7 @@ inline void read_trainer_state(Run& run) {
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
     if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
+    check_named_model(run, json, path);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
@@ -117,61 +134,78 @@ inline void read_trainer_state(Run& run) {
 }
 
 // The tokenizer, and where it is from: tokenizer_choice.h.
-inline void open_tokenizer(Run& run) {
+inline void open_tokenizer(Run& run, bool evaluates_text) {
     const Options& opt = run.opt;
-    if (was_given(opt, "prompt") && opt.sample_every == 0) die_with(EXIT_USAGE, "--prompt: given, but --sample-every 0 prints no samples");
-    TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, text_options(opt));
+    TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
     if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
-    run.tokenizer_is = choice.from;
+    run.tokenizer_is = choice.from, run.to_learn = choice.to_learn;
 }
 
 // Dies if one cannot be read, before anything is written.
 inline void find_files(const Options& opt) {
     if (opt.train_data.empty() && opt.steps != 0)
         die_with(EXIT_USAGE, "--train-data: missing; give a text file (-i my.txt) or token shards (-i 'data/*_train_*.bin')");
-    std::vector<std::string> paths;
-    if (!opt.train_data.empty()) paths = list_source_files(opt.train_data);
-    if (!opt.val_data.empty()) for (const std::string& path : list_files(opt.val_data)) paths.push_back(path);
-    for (const std::string& path : paths) close(shards_detail::open_file(path));
+    std::vector<std::string> patterns;
+    if (!opt.train_data.empty()) for (const SourceName& source : parse_sources(opt.train_data)) patterns.push_back(source.pattern);
+    if (!opt.val_data.empty()) patterns.push_back(opt.val_data);
+    bool text = false;
+    for (const std::string& pattern : patterns) {
+        text |= names_text(pattern);
+        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path));
+    }
+    if (!text && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no text", opt.skip_bad);
+    if (!text && opt.text_special) die_with(EXIT_USAGE, "--text-special: 1 given, but the data hold no text");
 }
 
 inline void open_files(Run& run) {
     const Options& opt = run.opt;
     if (opt.train_data.empty() && opt.val_data.empty()) return;
     std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
-    if (!opt.train_data.empty() && names_text(opt.train_data)) make_folders(cache);
-    if (!opt.val_data.empty() && is_text_file(list_files(opt.val_data)[0])) make_folders(cache);
     if (!opt.val_data.empty()) {
         run.val = open_data(opt.val_data, run.tokenizer, cache, text_options(opt));
-        if (std::string side = opt.val_data + ".floor"; is_file(side))
-            run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
+        if (const std::string side = opt.val_data + ".floor"; is_file(side)) {
+            const std::string error = error_of([&] { json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side); });
+            if (error.empty()) run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
+            else printf("%s: not used\n", error.c_str());
+        }
     }
     if (opt.train_data.empty()) return;
     for (const SourceName& source : parse_sources(opt.train_data))
         run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
 }
 
+// --plan reads what is there, learns and tokenizes nothing, and does without data that are not on this machine.
+inline void plan_files(Run& run, bool evaluates_text) {
+    Options& opt = run.opt;
+    if (!opt.train_data.empty() || !opt.val_data.empty())
+        if (const std::string error = error_of([&] { find_files(opt); }); !error.empty()) {
+            run.assumed += format("plan     %s: planned without data\n", error.c_str());
+            opt.train_data = opt.val_data = "";
+        }
+    const std::vector<std::string> files = tokenizer_choice_detail::data_files(opt);
+    run.has_tokenizer = false;
+    if (!files.empty() || !opt.tokenizer.empty() || !run.weights.empty()) open_tokenizer(run, evaluates_text);
+    if (std::none_of(files.begin(), files.end(), is_text_file)) open_files(run);
+    run.out.clear();
+}
+
 // The model's sizes but for the vocabulary, and T: what can be wrong here is found before anything is written.
 inline void choose_sizes(Run& run) {
     const Options& opt = run.opt;
     if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
-    else {
-        run.config = is_bin_model(run.weights) ? BinModel(run.weights).config : config_from_json(run.weights + "/config.json");
-        if (run.resumed && was_given(opt, "model") && !is_folder(opt.model) && !is_bin_model(opt.model)) {
-            Config named = config_by_name(opt.model, run.config.V);
-            CHECK(named == run.config, "%s: %d layers of width %d, but --model %s has %d of %d", run.weights.c_str(),
-                  run.config.L, run.config.C, opt.model.c_str(), named.L, named.C);
-        }
-    }
+    else run.config = config_of_files(run.weights);
     run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.max_T;
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
 }
 
 // The vocabulary is the tokenizer's; without one the shard's format says it: GPT-2's in 16 bits, Llama 3's in 32.
 inline void choose_vocabulary(Run& run) {
+    if (!run.weights.empty()) return;
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
-    if (run.weights.empty()) run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : run.to_learn ? run.to_learn : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    if (run.has_tokenizer || !shards.empty()) return;
+    run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
 // --batch, --total-batch and --steps, once the batch is known.
@@ -207,22 +241,21 @@ inline int parse_batch(const Options& opt) {  // 0: auto
     return B;
 }
 
-// Everything but memory and the batch (which --batch auto chooses by memory).
-inline Run prepare(Options given) {
+// Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
+inline Run prepare(Options given, bool evaluates_text) {
     using namespace run_detail;
     Run run;
     run.opt = std::move(given);
     const Options& opt = run.opt;
     const bool planning = !opt.plan.empty();
     parse_batch(opt);
-    if (!planning) {
-        run.comm = open_comm(opt.rank, opt.nproc);
-        choose_out(run);
-    }
+    if (!planning) run.comm = open_comm(opt.rank, opt.nproc);
+    choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (!run.resumed) choose_for_text(run.opt);
     run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
+    if (was_given(opt, "init_std") && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "--init-std: %g given, but the weights are those of %s", opt.init_std, run.weights.c_str());
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
     if (is_folder(opt.export_bin) || opt.export_bin.ends_with("/")) die_with(EXIT_USAGE, "--export-bin: %s is a folder, must be a file", opt.export_bin.c_str());
@@ -231,9 +264,8 @@ inline Run prepare(Options given) {
     choose_sizes(run);
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
-    if (!planning || !opt.tokenizer.empty()) open_tokenizer(run);
-    else run.has_tokenizer = false;
-    if (!planning) find_files(opt), make_out(run), open_files(run);
+    if (planning) plan_files(run, evaluates_text);
+    else find_files(opt), open_tokenizer(run, evaluates_text), make_out(run), open_files(run);
     choose_vocabulary(run);
     if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;
@@ -243,7 +275,7 @@ namespace run_detail {
 // Without --val-data the last tenth of each text is for validation, whatever the batch. Each source must fill a row.
 inline void hold_out_validation(Run& run) {
     for (Source& source : run.train) {
-        if (run.opt.val_data.empty() && is_text_file(list_files(source.name)[0])) {
+        if (run.opt.val_data.empty() && names_text(source.name)) {
             TrainVal split = hold_out(source.shards, end_of_text(run));
             source.shards = split.train;
             run.val.insert(run.val.end(), split.val.begin(), split.val.end());

@@ -108,7 +108,9 @@ inline void choose_for_text(Options& opt) {
             if (!strcmp(row.field, field) && !was_given(opt, field)) row.set(opt, value), opt.given.push_back(field), opt.chosen.push_back(field);
     };
     const int steps = opt.steps > 0 ? opt.steps : d.steps, every = std::max(steps / 8, 1);
-    choose("tokenizer", d.vocabulary == 257 ? "bytes" : format("bpe:%d", d.vocabulary));
+    const std::vector<std::string> validation = opt.val_data.empty() ? std::vector<std::string>() : list_files(opt.val_data);
+    if (std::all_of(validation.begin(), validation.end(), is_text_file))  // token shards have theirs
+        choose("tokenizer", d.vocabulary == 257 ? "bytes" : format("bpe:%d", d.vocabulary));
     choose("model", format("d%dc%dh%d", d.depth, d.width, d.width / 32));
     choose("init_std", format("%.3f", 1 / std::sqrt(d.width)));
     choose("precision", fast_bf16 ? "bf16" : "fp32");

@@ -83,7 +83,7 @@ TEST_BOTH(attention_within_documents) {
             const int T = i == 3 ? 150 : r.between(2, 90), B = i == 3 ? 1 : 2;
             check_case<F>(r, {{B, T, 1, 1, HS}, random_starts(r, B, T)});
         }
-    Case c{{1, 200, 1, 1, 16}, Ints(200)};  // a border in front of, at and behind those of tiles
+    Case c{{1, 200, 1, 1, 16}, Ints(200)};  // document starts in front of, at and behind tile boundaries
     for (int at : {63, 64, 65, 127, 128, 129, 192}) for (int t = at; t < 200; t++) c.starts[t] = at;
     check_case<F>(r, c);
 }
@@ -96,7 +96,7 @@ TEST_BOTH(attention_with_fewer_heads_of_keys) {
     check_case<F>(r, {{2, 33, 6, 3, 128}, random_starts(r, 2, 33)});
 }
 
-// The same bits for any order of threads and blocks; the sizes cross borders of tiles of queries and of keys.
+// Bitwise identical for any order of threads and blocks; the sizes cross tile boundaries of queries and of keys.
 TEST_BOTH(attention_is_deterministic) {
     Random r(4);
     for (Case c : std::vector<Case>{{{1, 130, 2, 1, 64}, {}}, {{2, 37, 1, 1, 128}, random_starts(r, 2, 37)}}) {
@@ -132,7 +132,7 @@ TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
         const Results<F> z = run(c, other, std::vector<F>());
         EXPECT(!memcmp((void*)y.out.data(), (void*)z.out.data(), (size_t)(t + 1) * c.C() * sizeof(F)));
         EXPECT(!memcmp(y.lse.data(), z.lse.data(), (size_t)(t + 1) * sizeof(float)));
-        // the row alone, and no longer than t, gives the same bits too
+        // the row alone, and no longer than t, is bitwise identical too
         const Case shorter{{1, t + 1, 1, 1, HS}, {}};
         const Results<F> s = run(shorter, std::vector<F>(qkv.begin(), qkv.begin() + (long)(shorter.tokens() * c.width())), std::vector<F>());
         EXPECT(!memcmp((void*)y.out.data(), (void*)s.out.data(), s.out.size() * sizeof(F)));

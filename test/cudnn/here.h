@@ -17,7 +17,7 @@ using namespace attention_graph;
 
 inline std::string text(const Problem& p) {
     char s[100];
-    snprintf(s, sizeof s, "B %2d, T %4d, %2d heads of %3d  %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, any order" : "backward in order");
+    snprintf(s, sizeof s, "B %2d, T %4d, %2d heads of %3d  %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, atomic dq" : "backward, deterministic");
     return s;
 }
 inline std::string knob_name(int type) {
@@ -88,7 +88,7 @@ public:
         int device = 0, major = 0, minor = 0;
         if (!cuda(cudaGetDevice(&device), "cudaGetDevice") || !cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device), "cudaDeviceGetAttribute") ||
             !cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device), "cudaDeviceGetAttribute")) return "FAIL " + head(model, p) + why;
-        if (p.backward) p.dq = dq_sums(deterministic, 10 * major + minor, cudnnGetVersion());
+        if (p.backward) p.dq = dq_accumulation(deterministic, 10 * major + minor, cudnnGetVersion());
         if (const std::string ours = not_asked(p, cudnnGetVersion()); !ours.empty()) return "SKIP " + head(model, p) + "ours: " + ours;
         const bool right = attempt(p);
         return (right ? "PASS " : "FAIL ") + head(model, p) + found + (right ? "" : (found.empty() ? "" : ": ") + why);
@@ -200,7 +200,7 @@ inline int run_models() {
     for (const char* model : {"d12", "d24", "d36", "d48", "gpt3:c768", "gpt3:c1536", "gpt3:c2048", "gpt3:c2560"})
         for (int pass = 0; pass < 3; pass++) {
             const Config c = config_by_name(model, 50257);
-            const Problem p{SEQUENCES, c.max_T / SHORTENED, c.NH, c.HS, pass > 0, pass == 2 ? ATOMIC : MATRIX};
+            const Problem p{SEQUENCES, c.max_T / SHORTENED, c.NH, c.HS, pass > 0, pass == 2 ? ATOMIC : SEPARATE_GEMM};
             const int code = in_a_process([&] {
                 const std::string line = Attempt().line(model, p, pass < 2);
                 printf("%s\n", line.c_str());

@@ -60,7 +60,7 @@ static void look(const Gpu& gpu, const Problem& p, bool there_is_one = true) {
 static void forward_and_both_backwards(const Gpu& gpu, Problem p) {
     look(gpu, p);
     p.backward = true;
-    for (bool deterministic : {true, false}) p.dq = dq_sums(deterministic, gpu.version / 10, cudnnGetVersion()), look(gpu, p);
+    for (bool deterministic : {true, false}) p.dq = dq_accumulation(deterministic, gpu.version / 10, cudnnGetVersion()), look(gpu, p);
 }
 
 // Each in a process of its own: some mistakes end newer versions, and so are noticed. The statuses are those of CI's version.

@@ -35,6 +35,21 @@ std::vector<int> firsts(const Shards& shards, const DataOptions& o, int batches,
 }
 }
 
+// A scan of billions of tokens, before a run has anything to save.
+TEST(the_scan_for_documents_can_be_stopped) {
+    const std::string path = write_shard("stopped.bin", {E, 1, 2, 3, E, 4, 5});
+    for (int align : {0, 1}) {
+        Outcome o = run_child([&] {
+            stop_detail::g_signal = SIGTERM;
+            DataOptions options{.B = 1, .T = 2, .bos_align = align != 0, .eot = E};
+            std::vector<int> slots = slots_for(options, 2);
+            DataLoader({open_shard(path)}, options, slots.data(), 2);
+        });
+        EXPECT_EQ(o.code, align ? 128 + SIGTERM : 0);
+        EXPECT(!align || o.output.find("interrupted while --bos-align looked for the documents in " + path) != o.output.npos);
+    }
+}
+
 TEST(permutation_is_a_bijection) {
     for (uint64_t n = 1; n <= 200; n++) {
         std::vector<bool> seen(n);

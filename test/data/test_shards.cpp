@@ -101,10 +101,10 @@ TEST(hold_out_a_tenth) {
     EXPECT_EQ(count_tokens(split.train), (uint64_t)(90 * 37));
     EXPECT_EQ(count_tokens(split.val), (uint64_t)(10 * 37));
     EXPECT(split.val[0].begin == split.train[0].end && split.val[0].begin % 37 == 0);
-    // without known borders: to the token
+    // without known document starts: to the token
     split = hold_out(shards, -1);
     EXPECT_EQ(count_tokens(split.val), (uint64_t)370);
-    // from 5 to 15 % whatever the documents are: a border that is further away is not gone to
+    // from 5 to 15 % whatever the documents are: a document start that is further away is not used
     for (int length : {7, 64, 111, 149, 151, 333, 600, 999, 2000}) {
         std::vector<int> uneven = numbers(1, 3000);
         for (int i = 0; i < 3000; i += length) uneven[(size_t)i] = EOT;

@@ -20,7 +20,7 @@ TEST(txt_documents) {
 }
 
 TEST(txt_longer_than_a_block) {
-    // blocks of 1 MB: documents and separators across their borders, a document with no place to cut, and one with many
+    // blocks of 1 MB: documents and separators across their boundaries, a document with no place to cut, and one with many
     std::vector<std::string> documents = {std::string((1 << 20) - 5, 'x'), std::string(3 << 20, 'y'), "short"};
     std::string words;
     while (words.size() < (5 << 20) / 2) words += "word " + std::to_string(words.size()) + " and more  words\n";
@@ -154,10 +154,23 @@ TEST(what_is_no_utf8_text) {
     EXPECT_DIES("binary.txt: byte 0 is 0", tokenised("binary.txt", std::string(1000, '\0')));
 }
 
+// Descriptors of one digit may be taken, by a shell's `exec 3<...` or a batch system: dash takes none above 9 in a redirection.
+TEST(compressed_text_where_descriptors_are_taken) {
+    const std::string text = write_text("taken.txt", "one"), compressed = text + ".gz";
+    if (run_command("gzip -kf " + text).code) SKIP("there is no gzip");
+    Outcome o = run_child([&] {
+        while (open("/dev/null", O_RDONLY) < 30) {}
+        read_shard(tokenize_to_cache(compressed, Tokenizer::bytes(), folder() + "/cache")) == with_ends({"one"}) ? _exit(0) : _exit(3);
+    });
+    if (o.code) FAIL("%d: %s", o.code, o.output.c_str());
+}
+
 // A program that is not there is not a damaged file.
 TEST(gzip_is_not_installed) {
     write_text("g.txt.gz", "whatever");
     EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", setenv("PATH", "/nonexistent", 1); tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
+    EXPECT_DIES("g.txt.gz: gzip cannot read it: damaged or cut short?", tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
+    for (const std::string& name : list_folder(folder() + "/cache")) EXPECT(name.find(".tmp") == name.npos);
 }
 
 TEST(special_tokens_in_text) {
@@ -202,9 +215,11 @@ TEST(cache_is_used_again) {
     EXPECT(list_folder(cache).size() == 3);
 }
 
-TEST(data_from_any_kind_of_file) {
-    std::string shard = write_shard("m1.bin", numbers(0, 100)), text = write_text("m2.txt", "text");
-    Shards shards = open_data(folder() + "/m?.*", Tokenizer::bytes(), folder() + "/cache");
-    EXPECT(shards.size() == 2 && shards[0].size() == 100 && shards[1].size() == 5);
+TEST(data_from_either_kind_of_file) {
+    const std::string shard = write_shard("m1.bin", numbers(0, 100)), text = write_text("m2.txt", "text"), cache = folder() + "/cache";
+    EXPECT_EQ(open_data(shard, Tokenizer::bytes(), cache)[0].size(), 100u);
+    EXPECT_EQ(open_data(text, Tokenizer::bytes(), cache)[0].size(), 5u);
+    for (const char* pattern : {"/m?.*", "/m{2.txt,1.bin}"})  // whichever comes first
+        EXPECT_DIES(format("%s%s: names token shards and texts, %s and %s, must name one kind", folder().c_str(), pattern, shard.c_str(), text.c_str()).c_str(), open_data(folder() + pattern, Tokenizer::bytes(), cache));
     EXPECT_DIES("text must be named .txt or .jsonl", open_data(write_text("m3.md", "# text"), Tokenizer::bytes(), folder()));
 }

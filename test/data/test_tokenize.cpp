@@ -3,9 +3,14 @@
 
 namespace {
 const std::string TOKENIZE = TOKENIZE_PROGRAM;
+std::vector<std::string> names_in(const std::string& dir) {  // but for the lock, which a kill between the last file and the end leaves
+    std::vector<std::string> names = list_folder(dir);
+    std::erase(names, ".lock");
+    return names;
+}
 bool same_folders(const std::string& a, const std::string& b) {
-    if (list_folder(a) != list_folder(b) || list_folder(a).empty()) return false;
-    for (const std::string& name : list_folder(a)) if (read_file(a + "/" + name) != read_file(b + "/" + name)) return false;
+    if (names_in(a) != names_in(b) || names_in(a).empty()) return false;
+    for (const std::string& name : names_in(a)) if (read_file(a + "/" + name) != read_file(b + "/" + name)) return false;
     return true;
 }
 bool has_suffix(const std::string& s, const std::string& end) { return text_detail::ends_with(s, end); }
@@ -17,6 +22,7 @@ std::string replaced_once(std::string text, const std::string& from, const std::
 
 TEST(tokenize_command) {
     if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
+    make_folders(folder() + "/other_set");
     std::string dir = folder() + "/set", in = " -i " + folder() + "/one.txt '" + folder() + "/t*o.jsonl'";
     std::string one, two;
     for (int i = 0; i < 300; i++) {
@@ -55,7 +61,8 @@ TEST(tokenize_command) {
     EXPECT(same_folders(dir, dir + "2"));
     EXPECT(run_command(TOKENIZE + in + " --val 10% --shard-tokens 1K -o " + dir).output.find("done already") != std::string::npos);
     EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + dir).output.find("other options") != std::string::npos);
-    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder()).output.find("a shard of something else") != std::string::npos);
+    write_shard("other_set/train_000000.bin", numbers(0, 10));
+    EXPECT(run_command(TOKENIZE + " -i " + folder() + "/one.txt -o " + folder() + "/other_set").output.find("a shard of something else") != std::string::npos);
     Shards shards = open_data(dir + "/train_*.bin", Tokenizer::bytes(), dir);
     EXPECT_EQ(count_tokens(shards), train.size());
     EXPECT(Tokenizer::load(dir + "/tokenizer.json").fingerprint() == Tokenizer::bytes().fingerprint());
@@ -124,10 +131,33 @@ TEST(tokenize_holds_out_the_end_of_a_file) {
     // two documents of a .jsonl: the second, though it is more than a tenth
     auto [t, v] = parts("two.jsonl", "{\"text\": \"aaa\"}\n{\"text\": \"bbb\"}\n", "--val 10%");
     EXPECT(t == with_ends({"aaa"}) && v == with_ends({"bbb"}));
-    write_text("single.jsonl", "{\"text\": \"aaa\"}\n");
-    remove_tree(dir);
-    Outcome o = run_command(TOKENIZE + " -i " + folder() + "/single.jsonl -o " + dir + " --val 10%");
-    EXPECT(o.code == 1 && o.output.find("single.jsonl: --val given, but one document cannot be cut") != o.output.npos);
+    // the nearest to the part that is wished, from either side; never more than half, however long the documents are
+    auto line = [](char letter, int n) { return "{\"text\": \"" + std::string((size_t)n, letter) + "\"}\n"; };
+    auto held = [&](const std::string& text_of_lines, const char* options) { return parts("long.jsonl", text_of_lines, options).second; };
+    std::string ten;
+    for (char c = 'a'; c < 'k'; c++) ten += line(c, 100);
+    EXPECT(held(ten, "--val 14%") == with_ends({std::string(100, 'j')}));
+    EXPECT(held(ten, "--val 16%") == with_ends({std::string(100, 'i'), std::string(100, 'j')}));
+    EXPECT(held(line('a', 900) + line('b', 50) + line('c', 40), "--val 1%") == with_ends({std::string(40, 'c')}));
+    EXPECT(held(line('a', 50) + line('b', 900) + line('c', 40), "--val 30%") == with_ends({std::string(40, 'c')}));
+    EXPECT(held(line('a', 50) + line('b', 900) + line('c', 40), "--val 80%") == with_ends({std::string(40, 'c')}));
+    for (const std::string& texts : {line('a', 100), line('a', 100) + line('b', 2000)}) {
+        write_text("single.jsonl", texts);
+        remove_tree(dir);
+        Outcome o = run_command(TOKENIZE + " -i " + folder() + "/single.jsonl -o " + dir + " --val 1%");
+        if (o.code != 1 || o.output.find("single.jsonl: --val given, but its last document is ") == o.output.npos || o.output.find('\n') != o.output.size() - 1) FAIL("%d: %s", o.code, o.output.c_str());
+        EXPECT(list_folder(dir).empty());
+    }
+    // of several files documents are drawn, of these three one: where that is the long one it is said
+    int said = 0;
+    for (int i = 0; i < 3; i++) {
+        write_text("drawn1.jsonl", line('a', i == 0 ? 3000 : 10)), write_text("drawn2.jsonl", line('b', i == 1 ? 3000 : 10) + line('c', i == 2 ? 3000 : 10));
+        remove_tree(dir);
+        const Outcome o = run_command(TOKENIZE + " -i " + folder() + "/drawn1.jsonl " + folder() + "/drawn2.jsonl -o " + dir + " --val 30%");
+        EXPECT(o.code == 0 && access((dir + "/val_000000.bin").c_str(), F_OK) == 0);
+        said += o.output.find("more than half of the tokens of the 3 documents came to be held out") != o.output.npos;
+    }
+    EXPECT_EQ(said, 1);
 
     std::string large;
     while (large.size() < (30 << 20)) large += "one document of several batches " + std::to_string(large.size());
@@ -158,6 +188,7 @@ TEST(tokenize_mistakes_are_one_line) {
     if (access(TOKENIZE.c_str(), X_OK)) SKIP("%s is not built", TOKENIZE.c_str());
     std::string out = folder() + "/mistake";
     write_text("one.txt", "text");
+    write_shard("good.bin", numbers(0, 10));
     write_text("wide.txt", std::string("\xff\xfe" "a\0b\0", 6));
     write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
     write_text("bad.jsonl.gz", "certainly not compressed");
@@ -215,7 +246,7 @@ TEST(tokenize_learns) {
         EXPECT_EQ(t.vocab_size(), 400);
         EXPECT_STR(split_regex(t.pattern()), split_regex(strcmp(pattern, "gpt2") ? strcmp(pattern, "llama3") ? SplitPattern::CL100K : SplitPattern::LLAMA3 : SplitPattern::GPT2));
     }
-    Outcome few = run_command(TOKENIZE + " --train 300 -i " + folder() + "/t.txt -o " + folder() + "/few.json");
+    Outcome few = run_command(TOKENIZE + " --train 300 -i " + write_text("few.txt", "ab") + " -o " + folder() + "/few.json");
     EXPECT(few.code == 0 && few.output.find("fewer than 300") != few.output.npos);
 }
 

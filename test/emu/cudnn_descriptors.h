@@ -14,7 +14,7 @@ struct Descriptor {
     Tensor tensor;                       // what finalize made of the attributes
     Operation operation;
     std::shared_ptr<const Graph> graph;  // of a graph and of all that comes from it
-    int way = 0;
+    int config_index = 0;
 
     template <class X> std::vector<X> all(int name) const {
         auto a = attributes.find(name);
@@ -174,19 +174,19 @@ inline void look_for_ways(Graph& g) {
     int products = 0;
     for (const Operation& o : g.operations) if (o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
         if (products++ == 0) T = o.inputs[0].dims[2], HS = o.inputs[0].dims[3];
-        for (const Tensor& t : o.inputs) if (t.type != CUDNN_DATA_BFLOAT16) g.no_way = t.text() + " is an operand of a product and not bf16";
+        for (const Tensor& t : o.inputs) if (t.type != CUDNN_DATA_BFLOAT16) g.unsupported = t.text() + " is an operand of a product and not bf16";
     }
-    if (products == 0) g.no_way = "no product of matrices";
-    else if (HS % 8 || HS > 256) g.no_way = "the head size " + std::to_string(HS) + " is not a multiple of 8 up to 256";
+    if (products == 0) g.unsupported = "no product of matrices";
+    else if (HS % 8 || HS > 256) g.unsupported = "the head size " + std::to_string(HS) + " is not a multiple of 8 up to 256";
     bool sums = false;  // of dq, in memory
     for (auto& [uid, t] : g.tensors) if (t.in_memory()) {
-        if (t.dims[3] == 1 ? t.strides[2] != 1 : t.strides[3] != 1 && t.strides[2] != 1) g.no_way = t.text() + ": no stride of 1 among the last";
-        if (t.alignment < 16) g.no_way = t.text() + ": its alignment is less than 16 bytes";
+        if (t.dims[3] == 1 ? t.strides[2] != 1 : t.strides[3] != 1 && t.strides[2] != 1) g.unsupported = t.text() + ": no stride of 1 among the last";
+        if (t.alignment < 16) g.unsupported = t.text() + ": its alignment is less than 16 bytes";
         sums |= g.produced.count(uid) && t.type == CUDNN_DATA_FLOAT && t.dims[3] == HS;
     }
     const Four& heads = g.operations[0].output.dims;
-    g.kind = products < 3 ? Kind::FORWARD : sums ? Kind::SUMS : Kind::MATRIX;
-    g.workspace = 256 + (g.kind == Kind::MATRIX ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
+    g.kind = products < 3 ? Kind::FORWARD : sums ? Kind::DQ_ACCUM : Kind::SEPARATE_GEMM;
+    g.workspace = 256 + (g.kind == Kind::SEPARATE_GEMM ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
     g.counters = up(heads[0] * heads[1] * (up(T, 64) / 64) * 8, 128);
 }
 
@@ -265,15 +265,15 @@ inline cudnnStatus_t finalize_config(Descriptor& d) {
     std::map<int64_t, int64_t> knobs;
     if (d.attributes.count(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES)) for (const DescriptorPtr& k : d.attributes.at(CUDNN_ATTR_ENGINECFG_KNOB_CHOICES).links)
         knobs[k->get<int>(CUDNN_ATTR_KNOB_CHOICE_KNOB_TYPE)] = k->get<int64_t>(CUDNN_ATTR_KNOB_CHOICE_KNOB_VALUE);
-    const bool sm100 = number == 5 && (cudnn_sm() == 100 || cudnn_sm() == 103) && cudnn_version() >= 91800 && engine.graph->kind == Kind::MATRIX &&
+    const bool sm100 = number == 5 && (cudnn_sm() == 100 || cudnn_sm() == 103) && cudnn_version() >= 91800 && engine.graph->kind == Kind::SEPARATE_GEMM &&
                        knobs == (tiled ? std::map<int64_t, int64_t>{{14, 2}, {24, 2}, {27, 0}, {38, 0}, {40, 3}, {41, 2}} : std::map<int64_t, int64_t>{{14, 2}, {24, 31}});
-    const bool in_turn = number == 6 && cudnn_sm() == 90 && cudnn_version() >= 92500 && engine.graph->kind == Kind::SUMS &&
+    const bool semaphore = number == 6 && cudnn_sm() == 90 && cudnn_version() >= 92500 && engine.graph->kind == Kind::DQ_ACCUM &&
                          knobs == std::map<int64_t, int64_t>{{14, 4}, {24, 2}, {27, 0}, {38, 0}, {40, 2}, {41, 1}};
-    if (!sm100 && !in_turn) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "engine " + std::to_string(number) + " with these knobs is not for this graph, GPU and version");
-    if (!engine.graph->no_way.empty()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, engine.graph->no_way);
+    if (!sm100 && !semaphore) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "engine " + std::to_string(number) + " with these knobs is not for this graph, GPU and version");
+    if (!engine.graph->unsupported.empty()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, engine.graph->unsupported);
     auto g = std::make_shared<Graph>(*engine.graph);
-    g->in_turn = true, g->workspace = sm100 ? 0 : 256 + g->counters;
-    d.graph = g, d.way = 1 << 20;
+    g->deterministic = true, g->workspace = sm100 ? 0 : 256 + g->counters;
+    d.graph = g, d.config_index = 1 << 20;
     return CUDNN_STATUS_SUCCESS;
 }
 
@@ -283,7 +283,7 @@ inline cudnnStatus_t finalize_plan(Descriptor& d) {
     if (!has_device(d, CUDNN_ATTR_EXECUTION_PLAN_HANDLE, CUDNN_ATTR_EXECUTION_PLAN_DEVICEPROP)) return refuse(CUDNN_STATUS_BAD_PARAM, "a plan for no device: neither a handle nor properties");
     // loading a kernel takes memory of the device, as making a handle does
     if (unsafe("cudnnBackendFinalize") != cudaSuccess) return refuse(CUDNN_STATUS_EXECUTION_FAILED_CUDART, "a plan is built while a stream is captured");
-    if (config.way < cudnn_unbuildable()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "this way cannot be built, on request");
+    if (config.config_index < cudnn_unbuildable()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "this engine configuration cannot be built, on request");
     d.graph = config.graph, cudnn_plans()++;
     const char* bytes = (const char*)&d.graph->workspace;
     d.attributes[CUDNN_ATTR_EXECUTION_PLAN_WORKSPACE_SIZE] = {CUDNN_TYPE_INT64, 1, {bytes, bytes + 8}, {}};

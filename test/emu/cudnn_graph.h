@@ -116,7 +116,7 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
     if (d->type == CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR && name == CUDNN_ATTR_ENGINEHEUR_RESULTS) {
         if (type != CUDNN_TYPE_BACKEND_DESCRIPTOR) return refuse(CUDNN_STATUS_BAD_PARAM_ATTRIBUTE_TYPE, "results are descriptors");
         if (wanted < 0) return refuse(CUDNN_STATUS_BAD_PARAM, "fewer than no results");
-        const std::string why = emu::cudnn_refuses() ? "nothing is found, on request" : d->graph->no_way;
+        const std::string why = emu::cudnn_refuses() ? "nothing is found, on request" : d->graph->unsupported;
         *count = 0;
         if (!why.empty()) return refuse(CUDNN_STATUS_SUCCESS, why);
         if (!elements) { *count = 2; return CUDNN_STATUS_SUCCESS; }
@@ -128,7 +128,7 @@ inline cudnnStatus_t cudnnBackendGetAttribute(cudnnBackendDescriptor_t const des
             const int64_t number = d->graph->kind == emu::cudnn::Kind::FORWARD ? 2 : 6;
             engine->attributes[CUDNN_ATTR_ENGINE_GLOBAL_INDEX] = {CUDNN_TYPE_INT64, 1, {(const char*)&number, (const char*)(&number + 1)}, {}};
             config->attributes[CUDNN_ATTR_ENGINECFG_ENGINE] = {CUDNN_TYPE_BACKEND_DESCRIPTOR, 1, {}, {engine}};
-            config->graph = d->graph, config->way = (int)*count, config->finalized = true;
+            config->graph = d->graph, config->config_index = (int)*count, config->finalized = true;
         }
         return CUDNN_STATUS_SUCCESS;
     }

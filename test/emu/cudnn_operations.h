@@ -106,15 +106,15 @@ struct Operation {
     std::vector<Tensor> inputs;   // a, b of a product; else x, b, t
     Tensor output;
 };
-enum class Kind { FORWARD, MATRIX, SUMS };  // the latter: backwards, whose dq is a product or summed in fp32 in memory
+enum class Kind { FORWARD, SEPARATE_GEMM, DQ_ACCUM };  // the latter: backwards, whose dq is a GEMM of its own or accumulated in fp32 in memory
 struct Graph {
     std::vector<Operation> operations;  // each after those whose results it takes
     std::map<int64_t, Tensor> tensors;
     std::set<int64_t> produced;
-    std::string no_way;                 // why nothing can run it; empty: something can
+    std::string unsupported;            // why no engine can run it; empty: one can
     Kind kind = Kind::FORWARD;
-    int64_t workspace = 0, counters = 0;  // of whose turn it is
-    bool in_turn = false;               // fp32 sums in memory keep an order
+    int64_t workspace = 0, counters = 0;  // bytes; counters: the semaphores
+    bool deterministic = false;         // fp32 sums in memory are accumulated in a fixed order
 };
 
 // ---- what an execution does ---------------------------------------------------------------------------------------------------
@@ -244,9 +244,9 @@ struct Execution {
             for (const Operation& o : graph->operations) {
                 std::vector<Matrix> in;
                 for (const Tensor& t : o.inputs) in.push_back({t, values.at(t.uid)});
-                // fp32 products in memory are what blocks add to (dq), as they come or in turn; others are one block's, in order
-                const bool as_they_come = !graph->in_turn && o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
-                auto& y = values[o.output.uid] = evaluate(o, in, batch, head, as_they_come ? random((uint32_t)o.inputs[0].dims[3]) : 0);
+                // fp32 products in memory are what blocks add to (dq), in any order or a fixed one; others are one block's, in order
+                const bool any_order = !graph->deterministic && o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
+                auto& y = values[o.output.uid] = evaluate(o, in, batch, head, any_order ? random((uint32_t)o.inputs[0].dims[3]) : 0);
                 if (o.output.in_memory()) store(o.output, batch, head, y);
             }
         }

@@ -100,7 +100,7 @@ __global__ void look(const bf16* x, size_t n, int* nans) { for (size_t i = threa
 
 TEST(attention_is_that_of_the_oracle) {
     for (Problem p : {Problem{2, 13, 3, 8}, Problem{3, 1, 2, 16}, Problem{1, 70, 2, 64}}) for (bool in_order : {true, false}) {
-        p.dq = in_order ? MATRIX : ATOMIC;
+        p.dq = in_order ? SEPARATE_GEMM : ATOMIC;
         Attention a(p);
         EXPECT_EQ(a.plans[0].workspace, 256);
         EXPECT_EQ(a.plans[1].workspace, in_order ? 256 + p.B * p.NH * (p.T > 64 ? 128 : 64) * 128 * 2 : 256);
@@ -120,9 +120,9 @@ struct Gpu {
     ~Gpu() { emu::cudnn_sm() = 90, emu::cudnn_version() = 91900; }
 };
 
-TEST(sums_come_in_order_or_as_they_come) {
-    struct Case { DqSums dq; int sm; size_t version; };
-    for (Case c : {Case{MATRIX, 90, 91900}, Case{ATOMIC, 90, 91900}, Case{IN_TURN, 90, 92500}, Case{SM100, 100, 91801}, Case{SM100, 103, 92300}}) {
+TEST(dq_accumulation_is_deterministic_or_not) {
+    struct Case { DqAccumulation dq; int sm; size_t version; };
+    for (Case c : {Case{SEPARATE_GEMM, 90, 91900}, Case{ATOMIC, 90, 91900}, Case{SEMAPHORE, 90, 92500}, Case{SM100, 100, 91801}, Case{SM100, 103, 92300}}) {
         const Gpu gpu(c.sm, c.version);
         Attention a({1, 70, 2, 64, false, c.dq});
         EXPECT(a.plans[1].workspace <= (int64_t)workspace_bytes({1, 70, 2, 64, true, c.dq}));
@@ -144,20 +144,20 @@ TEST(sums_come_in_order_or_as_they_come) {
 
 // The backwards whose engine must be named are for their GPUs and versions only; elsewhere another keeps the order, or none.
 TEST(who_keeps_the_order_of_dq) {
-    struct Case { int sm; size_t version; DqSums dq; };
-    for (Case c : {Case{0, 92800, MATRIX}, Case{80, 92800, MATRIX}, Case{89, 91600, MATRIX}, Case{120, 92800, MATRIX}, Case{121, 91900, MATRIX},
-                   Case{90, 90800, MATRIX}, Case{90, 92499, MATRIX}, Case{90, 92500, IN_TURN}, Case{90, 92800, IN_TURN},
-                   Case{100, 91600, NO_ORDER}, Case{100, 91800, NO_ORDER}, Case{100, 91801, SM100}, Case{103, 91900, SM100}, Case{103, 92300, SM100},
-                   Case{101, 92800, NO_ORDER}, Case{107, 92800, NO_ORDER}, Case{110, 92800, NO_ORDER}}) {
-        EXPECT_EQ(dq_sums(true, c.sm, c.version), c.dq);
-        EXPECT_EQ(dq_sums(false, c.sm, c.version), ATOMIC);
+    struct Case { int sm; size_t version; DqAccumulation dq; };
+    for (Case c : {Case{0, 92800, SEPARATE_GEMM}, Case{80, 92800, SEPARATE_GEMM}, Case{89, 91600, SEPARATE_GEMM}, Case{120, 92800, SEPARATE_GEMM}, Case{121, 91900, SEPARATE_GEMM},
+                   Case{90, 90800, SEPARATE_GEMM}, Case{90, 92499, SEPARATE_GEMM}, Case{90, 92500, SEMAPHORE}, Case{90, 92800, SEMAPHORE},
+                   Case{100, 91600, NO_DETERMINISTIC_ENGINE}, Case{100, 91800, NO_DETERMINISTIC_ENGINE}, Case{100, 91801, SM100}, Case{103, 91900, SM100}, Case{103, 92300, SM100},
+                   Case{101, 92800, NO_DETERMINISTIC_ENGINE}, Case{107, 92800, NO_DETERMINISTIC_ENGINE}, Case{110, 92800, NO_DETERMINISTIC_ENGINE}}) {
+        EXPECT_EQ(dq_accumulation(true, c.sm, c.version), c.dq);
+        EXPECT_EQ(dq_accumulation(false, c.sm, c.version), ATOMIC);
     }
-    for (DqSums dq : {IN_TURN, SM100}) for (int sm : {80, 90, 100, 120}) for (size_t version : {91600, 91900, 92400, 92500}) {
+    for (DqAccumulation dq : {SEMAPHORE, SM100}) for (int sm : {80, 90, 100, 120}) for (size_t version : {91600, 91900, 92400, 92500}) {
         const Gpu gpu(sm, version);
         Builder b;
         cudnnHandle_t handle = nullptr;
         OK(cudnnCreate(&handle));
-        EXPECT_EQ(make_plan(b, {1, 70, 2, 64, true, dq}, handle).plan != nullptr, dq == dq_sums(true, sm, version));
+        EXPECT_EQ(make_plan(b, {1, 70, 2, 64, true, dq}, handle).plan != nullptr, dq == dq_accumulation(true, sm, version));
         OK(cudnnDestroy(handle));
     }
 }
@@ -191,7 +191,7 @@ TEST(graphs_that_are_refused) {
         Builder b;
         cudnnHandle_t handle = nullptr;
         OK(cudnnCreate(&handle));
-        EXPECT(!make_plan(b, {2, 13, 3, HS}, handle).plan && b.refused.starts_with("cuDNN knows no way for this shape on this GPU: the head size " + std::to_string(HS)));
+        EXPECT(!make_plan(b, {2, 13, 3, HS}, handle).plan && b.refused.starts_with("cuDNN has no engine for this shape on this GPU: the head size " + std::to_string(HS)));
         OK(cudnnDestroy(handle));
     }
 }
@@ -269,7 +269,7 @@ TEST(the_choice_between_implementations) {
     emu::cudnn_unbuildable() = 2;
     { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("cannot be built") != std::string::npos); }
     emu::cudnn_unbuildable() = 0, emu::cudnn_refuses() = true;
-    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("knows no way") != std::string::npos); }
+    { Builder b; EXPECT(!make_plan(b, a.p, a.handle).plan && b.refused.find("has no engine") != std::string::npos); }
     emu::cudnn_refuses() = false, emu::cudnn_ticks() = 50;
     cudaEvent_t from = nullptr, to = nullptr;
     float ms = 0;

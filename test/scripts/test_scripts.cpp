@@ -218,3 +218,15 @@ TEST(models_that_do_not_fit_are_left_out) {
     EXPECT(o.code == 1 && has(o.output, "error: cudaMalloc: out of memory"));
     EXPECT_EQ(run_command(bench).code, 1);
 }
+
+// ---- the benchmarks' results --------------------------------------------------------------------------------------------------
+
+// Named by the threads that the programs had, which may be fewer than the machine's cores or than what a variable asks for.
+TEST(results_are_named_by_the_threads_that_ran) {
+    prepare();
+    for (const char* name : {"layers", "steps"}) program(std::string("build/bench_") + name, "echo '{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"}' >> $1");
+    program("dev/bench/run.sh", read_file("dev/bench/run.sh"));
+    Outcome o = run_command("env OMP_NUM_THREADS=7 " + SCRATCH + "/dev/bench/run.sh");
+    EXPECT(o.code == 0 && has(o.output, "written: dev/bench/results/some-cpu-tm-3-threads.json\n"));
+EXPECT_STR(contents("dev/bench/results/some-cpu-tm-3-threads.json"), "[\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"},\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"}\n]\n");
+}

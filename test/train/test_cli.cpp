@@ -314,6 +314,43 @@ TEST(plan) {
     EXPECT(has(run_command(format("%s --plan -b auto -e d1 -t 64 -d 256", TRAINER)).output, "--batch auto: 4 sequences, 1 times a step"));
 }
 
+// --plan of a run that goes on is the checkpoint's, of data that of their tokenizer; what cannot be known is said, and nothing is written.
+TEST(plan_is_of_the_run) {
+    prepare();
+    run_small("a", "-e d2c32h2 --tokenizer bpe:280 -x 4 -n 4");
+    const std::string names = run_command("cd " + SCRATCH + "; find . | sort").output;
+    auto plan = [](const std::string& options) {
+        Outcome o = run_command(format("%s --plan H100 -t 32 %s", TRAINER, options.c_str()));
+        if (o.code) FAIL("%s: exit code %d: %s", options.c_str(), o.code, o.output.c_str());
+        return o.output;
+    };
+    const std::string text = " -i " + SCRATCH + "/text.txt ", a = " -o " + SCRATCH + "/a ";
+    std::string said = plan(text + a + "-y 1 -x 10 -e d2c32h2");
+    EXPECT(has(said, "goes on after step 4\n") && has(said, "2 layers, width 32, 2 heads, context 32 of the model's 1024, vocabulary 280:") && has(said, "; 6 steps: ") && !has(said, "assumed"));
+    EXPECT(has(plan(text + a + "-y 1"), "2 layers, width 32") && has(plan(a + "-y 1"), "vocabulary 280:"));
+    EXPECT(has(plan("-e " + SCRATCH + "/a/step_00000004"), "vocabulary 280:"));
+    EXPECT(has(plan(text + "-e d1"), "tokenizer bytes, as none is named: 257 tokens\n") && has(plan(text + "-e d1"), "vocabulary 257:"));
+    said = plan(text + "-e d1 --tokenizer bpe:5000");
+    EXPECT(has(said, "plan     vocabulary 5000 assumed: the run learns a tokenizer of at most so many tokens\n") && has(said, "vocabulary 5000:"));
+    EXPECT(has(plan("-e d1 --tokenizer bpe:5000"), "vocabulary 5000:") && has(plan("-e d1 --tokenizer bytes"), "vocabulary 257:"));
+    EXPECT(has(plan("-e d12"), "plan     vocabulary 50257 assumed: GPT-2's, as there are no data and no --tokenizer\n"));
+    said = plan("-e d12 -i " + SCRATCH + "/absent.bin");
+    EXPECT(has(said, "plan     " + SCRATCH + "/absent.bin: no such file: planned without data\n") && has(said, "vocabulary 50257 assumed"));
+    // the rows of an evaluation are encoded where there is a tokenizer, else they are as long as they can be
+    write_file_atomically(SCRATCH + "/q.txt", std::string(100, 'x'));
+    const std::string eval = " --eval q=" + SCRATCH + "/q.txt";
+    EXPECT(has(plan(text + "-e d1" + eval), "eval     rows of up to 100 tokens") && has(plan("-e d1" + eval), "eval     rows of up to 1024 tokens"));
+    unlink((SCRATCH + "/q.txt").c_str());
+    EXPECT_STR(run_command("cd " + SCRATCH + "; find . | sort").output, names);
+    // shards: the tokenizer's beside them, or their format's
+    EXPECT_EQ(run_command(format("%s -i %s/text.txt -o %s/shards --tokenizer bytes", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
+    const std::string shards = " -e d1 -i '" + SCRATCH + "/shards/*.bin'";
+    EXPECT(has(plan(shards), "beside the token shards: 257 tokens\n") && has(plan(shards), "vocabulary 257:") && has(plan(shards), " tokens to train on, 0 to validate on"));
+    const int32_t header[256 + 40] = {20240801, 7, 40};
+    write_file_atomically(SCRATCH + "/wide.bin", std::string_view((const char*)header, sizeof header));
+    EXPECT(has(plan("-e d1 -i " + SCRATCH + "/wide.bin"), "vocabulary 128256:"));
+}
+
 // Half a gigabyte of plan; the program itself, its stacks and the text come on top.
 TEST(memory_is_as_planned) {
 #ifdef __SANITIZE_ADDRESS__
@@ -357,6 +394,11 @@ TEST(help_lists_every_option) {
     EXPECT_EQ(o.code, 0);
     for (const char* option : {"--train-data, -i", "--total-batch, -d", "--skip-grad-z, -sg", "--checkpoint-every, -n", "--top-p", "--plan"})
         EXPECT(has(o.output, option));
+    // what this build only takes or refuses is one entry
+    const size_t begin = std::min(o.output.find("  not yet "), o.output.size()), end = o.output.find("\n\n", begin);
+    const std::string not_yet = o.output.substr(begin, end - begin);
+    for (const char* option : {"--rank", "--gpus-per-node", "--init", "--server", "--fs-path", "--gpu-stats-every", "--dtype-grads"})
+        if (!has(not_yet, option) || has(o.output, std::string("\n  ") + option + ", ")) FAIL("%s is not among the options that do nothing yet", option);
 }
 
 // Lines end at the terminal's width, between words; here the output is a pipe, so COLUMNS says it.
@@ -533,19 +575,49 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
              {"-i SCRATCH/short.txt", 1, "short.txt"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
+             {"-i 'SCRATCH/{not.bin,short.txt}'", 2, "SCRATCH/{not.bin,short.txt}: names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
+             {"TEXT -j 'SCRATCH/{short.txt,not.bin}'", 2, "names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 2, "config.json"},
              {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
              {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
              {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
          }) {
-        std::string options = m.options;
+        std::string options = m.options, says = m.says;
         if (size_t at = options.find("TEXT "); at != options.npos) options.replace(at, 5, text);
-        for (size_t at; (at = options.find("SCRATCH")) != options.npos;) options.replace(at, 7, SCRATCH);
+        for (std::string* text_of : {&options, &says}) for (size_t at; (at = text_of->find("SCRATCH")) != text_of->npos;) text_of->replace(at, 7, SCRATCH);
         Outcome o = run_command(format("%s -o %s/mistake %s", TRAINER, SCRATCH.c_str(), options.c_str()));
-        if (o.code != m.code || !has(o.output, m.says) || o.output.find('\n') != o.output.size() - 1)
-            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
+        if (o.code != m.code || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
+            FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, says.c_str());
     }
+}
+
+// An option that does nothing is refused, by its name and why.
+TEST(options_that_do_nothing) {
+    prepare();
+    run_small("a", "-x 1 -n 1");
+    const std::string model = SCRATCH + "/a/step_00000001", text = "-i " + SCRATCH + "/text.txt ", chat = "--chat " + model + " ";
+    write_file_atomically(SCRATCH + "/lines", "Anna\n");
+    EXPECT_EQ(run_command(format("%s -i %s/text.txt -o %s/shards", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
+    const std::string no_use = ": given, but --chat has no use for it: it trains and writes nothing", no_samples = ": given, but --sample-every 0 prints no samples",
+                      shards = "-e d1 -x 1 -i '" + SCRATCH + "/shards/*.bin' -o " + SCRATCH + "/no ";
+    struct Idle { std::string options, says; };
+    for (const Idle& idle : {Idle{chat + "--export-bin " + SCRATCH + "/x.bin", "--export-bin" + no_use}, {chat + "-o " + SCRATCH + "/b", "--out" + no_use}, {chat + "-x 3", "--steps" + no_use},
+                             {chat + text, "--train-data" + no_use}, {chat + "-j x", "--val-data" + no_use}, {chat + "-e d12", "--model" + no_use}, {chat + "-y 1", "--resume" + no_use},
+                             {chat + "--prompt x", "--prompt" + no_use}, {chat + "--eval a=b", "--eval" + no_use}, {chat + "-l 1", "--lr" + no_use}, {chat + "-b 4", "--batch" + no_use},
+                             {text + "-s 0 --prompt x", "--prompt" + no_samples}, {text + "-s 0 --temperature 1", "--temperature" + no_samples}, {text + "-s 0 --top-p 0.5", "--top-p" + no_samples},
+                             {text + "--temperature 0 --top-k 3", "--top-k: 3 given, but --temperature 0 takes the most likely token"},
+                             {chat + "--temperature 0 --top-p 0.5", "--top-p: 0.5 given, but --temperature 0 takes the most likely token"},
+                             {text + "-x 1 -e " + model + " --init-std 0.1", "--init-std: 0.1 given, but the weights are those of " + model},
+                             {shards + "--skip-bad 2", "--skip-bad: 2 given, but the data hold no text"}, {shards + "--text-special 1", "--text-special: 1 given, but the data hold no text"}}) {
+        Outcome o = run_command(format("%s %s < /dev/null", TRAINER, idle.options.c_str()));
+        if (o.code != 2 || !has(o.output, idle.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\", expected 2 and \"%s\"", idle.options.c_str(), o.code, o.output.c_str(), idle.says.c_str());
+    }
+    EXPECT(access((SCRATCH + "/no").c_str(), F_OK) != 0 && access((SCRATCH + "/x.bin").c_str(), F_OK) != 0);
+    // what --chat does take; what llm.c's run scripts name without use
+    EXPECT_EQ(run_command(format("%s %s --tokenizer bytes --precision bf16 -t 32 -g 3 --seed 3 --temperature 1 --top-k 3 --top-p 0.9 --special 0 --threads 1 -f 0 < %s/lines", TRAINER, chat.c_str(), SCRATCH.c_str())).code, 0);
+    EXPECT_EQ(run_command(format("%s %s -j %s/text.txt -o %s/b -e d1 -b 2 -t 32 -d 64 -r 0 -z 1 -c 0.1 -l 0.0006 -q 0.0 -u 0 -n 0 -nk 5 -nm 50 -v 0 -s 0 -h 0 -m 2 -g 144 -w 1 -ge 0 -sl 0 -sg 0 -y 0 -x 1 -a 0 -f 1 -k cosine", TRAINER,
+                                 text.c_str(), SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
 }
 
 // What scripts for many processes say of one process is taken.

@@ -1,4 +1,6 @@
 // What a file of questions asks is what the model is asked, and what it is asked is scored as a sum of log-probabilities.
+#include <sys/time.h>
+#include <csignal>
 #define LLMC_NO_MAIN
 #include "../../train_gpt2.cu"
 #include "../test.h"
@@ -36,6 +38,27 @@ std::string one_item(const std::string& line, int T = 64) {
     return shown(set.items[0]) + format(" -> %d,", set.items[0].answer) + lengths;
 }
 }  // namespace
+
+// Between items, and within a document that may be a whole file: the encoding of 16 MB takes longer than 2 ms.
+TEST(encoding_can_be_stopped) {
+    std::string text, lines;
+    while (text.size() < 16 << 20) text += "one long document of many words ";
+    for (int i = 0; i < 20; i++) lines += "{\"text\": \"a document\"}\n";
+    for (const bool one : {true, false}) {
+        const std::string path = put(one ? "one.txt" : "many.jsonl", one ? text : lines);
+        Outcome o = run_child([&] {
+            EvalSet set = open_eval_sets("a=" + path, false)[0];
+            const Tokenizer bytes = Tokenizer::bytes();
+            std::signal(SIGALRM, [](int) { stop_detail::g_signal = SIGTERM; });
+            const itimerval soon = {{0, 0}, {0, 2000}};
+            if (one) setitimer(ITIMER_REAL, &soon, nullptr);
+            else stop_detail::g_signal = SIGTERM;
+            encode_eval_set(set, &bytes, 1024, 257);
+        });
+        if (o.code != 128 + SIGTERM || o.output.find("interrupted while " + path + " was encoded") == o.output.npos) FAIL("%s: %d: %s", path.c_str(), o.code, o.output.c_str());
+        unlink(path.c_str());
+    }
+}
 
 TEST(plain_questions) {
     EXPECT_STR(one_item("{\"context\": \"a b\", \"choices\": [\"cd\", \"e\"], \"answer\": 1}"), "a b| cd / a b| e -> 1, 2 1");

@@ -1,6 +1,7 @@
 // The life of a run beside others: signals, pipes that close, two runs in one folder, what resuming says, DONE files.
 #include <fcntl.h>
 #include <signal.h>
+#include <tuple>
 #include "../../llmc/data/shards.h"
 #include "../../llmc/io/checkpoint.h"
 #include "../test.h"
@@ -214,6 +215,13 @@ TEST(stops_while_tokenizing) {
         EXPECT(list_folder(SCRATCH + "/a/tokens").empty());
         remove_tree(SCRATCH + "/a");
     }
+    {
+        Process run(path + format("%s -i %s/endless.txt.gz -o %s/cut --val 1%%", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str()));  // looks for the place to cut
+        usleep(1500000);
+        run.send(SIGTERM);
+        EXPECT_EQ(run.code(20), 128 + SIGTERM);
+        EXPECT(has(contents("said"), "interrupted") && !exists("cut"));
+    }
     Process run(path + format("%s -i %s/endless.txt.gz -o %s/tokens --save-every 1000000", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT(run.wait_for([] { return exists("tokens/dataset.part.json"); }));
     usleep(1500000);
@@ -339,8 +347,44 @@ TEST(resuming_says_what_differs) {
     // what the checkpoint had is remembered as its own
     o = must(text_run("a", "-i " + SCRATCH + "/other.txt -x 7 -n 2 -y 1 --seed 7"));
     EXPECT(!has(o.output, "--tokenizer") && !has(o.output, "--model") && !has(o.output, "--lr") && has(o.output, "--steps 7, was 6"));
-    o = run_command(text_run("a", "-x 8 -y 1 -e d2c16h1"));
-    EXPECT(o.code == 1 && has(o.output, "1 layers of width 16, but --model d2c16h1 has 2 of 16"));
+}
+
+// The checkpoint's model counts: what the run began with may be gone, and what else is named has its sizes or is refused by the field that differs.
+TEST(resuming_has_the_checkpoints_model) {
+    prepare();
+    auto run = [](const std::string& out, const std::string& rest) { return trainer(format("-i %s/text.txt -o %s/%s %s", SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str())); };
+    const std::string base = SCRATCH + "/base/step_00000000", other = SCRATCH + "/other/step_00000000";
+    must(run("base", "-e d2c32h2 -x 0 -n 1")), must(run("other", "-e d2c32h2 -x 0 -n 1 --seed 7")), must(run("bin", "-e d2c32h2 -x 0 -n 0 --export-bin " + SCRATCH + "/other.bin"));
+    must(run("a", "-e " + base + " -x 2 -n 2"));
+    const std::string says = ": the checkpoint's weights are used, was " + base + "\n";
+    const auto weights = [](const std::string& name) { return contents(name + "/model.safetensors"); };
+    for (const std::string& named : {other, SCRATCH + "/other.bin", std::string("d2c32h2")}) {
+        Outcome o = must(run("a", "-e " + named + " -x 2 -n 2 -y 1"));
+        EXPECT(has(o.output, "resume   --model " + named + says));
+    }
+    Outcome o = must(run("a", "-e " + other + " -x 3 -n 3 -y 1 -l 0"));  // a step that changes nothing
+    EXPECT(has(o.output, "weights  " + SCRATCH + "/a/step_00000002\n") && weights("a/step_00000003") == weights("a/step_00000002"));
+    EXPECT(!has(must(run("a", "-e " + base + "/ -x 4 -n 4 -y 1")).output, "--model"));  // as it began, also after it was called otherwise
+    // of other sizes: the field and both values, in one line
+    const std::string refused = "--model: 'NAME' given, is not the model of " + SCRATCH + "/a/step_00000004: ";
+    auto is_refused = [&](const std::string& named, const std::string& why) {
+        std::string line = refused;
+        one_line(run("a", "-e " + named + " -x 6 -y 1"), 2, line.replace(line.find("NAME"), 4, named) + why + "\n");
+    };
+    is_refused("d2c32h4", "heads 4, there 2"), is_refused("d3c32h2", "layers 3, there 2"), is_refused("d2c64h2", "width 64, there 32");
+    for (auto [from, to, why] : {std::tuple{"\"n_positions\": 1024", "\"n_positions\": 512", "context 512, there 1024"}, {"\"n_embd\"", "\"n_inner\": 64, \"n_embd\"", "width of the MLP 64, there 128"},
+                                 {"\"vocab_size\": 257", "\"vocab_size\": 258", "vocabulary 258, there 257"}, {"1e-05", "0.001", "epsilon of the norms 0.001, there 1e-05"},
+                                 {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", "head not tied, there tied"}}) {
+        std::string config = contents("other/step_00000000/config.json");
+        make_folders(SCRATCH + "/changed");
+        write_file_atomically(SCRATCH + "/changed/config.json", config.replace(config.find(from), strlen(from), to));
+        is_refused(SCRATCH + "/changed", why);
+    }
+    remove_tree(SCRATCH + "/base");
+    EXPECT(has(must(run("a", "-e " + base + " -x 5 -n 5 -y 1")).output, "step 5/5"));
+    EXPECT(has(must(run("a", "-x 6 -n 6 -y 1")).output, "step 6/6"));
+    o = run_command(run("a", "-e " + SCRATCH + "/absent -x 7 -n 5 -y 1"));
+    EXPECT(o.code == 2 && has(o.output, "no such folder"));
 }
 
 TEST(resuming_says_when_nothing_is_left_or_there) {

@@ -104,6 +104,53 @@ TEST(tokenizer_beside_the_shards) {
     taken(model("run/step_00000001") + in("one/train.bin") + SMALL, "beside the model: 300 tokens");
 }
 
+// What merely lies there and cannot be read ends no run that needs no tokenizer; --tokenizer names one that counts instead.
+TEST(a_tokenizer_that_cannot_be_read) {
+    prepare();
+    const std::string one = " --tokenizer " + at("one.json");
+    struct Bad { const char *name, *text, *why; };
+    for (Bad bad : {Bad{"tokenizer.json", "{\"model\":", "tokenizer.json: line 1 column 10: expected a value"}, {"tokenizer.json", "{\"model\": {\"type\": \"WordPiece\"}}", "tokenizer.json: the model is \"WordPiece\", only BPE is supported"},
+                    {"tokenizer.json", "", "tokenizer.json: line 1 column 1"}, {"merges.txt", "a b\n", "vocab.json: No such file"}, {"gpt2_tokenizer.bin", "x", "gpt2_tokenizer.bin: 1 bytes, the header alone is 1024"}}) {
+        for (const char* place : {"none", "bare", "nt"}) write_file_atomically(at(place) + "/" + bad.name, bad.text);
+        const std::string not_used = std::string(bad.why);
+        const std::string fresh = " -e d1c32h2" + in("none/train.bin"), loaded = model("bare/m.bin") + in("one/train.bin"), folder = model("nt") + in("one/train.bin");
+        for (const std::string& run : {fresh, loaded, folder}) {
+            Outcome o = trainer(run + SMALL);
+            const size_t said = o.output.find(not_used);
+            if (o.code || said == o.output.npos || !has(o.output.substr(said, o.output.find('\n', said) - said), ": not used")) FAIL("%s: %d: %s", run.c_str(), o.code, o.output.c_str());
+        }
+        taken(fresh + SMALL, "tokenizer none: token ids, vocabulary by the format of the shards");
+        taken(loaded + SMALL, "one/tokenizer.json, beside the token shards: 300 tokens");
+        // named, it is another thing
+        for (const std::string& run : {fresh, loaded, folder, model("nt") + in("text.txt"), model("bare/m.bin") + in("text.txt"), fresh + " -j " + at("text.txt")})
+            taken(run + one + SMALL, "one.json, named by --tokenizer: 300 tokens");
+        // and where one is needed the error says what is wrong with it
+        write_file_atomically(at("q.txt"), "Anna sees");
+        for (const std::string& run : {model("nt") + in("text.txt"), model("bare/m.bin") + in("text.txt"), fresh + " -j " + at("text.txt"), model("nt") + in("none/train.bin") + " --eval q=" + at("q.txt")})
+            refused(run + SMALL, std::string(bad.why).substr(0, 12));
+        refused(model("nt") + " -x 0 --prompt Once", "; --tokenizer must name one");
+        Outcome o = run_command(format("%s --chat %s", TRAINER, at("nt").c_str()));
+        if (o.code != 2 || !has(o.output, "; --tokenizer must name one")) FAIL("%d: %s", o.code, o.output.c_str());
+        for (const char* place : {"none", "bare", "nt"}) unlink((at(place) + "/" + bad.name).c_str());
+    }
+    // of two the one that can be read; one that is not the model's, in its own folder
+    write_file_atomically(at("none/tokenizer.json"), "{"), write_file_atomically(at("none/gpt2_tokenizer.bin"), "x");
+    Outcome named = trainer(" -e d1c32h2" + in("none/train.bin") + " --tokenizer " + at("none/tokenizer.json") + SMALL);
+    EXPECT(named.code == 1 && has(named.output, "none/tokenizer.json: line 1") && named.output.find('\n') == named.output.size() - 1);
+    unlink(at("none/tokenizer.json").c_str()), unlink(at("none/gpt2_tokenizer.bin").c_str());
+    Vocabulary v = Tokenizer::load(at("one.json")).vocabulary();
+    v.added.push_back({"<|more|>", (int)v.tokens.size(), true}), v.tokens.push_back("");
+    write_file_atomically(at("nt/tokenizer.json"), vocabulary_to_json(v));
+    taken(model("nt") + in("one/train.bin") + SMALL, "nt/tokenizer.json: 301 tokens, but the model beside it has a vocabulary of 300: not used");
+    taken(model("nt") + in("text.txt") + one + SMALL, "one.json, named by --tokenizer: 300 tokens");
+    refused(model("nt") + in("text.txt") + SMALL, "nt/tokenizer.json: 301 tokens, but the model beside it has a vocabulary of 300; --tokenizer must name one");
+    unlink(at("nt/tokenizer.json").c_str());
+    // likewise what says how low the loss can get
+    run_command("cp " + at("one/train.bin") + " " + at("one/val.bin"));
+    write_file_atomically(at("one/val.bin.floor"), "nonsense");
+    taken(" -e d1c32h2" + in("one/train.bin") + " -j " + at("one/val.bin") + SMALL, "one/val.bin.floor: line 1 column 1: expected a value, found \"n\": not used");
+}
+
 TEST(prompts) {
     prepare();
     auto sample = [](const std::string& options) {

@@ -1,0 +1,81 @@
+// child.h: child processes: a program whose output is read, and work that may fail without ending this process.
+#pragma once
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <utility>
+#include <vector>
+#include "check.h"
+
+// A program that reads the descriptor `in`, whose file offset it shares, and whose standard output is `out`. No shell is between: one may not
+// take descriptors above 9, and its exit codes are not the program's.
+class PipedProgram {
+    pid_t pid_ = -1;
+
+  public:
+    FILE* out = nullptr;
+
+    // Returns the error, or "".
+    std::string start(const std::vector<const char*>& command, int in) {
+        int fd[2];
+        if (pipe2(fd, O_CLOEXEC)) return strerror(errno);
+        posix_spawn_file_actions_t files;
+        posix_spawn_file_actions_init(&files);
+        posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+        posix_spawn_file_actions_adddup2(&files, fd[1], STDOUT_FILENO);
+        posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+        std::vector<const char*> argv = command;
+        argv.push_back(nullptr);
+        const int error = posix_spawnp(&pid_, argv[0], &files, nullptr, (char* const*)argv.data(), environ);
+        posix_spawn_file_actions_destroy(&files);
+        close(fd[1]);
+        out = error ? nullptr : fdopen(fd[0], "rb");
+        if (error) close(fd[0]);
+        if (!error) return "";
+        return error == ENOENT ? format("cannot read it: the program %s is not installed", argv[0]) : format("cannot run %s: %s", argv[0], strerror(error));
+    }
+    // Waits for its end. true: it succeeded.
+    bool finish() {
+        if (out) fclose(std::exchange(out, nullptr));
+        int status = -1;
+        if (pid_ > 0) while (waitpid(pid_, &status, 0) < 0 && errno == EINTR) {}
+        pid_ = -1;
+        return status == 0;
+    }
+    PipedProgram() = default;
+    PipedProgram(const PipedProgram&) = delete;
+    PipedProgram& operator=(const PipedProgram&) = delete;
+    ~PipedProgram() { finish(); }
+};
+
+// Runs what may die in a child process, without ending this one: "", or the line that it died with.
+template <class Work> std::string error_of(Work work) {
+    int fd[2];
+    if (pipe2(fd, O_CLOEXEC)) return strerror(errno);
+    fflush(nullptr);  // or the child would write what waits here too
+    const pid_t pid = fork();
+    if (pid == 0) {
+        dup2(fd[1], STDERR_FILENO);
+        work();
+        _exit(0);
+    }
+    close(fd[1]);
+    std::string said;
+    char buffer[4096];
+    for (ssize_t n; (n = read(fd[0], buffer, sizeof buffer)) != 0;) {
+        if (n > 0) said.append(buffer, (size_t)n);
+        else if (errno != EINTR) break;
+    }
+    close(fd[0]);
+    int status = -1;
+    if (pid > 0) while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    if (status == 0) return "";
+    if (said.starts_with("error: ")) said.erase(0, strlen("error: "));
+    while (said.ends_with('\n')) said.pop_back();
+    return said.empty() ? "cannot be read" : said;
+}
