@@ -138,7 +138,7 @@ TEST(gpu_check_no_failure_hides_the_next) {
                              "cuBLASLt: [Error][cublasLtMatmul] The Bias pointer is NOT allowed", "PASS  test_matmul.b", "PASS  test_attention.c",
                              "CUDNN_STATUS_EXECUTION_FAILED", "cuDNN:   Reason: no such engine",
                              "product (3072, 768) x (768, 8192) TN bf16 to bf16, epilogue GELU+aux+bias, alignment 16: algorithm 2a00000001020304",
-                             "alignment 16: separate kernels", "attention B 8, T 1024, 12 heads of 64, backward in order: cuDNN; ours takes 0.5000 ms, cuDNN 0.2500"})
+                             "alignment 16: separate kernels", "attention B 8, T 1024, 12 heads of 64, backward, deterministic: cuDNN; ours takes 0.5000 ms, cuDNN 0.2500"})
         if (!has(o.output, line)) FAIL("'%s' is not in: %s", line, o.output.c_str());
     struct Row { const char *step, *verdict; };
     for (Row r : {Row{"build", "PASS"}, {"ptx", "PASS"}, {"products", "SKIP"}, {"matmul", "FAIL"}, {"attention", "PASS"}, {"plain", "PASS"}, {"early-launch", "PASS"},
