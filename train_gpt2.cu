@@ -6,6 +6,7 @@
 // F is the type in which weights and activations are stored: float or bf16.
 #include <algorithm>
 #include <climits>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -22,10 +23,12 @@
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
 #include "llmc/train/chat.h"
+#include "llmc/train/clock.h"
 #include "llmc/train/eval.h"
 #include "llmc/train/log.h"
 #include "llmc/train/options.h"
 #include "llmc/train/plan.h"
+#include "llmc/train/replay.h"
 #include "llmc/train/run.h"
 #include "llmc/train/schedule.h"
 #include "llmc/train/step_reporter.h"
@@ -226,7 +229,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     CheckpointWriter checkpoint(run.out, step);
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
-    trainer.add("main_log", log.main_log).add("metrics", log.metrics);
+    trainer.add("seconds", run.seconds).add("main_log", log.main_log).add("metrics", log.metrics);
     trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val));
     Json losses = Json::array(), norms = Json::array(), options = Json::object();
     const History& history = get_history(model);
@@ -271,18 +274,22 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
-    if (run.steps < 0) run.steps = (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
+    StepClock clock(opt.minutes, run.seconds);
+    if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
+    if (clock.steps(run.first_step, 0, comm) <= run.first_step) run.steps = run.first_step;
     if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
-                      "\"first_step\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step));
+                      "\"first_step\": %d, \"batch\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.B));
 
-    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak});
+    StepReporter reporter(model, log, {.steps = opt.minutes > 0 ? 0 : run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record);
+    const Clock::time_point start = Clock::now();
 
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
-        const bool last = step >= run.steps, validates = val_data && every(opt.val_every, step, last);
+        const double steps = std::min<double>(run.steps, clock.steps(step, seconds_since(start), comm));  // in all, as far as is known
+        const bool last = step >= steps, validates = val_data && every(opt.val_every, step, last);
         const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || was_given(opt, "prompt"));
         const bool evaluates = !eval_sets.empty() && (last || (step > 0 && every(opt.val_every, step, last)));
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
@@ -290,6 +297,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         if (last || stop_requested() || validates || samples || evaluates || saves) {
             reporter.report();
             const Log::Position logged = log.position();  // a resumed run validates this step again
+            run.seconds = clock.seconds();
             if (saves) save_checkpoint(run, model, step, data ? data->position() : 0, logged);
             if (validates && !stop_requested()) validate(run, model, *val_data, step, log);
             if (samples && !stop_requested()) print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step);
@@ -308,9 +316,10 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
-        const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
+        const double lr = !run.record.empty() ? run.record[(size_t)step].lr
+                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
-        reporter.launched(step, lr);
+        reporter.launched(step, lr, steps < INT_MAX ? steps : INFINITY);
         if (reached(model.step_checked)) reporter.report();
     }
 }
@@ -344,11 +353,13 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 int main(int argc, char** argv) {
     open_standard_files();
     Options opt = parse_options(argc, argv);
+    Record record = open_record(opt);
     set_chat_options(opt);
     choose_threads(opt.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(opt.eval, opt.hellaswag != 0);
     Run run = prepare(opt);
+    run.record = std::move(record);
     check_model(run.config.C, run.config.NH, attention_backend(opt));
     if (opt.plan.empty()) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {  // --plan, which opens no tokenizer, plans for the longest there can be
