@@ -6,7 +6,6 @@
 // F is the type in which weights and activations are stored: float or bf16.
 #include <algorithm>
 #include <climits>
-#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -283,7 +282,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     log.record(format("{\"run\": %s, \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, "
                       "\"first_step\": %d, \"batch\": %d}", options_json(opt).c_str(), VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.B));
 
-    StepReporter reporter(model, log, {.steps = opt.minutes > 0 ? 0 : run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record);
+    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record);
     const Clock::time_point start = Clock::now();
 
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
@@ -319,7 +318,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
-        reporter.launched(step, lr, steps < INT_MAX ? steps : INFINITY);
+        reporter.launched(step, lr, clock.seconds_left());
         if (reached(model.step_checked)) reporter.report();
     }
 }

@@ -11,14 +11,15 @@ class StepClock {
     double budget;        // seconds; INFINITY: no clock decides
     double before;        // seconds that the run had when it was resumed
     double seconds_used;  // of which the schedule knows
+    double left;          // at the pace so far: more than is left of the budget, where a step takes longer than all of it
 
   public:
-    StepClock(double minutes, double seconds_before) : budget(minutes > 0 ? 60 * minutes : INFINITY), before(seconds_before), seconds_used(seconds_before) {}
+    StepClock(double minutes, double seconds_before) : budget(minutes > 0 ? 60 * minutes : INFINITY), before(seconds_before), seconds_used(seconds_before), left(budget) {}
 
     // To be called before each step, `elapsed` seconds after training began. The number of steps that the run will have in all, at the pace
     // it had so far; `step` itself when the time is up, to half a step.
-    // After a stall the rate must not fall at once, nor stay: a step stands for no more time than twenty average ones take, or than
-    // a tenth of all. So a run has ten steps even where none fits.
+    // After a stall beyond the end the rate must still come down, over several steps: one stands for no more of the time than twenty average ones
+    // and than a tenth of all. So a run has ten steps even where none fits.
     double steps(int step, double elapsed, const Comm& comm) {
         if (std::isinf(budget)) return seconds_used = before + elapsed, INFINITY;
         if (step == 0) return INFINITY;
@@ -26,6 +27,7 @@ class StepClock {
         comm.all_reduce_sum(&now, 1);
         seconds_used = std::min({now, budget, seconds_used + budget / std::max(10.0, step / 20.0)});
         const double all = step * (budget / seconds_used);
+        left = (all - step) * (now / step);
         return all < step + 0.5 ? step : all;
     }
 
@@ -33,4 +35,5 @@ class StepClock {
     double warmup(int given, double steps) const { return std::isinf(budget) ? given : std::min<double>(given, std::floor(steps / 10)); }
 
     double seconds() const { return seconds_used; }  // for the checkpoint: a resumed run trains for what is left
+    double seconds_left() const { return left; }     // INFINITY: no clock decides
 };

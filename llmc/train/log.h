@@ -62,10 +62,9 @@ public:
                       number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak));
         if (!speaks) return;
         const std::string all = s.steps ? std::to_string(s.steps) : "";
-        const std::string left = std::isfinite(s.seconds_left) ? clock_text(s.seconds_left) : "?";
         printf("step %*d%s  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", (int)all.size(),
                s.step, s.steps ? ("/" + all).c_str() : "", s.loss, s.norm, s.lr, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
-               human(rate).c_str(), 100 * rate / s.peak, left.c_str());
+               human(rate).c_str(), 100 * rate / s.peak, clock_text(s.seconds_left).c_str());
         fflush(stdout);
     }
 

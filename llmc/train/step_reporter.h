@@ -1,5 +1,7 @@
 // step_reporter.h: logs a step when its statistics have arrived from the device: on a GPU that is while the next step runs.
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include "../layers/step_stats.h"
@@ -14,12 +16,12 @@ inline std::string why_skipped(const StepStats& v) {
 
 template <class F> class StepReporter {
 public:
-    struct Rates { int steps; double tokens, flops, peak; };  // of the run, 0 if not known; a step's; the machine's FLOP/s
+    struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
     StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec) : model(m), log(l), rates(r), record(rec) {}
 
     // The update of a step has been launched and is in flight. The next step's statistics will overwrite this one's.
-    // steps: of the run, as far as is known.
-    void launched(int step, double lr, double steps) { in_flight = {step, lr, steps}; }
+    // seconds_left: INFINITY where the number of steps decides, not the clock.
+    void launched(int step, double lr, double seconds_left) { in_flight = {step, lr, seconds_left}; }
     // What comes between steps is not part of one.
     void restart_clock() { last_report = Clock::now(); }
     // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
@@ -32,8 +34,8 @@ public:
         restart_clock();
         seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
         Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
-        line.step = step, line.steps = rates.steps, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
-        line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = seconds_a_step * (in_flight->steps - step);
+        line.step = step, line.steps = std::isinf(in_flight->seconds_left) ? rates.steps : 0, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
+        line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = std::min(in_flight->seconds_left, seconds_a_step * (rates.steps - step));
         log.step(line);
         in_flight.reset();
         if (!record.empty() && is_recorded) {
@@ -46,7 +48,7 @@ public:
     }
 
 private:
-    struct InFlight { int step; double lr, steps; };
+    struct InFlight { int step; double lr, seconds_left; };
     Model<F>& model;
     Log& log;
     const Rates rates;

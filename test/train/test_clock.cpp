@@ -95,8 +95,12 @@ TEST(a_resumed_clock_goes_on) {
     EXPECT_EQ(same.steps(601, 0.1, {}), 1200.0);
     EXPECT_EQ(longer.steps(600, 0, {}), 2400.0);
     EXPECT_EQ(shorter.steps(600, 0, {}), 600.0);
+    EXPECT(std::fabs(longer.seconds_left() - 180) < 1e-9 && shorter.seconds_left() == 0);
     // of a run that no clock decided the time counts too
-    StepClock none(0, 10);
+    StepClock none(0, 10), slow(1, 0);
+    EXPECT(std::isinf(none.seconds_left()) && slow.seconds_left() == 60);
+    slow.steps(0, 0, {}), slow.steps(1, 100, {});
+    EXPECT(std::fabs(slow.seconds_left() - 900) < 1e-9);  // nine steps more, whatever was given
     EXPECT(std::isinf(none.steps(100, 5, {})));
     EXPECT_EQ(none.seconds(), 15.0);
     EXPECT_EQ(none.warmup(100, 20), 100.0);
@@ -172,7 +176,7 @@ TEST(a_run_by_the_clock_is_repeated_bit_for_bit) {
         Outcome o = must(text_run("a", format("--minutes 0.01 -u 20 --precision %s -n 1000000", precision)));
         const std::vector<double> rates = metrics_of(SCRATCH + "/a", "lr");
         EXPECT(rates.size() >= 10 && rates.back() < 0.25 * 3e-3);
-        EXPECT(has(o.output, "step 1  loss") && has(o.output, "? left") && !has(o.output, "days"));
+        EXPECT(has(o.output, "step 1  loss") && has(o.output, "0:01 left") && !has(o.output, "days"));
         EXPECT(std::fabs(seconds_of("a", (int)rates.size()) - 0.6) <= 0.5 * 0.6 / (double)rates.size() + 1e-9);
         o = must(replay("a", "b", "--threads 2"));
         EXPECT(has(o.output, format("step %zu/%zu", rates.size(), rates.size())) && !has(o.output, "not the recorded one"));
@@ -215,9 +219,10 @@ TEST(steps_are_the_most_that_the_clock_makes) {
 
 TEST(a_run_without_a_clock_is_repeated_too) {
     prepare();
-    must(text_run("a", "-x 30 -n 10 -u 5")), must(text_run("a", "-x 40 -n 10 -u 3 -l 1.23456789012e-3 -y 1"));  // its schedule changed
+    must(text_run("a", "-x 30 -n 10 -u 5 --beta2 0.93333333333333335")), must(text_run("a", "-x 40 -n 10 -u 3 -l 1.23456789012e-3 --beta2 0.93333333333333335 -y 1"));  // its schedule changed
     must(replay("a", "b"));
     expect_same("a", "b");
+    EXPECT(has(file("b/metrics.jsonl"), "\"beta2\":\"0.93333333333333335\""));
     // the batch that was chosen is recorded
     must(text_run("auto", "-x 2 -b auto -d 64"));
     EXPECT(has(must(replay("auto", "c")).output, "4 x 16 tokens x 1 micro-batches") && has(file("c/metrics.jsonl"), "\"batch\":\"4\""));
