@@ -2,10 +2,10 @@
 // last step, which is all that a run by the clock decides while it runs.
 #pragma once
 #include <algorithm>
-#include <cmath>
-#include <cstdlib>
 #include <cstring>
+#include <initializer_list>
 #include <string>
+#include <string_view>
 #include <vector>
 #include "../io/files.h"
 #include "../io/json.h"
