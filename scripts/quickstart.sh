@@ -30,7 +30,7 @@ begins() {
 newline() {
     if [ "$dots" ]; then
         kill "$dots" || true
-        wait "$dots" || true
+        wait "$dots" 2> /dev/null || true  # it says "Terminated"
     fi
     if [ "$dots$moving" ]; then echo; fi
     dots='' moving=''
