@@ -37,12 +37,12 @@
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
-    O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
-    O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records") \
     O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
     O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a fraction of the peak") \
     O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
+    O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
+    O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records") \
     O("Optimizer", double, weight_decay, "c", 0.1, "0..", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
     O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
     O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's decay rate of the first moment") \
