@@ -244,7 +244,7 @@ bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU an
 check-includes:                           ## check who includes whom
 	$Qdev/check_includes.sh
 
-quickstart: train_gpt2 build/stories plot  ## sample data, two minutes of training, a text, a plot
+quickstart: train_gpt2 build/stories plot  ## sample data, two minutes of training by the clock, a text, a plot
 	scripts/quickstart.sh
 
 help:                                     ## this list

@@ -22,11 +22,13 @@
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
 #include "llmc/train/chat.h"
+#include "llmc/train/clock.h"
 #include "llmc/train/eval.h"
 #include "llmc/train/log.h"
 #include "llmc/train/options.h"
 #include "llmc/train/peak.h"
 #include "llmc/train/plan.h"
+#include "llmc/train/replay.h"
 #include "llmc/train/run.h"
 #include "llmc/train/schedule.h"
 #include "llmc/train/step_reporter.h"
@@ -228,7 +230,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     CheckpointWriter checkpoint(run.out, step);
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
-    trainer.add("main_log", log.main_log).add("metrics", log.metrics);
+    trainer.add("seconds", run.seconds).add("main_log", log.main_log).add("metrics", log.metrics);
     trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
     Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array();
     const History& history = get_history(model);
@@ -267,7 +269,7 @@ template <class F> double validate(const Run& run, Model<F>& model, DataLoader& 
 
 // --patience: a validation that is the best so far has its checkpoint saved, in place of the one that was. True: the run has waited long enough for
 // a better one, and ends.
-template <class Save> bool keep_best(Run& run, int step, double loss, const Save& save, Log& log) {
+template <class Save> bool keep_best(Run& run, int step, bool last, double loss, const Save& save, Log& log) {
     const Options& opt = run.opt;
     const int before = run.best.step;
     run.best.look(step, loss);
@@ -275,7 +277,7 @@ template <class Save> bool keep_best(Run& run, int step, double loss, const Save
         save();
         if (before >= 0 && before < step && !every(opt.checkpoint_every, before, false)) drop_checkpoint(run.out, before);
     }
-    if (step >= run.steps || !run.best.gives_up(opt.patience)) return false;
+    if (last || !run.best.gives_up(opt.patience)) return false;
     log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
     save();
     return true;
@@ -291,20 +293,24 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     std::optional<DataLoader> data, val_data;
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
-    if (run.steps < 0) run.steps = (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
+    StepClock clock(opt.minutes, run.seconds);
+    if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
+    if (clock.steps(run.first_step, 0, comm) <= run.first_step) run.steps = run.first_step;
     if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     // options are of any length, and a prompt may be long
     log.record("{\"run\": " + options_json(opt) + ", \"given\": " + given_json(opt) +
                format(", \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, \"first_step\": %d, \"steps\": %d, "
-                      "\"tokens_per_step\": %.0f}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens));
+                      "\"tokens_per_step\": %.0f, \"batch\": %d}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens, run.B));
 
-    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak});
+    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record);
+    const Clock::time_point start = Clock::now();
 
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
-        bool last = step >= run.steps;
+        const double steps = std::min<double>(run.steps, clock.steps(step, seconds_since(start), comm));  // in all, as far as is known
+        bool last = step >= steps;
         const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
         const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || was_given(opt, "prompt"));
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
@@ -313,6 +319,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             reporter.report();
             const Log::Position logged = log.position();
             const Best best = run.best;
+            run.seconds = clock.seconds();
             bool saved = false;
             const auto save = [&] {
                 if (may_save && !saved) save_checkpoint(run, model, step, data ? data->position() : 0, logged, best);
@@ -321,7 +328,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             if (saves) save();
             if (validates && !stop_requested()) {
                 const double loss = validate(run, model, *val_data, step, log);
-                if (opt.patience && !stop_requested()) last = keep_best(run, step, loss, save, log) || last;
+                if (opt.patience && !stop_requested()) last = keep_best(run, step, last, loss, save, log) || last;
             }
             if (samples && !stop_requested()) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
@@ -342,9 +349,10 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
-        const double lr = learning_rate(opt.schedule, opt.lr, step, opt.warmup, run.steps, opt.final_lr_frac);
+        const double lr = !run.record.empty() ? run.record[(size_t)step].lr
+                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
-        reporter.launched(step, lr);
+        reporter.launched(step, lr, clock.seconds_left());
         if (reached(model.step_checked)) reporter.report();
     }
 }
@@ -378,11 +386,13 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 int main(int argc, char** argv) {
     open_standard_files();
     Options given = parse_options(argc, argv);
+    Record record = open_record(given);
     set_chat_options(given);
     choose_threads(given.threads);
     catch_signals();
     std::vector<EvalSet> eval_sets = open_eval_sets(given.eval, given.hellaswag != 0);
     Run run = prepare(given, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
+    run.record = std::move(record);
     const Options& opt = run.opt;
     check_model(run.config.C, run.config.NH, attention_backend(opt));
     const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be

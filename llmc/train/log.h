@@ -3,9 +3,12 @@
 #pragma once
 #include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include "../base/check.h"
 #include "../base/text_format.h"
@@ -49,18 +52,21 @@ public:
     // One JSON object as a line of metrics.jsonl.
     void record(const std::string& object) { write(metrics, object + "\n"); }
 
-    struct Step { int step, steps; double loss, norm, lr, seconds, tokens, flops, peak, seconds_left; std::string skipped; };  // skipped: why, if its update was
+    // steps 0: not known, as the clock decides. lr has as many digits as give back the float that the update takes: --replay reads it. skipped: why, if
+    // its update was.
+    struct Step { int step, steps; double loss, norm, lr, seconds, tokens, flops, peak, seconds_left; std::string skipped; };
     void step(const Step& s) {
         double rate = s.flops / s.seconds;
-        write(main_log, format("s:%d trl:%.6f lr:%.6g norm:%.4f\n", s.step, s.loss, s.lr, s.norm));
+        const std::string nine = number(s.lr), lr = strtof(nine.c_str(), nullptr) == (float)s.lr ? nine : format("%.17g", s.lr);
+        write(main_log, format("s:%d trl:%.6f lr:%.6g norm:%.4f\n", s.step, s.loss, strtod(lr.c_str(), nullptr), s.norm));
         record(format("{\"step\": %d, \"loss\": %s, \"lr\": %s, \"grad_norm\": %s, \"ms\": %.3f, \"tokens_per_s\": %.1f, "
-                      "\"flops_per_s\": %.5g, \"mfu\": %.4f%s}", s.step, number(s.loss).c_str(), number(s.lr).c_str(),
+                      "\"flops_per_s\": %.5g, \"mfu\": %.4f%s}", s.step, number(s.loss).c_str(), lr.c_str(),
                       number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak,
                       s.skipped.empty() ? "" : (", \"skipped\": " + json_quote(s.skipped)).c_str()));
         if (!speaks) return;
-        int width = (int)std::to_string(s.steps).size();
-        printf("step %*d/%d  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", width,
-               s.step, s.steps, s.loss, s.norm, s.lr, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
+        const std::string all = s.steps ? std::to_string(s.steps) : "";
+        printf("step %*d%s  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", (int)all.size(),
+               s.step, s.steps ? ("/" + all).c_str() : "", s.loss, s.norm, s.lr, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
                human(rate).c_str(), 100 * rate / s.peak, clock_text(s.seconds_left).c_str());
         fflush(stdout);
     }
@@ -106,9 +112,10 @@ public:
         if (speaks) printf("%s\n", line.c_str()), fflush(stdout);
     }
 
-private:
     // NaN and infinity do not exist in JSON
     static std::string number(double x) { return std::isfinite(x) ? format("%.9g", x) : "null"; }
+
+private:
     static FILE* open(const std::string& path, int64_t keep) {
         FILE* file = fopen(path.c_str(), keep > 0 ? "r+" : "w");
         CHECK(file, "%s: cannot write: %s", path.c_str(), strerror(errno));

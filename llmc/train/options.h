@@ -40,6 +40,8 @@
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
     O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a fraction of the peak") \
     O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
+    O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
+    O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records") \
     O("Optimizer", double, weight_decay, "c", 0.1, "0..", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
     O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
     O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's decay rate of the first moment") \
@@ -119,8 +121,12 @@ struct OptionRow {
         for (char& c : s) if (c == '_') c = '-';
         return s;
     }
+    static std::string exact(double x) {  // short where that reads back as the same number, as what people write does
+        const std::string short_one = format("%.10g", x);
+        return strtod(short_one.c_str(), nullptr) == x ? short_one : format("%.17g", x);
+    }
     std::string text(const Options& o) const {
-        return as_string ? o.*as_string : as_double ? format("%.10g", o.*as_double) : as_int ? std::to_string(o.*as_int)
+        return as_string ? o.*as_string : as_double ? exact(o.*as_double) : as_int ? std::to_string(o.*as_int)
              : as_int64 ? std::to_string(o.*as_int64) : std::to_string(o.*as_uint64);
     }
     void set(Options& o, const std::string& text) const {

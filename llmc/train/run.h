@@ -17,6 +17,7 @@
 #include "best.h"
 #include "log.h"
 #include "options.h"
+#include "replay.h"
 #include "resume.h"
 #include "run_folder.h"
 #include "schedule.h"
@@ -45,11 +46,13 @@ struct Run {
     int B = 0, T = 0, grad_accum = 1;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete
     int first_step = 0, steps = 0;
+    Record record;             // of the run that is replayed
     // what a checkpoint carries besides tensors
     uint64_t position = 0;     // rows of the training data that all ranks have taken
     History history{};
     Best best;                 // with --patience
     Log::Position log_position;
+    double seconds = 0;        // of training so far
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
 
@@ -65,6 +68,9 @@ inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK)
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
     run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
+    struct stat out, replayed;
+    if (!opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
+        die_with(EXIT_USAGE, "--out: %s is the run that --replay repeats, must be another folder", run.out.c_str());
     if (!run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
 }
 inline void make_out(Run& run) {
@@ -122,6 +128,7 @@ inline void read_trainer_state(Run& run) {
     read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+    if (const Json* seconds = json.find("seconds")) run.seconds = seconds->as_double(path);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
     if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
@@ -249,6 +256,7 @@ inline Run prepare(Options given, bool evaluates_text) {
     const Options& opt = run.opt;
     const bool planning = !opt.plan.empty();
     parse_batch(opt);
+    if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
     if (!planning) run.comm = open_comm(opt.rank, opt.nproc);
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
@@ -326,8 +334,9 @@ inline bool nothing_to_do(const Run& run, size_t due) {
     std::string metrics;
     if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty() &&
         (size_t)std::count(metrics.begin() + std::min<ptrdiff_t>((ptrdiff_t)run.log_position.metrics, (ptrdiff_t)metrics.size()), metrics.end(), '\n') < due) return false;
-    printf("step %d of %d: nothing to do%s; a larger --steps goes on, -x 0 validates\n", run.first_step, run.steps,
-           run.first_step == run.steps ? ": the run is finished" : "");
+    const bool by_clock = run.opt.minutes > 0 && run.opt.steps != run.steps;
+    printf("step %d of %d: nothing to do%s; a larger %s goes on, -x 0 validates\n", run.first_step, run.steps,
+           run.first_step == run.steps ? ": the run is finished" : "", by_clock ? "--minutes" : "--steps");
     return true;
 }
 

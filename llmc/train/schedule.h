@@ -5,9 +5,10 @@
 
 // Rises linearly over `warmup` steps, then falls from lr to final_frac * lr at the last step:
 // cosine, linear, constant, or wsd: warm-up, stable, and a decay by 1 - sqrt over the last fifth (Hägele et al. 2024).
-inline double learning_rate(const std::string& schedule, double lr, int step, int warmup, int steps, double final_frac) {
+// By the clock `steps` is an estimate, INFINITY before there is one.
+inline double learning_rate(const std::string& schedule, double lr, int step, double warmup, double steps, double final_frac) {
     if (step < warmup) return lr * (step + 1) / warmup;
-    double done = steps > warmup ? (double)(step - warmup) / (steps - warmup) : 0;
+    double done = steps > warmup ? (step - warmup) / (steps - warmup) : 0;
     done = std::fmin(done, 1);
     double part = 1;  // of the way from the final rate to the peak
     if (schedule == "cosine") part = 0.5 * (1 + std::cos(3.14159265358979323846 * done));

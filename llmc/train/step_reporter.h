@@ -1,10 +1,13 @@
 // step_reporter.h: logs a step when its statistics have arrived from the device: on a GPU that is while the next step runs.
 #pragma once
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string>
 #include "../layers/step_stats.h"
 #include "../model/model.h"
 #include "log.h"
+#include "replay.h"
 
 inline std::string why_skipped(const StepStats& v) {
     return v.skip == NOT_FINITE ? "loss or norm is not finite"
@@ -14,10 +17,11 @@ inline std::string why_skipped(const StepStats& v) {
 template <class F> class StepReporter {
 public:
     struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
-    StepReporter(Model<F>& m, Log& l, Rates r) : model(m), log(l), rates(r) {}
+    StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec) : model(m), log(l), rates(r), record(rec) {}
 
     // The update of a step has been launched and is in flight. The next step's statistics will overwrite this one's.
-    void launched(int step, double lr) { in_flight = {step, lr}; }
+    // seconds_left: INFINITY where the number of steps decides, not the clock.
+    void launched(int step, double lr, double seconds_left) { in_flight = {step, lr, seconds_left}; }
     // What comes between steps is not part of one.
     void restart_clock() { last_report = Clock::now(); }
     // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
@@ -30,21 +34,27 @@ public:
         restart_clock();
         seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
         Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
-        line.step = step, line.steps = rates.steps, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
-        line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = seconds_a_step * (rates.steps - step);
+        line.step = step, line.steps = std::isinf(in_flight->seconds_left) ? rates.steps : 0, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
+        line.tokens = rates.tokens, line.flops = rates.flops, line.peak = rates.peak, line.seconds_left = std::min(in_flight->seconds_left, seconds_a_step * (rates.steps - step));
         if (stats.skip) line.skipped = why_skipped(stats);
         log.step(line);
         in_flight.reset();
+        if (!record.empty() && is_recorded) {
+            const std::string other = compare_with_record(record, step, Log::number(stats.loss), Log::number(stats.norm));
+            if (is_recorded = other.empty(); !is_recorded) log.say(other);
+        }
         skipped_in_a_row = stats.skip ? skipped_in_a_row + 1 : 0;
         if (stats.skip) log.say(format("step %d: update skipped: %s", step, line.skipped.c_str()));
         CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint", step, why_skipped(stats).c_str());
     }
 
 private:
-    struct InFlight { int step; double lr; };
+    struct InFlight { int step; double lr, seconds_left; };
     Model<F>& model;
     Log& log;
     const Rates rates;
+    const Record& record;  // that is replayed; empty: none
+    bool is_recorded = true;
     std::optional<InFlight> in_flight;
     int skipped_in_a_row = 0;
     double seconds_a_step = 0;

@@ -28,7 +28,7 @@ inline int power_of_2_below(double x) { return x < 2 ? 1 : 1 << (int)std::log2(x
 }  // namespace text_defaults_detail
 
 // For `bytes` of text to train on, of which a tenth may be held out, and `flops`, FLOP/s at best. Of what is 0 in `given`, a choice.
-struct TextLimits { double bytes, val_bytes, flops; int vocabulary, T; };
+struct TextLimits { double bytes, val_bytes, flops, seconds; int vocabulary, T; };
 inline TextDefaults choose_text_defaults(const TextLimits& given) {
     using namespace text_defaults_detail;
     constexpr struct { double bytes; int vocabulary; } VOCABULARIES[] = {{0, 257}, {30e3, 512}, {300e3, 1024}, {10e6, 2048}, {50e6, 4096}, {1e9, 16384}};
@@ -42,7 +42,7 @@ inline TextDefaults choose_text_defaults(const TextLimits& given) {
     for (const auto& size : SIZES) {
         const Config config{.V = d.vocabulary, .L = size.depth, .NH = size.width / 32, .C = size.width};
         const int T = given.T ? given.T : size.width <= 128 ? 64 : size.width <= 256 ? 128 : 256;
-        const double parameters = matmul_parameters(config), affordable = std::min(SECONDS * SHARE_OF_PEAK * given.flops / flops_per_token(config, T), MOST_EPOCHS * epoch);
+        const double parameters = matmul_parameters(config), affordable = std::min(given.seconds * SHARE_OF_PEAK * given.flops / flops_per_token(config, T), MOST_EPOCHS * epoch);
         if (d.width && (parameters > PARAMETERS_PER_BYTE * bytes || affordable < TOKENS_PER_PARAMETER * parameters)) break;
         d.depth = size.depth, d.width = size.width, d.T = T, tokens = affordable;
     }
@@ -102,7 +102,7 @@ inline void choose_for_text(Options& opt) {
     const bool fast_bf16 = bf16s > 1.2 * fp32;  // elsewhere it would only be rounded
     const double flops = opt.precision == "bf16" || (fast_bf16 && !was_given(opt, "precision")) ? bf16s : fp32;
     const int vocabulary = !was_given(opt, "tokenizer") ? 0 : opt.tokenizer == "bytes" ? 257 : opt.tokenizer.starts_with("bpe:") ? atoi(opt.tokenizer.c_str() + 4) : 50257;
-    const TextDefaults d = choose_text_defaults({bytes, opt.val_data.empty() ? bytes / 10 : size_of(list_files(opt.val_data)), flops, std::clamp(vocabulary, 0, 1 << 20), opt.seq});
+    const TextDefaults d = choose_text_defaults({bytes, opt.val_data.empty() ? bytes / 10 : size_of(list_files(opt.val_data)), flops, opt.minutes > 0 ? 60 * opt.minutes : SECONDS, std::clamp(vocabulary, 0, 1 << 20), opt.seq});
     const auto choose = [&](const char* field, const std::string& value) {
         for (const options_detail::OptionRow& row : options_detail::TABLE)
             if (!strcmp(row.field, field) && !was_given(opt, field)) row.set(opt, value), opt.given.push_back(field), opt.chosen.push_back(field);
@@ -116,7 +116,7 @@ inline void choose_for_text(Options& opt) {
     choose("precision", fast_bf16 ? "bf16" : "fp32");
     choose("seq", std::to_string(d.T));
     choose("batch", std::to_string(d.B));
-    choose("steps", std::to_string(d.steps));
+    if (opt.minutes == 0) choose("steps", std::to_string(d.steps));
     choose("lr", format("%g", d.lr));
     choose("warmup", std::to_string(std::min(d.warmup, steps / 10)));
     choose("schedule", "linear"), choose("final_lr_frac", "0");

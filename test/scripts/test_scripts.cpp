@@ -1,4 +1,5 @@
-// What a GPU's first user runs, where there is none: the Makefile's choice of code for a GPU, and scripts/gpu_check.sh with programs that fail.
+// What a first user runs: the Makefile's choice of code for a GPU where there is none, scripts/gpu_check.sh with programs that fail, and
+// scripts/quickstart.sh with a trainer that ends in any way.
 #include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
@@ -228,5 +229,39 @@ TEST(results_are_named_by_the_threads_that_ran) {
     program("dev/bench/run.sh", read_file("dev/bench/run.sh"));
     Outcome o = run_command("env OMP_NUM_THREADS=7 " + SCRATCH + "/dev/bench/run.sh");
     EXPECT(o.code == 0 && has(o.output, "written: dev/bench/results/some-cpu-tm-3-threads.json\n"));
-EXPECT_STR(contents("dev/bench/results/some-cpu-tm-3-threads.json"), "[\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"},\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"}\n]\n");
+    EXPECT_STR(contents("dev/bench/results/some-cpu-tm-3-threads.json"), "[\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"},\n{\"machine\": \"Some CPU (TM)\", \"threads\": 3, \"date\": \"2026-01-01\"}\n]\n");
+}
+
+// ---- scripts/quickstart.sh ------------------------------------------------------------------------------------------------------
+
+TEST(quickstart_shows_steps_and_says_when_it_was_not_enough) {
+    prepare();
+    make_folders(SCRATCH + "/scripts");
+    run_command("cp scripts/quickstart.sh " + SCRATCH + "/scripts");
+    program("build/stories", "for out; do :; done; echo text > $out");
+    program("plot", "echo plotted $1");
+    const auto trainer = [](const std::string& bits, int code) {
+        program("train_gpt2", "echo \"$*\" >> calls; out=build/quickstart/out; mkdir -p $out/step_00000100; echo 'memory of the host'\n"
+                "for s in 1 2 3 4 5 6 7 8 9 10; do echo \"step $s  loss 2.0000  norm 1.000  lr 1.00e-03  1000 ms  1K tok/s  1GFLOP/s  5% of peak  0:0$s left\"; done\n"
+                "echo '{\"step\": 0, \"val_loss\": 9, \"val_bits_per_byte\": 2.7, \"floor_bits_per_byte\": 0.361}' > $out/metrics.jsonl\n"
+                "echo '{\"step\": 100, \"val_loss\": 2, \"val_bits_per_byte\": " + bits + ", \"floor_bits_per_byte\": 0.361}' >> $out/metrics.jsonl\n"
+                "echo last line; exit " + std::to_string(code));
+    };
+    trainer("0.722", 0);
+    Outcome o = run_command("sh " + SCRATCH + "/scripts/quickstart.sh");
+    EXPECT_EQ(o.code, 0);
+    for (int step = 1; step <= 10; step++)
+        if (const bool shown = has(o.output, format("\nstep %d  loss 2.0000  norm 1.000  lr 1.00e-03  1000 ms", step)); shown != (step % 3 == 1)) FAIL("step %d: %d", step, shown);
+    EXPECT(has(o.output, "\nlast line\nplotted build/quickstart/out\n") && has(o.output, "-e build/quickstart/out/step_00000100 -x 0"));
+    const size_t at = o.output.find("2.00x of perfect: 100 steps in 1.7 minutes were not enough for 1.10x; to go on, to 45 minutes in all:\n./train_gpt2 -i build/quickstart/train.txt ");
+    EXPECT(at != o.output.npos && o.output.ends_with(" -y 1 --minutes 45\n"));
+    // what it says to type is the call that it made, and goes on
+    const std::string call = contents("calls"), typed = o.output.substr(o.output.rfind("./train_gpt2 ") + 13);
+    EXPECT_STR(typed.substr(0, typed.find(" -y 1")), call.substr(0, call.find(" --minutes")));
+    trainer("0.397", 0);
+    o = run_command("sh " + SCRATCH + "/scripts/quickstart.sh");
+    EXPECT(o.code == 0 && !has(o.output, "not enough"));
+    trainer("0.397", 3);
+    o = run_command("sh " + SCRATCH + "/scripts/quickstart.sh");
+    EXPECT(o.code == 3 && has(o.output, "last line\n") && !has(o.output, "plotted"));
 }

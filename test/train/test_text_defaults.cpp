@@ -53,7 +53,7 @@ TEST(what_is_chosen_can_be_trained) {
     for (double bytes : {40.0, 300.0, 3e3, 3e4, 3e5, 1.1e6, 1e7, 1e8, 1e10, 1e12}) {
         double before = 0;
         for (double flops : {1e9, 2e10, 2e11, 2e12, 3e13, 1e15, 1e16}) {
-            const TextDefaults d = choose_text_defaults({bytes, bytes / 10, flops, 0, 0});
+            const TextDefaults d = choose_text_defaults({bytes, bytes / 10, flops, 300, 0, 0});
             const double tokens = (double)d.steps * d.B * d.T, text = 0.9 * bytes / text_defaults_detail::bytes_per_token(d.vocabulary);
             EXPECT(d.depth >= 1 && d.width % 32 == 0 && d.T >= 8 && d.B >= 1 && d.steps >= 1 && d.lr > 0 && d.lr <= 3e-3);
             EXPECT(d.warmup <= d.steps / 10 && d.val_every >= 1 && d.val_every <= d.steps);
@@ -70,7 +70,7 @@ TEST(what_is_chosen_can_be_trained) {
 }
 
 TEST(what_is_given_stays) {
-    const TextDefaults d = choose_text_defaults({1.1e6, 1.1e5, 2e11, 700, 96});
+    const TextDefaults d = choose_text_defaults({1.1e6, 1.1e5, 2e11, 300, 700, 96});
     EXPECT_EQ(d.vocabulary, 700);
     EXPECT_EQ(d.T, 96);
     prepare_text(SCRATCH, 150);

@@ -1,0 +1,96 @@
+// replay.h: --replay OUT repeats the run that wrote OUT, bit for bit: OUT/metrics.jsonl has its options, the learning rate of each step and the
+// last step, which is all that a run by the clock decides while it runs.
+#pragma once
+#include <algorithm>
+#include <cstring>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <vector>
+#include "../io/files.h"
+#include "../io/json.h"
+#include "options.h"
+#include "resume.h"
+
+struct RecordedStep { double lr; std::string loss, grad_norm; };  // losses and norms as they are written, to be compared
+using Record = std::vector<RecordedStep>;                         // of step 1, 2, ...
+
+namespace replay_detail {
+using options_detail::OptionRow, options_detail::TABLE;
+inline bool is_one_of(const char* field, std::initializer_list<const char*> fields) {
+    return std::any_of(fields.begin(), fields.end(), [&](const char* f) { return !strcmp(f, field); });
+}
+// The rest is what a run says and writes beside its weights, and this machine's matter.
+inline bool changes_weights(const OptionRow& row) {
+    return !is_one_of(row.group, {"Output", "Sampling"}) && !is_of_this_machine(row.field) && strcmp(row.field, "replay");
+}
+// All that these decide are learning rates and the last step, which are recorded.
+inline bool is_schedule(const OptionRow& row) { return is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule"}); }
+inline const OptionRow* find_row(const std::string& field) {
+    for (const OptionRow& row : TABLE) if (field == row.field) return &row;
+    return nullptr;
+}
+}  // namespace replay_detail
+
+// Puts the options of the recorded run into `opt`, for a run of as many steps. Whatever is wrong is said before anything is written. Nothing
+// without --replay.
+inline Record open_record(Options& opt) {
+    using namespace replay_detail;
+    Record record;
+    if (opt.replay.empty()) return record;
+    for (const OptionRow& row : TABLE)
+        if (changes_weights(row) && was_given(opt, row.field))
+            die_with(EXIT_USAGE, "%s: given beside --replay, which takes it from the run that it repeats: leave one of them out", row.name().c_str());
+
+    const std::string path = opt.replay + "/metrics.jsonl";
+    std::string text;
+    if (std::string error = try_read_file(path, text); !error.empty()) die_with(EXIT_USAGE, "--replay: no record of a run: %s", error.c_str());
+    int number = 0;
+    const auto refuse = [&](const std::string& what) { die_with(EXIT_USAGE, "--replay: %s: line %d: %s", path.c_str(), number, what.c_str()); };
+    Json first, run;  // options of the run that began, and of the one that the steps below belong to
+    bool compared = false;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) {
+        end = std::min(text.find('\n', at), text.size()), number++;
+        Json line;
+        if (std::string error = json_try_parse(line, std::string_view(text).substr(at, end - at), number); !error.empty())
+            die_with(EXIT_USAGE, "--replay: %s: %s", path.c_str(), error.c_str());
+        if (const Json* options = line.find("run")) {
+            run = *options, compared = false;
+            if (const Json* batch = line.find("batch"))  // what --batch auto chose
+                for (Json& option : run.items) if (option.key == "batch") option.text = batch->text;
+        }
+        if (run.type != Json::OBJECT) refuse("is not the beginning of a run");
+        const Json *lr = line.find("lr"), *step = line.find("step"), *loss = line.find("loss"), *norm = line.find("grad_norm");
+        if (!lr) continue;
+        if (!step || step->text != std::to_string(record.size() + 1) || lr->type != Json::NUMBER || !loss || !norm)
+            refuse(format("step %zu with its learning rate must be here", record.size() + 1));
+        if (record.empty()) first = run;
+        if (!compared) for (const Json& option : run.items) {
+            const OptionRow* row = find_row(option.key);
+            const Json* was = first.find(option.key);
+            if (row && was && was->text != option.text && changes_weights(*row) && !is_schedule(*row) && !is_one_of(row->field, {"model", "tokenizer"}))  // the checkpoint's
+                refuse(format("from step %zu on the run had %s %s, was %s: such a run cannot be repeated", record.size() + 1, row->name().c_str(), option.text.c_str(), was->text.c_str()));
+        }
+        compared = true;
+        record.push_back({lr->as_double(path), json_dump(*loss), json_dump(*norm)});
+    }
+    if (record.empty()) die_with(EXIT_USAGE, "--replay: %s: no step is recorded", path.c_str());
+
+    for (const Json& option : first.items) {
+        const OptionRow* row = find_row(option.key);
+        if (!row || option.type != Json::STRING || !check_value(*row, option.text).empty())
+            die_with(EXIT_USAGE, "--replay: %s: %s %s is no option of this version", path.c_str(), option.key.c_str(), option.shown().c_str());
+        if (was_given(opt, row->field) || is_of_this_machine(row->field) || is_one_of(row->field, {"out", "export_bin", "replay"})) continue;
+        row->set(opt, option.text);
+        if (changes_weights(*row)) opt.given.push_back(row->field);
+    }
+    opt.steps = (int)record.size(), opt.minutes = 0;
+    return record;
+}
+
+// Empty, or what shows that this step is not the recorded one.
+inline std::string compare_with_record(const Record& record, int step, const std::string& loss, const std::string& grad_norm) {
+    const RecordedStep& was = record[(size_t)step - 1];
+    if (loss == was.loss && grad_norm == was.grad_norm) return "";
+    return format("step %d is not the recorded one: loss %s, norm %s, were %s, %s: other data, or another machine?", step, loss.c_str(), grad_norm.c_str(), was.loss.c_str(), was.grad_norm.c_str());
+}
