@@ -341,6 +341,7 @@ TEST(plan_is_of_the_run) {
     const std::string eval = " --eval q=" + SCRATCH + "/q.txt";
     EXPECT(has(plan(text + "-e d1" + eval), "eval     rows of up to 100 tokens") && has(plan("-e d1" + eval), "eval     rows of up to 1024 tokens"));
     unlink((SCRATCH + "/q.txt").c_str());
+    EXPECT(has(plan(text + "-e d1 -y 1 -o " + SCRATCH + "/new"), "new: no checkpoint: starts afresh\n"));
     EXPECT_STR(run_command("cd " + SCRATCH + "; find . | sort").output, names);
     // shards: the tokenizer's beside them, or their format's
     EXPECT_EQ(run_command(format("%s -i %s/text.txt -o %s/shards --tokenizer bytes", TOKENIZE_PROGRAM, SCRATCH.c_str(), SCRATCH.c_str())).code, 0);
