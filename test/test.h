@@ -69,6 +69,7 @@ inline Outcome run_child(const std::function<void()>& body) {
     pid_t pid = fork();
     if (pid == 0) {
         dup2(fd[1], 1), dup2(fd[1], 2), close(fd[0]), close(fd[1]);
+        setvbuf(stdout, nullptr, _IOLBF, 0);  // a body may end without a flush
         body();
         fflush(nullptr);
         _exit(0);

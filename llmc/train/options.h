@@ -96,6 +96,7 @@ struct Options {
     std::string program = "./train_gpt2";
     std::vector<std::string> given;   // fields that the command line names, or that were chosen as if it did
     std::vector<std::string> chosen;  // fields that were chosen: text_defaults.h
+    std::string said;                 // of them, for the banner
 };
 inline bool was_given(const Options& opt, const std::string& field) { return std::find(opt.given.begin(), opt.given.end(), field) != opt.given.end(); }
 

@@ -19,7 +19,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
     const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
-    printf("model    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", c.L, c.C, c.NH, context.c_str(),
+    printf("%smodel    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), c.L, c.C, c.NH, context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
     if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
     if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", run.tokenizer_is.c_str());

@@ -13,13 +13,13 @@
 #include "peak.h"
 
 // Options of these names.
-struct TextDefaults { int vocabulary, depth, width, T, B, steps; double lr; int warmup, val_every, val_batches; };
+struct TextDefaults { int vocabulary, depth, width, T, B, steps; double lr, weight_decay; int warmup, val_every, val_batches; };
 
 namespace text_defaults_detail {
 constexpr double SECONDS = 300, SHARE_OF_PEAK = 0.42;  // small matrices, and what comes between steps
-constexpr double MOST_EPOCHS = 10;                     // then it learns by heart
+constexpr double MOST_EPOCHS = 6;                      // then it learns by heart
 constexpr double TOKENS_PER_PARAMETER = 3;             // at least; more parameters would see too little in the time
-constexpr double PARAMETERS_PER_BYTE = 3;              // at most
+constexpr double PARAMETERS_PER_BYTE = 1;              // at most
 
 // What a token of a byte-level BPE stands for that was learned from an English text of its size (tinyshakespeare: 1.9, 2.4, 2.9).
 inline double bytes_per_token(int vocabulary) { return vocabulary <= 257 ? 1 : 1.9 + 0.5 * std::log2(vocabulary / 512.0); }
@@ -42,9 +42,9 @@ inline TextDefaults choose_text_defaults(const TextLimits& given) {
     for (const auto& size : SIZES) {
         const Config config{.V = d.vocabulary, .L = size.depth, .NH = size.width / 32, .C = size.width};
         const int T = given.T ? given.T : size.width <= 128 ? 64 : size.width <= 256 ? 128 : 256;
-        const double parameters = matmul_parameters(config), affordable = std::min(given.seconds * SHARE_OF_PEAK * given.flops / flops_per_token(config, T), MOST_EPOCHS * epoch);
+        const double parameters = matmul_parameters(config), affordable = given.seconds * SHARE_OF_PEAK * given.flops / flops_per_token(config, T);
         if (d.width && (parameters > PARAMETERS_PER_BYTE * bytes || affordable < TOKENS_PER_PARAMETER * parameters)) break;
-        d.depth = size.depth, d.width = size.width, d.T = T, tokens = affordable;
+        d.depth = size.depth, d.width = size.width, d.T = T, tokens = std::min(affordable, MOST_EPOCHS * epoch);
     }
     while (!given.T && d.T > 8 && d.T * 8 > epoch) d.T /= 2;
     const int step = std::clamp(power_of_2_below(tokens / 8000), std::min(512, power_of_2_below(epoch / 16)), 65536);
@@ -52,6 +52,7 @@ inline TextDefaults choose_text_defaults(const TextLimits& given) {
     const double steps = tokens / (d.B * d.T);
     d.steps = steps < 100 ? std::max((int)steps, 1) : (int)steps / 100 * 100;
     d.lr = std::round(1e5 * std::min(3e-3, 3e-3 * 128 / d.width)) / 1e5;
+    d.weight_decay = tokens > 2 * epoch ? 0.5 : 0.1;  // against learning by heart
     d.warmup = std::min(100, d.steps / 10);
     // eight validations, all of the held out text if they take no more than a twelfth of the time; without gradients a token costs a third
     d.val_every = std::max(d.steps / 8, 1);
@@ -92,7 +93,7 @@ inline std::string command_of(const Options& opt) {
     return command;
 }
 
-// A new run on texts without --model: chooses what is not given, as if it were.
+// A new run on texts without --model: chooses what is not given, as if it were; `said` is for the banner.
 inline void choose_for_text(Options& opt) {
     using namespace text_defaults_detail;
     if (was_given(opt, "model") || opt.train_data.empty() || opt.steps == 0 || !opt.chat.empty()) return;
@@ -119,9 +120,10 @@ inline void choose_for_text(Options& opt) {
     if (opt.minutes == 0) choose("steps", std::to_string(d.steps));
     choose("lr", format("%g", d.lr));
     choose("warmup", std::to_string(std::min(d.warmup, steps / 10)));
+    choose("weight_decay", format("%g", d.weight_decay));
     choose("schedule", "linear"), choose("final_lr_frac", "0");
     choose("val_every", std::to_string(every)), choose("val_batches", std::to_string(d.val_batches));
     choose("sample_every", std::to_string(2 * every)), choose("checkpoint_every", std::to_string(2 * every));
     if (opt.val_every > 0) choose("patience", "3");
-    printf("chosen   for %s bytes of text and %sFLOP/s; the same again is\n         %s\n", human(bytes).c_str(), human(flops).c_str(), command_of(opt).c_str());
+    opt.said = format("chosen   for %s bytes of text and %sFLOP/s; the same again is\n         %s\n", human(bytes).c_str(), human(flops).c_str(), command_of(opt).c_str());
 }
