@@ -275,7 +275,9 @@ template <class Save> bool keep_best(Run& run, int step, bool last, double loss,
     run.best.look(step, loss);
     if (run.best.step == step) {
         save();
-        if (before >= 0 && before < step && !every(opt.checkpoint_every, before, false)) drop_checkpoint(run.out, before);
+        // A last step beside the others is not validated again if the run is made longer: then the one before is the best again.
+        const bool is_kept = every(opt.checkpoint_every, before, false) || (opt.major > 0 && before % opt.major == 0) || !every(opt.val_every, step, false);
+        if (before >= 0 && before < step && !is_kept && has_checkpoint(run.out, step)) drop_checkpoint(run.out, before);
     }
     if (last || !run.best.gives_up(opt.patience)) return false;
     log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
@@ -300,7 +302,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     // options are of any length, and a prompt may be long
-    log.record("{\"run\": " + options_json(opt) + ", \"given\": " + given_json(opt) +
+    log.record("{\"run\": " + options_json(opt) + ", \"given\": " + names_json(given_options(opt)) + ", \"chosen\": " + names_json(opt.chosen) +
                format(", \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, \"first_step\": %d, \"steps\": %d, "
                       "\"tokens_per_step\": %.0f, \"batch\": %d}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens, run.B));
 
@@ -312,7 +314,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         const double steps = std::min<double>(run.steps, clock.steps(step, seconds_since(start), comm));  // in all, as far as is known
         bool last = step >= steps;
         const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
-        const bool samples = every(opt.sample_every, step, last) && run.has_tokenizer && (step > 0 || was_given(opt, "prompt"));
+        const bool can_sample = run.has_tokenizer && (step > 0 || was_given(opt, "prompt")), samples = can_sample && every(opt.sample_every, step, last);
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
         // once in a while
         if (last || stop_requested() || validates || evaluates || samples || saves) {
@@ -328,9 +330,9 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             if (saves) save();
             if (validates && !stop_requested()) {
                 const double loss = validate(run, model, *val_data, step, log);
-                if (opt.patience && !stop_requested()) last = keep_best(run, step, last, loss, save, log) || last;
+                if (opt.patience && opt.steps != 0 && !stop_requested()) last = keep_best(run, step, last, loss, save, log) || last;
             }
-            if (samples && !stop_requested()) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
+            if (can_sample && every(opt.sample_every, step, last) && !stop_requested()) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stop_requested())
                     evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
@@ -340,7 +342,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 break;
             }
             if (last) {
-                if (opt.patience && opt.checkpoint_every && run.best.step > 0) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
+                if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
                 break;
             }
             reporter.restart_clock();

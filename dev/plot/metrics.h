@@ -81,11 +81,12 @@ inline void add_start(RunLog& run, const Json& json, const Json& options) {
     Start s{{}, false, text(json, "version"), text(json, "machine"), number(json, "peak_flops_per_s"), number(json, "parameters"),
             number(json, "first_step"), number(json, "steps"), number(json, "tokens_per_step")};
     if (!(s.steps > 0 && s.steps < INT_MAX)) s.steps = NAN;
-    const Json* given = json.find("given");
+    const Json *given = json.find("given"), *chosen = json.find("chosen");
     s.knows_given = given && given->type == Json::ARRAY;
     for (const Json& o : options.items) {
         bool named = false;
-        if (s.knows_given) for (const Json& g : given->items) named |= g.type == Json::STRING && g.text == o.key;
+        for (const Json* list : {given, chosen})
+            if (s.knows_given && list && list->type == Json::ARRAY) for (const Json& g : list->items) named |= g.type == Json::STRING && g.text == o.key;
         s.options.push_back({o.key, o.type == Json::STRING ? o.text : json_dump(o), named});
     }
     // what is trained again replaces what was; the trainer has cut its log already, but a copy of it may not be cut

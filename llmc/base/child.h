@@ -59,6 +59,7 @@ template <class Work> std::string error_of(Work work) {
     if (pipe2(fd, O_CLOEXEC)) return strerror(errno);
     fflush(nullptr);  // or the child would write what waits here too
     const pid_t pid = fork();
+    if (pid < 0) die("fork: %s", strerror(errno));
     if (pid == 0) {
         dup2(fd[1], STDERR_FILENO);
         work();

@@ -155,6 +155,8 @@ inline void repair_done(const std::string& out, int newest) {
 
 inline std::string checkpoint_path(const std::string& out, int step) { return out + "/" + checkpoint_detail::step_name(step); }
 
+inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 && checkpoint_detail::exists(checkpoint_path(out, step)); }
+
 // The checkpoint of a step goes, if there is one.
 inline void drop_checkpoint(const std::string& out, int step) {
     using namespace checkpoint_detail;

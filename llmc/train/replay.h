@@ -85,6 +85,7 @@ inline Record open_record(Options& opt) {
         if (changes_weights(*row)) opt.given.push_back(row->field);
     }
     opt.steps = (int)record.size(), opt.minutes = 0;
+    if (opt.patience && !was_given(opt, "patience")) opt.patience = INT_MAX;  // the best is kept, and the last step is the recorded one
     return record;
 }
 

@@ -136,6 +136,7 @@ inline void read_trainer_state(Run& run) {
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
+        if (line.starts_with("--val-data ") || line.starts_with("--val-batches ")) run.best = {};  // its loss was another's
         if (line.starts_with("--train-data ") || line.starts_with("--val-data ")) run.train_tokens = run.val_tokens = -1;  // other data, which is said
     }
 }
@@ -182,14 +183,18 @@ inline void open_files(Run& run) {
         run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
 }
 
+// --plan: data that are not there are planned without.
+inline void find_planned_data(Run& run) {
+    Options& opt = run.opt;
+    if (opt.train_data.empty() && opt.val_data.empty()) return;
+    if (const std::string error = error_of([&] { find_files(opt); }); !error.empty()) {
+        run.assumed += format("plan     %s: planned without data\n", error.c_str());
+        opt.train_data = opt.val_data = "";
+    }
+}
 // --plan reads what is there, learns and tokenizes nothing, and does without data that are not on this machine.
 inline void plan_files(Run& run, bool evaluates_text) {
-    Options& opt = run.opt;
-    if (!opt.train_data.empty() || !opt.val_data.empty())
-        if (const std::string error = error_of([&] { find_files(opt); }); !error.empty()) {
-            run.assumed += format("plan     %s: planned without data\n", error.c_str());
-            opt.train_data = opt.val_data = "";
-        }
+    const Options& opt = run.opt;
     const std::vector<std::string> files = tokenizer_choice_detail::data_files(opt);
     run.has_tokenizer = false;
     if (!files.empty() || !opt.tokenizer.empty() || !run.weights.empty()) open_tokenizer(run, evaluates_text);
@@ -256,10 +261,12 @@ inline Run prepare(Options given, bool evaluates_text) {
     const Options& opt = run.opt;
     const bool planning = !opt.plan.empty();
     parse_batch(opt);
+    if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
     if (!planning) run.comm = open_comm(opt.rank, opt.nproc);
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
+    if (planning) find_planned_data(run);
     if (!run.resumed) choose_for_text(run.opt);
     run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
@@ -311,7 +318,10 @@ inline void finish_preparing(Run& run) {
     run_detail::count_steps(run);
     run_detail::hold_out_validation(run);
     run_detail::compare_data(run);
-    if (run.opt.patience && (run.val.empty() || run.opt.val_every == 0)) die_with(EXIT_USAGE, "--patience: %d given, but nothing is validated: it needs --val-data or text, and --val-every above 0", run.opt.patience);
+    if (run.opt.patience && run.opt.plan.empty() && (run.val.empty() || run.opt.val_every == 0)) {
+        if (was_given(run.opt, "patience") && !was_chosen(run.opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but there is nothing to validate: it needs --val-data or text", run.opt.patience);
+        run.opt.patience = 0;
+    }
     if (!run.out.empty()) make_folders(run.out);
 }
 
@@ -332,8 +342,15 @@ inline DataOptions data_options(const Run& run, bool training) {
 inline bool nothing_to_do(const Run& run, size_t due) {
     if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
     std::string metrics;
-    if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty() &&
-        (size_t)std::count(metrics.begin() + std::min<ptrdiff_t>((ptrdiff_t)run.log_position.metrics, (ptrdiff_t)metrics.size()), metrics.end(), '\n') < due) return false;
+    if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty()) {
+        size_t made = 0;
+        for (size_t at = (size_t)run.log_position.metrics, end; at < metrics.size(); at = end + 1) {
+            end = std::min(metrics.find('\n', at), metrics.size());
+            const std::string_view line = std::string_view(metrics).substr(at, end - at);
+            made += end < metrics.size() && (line.find("\"val_loss\": ") != line.npos || line.find("\"eval\": ") != line.npos);
+        }
+        if (made < due) return false;
+    }
     const bool by_clock = run.opt.minutes > 0 && run.opt.steps != run.steps;
     printf("step %d of %d: nothing to do%s; a larger %s goes on, -x 0 validates\n", run.first_step, run.steps,
            run.first_step == run.steps ? ": the run is finished" : "", by_clock ? "--minutes" : "--steps");
@@ -356,10 +373,15 @@ inline std::string options_json(const Options& opt) {
     return json_dump(json);
 }
 
-// The names of those that the command line gives.
-inline std::string given_json(const Options& opt) {
+// Those that the command line gives, of those that were given or chosen as if.
+inline std::vector<std::string> given_options(const Options& opt) {
+    std::vector<std::string> names;
+    for (auto& [name, value] : describe(opt)) if (was_given(opt, name) && !was_chosen(opt, name)) names.push_back(name);
+    return names;
+}
+inline std::string names_json(const std::vector<std::string>& names) {
     Json json = Json::array();
-    for (auto& [name, value] : describe(opt)) if (was_given(opt, name)) json.push(name);
+    for (const std::string& name : names) json.push(name);
     return json_dump(json);
 }
 

@@ -13,7 +13,7 @@
 #include "peak.h"
 
 // Options of these names.
-struct TextDefaults { int vocabulary, depth, width, T, B, steps; double lr, weight_decay; int warmup, val_every, val_batches; };
+struct TextDefaults { int vocabulary, depth, width, T, B, steps, most_steps; double lr, weight_decay; int warmup, val_every, val_batches; };
 
 namespace text_defaults_detail {
 constexpr double SECONDS = 300, SHARE_OF_PEAK = 0.42;  // small matrices, and what comes between steps
@@ -28,7 +28,7 @@ inline int power_of_2_below(double x) { return x < 2 ? 1 : 1 << (int)std::log2(x
 }  // namespace text_defaults_detail
 
 // For `bytes` of text to train on, of which a tenth may be held out, and `flops`, FLOP/s at best. Of what is 0 in `given`, a choice.
-struct TextLimits { double bytes, val_bytes, flops, seconds; int vocabulary, T; };
+struct TextLimits { double bytes, val_bytes, flops, seconds; int vocabulary, T, B; int64_t total; };
 inline TextDefaults choose_text_defaults(const TextLimits& given) {
     using namespace text_defaults_detail;
     constexpr struct { double bytes; int vocabulary; } VOCABULARIES[] = {{0, 257}, {30e3, 512}, {300e3, 1024}, {10e6, 2048}, {50e6, 4096}, {1e9, 16384}};
@@ -47,17 +47,20 @@ inline TextDefaults choose_text_defaults(const TextLimits& given) {
         d.depth = size.depth, d.width = size.width, d.T = T, tokens = std::min(affordable, MOST_EPOCHS * epoch);
     }
     while (!given.T && d.T > 8 && d.T * 8 > epoch) d.T /= 2;
+    while (!given.T && d.T > 1 && given.total % d.T) d.T /= 2;
     const int step = std::clamp(power_of_2_below(tokens / 8000), std::min(512, power_of_2_below(epoch / 16)), 65536);
-    d.B = std::max(step / d.T, 1);
-    const double steps = tokens / (d.B * d.T);
+    d.B = given.B ? given.B : std::max(step / d.T, 1);
+    while (!given.B && d.B > 1 && given.total % (d.B * d.T)) d.B--;
+    const double tokens_a_step = given.total ? (double)given.total : (double)d.B * d.T, steps = tokens / tokens_a_step;
     d.steps = steps < 100 ? std::max((int)steps, 1) : (int)steps / 100 * 100;
+    d.most_steps = std::max((int)std::min(MOST_EPOCHS * epoch / tokens_a_step, 1e9), 1);
     d.lr = std::round(1e5 * std::min(3e-3, 3e-3 * 128 / d.width)) / 1e5;
     d.weight_decay = tokens > 2 * epoch ? 0.5 : 0.1;  // against learning by heart
     d.warmup = std::min(100, d.steps / 10);
     // eight validations, all of the held out text if they take no more than a twelfth of the time; without gradients a token costs a third
     d.val_every = std::max(d.steps / 8, 1);
     const double batches = d.steps / 12.0 * 3 / 8;
-    d.val_batches = given.val_bytes / bytes_per_token(d.vocabulary) <= batches * d.B * d.T ? 0 : std::max((int)batches, 1);
+    d.val_batches = given.val_bytes / bytes_per_token(d.vocabulary) <= batches * tokens_a_step ? 0 : std::max((int)(batches * tokens_a_step / (d.B * d.T)), 1);
     return d;
 }
 
@@ -103,7 +106,8 @@ inline void choose_for_text(Options& opt) {
     const bool fast_bf16 = bf16s > 1.2 * fp32;  // elsewhere it would only be rounded
     const double flops = opt.precision == "bf16" || (fast_bf16 && !was_given(opt, "precision")) ? bf16s : fp32;
     const int vocabulary = !was_given(opt, "tokenizer") ? 0 : opt.tokenizer == "bytes" ? 257 : opt.tokenizer.starts_with("bpe:") ? atoi(opt.tokenizer.c_str() + 4) : 50257;
-    const TextDefaults d = choose_text_defaults({bytes, opt.val_data.empty() ? bytes / 10 : size_of(list_files(opt.val_data)), flops, opt.minutes > 0 ? 60 * opt.minutes : SECONDS, std::clamp(vocabulary, 0, 1 << 20), opt.seq});
+    const int B = !was_given(opt, "batch") || opt.batch == "auto" ? 0 : config_detail::whole_number(opt.batch);
+    const TextDefaults d = choose_text_defaults({bytes, opt.val_data.empty() ? bytes / 10 : size_of(list_files(opt.val_data)), flops, opt.minutes > 0 ? 60 * opt.minutes : SECONDS, std::clamp(vocabulary, 0, 1 << 20), opt.seq, B, opt.total_batch});
     const auto choose = [&](const char* field, const std::string& value) {
         for (const options_detail::OptionRow& row : options_detail::TABLE)
             if (!strcmp(row.field, field) && !was_given(opt, field)) row.set(opt, value), opt.given.push_back(field), opt.chosen.push_back(field);
@@ -117,13 +121,15 @@ inline void choose_for_text(Options& opt) {
     choose("precision", fast_bf16 ? "bf16" : "fp32");
     choose("seq", std::to_string(d.T));
     choose("batch", std::to_string(d.B));
-    if (opt.minutes == 0) choose("steps", std::to_string(d.steps));
+    if (opt.batch == "auto" && opt.total_batch == 0) choose("total_batch", std::to_string(d.B * d.T));
+    choose("steps", std::to_string(opt.minutes > 0 ? d.most_steps : d.steps));  // by the clock: at most
     choose("lr", format("%g", d.lr));
     choose("warmup", std::to_string(std::min(d.warmup, steps / 10)));
     choose("weight_decay", format("%g", d.weight_decay));
     choose("schedule", "linear"), choose("final_lr_frac", "0");
     choose("val_every", std::to_string(every)), choose("val_batches", std::to_string(d.val_batches));
     choose("sample_every", std::to_string(2 * every)), choose("checkpoint_every", std::to_string(2 * every));
-    if (opt.val_every > 0) choose("patience", "3");
-    opt.said = format("chosen   for %s bytes of text and %sFLOP/s; the same again is\n         %s\n", human(bytes).c_str(), human(flops).c_str(), command_of(opt).c_str());
+    if (opt.val_every > 0 && !opt.overfit) choose("patience", "3");
+    opt.said = format("chosen   for %s bytes of text and %sFLOP/s; %s\n         %s\n", human(bytes).c_str(), human(flops).c_str(),
+                      opt.minutes > 0 ? "as a command (--replay repeats a run by the clock)" : "the same again is", command_of(opt).c_str());
 }

@@ -492,6 +492,16 @@ TEST(resuming_makes_the_last_validation) {
     EXPECT_STR(contents("a/main.log"), log);
     EXPECT(has(must(trainer(format("-i %s/text.txt -o %s/a -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), again.c_str()))).output, "nothing to do: the run is finished"));
     EXPECT_STR(contents("a/main.log"), log);
+    // a sample is none of what is due: of validation, sample and evaluation the last is missing
+    const std::string evaluates = format("-i %s/text.txt -o %s/e -e d1c16h1 -x 2 -n 2 -v 2 -m 2 -s 2 -g 4 --eval text=%s/text.txt", SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str());
+    must(trainer(evaluates));
+    for (const char* file : {"e/main.log", "e/metrics.jsonl"}) {
+        const std::string all = contents(file);
+        write_file_atomically(SCRATCH + "/" + file, all.substr(0, all.rfind('\n', all.size() - 2) + 1));
+    }
+    EXPECT(!has(contents("e/metrics.jsonl"), "\"eval\": ") && has(contents("e/metrics.jsonl"), "\"sample\": "));
+    EXPECT(!has(must(trainer(evaluates + " -y 1")).output, "nothing to do") && has(contents("e/metrics.jsonl"), "\"eval\": "));
+    EXPECT(has(must(trainer(evaluates + " -y 1")).output, "nothing to do: the run is finished"));
 }
 
 TEST(resuming_says_that_the_data_changed) {

@@ -53,7 +53,7 @@ TEST(what_is_chosen_can_be_trained) {
     for (double bytes : {40.0, 300.0, 3e3, 3e4, 3e5, 1.1e6, 1e7, 1e8, 1e10, 1e12}) {
         double before = 0;
         for (double flops : {1e9, 2e10, 2e11, 2e12, 3e13, 1e15, 1e16}) {
-            const TextDefaults d = choose_text_defaults({bytes, bytes / 10, flops, 300, 0, 0});
+            const TextDefaults d = choose_text_defaults({bytes, bytes / 10, flops, 300, 0, 0, 0, 0});
             const double tokens = (double)d.steps * d.B * d.T, text = 0.9 * bytes / text_defaults_detail::bytes_per_token(d.vocabulary);
             EXPECT(d.depth >= 1 && d.width % 32 == 0 && d.T >= 8 && d.B >= 1 && d.steps >= 1 && d.lr > 0 && d.lr <= 3e-3);
             EXPECT(d.warmup <= d.steps / 10 && d.val_every >= 1 && d.val_every <= d.steps);
@@ -70,13 +70,40 @@ TEST(what_is_chosen_can_be_trained) {
 }
 
 TEST(what_is_given_stays) {
-    const TextDefaults d = choose_text_defaults({1.1e6, 1.1e5, 2e11, 300, 700, 96});
+    const TextDefaults d = choose_text_defaults({1.1e6, 1.1e5, 2e11, 300, 700, 96, 0, 0});
     EXPECT_EQ(d.vocabulary, 700);
     EXPECT_EQ(d.T, 96);
+    // tokens in a step that are given make fewer steps of the same epochs
+    const double epoch = 0.9 * 1.1e6 / text_defaults_detail::bytes_per_token(1024);
+    for (const TextLimits& limits : {TextLimits{1.1e6, 1.1e5, 2e11, 300, 0, 0, 256, 0}, TextLimits{1.1e6, 1.1e5, 2e11, 300, 0, 0, 0, 1 << 16}, TextLimits{1.1e6, 1.1e5, 2e11, 300, 0, 8, 8, 0},
+                                     TextLimits{1.1e6, 1.1e5, 2e11, 300, 0, 0, 0, 96}}) {
+        const TextDefaults e = choose_text_defaults(limits);
+        const double step = limits.total ? (double)limits.total : (double)e.B * e.T, tokens = step * e.steps;
+        EXPECT(!limits.B || e.B == limits.B);
+        EXPECT(limits.total % (e.B * e.T) == 0);
+        EXPECT(tokens <= 6 * epoch && tokens > 3 * epoch && e.steps <= e.most_steps);
+    }
     prepare_text(SCRATCH, 150);
     const std::string command = chosen_command(must(run_on("given", "-x 3 -b 1 -t 20 -l 1e-4 --tokenizer bpe:280 --patience 0 -v 0 -s 0 -n 0 --seed 5")));
     for (const char* part : {" -x 3 ", " -b 1 ", " -t 20 ", " -l 0.0001 ", " --tokenizer bpe:280 ", " --patience 0 ", " -v 0 ", " -n 0 ", " --seed 5"}) EXPECT(has(command + " ", part));
+    must(run_on("split", "-x 2 -d 96 -v 0 -s 0 -n 0")), must(run_on("auto", "-x 2 -b auto -v 0 -s 0 -n 0"));
+    EXPECT(!has(must(run_on("same", "-x 2 -a 1 -s 0 -n 0")), "--patience"));  // the first batch, over and over
+    // what the command line gave and what was chosen are told apart
+    const Json begin = json_parse(lines_of(file_contents(SCRATCH + "/given/metrics.jsonl"))[0], "metrics.jsonl");
+    const auto lists = [&](const char* list, const char* name) {
+        for (const Json& j : begin.at(list, "metrics.jsonl").items) if (j.text == name) return true;
+        return false;
+    };
+    EXPECT(lists("given", "lr") && !lists("chosen", "lr") && !lists("given", "model") && lists("chosen", "model") && !lists("given", "beta1") && !lists("chosen", "beta1"));
     EXPECT(!has(must(run_on("named", "-e d1c16h1 -x 1 -t 16 -b 1 -v 0 -s 0 -n 0")), "chosen"));  // who names a model chooses the rest
+}
+
+// Before any data, and with data that are not there.
+TEST(plan_of_what_is_chosen) {
+    prepare_text(SCRATCH, 150);
+    const std::string plan = must(run_on("planned", "--plan"));
+    EXPECT(has(plan, "chosen ") && has(plan, "time     at half the peak") && access((SCRATCH + "/planned").c_str(), F_OK) != 0);
+    EXPECT(has(must(replaced(run_on("planned", "--plan"), "text.txt", "none.txt")), "planned without data"));
 }
 
 TEST(the_printed_command_repeats_the_run) {
@@ -100,6 +127,7 @@ TEST(resuming_keeps_what_was_chosen) {
     for (const std::string& line : lines_of(said)) EXPECT(!has(line, ", was ") || line.starts_with("resume   --out "));
     expect_same("a", "b", "step_00000024");
     // what was recorded holds, not what this machine would choose now: another seed is said and taken, a width stays
+    must(run_on("b", "-x 26 -y 1 -v 0"));  // a chosen --patience gives way
     const std::string other = must(run_on("a", "-x 30 -y 1 --seed 7"));
     EXPECT(has(other, "--seed 7, was 42") && !has(other, "--lr") && !has(other, "--batch"));
 }
@@ -145,6 +173,19 @@ TEST(ends_when_validation_gets_worse) {
     // with --keep 1 the best one stays beside the newest
     must(run_on("kept", options + " -nk 1"));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
+    // validating alone, by another measure, or going on without checkpoints leaves the best one where it is
+    must(run_on("kept", options + " -nk 1 -y 1 -m 1").replace(run_on("kept", options + " -nk 1 -y 1 -m 1").find("-x 400"), 6, "-x 0  "));
+    must(run_on("kept", options + " -y 1 -l 0").replace(run_on("kept", options + " -y 1 -l 0").find("-n 1000"), 7, "-n 0   "));
+    EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
+    // a replay takes the recorded steps, whatever it validates
+    must(format("%s --replay %s/a -o %s/replayed -v 1 -s 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    EXPECT(metrics_of(SCRATCH + "/replayed", "loss") == metrics_of(SCRATCH + "/a", "loss"));
+    EXPECT(has(must(format("%s --replay %s/a -o %s/unvalidated -v 0 -s 0 -n 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str())), format("step %d/%d", end, end)));
+    // the last step, validated beside the others' grid: a longer run has its best where its folder is
+    must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 12 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes"));
+    const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 24 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 1 -y 1"));
+    const size_t at = longer.rfind("at step ");
+    EXPECT(at != longer.npos && access(longer.substr(longer.find(": ", at) + 2, longer.find('\n', at) - longer.find(": ", at) - 2).c_str(), F_OK) == 0);
     const std::string refused = must(run_on("none", "-e d1c32h1 -t 16 -x 4 -v 0 --patience 3"), 2);
-    EXPECT(has(refused, "--patience: 3 given, but nothing is validated"));
+    EXPECT(has(refused, "--patience: 3 given, but --val-every 0 validates nothing") && access((SCRATCH + "/none").c_str(), F_OK) != 0);
 }
