@@ -81,28 +81,16 @@ class Team {
     }
     // With a stack for the tiles of attention, which the defaults of some systems do not have room for.
     void start(int number) {
-        struct Start { Team* team; int number; };
         pthread_attr_t attributes;
         pthread_attr_init(&attributes);
         pthread_attr_setstacksize(&attributes, 8 << 20);
         pthread_t thread;
-        const int error = pthread_create(&thread, &attributes, [](void* s) -> void* {
-            const Start start = *(Start*)s;
-            delete (Start*)s;
-            start.team->serve(start.number);
-            return nullptr;
-        }, new Start{this, number});
+        const int error = pthread_create(&thread, &attributes, serve, (void*)(intptr_t)number);
         CHECK(!error, "--threads: no more than %d of %d threads could be started: %s", number, size, strerror(error));
         pthread_detach(thread);
         pthread_attr_destroy(&attributes);
     }
-    [[noreturn]] void serve(int number) {
-        thread_number_ = number;
-        for (;;) {
-            wait_until(jobs, [&] { return is_for(number, left.load(std::memory_order_relaxed)); });
-            work(number);
-        }
-    }
+    static void* serve(void* number);
 
 public:
     static thread_local int thread_number_;
@@ -128,6 +116,13 @@ inline thread_local int Team::thread_number_ = 0;
 inline Team& team() {
     static Team* one = new Team;  // never destroyed: its threads sleep when the program ends
     return *one;
+}
+inline void* Team::serve(void* n) {
+    const int number = thread_number_ = (int)(intptr_t)n;
+    for (Team& all = team();;) {
+        wait_until(all.jobs, [&] { return is_for(number, all.left.load(std::memory_order_relaxed)); });
+        all.work(number);
+    }
 }
 }  // namespace threads_detail
 

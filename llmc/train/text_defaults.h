@@ -19,12 +19,12 @@ namespace text_defaults_detail {
 constexpr double SECONDS = 300, SHARE_OF_PEAK = 0.42;  // small matrices, and what comes between steps
 constexpr double MOST_EPOCHS = 6;                      // then it learns by heart
 constexpr double TOKENS_PER_PARAMETER = 3;             // at least; more parameters would see too little in the time
-constexpr double PARAMETERS_PER_BYTE = 1;              // at most
+constexpr double PARAMETERS_PER_BYTE = 2;              // at most
 
 // What a token of a byte-level BPE stands for that was learned from an English text of its size (tinyshakespeare: 1.9, 2.4, 2.9).
 inline double bytes_per_token(int vocabulary) { return vocabulary <= 257 ? 1 : 1.9 + 0.5 * std::log2(vocabulary / 512.0); }
 
-inline int power_of_2_below(double x) { return x < 2 ? 1 : 1 << (int)std::log2(x); }
+inline int power_of_2_below(double x) { return x < 2 ? 1 : 1 << (int)std::fmin(std::log2(x), 30); }
 }  // namespace text_defaults_detail
 
 // For `bytes` of text to train on, of which a tenth may be held out, and `flops`, FLOP/s at best. Of what is 0 in `given`, a choice.

@@ -173,17 +173,20 @@ TEST(ends_when_validation_gets_worse) {
     // with --keep 1 the best one stays beside the newest
     must(run_on("kept", options + " -nk 1"));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
-    // validating alone, by another measure, or going on without checkpoints leaves the best one where it is
+    // validating alone, by another measure, leaves the best one where it is
     must(run_on("kept", options + " -nk 1 -y 1 -m 1").replace(run_on("kept", options + " -nk 1 -y 1 -m 1").find("-x 400"), 6, "-x 0  "));
-    must(run_on("kept", options + " -y 1 -l 0").replace(run_on("kept", options + " -y 1 -l 0").find("-n 1000"), 7, "-n 0   "));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
     // a replay takes the recorded steps, whatever it validates
     must(format("%s --replay %s/a -o %s/replayed -v 1 -s 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT(metrics_of(SCRATCH + "/replayed", "loss") == metrics_of(SCRATCH + "/a", "loss"));
     EXPECT(has(must(format("%s --replay %s/a -o %s/unvalidated -v 0 -s 0 -n 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str())), format("step %d/%d", end, end)));
+    // going on without checkpoints leaves the best that there is
+    const std::string learns = "-e d1c32h1 -t 16 -b 2 -v 5 -s 0 --patience 9 --tokenizer bytes ";
+    must(run_on("learns", learns + "-x 10 -n 1000")), must(run_on("learns", learns + "-x 20 -n 0 -y 1"));
+    EXPECT(steps_of("learns") == (std::vector<int>{10}));
     // the last step, validated beside the others' grid: a longer run has its best where its folder is
     must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 12 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes"));
-    const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 24 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 1 -y 1"));
+    const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 16 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 1 -y 1"));
     const size_t at = longer.rfind("at step ");
     EXPECT(at != longer.npos && access(longer.substr(longer.find(": ", at) + 2, longer.find('\n', at) - longer.find(": ", at) - 2).c_str(), F_OK) == 0);
     const std::string refused = must(run_on("none", "-e d1c32h1 -t 16 -x 4 -v 0 --patience 3"), 2);
