@@ -186,7 +186,7 @@ TEST(ends_when_validation_gets_worse) {
     EXPECT(steps_of("learns") == (std::vector<int>{10}));
     // the last step, validated beside the others' grid: a longer run has its best where its folder is
     must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 12 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes"));
-    const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 16 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 1 -y 1"));
+    const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 16 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 100 -k constant -y 1"));
     const size_t at = longer.rfind("at step ");
     EXPECT(at != longer.npos && access(longer.substr(longer.find(": ", at) + 2, longer.find('\n', at) - longer.find(": ", at) - 2).c_str(), F_OK) == 0);
     const std::string refused = must(run_on("none", "-e d1c32h1 -t 16 -x 4 -v 0 --patience 3"), 2);
