@@ -41,7 +41,7 @@ inline TextDefaults choose_text_defaults(const TextLimits& given) {
     double tokens = 0;  // to train on in all
     for (const auto& size : SIZES) {
         const Config config{.V = d.vocabulary, .L = size.depth, .NH = size.width / 32, .C = size.width};
-        const int T = given.T ? given.T : size.width <= 128 ? 64 : size.width <= 256 ? 128 : 256;
+        const int T = given.T ? given.T : size.width <= 192 ? 64 : size.width <= 256 ? 128 : 256;
         const double parameters = matmul_parameters(config), affordable = given.seconds * SHARE_OF_PEAK * given.flops / flops_per_token(config, T);
         if (d.width && (parameters > PARAMETERS_PER_BYTE * bytes || affordable < TOKENS_PER_PARAMETER * parameters)) break;
         d.depth = size.depth, d.width = size.width, d.T = T, tokens = std::min(affordable, MOST_EPOCHS * epoch);
