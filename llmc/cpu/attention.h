@@ -306,10 +306,15 @@ void attention_cached(F* out,       // (n, C)
 // Which implementation computes attention, where there is a choice.
 template <class F> std::string attention_path(const StreamOptions&) { return ""; }
 
+namespace attention_detail {
+// Floats of one head's keys, or values, or their gradients.
+inline size_t head_floats(int T, int HS) { return (size_t)round_up(T, TILE) * (size_t)round_up(HS, W); }
+}  // namespace attention_detail
+
 // Floats of scratch for the backward: k, v, dk and dv of one head in each thread.
 inline size_t attention_scratch(int, int T, int C, int NH, const StreamOptions& = {}) {
     using namespace attention_detail;
-    return (size_t)max_threads() * 4 * (size_t)round_up(T, TILE) * (size_t)round_up(C / NH, W);
+    return (size_t)max_threads() * 4 * head_floats(T, C / NH);
 }
 
 namespace attention_detail {
@@ -332,6 +337,68 @@ inline void softmax_backward(float* p, float* ds, const float* lse_log2, const f
         }
     }
 }
+// The backward of one head of one sequence, task = b * NH + h; `scratch` is this thread's: 4 head_floats.
+template <class F>
+void backward_head(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, int task, int T, int C, int NH) {
+    const int HS = C / NH, width = round_up(HS, W);
+    const float scale = 1 / std::sqrt((float)HS);
+    const size_t C3 = 3 * (size_t)C, floats = head_floats(T, HS);
+    const size_t token = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
+    const F *q = qkv + token * C3 + head, *k = q + C, *v = k + C;
+    F *dq = dqkv + token * C3 + head, *dk = dq + C, *dv = dk + C;
+    float *keys = scratch, *values = keys + floats;
+    float *dkeys = values + floats, *dvalues = dkeys + floats;
+    alignas(64) float queries[TILE * MAX_HS], queries_t[MAX_HS * TILE], dqueries[TILE * MAX_HS];
+    alignas(64) float douts[TILE * MAX_HS], douts_t[MAX_HS * TILE];
+    alignas(64) float p[TILE * TILE], ds[TILE * TILE], lse_log2[TILE], delta[TILE];
+    for (int key = 0; key < T; key += TILE) {
+        const int rows = T - key < TILE ? T - key : TILE;
+        load_tile(keys + (size_t)key * width, k + key * C3, C3, rows, HS, width);
+        load_tile(values + (size_t)key * width, v + key * C3, C3, rows, HS, width);
+    }
+    for (int query = 0; query < T; query += TILE) {
+        const int n = T - query < TILE ? T - query : TILE, padded = round_up(n, W);
+        const Starts documents = {starts ? starts + token + query : nullptr, n};
+        // 1. q, dout, delta, lse of the tile's queries. The rows from n on are zero, and their P is 2^-infinity = 0.
+        load_tile(dqueries, out + (token + query) * C + head, C, n, HS, width);
+        load_tile(douts, dout + (token + query) * C + head, C, n, HS, width);
+        load_tile(queries, q + query * C3, C3, n, HS, width);
+        transpose_tile(queries_t, queries, padded, width, scale * LOG2E);
+        transpose_tile(douts_t, douts, padded, width, 1);
+        for (int i = 0; i < padded; i++) {
+            vfloat dot{};
+            for (int d = 0; d < width; d += W) dot += load(dqueries + i * width + d) * load(douts + i * width + d);
+            delta[i] = sum(dot);
+            lse_log2[i] = i < n ? lse[(size_t)task * T + query + i] * LOG2E : __builtin_inff();
+        }
+        for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
+
+        for (int key = documents.first(0) / TILE * TILE; key <= query; key += TILE) {
+            const bool diagonal = key == query;
+            const int rows = diagonal ? n : TILE;
+            const size_t at = (size_t)key * width;
+            // 2. p = P^T and ds = dS^T, keys by queries
+            compute_scores(p, keys + at, queries_t, padded, HS, width, query, key);
+            compute_scores(ds, values + at, douts_t, padded, HS, width, query, key);
+            softmax_backward(p, ds, lse_log2, delta, documents, padded, query, key);
+            // 3. dv += P^T dout,  dk += dS^T q: on the diagonal, key j's first query is j
+            for (int j = 0; j < rows; j += MR) {
+                const int first = diagonal ? j : 0, from = j * TILE + first;
+                multiply_rows(dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
+                             n - first, !diagonal);
+                multiply_rows(dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
+                             n - first, !diagonal);
+            }
+            // 4. dq += dS k
+            for (int i = 0; i < n; i += MR)
+                multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, keys + at, width, width,
+                             visible(query + i + MR - 1, key), true);
+        }
+        store_tile(dq + query * C3, C3, dqueries, n, HS, width, scale);
+    }
+    store_tile(dk, C3, dkeys, T, HS, width, scale);
+    store_tile(dv, C3, dvalues, T, HS, width, 1);
+}
 }  // namespace attention_detail
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
@@ -349,65 +416,7 @@ void attention_backward(F* dqkv,          // (B, T, 3C)
                         int B, int T, int C, int NH, stream_t) {
     using namespace attention_detail;
     check_heads(C, NH);
-    const int HS = C / NH, width = round_up(HS, W);
-    const float scale = 1 / std::sqrt((float)HS);
-    const size_t C3 = 3 * (size_t)C, head_floats = (size_t)round_up(T, TILE) * (size_t)width;
-    parallel_for((size_t)(B * NH), [=](size_t number) {
-        const int task = (int)number;
-        const size_t token = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
-        const F *q = qkv + token * C3 + head, *k = q + C, *v = k + C;
-        F *dq = dqkv + token * C3 + head, *dk = dq + C, *dv = dk + C;
-        float *keys = scratch + (size_t)thread_number() * 4 * head_floats, *values = keys + head_floats;
-        float *dkeys = values + head_floats, *dvalues = dkeys + head_floats;
-        alignas(64) float queries[TILE * MAX_HS], queries_t[MAX_HS * TILE], dqueries[TILE * MAX_HS];
-        alignas(64) float douts[TILE * MAX_HS], douts_t[MAX_HS * TILE];
-        alignas(64) float p[TILE * TILE], ds[TILE * TILE], lse_log2[TILE], delta[TILE];
-        for (int key = 0; key < T; key += TILE) {
-            const int rows = T - key < TILE ? T - key : TILE;
-            load_tile(keys + (size_t)key * width, k + key * C3, C3, rows, HS, width);
-            load_tile(values + (size_t)key * width, v + key * C3, C3, rows, HS, width);
-        }
-        for (int query = 0; query < T; query += TILE) {
-            const int n = T - query < TILE ? T - query : TILE, padded = round_up(n, W);
-            const Starts documents = {starts ? starts + token + query : nullptr, n};
-            // 1. q, dout, delta, lse of the tile's queries. The rows from n on are zero, and their P is 2^-infinity = 0.
-            load_tile(dqueries, out + (token + query) * C + head, C, n, HS, width);
-            load_tile(douts, dout + (token + query) * C + head, C, n, HS, width);
-            load_tile(queries, q + query * C3, C3, n, HS, width);
-            transpose_tile(queries_t, queries, padded, width, scale * LOG2E);
-            transpose_tile(douts_t, douts, padded, width, 1);
-            for (int i = 0; i < padded; i++) {
-                vfloat dot{};
-                for (int d = 0; d < width; d += W) dot += load(dqueries + i * width + d) * load(douts + i * width + d);
-                delta[i] = sum(dot);
-                lse_log2[i] = i < n ? lse[(size_t)task * T + query + i] * LOG2E : __builtin_inff();
-            }
-            for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
-
-            for (int key = documents.first(0) / TILE * TILE; key <= query; key += TILE) {
-                const bool diagonal = key == query;
-                const int rows = diagonal ? n : TILE;
-                const size_t at = (size_t)key * width;
-                // 2. p = P^T and ds = dS^T, keys by queries
-                compute_scores(p, keys + at, queries_t, padded, HS, width, query, key);
-                compute_scores(ds, values + at, douts_t, padded, HS, width, query, key);
-                softmax_backward(p, ds, lse_log2, delta, documents, padded, query, key);
-                // 3. dv += P^T dout,  dk += dS^T q: on the diagonal, key j's first query is j
-                for (int j = 0; j < rows; j += MR) {
-                    const int first = diagonal ? j : 0, from = j * TILE + first;
-                    multiply_rows(dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
-                                 n - first, !diagonal);
-                    multiply_rows(dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
-                                 n - first, !diagonal);
-                }
-                // 4. dq += dS k
-                for (int i = 0; i < n; i += MR)
-                    multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, keys + at, width, width,
-                                 visible(query + i + MR - 1, key), true);
-            }
-            store_tile(dq + query * C3, C3, dqueries, n, HS, width, scale);
-        }
-        store_tile(dk, C3, dkeys, T, HS, width, scale);
-        store_tile(dv, C3, dvalues, T, HS, width, 1);
+    parallel_for((size_t)(B * NH), [=](size_t task) {
+        backward_head(dqkv, dout, out, lse, qkv, starts, scratch + (size_t)thread_number() * 4 * head_floats(T, C / NH), (int)task, T, C, NH);
     });
 }
