@@ -84,6 +84,36 @@ void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t) 
     });
 }
 
+namespace layernorm_detail {
+// The rows from begin to end: dinp, and their sums of dweight and dbias in dw and db.
+template <class F>
+void backward_rows(F* dinp, float* dw, float* db, const F* dout, const F* inp, const float* mean, const float* rstd, const F* weight, size_t begin, size_t end, int C,
+                   bool add_to_dinp) {
+    for (int c = 0; c < C; c++) dw[c] = db[c] = 0;
+    for (size_t r = begin; r < end; r++) {
+        const F *dy = dout + r * C, *x = inp + r * C;
+        F* dx = dinp + r * C;
+        const float m = mean[r], s = rstd[r];
+        // 1. the two means
+        vfloat sum_dn{}, sum_dn_n{};
+        each_vector(C, [&](int c, int k) {
+            vfloat dn = load_first(dy + c, k) * load_first(weight + c, k);
+            sum_dn += dn;
+            sum_dn_n += dn * ((load_first(x + c, k) - m) * s);
+        });
+        const float mean_dn = sum(sum_dn) / (float)C, mean_dn_n = sum(sum_dn_n) / (float)C;
+        // 2. dinp, and this row's share of dweight and dbias
+        each_vector(C, [&](int c, int k) {
+            vfloat d = load_first(dy + c, k), n = (load_first(x + c, k) - m) * s;
+            store_first(dw + c, load_first(dw + c, k) + d * n, k);
+            store_first(db + c, load_first(db + c, k) + d, k);
+            vfloat g = (d * load_first(weight + c, k) - mean_dn - n * mean_dn_n) * s;
+            store_first(dx + c, add_to_dinp ? load_first(dx + c, k) + g : g, k);
+        });
+    }
+}
+}  // namespace layernorm_detail
+
 // dinp = or +=   dweight = or +=   dbias = or +=
 //   dx = rstd * (dn - mean(dn) - n * mean(dn * n)),  dn = dout * weight,  n = (inp - mean) * rstd
 //   dweight = sum over rows of dout * n,  dbias = sum over rows of dout
@@ -110,29 +140,8 @@ void layernorm_backward(F* dinp,            // (N, C)
     for (size_t first = 0; first < N; first += CHUNKS * ROWS) {
         const size_t last = N - first < CHUNKS * ROWS ? N : first + CHUNKS * ROWS;
         parallel_blocks(last - first, ROWS, [=](size_t begin_row, size_t end_row) {
-            float *dw = partials + begin_row / ROWS * 2 * C, *db = dw + C;
-            for (int c = 0; c < C; c++) dw[c] = db[c] = 0;
-            for (size_t r = first + begin_row; r < first + end_row; r++) {
-                const F *dy = dout + r * C, *x = inp + r * C;
-                F* dx = dinp + r * C;
-                const float m = mean[r], s = rstd[r];
-                // 1. the two means
-                vfloat sum_dn{}, sum_dn_n{};
-                each_vector(C, [&](int c, int k) {
-                    vfloat dn = load_first(dy + c, k) * load_first(weight + c, k);
-                    sum_dn += dn;
-                    sum_dn_n += dn * ((load_first(x + c, k) - m) * s);
-                });
-                const float mean_dn = sum(sum_dn) / (float)C, mean_dn_n = sum(sum_dn_n) / (float)C;
-                // 2. dinp, and this row's share of dweight and dbias
-                each_vector(C, [&](int c, int k) {
-                    vfloat d = load_first(dy + c, k), n = (load_first(x + c, k) - m) * s;
-                    store_first(dw + c, load_first(dw + c, k) + d * n, k);
-                    store_first(db + c, load_first(db + c, k) + d, k);
-                    vfloat g = (d * load_first(weight + c, k) - mean_dn - n * mean_dn_n) * s;
-                    store_first(dx + c, how.add_to_dinp ? load_first(dx + c, k) + g : g, k);
-                });
-            }
+            float* dw = partials + begin_row / ROWS * 2 * C;
+            layernorm_detail::backward_rows(dinp, dw, dw + C, dout, inp, mean, rstd, weight, first + begin_row, first + end_row, C, how.add_to_dinp);
         });
         // 3. the chunks' partial sums, added in their order, whichever thread computed them
         const size_t chunks = (last - first + ROWS - 1) / ROWS;
