@@ -86,6 +86,8 @@ TEST(what_is_given_stays) {
     prepare_text(SCRATCH, 150);
     const std::string command = chosen_command(must(run_on("given", "-x 3 -b 1 -t 20 -l 1e-4 --tokenizer bpe:280 --patience 0 -v 0 -s 0 -n 0 --seed 5")));
     for (const char* part : {" -x 3 ", " -b 1 ", " -t 20 ", " -l 0.0001 ", " --tokenizer bpe:280 ", " --patience 0 ", " -v 0 ", " -n 0 ", " --seed 5"}) EXPECT(has(command + " ", part));
+    // by the clock too it ends after so many epochs, with the rate that belongs to the end
+    EXPECT(has(chosen_command(must(run_on("clock", "--minutes 0.01 -v 0 -s 0 -n 0"))), " -x "));
     must(run_on("split", "-x 2 -d 96 -v 0 -s 0 -n 0")), must(run_on("auto", "-x 2 -b auto -v 0 -s 0 -n 0"));
     EXPECT(!has(must(run_on("same", "-x 2 -a 1 -s 0 -n 0")), "--patience"));  // the first batch, over and over
     // what the command line gave and what was chosen are told apart
@@ -173,6 +175,13 @@ TEST(ends_when_validation_gets_worse) {
     // with --keep 1 the best one stays beside the newest
     must(run_on("kept", options + " -nk 1"));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
+    // -nm keeps former best ones too: every validation up to the best was the best of its time
+    must(run_on("major", options + " -nm 5"));
+    EXPECT(best > 1 && steps_of("major").size() > 2 && steps_of("major").back() == end);
+    // the end has its sample, at whatever step it comes
+    std::string sampled = options;
+    must(run_on("sampled", sampled.replace(sampled.find("-s 0"), 4, "-s 400 -g 4")));
+    EXPECT(has(file_contents(SCRATCH + "/sampled/metrics.jsonl"), format("{\"step\": %d, \"sample\": ", end)));
     // validating alone, by another measure, leaves the best one where it is
     must(run_on("kept", options + " -nk 1 -y 1 -m 1").replace(run_on("kept", options + " -nk 1 -y 1 -m 1").find("-x 400"), 6, "-x 0  "));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
