@@ -185,14 +185,21 @@ TEST(ends_when_validation_gets_worse) {
     // validating alone, by another measure, leaves the best one where it is
     must(run_on("kept", options + " -nk 1 -y 1 -m 1").replace(run_on("kept", options + " -nk 1 -y 1 -m 1").find("-x 400"), 6, "-x 0  "));
     EXPECT(steps_of("kept") == (std::vector<int>{step, end}));
-    // a replay takes the recorded steps, whatever it validates
-    must(format("%s --replay %s/a -o %s/replayed -v 1 -s 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
-    EXPECT(metrics_of(SCRATCH + "/replayed", "loss") == metrics_of(SCRATCH + "/a", "loss"));
-    EXPECT(has(must(format("%s --replay %s/a -o %s/unvalidated -v 0 -s 0 -n 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str())), format("step %d/%d", end, end)));
     // going on without checkpoints leaves the best that there is
     const std::string learns = "-e d1c32h1 -t 16 -b 2 -v 5 -s 0 --patience 9 --tokenizer bytes ";
     must(run_on("learns", learns + "-x 10 -n 1000")), must(run_on("learns", learns + "-x 20 -n 0 -y 1"));
     EXPECT(steps_of("learns") == (std::vector<int>{10}));
+    // other validation data have losses of their own: the best of the first, which is lower than any of these, is no longer the best
+    must(run_on("other", learns + "-x 60 -n 20"));
+    const std::string other = must(run_on("other", learns + "-x 80 -n 20 -y 1 -j " + SCRATCH + "/unlike.txt"));
+    const std::vector<double> all = metrics_of(SCRATCH + "/other", "val_loss");
+    double kept = 0;
+    EXPECT(sscanf(other.substr(std::min(other.rfind("best     loss "), other.size())).c_str(), "best     loss %lf", &kept) == 1);
+    EXPECT(kept > *std::min_element(all.begin(), all.end()) + 0.1);
+    // a replay takes the recorded steps, whatever it validates
+    must(format("%s --replay %s/a -o %s/replayed -v 1 -s 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    EXPECT(metrics_of(SCRATCH + "/replayed", "loss") == metrics_of(SCRATCH + "/a", "loss"));
+    EXPECT(has(must(format("%s --replay %s/a -o %s/unvalidated -v 0 -s 0 -n 0 2>&1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str())), format("step %d/%d", end, end)));
     // the last step, validated beside the others' grid: a longer run has its best where its folder is
     must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 12 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes"));
     const std::string longer = must(run_on("longer", "-e d1c32h1 -t 16 -b 2 -x 16 -v 8 -s 0 -n 1000 --patience 9 --tokenizer bytes -l 100 -k constant -y 1"));
