@@ -29,7 +29,7 @@ B        := build
 SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data train scripts,test/$(folder)/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data comm train scripts,test/$(folder)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
