@@ -18,14 +18,14 @@ Shared* g_mine;
 void count(int signal) { (signal == SIGTERM ? g_mine->terms : signal == SIGINT ? g_mine->ints : signal == SIGHUP ? g_mine->hups : g_mine->usr1s)++; }
 void sleep_ms(int ms) { usleep((useconds_t)ms * 1000); }
 
-// What a child does: exits by itself after 20 s at most, so that no mistake leaves it behind.
+// What a child does; it ends by itself after 20 s at most, so that no mistake leaves it behind.
 bool g_role = [] {
     const char* role = getenv("SPAWN_TEST_ROLE");
     if (!role || !getenv("LLMC_RANK")) return false;
+    alarm(20);
     const Place p = find_place(-1, 1, 0);
     g_rank = p.rank, g_world = p.world;
     const std::string is = role;
-    const auto wait_for_end = [] { for (int i = 0; i < 2000; i++) sleep_ms(10); };
     if (is == "places") {
         const char* device = getenv("SPAWN_TEST_DEVICE");
         printf("%d/%d %d/%d %s device %s\n", p.rank, p.world, p.local_rank, p.local_world, p.by.c_str(), device ? device : "none");
@@ -49,6 +49,8 @@ bool g_role = [] {
         fflush(stdout);
         _exit(0);
     }
+    const char* fd = getenv("LLMC_SHARED_FD");
+    if (fd) fcntl(atoi(fd), F_DUPFD_CLOEXEC, 10);  // for the test to find
     Shared& s = *(g_mine = (Shared*)shared_with_siblings(sizeof(Shared)));
     s.pid[p.rank] = getpid();
     if (is == "memory") {
@@ -64,7 +66,6 @@ bool g_role = [] {
     if (is == "rank 1 exits 7" || is == "ignores SIGTERM") {
         while (s.ready < p.world) sleep_ms(1);
         if (p.rank == 1) die_with(7, "out of luck");
-        wait_for_end();
     }
     if (is == "others fail after") {  // as ranks do that find their peer gone
         while (!s.go) sleep_ms(1);
@@ -72,10 +73,8 @@ bool g_role = [] {
         _exit(1);
     }
     if (is == "trainer")
-        for (int i = 0; i < 2000; i++) {
+        for (;; sleep_ms(5))
             if (stop_requested()) s.stopped++, sleep_ms(300), _exit(0);  // finishes its step and saves
-            sleep_ms(5);
-        }
     if (is == "interrupted")
         for (catch_signals(), s.stopped++;; sleep_ms(5)) exit_if_stopping("before the first step");
     if (is == "counts signals") {
@@ -86,8 +85,7 @@ bool g_role = [] {
         if (p.rank > 0) sleep_ms(200);
         _exit(0);
     }
-    wait_for_end();
-    _exit(8);
+    for (;;) pause();
 }();
 
 // A parent in a process and a process group of its own. The test looks into the memory that its children share, which it finds in /proc.
@@ -125,7 +123,6 @@ class Parent {
         if (shared) munmap(shared, sizeof(Shared));
         close(out_);
     }
-    // The first child maps it and says so in /proc.
     void look() {
         FILE* list = fopen(format("/proc/%d/task/%d/children", (int)pid, (int)pid).c_str(), "r");
         int child = 0;
