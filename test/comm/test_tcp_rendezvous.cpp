@@ -59,6 +59,14 @@ struct Stranger {
     }
 };
 std::string hello_of(int r, int world, const std::string& secret) { return tcp_rendezvous_detail::make_hello(place_of(r, world), "", secret); }
+// A rank by hand that has proved itself, and waits for the others.
+Stranger waiting_rank(const TcpOptions& o, int r, int world) {
+    Stranger s(tcp_rendezvous_detail::parse_address(o.server).port);
+    const std::string hello = hello_of(r, world, o.secret);
+    s.say(hello);
+    s.say(tcp_rendezvous_detail::mac_of(o.secret, "client", hello, s.hear(64).substr(0, 32)));
+    return s;
+}
 }  // namespace
 
 TEST(tcp_address) {
@@ -241,13 +249,21 @@ TEST(tcp_false_server) {
 }
 
 TEST(tcp_mistakes) {
-    const auto together = [](const TcpOptions& o, RankProcess&& other, const std::string& says) {
-        RankProcess zero = rank(0, 3, o), good = rank(1, 3, o);
-        expect_died(zero, 2, says), expect_died(good, 2, says), expect_died(other, 2, "rank 0 at 127.0.0.1:");
-        EXPECT(has(other.said, says));
-    };
     TcpOptions o = at_port(free_port());
-    together(o, rank(2, 4, o), " says that there are 4 ranks, rank 0 says 3");
+    {
+        RankProcess zero = rank(0, 3, o);
+        const Stranger good = waiting_rank(o, 1, 3);
+        RankProcess other = rank(2, 4, o);
+        const std::string says = " says that there are 4 ranks, rank 0 says 3";
+        expect_died(zero, 2, "error: rank 0: rank 2 at 127.0.0.1:"), expect_died(other, 2, "error: rank 2: rank 0 at " + o.server + ": rank 2 at 127.0.0.1:");
+        EXPECT(has(zero.said, says) && has(other.said, says) && has(good.hear(), says));  // all are told
+    }
+    o = at_port(free_port());
+    {
+        RankProcess zero = rank(0, 3, o);
+        const Stranger two_zeros = waiting_rank(o, 0, 3);
+        expect_died(zero, 2, " says that it is rank 0 of 3: there are two of rank 0");
+    }
     o = at_port(free_port());
     RankProcess zero = rank(0, 3, o), first = rank(2, 3, o), second = rank(2, 3, o);
     expect_died(zero, 2, "error: rank 0: rank 2 came twice, from 127.0.0.1:");
@@ -301,10 +317,7 @@ TEST(tcp_ranks_that_die) {
     TcpOptions o = at_port(free_port());
     {
         RankProcess zero = rank(0, 3, o), one = rank(1, 3, o);
-        const Stranger two(tcp_rendezvous_detail::parse_address(o.server).port);  // as rank 2 does, until it dies
-        const std::string hello = hello_of(2, 3, o.secret);
-        two.say(hello);
-        two.say(tcp_rendezvous_detail::mac_of(o.secret, "client", hello, two.hear(64).substr(0, 32)));
+        const Stranger two = waiting_rank(o, 2, 3);  // until it dies
         kill(one.pid, SIGKILL), shutdown(two.fd, SHUT_RDWR);
         EXPECT(zero.says("warning: rank 2 at 127.0.0.1:") && zero.says(" went away before all ranks had come\n"));
         RankProcess again = rank(1, 3, o), too = rank(2, 3, o);
@@ -316,6 +329,7 @@ TEST(tcp_ranks_that_die) {
     RankProcess zero = rank(0, 3, o), one = rank(1, 3, o);
     EXPECT(!Stranger(tcp_rendezvous_detail::parse_address(o.server).port).hear(0).size());
     kill(zero.pid, SIGKILL);
+    EXPECT_EQ(zero.code(), 128 + SIGKILL);
     RankProcess next = rank(0, 3, o), two = rank(2, 3, o);
     expect_got(one), expect_got(two);
     EXPECT_EQ(next.code(), 0);
