@@ -316,12 +316,12 @@ TEST(tcp_who_does_not_come) {
 TEST(tcp_ranks_that_die) {
     TcpOptions o = at_port(free_port());
     {
-        RankProcess zero = rank(0, 3, o), one = rank(1, 3, o);
-        const Stranger two = waiting_rank(o, 2, 3);  // until it dies
+        RankProcess zero = rank(0, 4, o), one = rank(1, 4, o);
+        const Stranger two = waiting_rank(o, 2, 4);  // until it dies
         kill(one.pid, SIGKILL), shutdown(two.fd, SHUT_RDWR);
         EXPECT(zero.says("warning: rank 2 at 127.0.0.1:") && zero.says(" went away before all ranks had come\n"));
-        RankProcess again = rank(1, 3, o), too = rank(2, 3, o);
-        expect_got(again), expect_got(too);
+        RankProcess again = rank(1, 4, o), too = rank(2, 4, o), three = rank(3, 4, o);
+        expect_got(again), expect_got(too), expect_got(three);
         EXPECT_EQ(zero.code(), 0);
     }
     o = at_port(free_port());
