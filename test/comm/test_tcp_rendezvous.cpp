@@ -143,9 +143,12 @@ TEST(tcp_without_a_secret) {
 // Not a byte for those, and no delay for the ranks.
 TEST(tcp_strangers) {
     const int port = free_port();
-    RankProcess zero = rank(0, 3, at_port(port));
+    TcpOptions o = at_port(port);
+    o.handshake_s = 60;  // nobody's time runs out
+    RankProcess zero = rank(0, 3, o);
     std::vector<Stranger> silent, talking;
-    for (int i = 0; i < 100; i++) silent.emplace_back(port);  // more than the limit
+    for (int i = 0; i < 100; i++) silent.emplace_back(port);  // more than the limit: the first ones have to go
+    for (int i = 0; i < 30; i++) EXPECT_STR(silent[(size_t)i].hear(), "");
     std::string huge = hello_of(1, 3, "open sesame");
     huge.append(100000, 'x');
     std::string old = hello_of(1, 3, "open sesame");
@@ -237,15 +240,16 @@ TEST(tcp_false_server) {
         const int fd = accept4(listener, nullptr, nullptr, SOCK_CLOEXEC);
         char hello[112];
         EXPECT_EQ(recv(fd, hello, sizeof hello, MSG_WAITALL), (ssize_t)sizeof hello);
-        std::string said = std::string(hello, sizeof hello), nonce(32, 'n');
-        said = nonce + tcp_rendezvous_detail::mac_of("guess", "server", said, nonce);
-        said += '\0', said += tcp_rendezvous_detail::u32(3) + "evi" + std::string(32, 'm');
-        EXPECT_EQ(send(fd, said.data(), said.size(), MSG_NOSIGNAL), (ssize_t)said.size());
+        const std::string nonce(32, 'n'), challenge = nonce + tcp_rendezvous_detail::mac_of("guess", "server", {hello, sizeof hello}, nonce);
+        const std::string says = challenge + '\0' + tcp_rendezvous_detail::u32(3) + "evi" + std::string(32, 'm');
+        const size_t bytes = i ? says.size() : challenge.size();  // without an answer first: no proof comes either
+        EXPECT_EQ(send(fd, says.data(), bytes, MSG_NOSIGNAL), (ssize_t)bytes);
+        EXPECT(recv(fd, hello, sizeof hello, 0) <= 0);
         close(fd);
     }
     close(listener);
-    expect_died(one, 1, "error: rank 1: --server 127.0.0.1:");
-    EXPECT(!has(one.said, "evi"));
+    EXPECT_EQ(one.code(), 1);
+    EXPECT(has(one.said, "error: rank 1: --server 127.0.0.1:") && !has(one.said, "evi"));
 }
 
 TEST(tcp_mistakes) {
@@ -323,6 +327,16 @@ TEST(tcp_ranks_that_die) {
         RankProcess again = rank(1, 4, o), too = rank(2, 4, o), three = rank(3, 4, o);
         expect_got(again), expect_got(too), expect_got(three);
         EXPECT_EQ(zero.code(), 0);
+    }
+    o = at_port(free_port());
+    o.timeout_s = 0.8;
+    {
+        RankProcess zero = rank(0, 3, o);
+        const Stranger two = waiting_rank(o, 2, 3);
+        shutdown(two.fd, SHUT_RDWR);
+        EXPECT(zero.says(" went away before all ranks had come\n"));
+        const Stranger one = waiting_rank(o, 1, 3);
+        expect_died(zero, 1, ": rank 2 of 3 did not come within 0.8 s\n");
     }
     o = at_port(free_port());
     o.timeout_s = 4;
