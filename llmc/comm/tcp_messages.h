@@ -27,7 +27,7 @@ struct TcpOptions {
     double silent_s = 5;      // that a rank tries on where it gets no answer: the sign of another secret
 };
 
-// Not in the range of ports that Linux gives to outgoing connections (32768 to 60999), nor assigned by IANA, nor torchrun's 29500.
+// Not in the range of ports that Linux gives to outgoing connections (32768 to 60999), where any program may sit by chance, nor torchrun's 29500.
 constexpr int RENDEZVOUS_PORT = 29514;
 
 namespace tcp_rendezvous_detail {
