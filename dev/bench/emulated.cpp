@@ -63,7 +63,7 @@ struct Step {
     }
 };
 // Where in the run the host is, or the device: a micro-step begins with the copies of its batch, an update with the norm.
-struct Place {
+struct RunPosition {
     int step = 0;
     Part part = UPDATES;
     std::string before;
@@ -74,7 +74,7 @@ struct Place {
     }
 };
 static std::map<int, Step> g_steps;
-static Place g_host, g_device;
+static RunPosition g_host, g_device;
 static int g_waits;              // of the host, since the first graph was launched
 static bool g_training;
 
