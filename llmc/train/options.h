@@ -79,7 +79,11 @@
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
     O("Machine", int, separate_buffers, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
-    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100), and exit: nothing is written") \
+    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100, or --plan --gpu H100), and exit: nothing is written") \
+    O("Machine", std::string, gpu, "", "", "", "with --plan: the GPU of the run that is planned, one of llmc/model/gpus.h") \
+    O("Machine", int, nodes, "", 0, "0..1048576", "with --plan: machines, each with --gpus-per-node GPUs; 0: as many as --nproc needs") \
+    O("Machine", double, net, "", 400, ">0..", "with --plan: network, Gb/s for each GPU, each way") \
+    O("Machine", double, gpu_price, "", 3.5, "0..", "with --plan: dollars for a GPU and hour; 3.5: 8 H100 for 24 hours at 672, as llm.c published") \
     O("Not yet", int, rank, "pr", 0, "0..", "number of this process") \
     O("Not yet", int, ranks, "", 1, "1..1", "ranks inside this process") \
     O("Not yet", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
@@ -254,11 +258,29 @@ inline void refuse_without_effect(const Options& opt) {
     const auto refuse = [](const char* option, const std::string& value, const char* allowed) {
         die_with(EXIT_USAGE, "%s: '%s' given, must be %s: it has no effect in this build, which runs one process", option, value.c_str(), allowed);
     };
+    if (!opt.plan.empty() || was_given(opt, "nproc")) return;  // one process if it is there: scripts name the rest for any number
     if (opt.gpus_per_node != Options().gpus_per_node && opt.gpus_per_node != 1) refuse("--gpus-per-node", std::to_string(opt.gpus_per_node), "1 or left out");
     if (opt.init != Options().init) refuse("--init", opt.init, "left out");
     if (!opt.server.empty()) refuse("--server", opt.server, "left out");
     if (!opt.fs_path.empty()) refuse("--fs-path", opt.fs_path, "left out");
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
+}
+
+// --plan --gpu H100 is --plan H100, and --nodes 2 of eight GPUs are --nproc 16.
+inline void settle_plan(Options& opt) {
+    for (const char* field : {"gpu", "nodes", "net", "gpu_price"})
+        if (std::string name = field; opt.plan.empty() && was_given(opt, field)) {
+            std::replace(name.begin(), name.end(), '_', '-');
+            die_with(EXIT_USAGE, "--%s: given without --plan, which alone uses it", name.c_str());
+        }
+    if (!opt.gpu.empty() && opt.plan != "here" && opt.plan != opt.gpu) die_with(EXIT_USAGE, "--gpu: '%s' given, but --plan names '%s'", opt.gpu.c_str(), opt.plan.c_str());
+    if (!opt.gpu.empty()) opt.plan = opt.gpu;
+    if (opt.nodes == 0) return;
+    const int64_t ranks = (int64_t)opt.nodes * opt.gpus_per_node;
+    if (ranks > INT_MAX) die_with(EXIT_USAGE, "--nodes: %d given, with %d GPUs each more than can be counted", opt.nodes, opt.gpus_per_node);
+    if (was_given(opt, "nproc") && opt.nproc != ranks)
+        die_with(EXIT_USAGE, "--nodes: %d given, with %d GPUs each, but --nproc is %d", opt.nodes, opt.gpus_per_node, opt.nproc);
+    opt.nproc = (int)ranks;
 }
 
 // An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
@@ -300,6 +322,7 @@ inline Options parse_options(int argc, char** argv) {
         row->set(opt, value);
         opt.given.push_back(row->field);
     }
+    settle_plan(opt);
     refuse_without_effect(opt);
     refuse_idle(opt);
     return opt;
