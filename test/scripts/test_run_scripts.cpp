@@ -201,3 +201,17 @@ TEST(scripts_of_llm_c_run_unchanged) {
     // of more than one process they are not taken for one
     EXPECT_EQ(run_command(format("%s -i %s/text.txt -e d1c16h1 -pn 16 -pr 0 -pi fs -pf out", TRAINER, SCRATCH.c_str())).code, 2);
 }
+
+// The page's tables are what the script that makes them prints today.
+TEST(tables_of_scaling_are_those_of_the_plan) {
+    if (!has_bash()) SKIP("no bash");
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("memory is planned without sharing under AddressSanitizer");
+#endif
+    const std::string page = read_file("doc/scaling.md"), begin = "<!-- tables -->\n", end = "\n<!-- end of tables -->\n";
+    const size_t at = page.find(begin) + begin.size();
+    const Outcome o = run_command("dev/scaling_tables.sh " TRAINER);
+    EXPECT_EQ(o.code, 0);
+    EXPECT(std::count(o.output.begin(), o.output.end(), '\n') > 100);
+    if (page.substr(at, page.find(end) - at) != o.output) FAIL("doc/scaling.md: not what dev/scaling_tables.sh prints: dev/scaling_tables.sh --write");
+}
