@@ -340,6 +340,10 @@ TEST(plan_of_many_gpus) {
     // 100 Gb/s are slower, and money is what is asked for
     const auto seconds = [&](const std::string& output) { return atof(line(output, "time").c_str() + strlen("time     by these, not measured: ")); };
     EXPECT(seconds(plan("--gpu H100 --nodes 128 --net 100 -z 1")) > 1.5 * seconds(all));
+    // dollars by hand from the printed step: 1000 steps of 1024 GPUs; the step has four digits, the money is a whole number
+    const std::string time = line(all, "time");
+    const double dollars = seconds(all) * 1000 * 1024 / 3600 * 3.5;
+    EXPECT(std::fabs(atof(time.c_str() + time.find('$') + 1) - dollars) <= 1 + 5e-4 * dollars);
     const std::string free = line(plan("--gpu H100 --nodes 128 -z 1 --gpu-price 0"), "time");
     EXPECT(free.ends_with(", $0 at 0 a GPU hour"));
     // a machine that is not in the table

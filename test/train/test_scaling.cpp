@@ -106,6 +106,21 @@ TEST(scaling_exchanges_by_hand) {
     EXPECT_NEAR(small_reduce_seconds(cluster(PLAIN, 8, 4)), link + net + 3e-6);
 }
 
+// What travels: weights in their own type, gradients in fp32; in stage 0 their sums come back in fp32, and no weights.
+TEST(scaling_what_travels) {
+    const Cluster on = cluster(PLAIN, 8, 4);
+    for (const double size : {2.0, 4.0})
+        for (int zero = 0; zero <= 3; zero++) {
+            Workload w = work(SMALL, 2, 8, 1, zero);
+            w.size = size;
+            const scaling_detail::Parts p = scaling_detail::parts_of(w, on);
+            EXPECT_NEAR(p.gather_block, exchange_seconds(size * 3280, on));
+            EXPECT_NEAR(p.gather_rest, exchange_seconds(size * 1760, on));
+            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, on) + (zero == 0 ? exchange_seconds(4 * 3280, on) : 0));
+            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, on) + (zero == 0 ? exchange_seconds(4 * 1760, on) : 0));
+        }
+}
+
 namespace {
 // The timeline alone: parts whose times are given.
 scaling_detail::Streams timeline(scaling_detail::Parts p, int layers, int accum, int zero) {
