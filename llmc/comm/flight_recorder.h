@@ -1,0 +1,54 @@
+// flight_recorder.h: what this rank asked of the others: the last 100 operations, for the moment when one of them does not answer.
+#pragma once
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include "../base/check.h"
+
+constexpr int EXIT_COMM = 3;  // another rank is gone, hangs, or is at something else: a restart may help
+
+// One operation between ranks. Every rank has the same ones in the same order, so that `sequence` names an operation of the run.
+struct Operation {
+    uint64_t sequence = 0;
+    const char* what = "";  // "exchange", "all_gather", ...
+    size_t bytes = 0;       // of this rank
+    int step = -1;          // of training; -1: before it
+    double began = 0, ended = -1;  // seconds since the recorder was made; -1: not yet
+};
+
+class FlightRecorder {
+    using Clock = std::chrono::steady_clock;
+    static constexpr size_t KEPT = 100;
+    Operation last_[KEPT];
+    uint64_t count_ = 0;
+    const Clock::time_point start_ = Clock::now();
+
+public:
+    int step = -1;           // that is being made
+    double deadline = 600;   // seconds that an operation may take
+    double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
+    const Operation& begin(const char* what, size_t bytes) {
+        count_++;
+        return last_[count_ % KEPT] = {count_, what, bytes, step, seconds()};
+    }
+    void end() { last_[count_ % KEPT].ended = seconds(); }
+    const Operation& now() const { return last_[count_ % KEPT]; }
+
+    // A line for each operation, oldest first.
+    std::string text() const {
+        std::string lines;
+        for (uint64_t n = count_ > KEPT ? count_ - KEPT + 1 : 1; n <= count_; n++) {
+            const Operation& o = last_[n % KEPT];
+            lines += ::format("rank %d step %d operation %llu %s bytes %zu began %.6f %s\n", g_rank, o.step, (unsigned long long)o.sequence, o.what, o.bytes, o.began,
+                              o.ended < 0 ? "open" : ::format("ended %.6f", o.ended).c_str());
+        }
+        return lines;
+    }
+};
+
+// Of this process.
+inline FlightRecorder& flight_recorder() {
+    static FlightRecorder one;
+    return one;
+}
