@@ -86,7 +86,7 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS)
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
@@ -99,10 +99,18 @@ CUDNN_LIBRARY = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 
 WITH_CUDNN    = $(and $(filter-out 0,$(CUDNN)),$(CUDNN_HEADER),$(CUDNN_LIBRARY))
 CUDNN_FLAGS   = $(if $(WITH_CUDNN),-DLLMC_CUDNN $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(CUDNN_HEADER)))))
 CUDNN_LINK    = $(if $(WITH_CUDNN),-Xlinker=$(CUDNN_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(CUDNN_LIBRARY))))
+# NCCL, where header and library are found; of 2.18 or newer, whose communicators split; NCCL=0 does without: one GPU a run
+NCCL         ?= 1
+NCCL_HEADERS  = $(wildcard $(addsuffix /nccl.h,$(CUDA_INCLUDE) $(TOOLKIT)/include /usr/local/include /usr/include))
+NCCL_HEADER  := $(if $(NCCL_HEADERS),$(shell grep -l ncclCommSplit $(firstword $(NCCL_HEADERS))))
+NCCL_LIBRARY  = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libnccl.so $l/libnccl.so.2)))
+WITH_NCCL     = $(and $(filter-out 0,$(NCCL)),$(NCCL_HEADER),$(NCCL_LIBRARY))
+NCCL_FLAGS    = $(if $(WITH_NCCL),-DLLMC_NCCL $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(NCCL_HEADER)))))
+NCCL_LINK     = $(if $(WITH_NCCL),-Xlinker=$(NCCL_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(NCCL_LIBRARY))))
 CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
 # the toolkit's own folder too: the loader does not know it where ld.so.conf does not name it
 TOOLKIT_LIB   = $(patsubst %/,%,$(dir $(firstword $(wildcard $(foreach l,lib64 lib targets/*/lib,$(TOOLKIT)/$l/libcublasLt.so*)))))
-NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK)
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK) $(NCCL_LINK)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
@@ -162,7 +170,7 @@ E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 #include "../base/check.h"
 
@@ -27,12 +28,18 @@ class FlightRecorder {
 public:
     int step = -1;           // that is being made
     double deadline = 600;   // seconds that an operation may take
+    std::string path;        // of the file that save() writes
     double seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
     const Operation& begin(const char* what, size_t bytes) {
         count_++;
         return last_[count_ % KEPT] = {count_, what, bytes, step, seconds()};
     }
     void end() { last_[count_ % KEPT].ended = seconds(); }
+    // It was only asked for: the GPU has not done it yet.
+    void reopen(uint64_t sequence) {
+        Operation& o = last_[sequence % KEPT];
+        if (o.sequence == sequence) o.ended = -1;
+    }
     const Operation& now() const { return last_[count_ % KEPT]; }
 
     // A line for each operation, oldest first.
@@ -44,6 +51,14 @@ public:
                               o.ended < 0 ? "open" : ::format("ended %.6f", o.ended).c_str());
         }
         return lines;
+    }
+    // As well as it can: it is called when something else has failed. What to say of it at the end of a line.
+    std::string save() const {
+        FILE* file = path.empty() ? nullptr : fopen(path.c_str(), "w");
+        if (!file) return "";
+        fputs(text().c_str(), file);
+        fclose(file);
+        return "; the last operations: " + path;
     }
 };
 

@@ -62,6 +62,7 @@ inline bool reached(event_t) { return true; }
 struct CpuGraph {};
 using graph_t = CpuGraph;
 template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
+inline void destroy(graph_t) {}
 
 // No kernels to load, nothing to autotune.
 template <class Work> void warm_up_and_autotune(stream_t, const std::string&, Work) {}
