@@ -148,6 +148,11 @@ build/gpu/products: test/cublaslt/products.cu $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
+# the stand-in for NCCL beside the NCCL that is installed, in what that answers without a GPU
+test-nccl:                                ## whether the stand-in for NCCL answers as the NCCL that is installed, where that needs no GPU
+	$Q$(MAKE) LOOK=plain $(E)/tests
+	$(call say,TEST)$(if $(NCCL_LIBRARY),EMU_NCCL_LIBRARY=$(NCCL_LIBRARY) $(E)/tests nccl_as_the_library,echo "test-nccl: skipped: no libnccl.so found")
+
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
@@ -261,4 +266,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

@@ -216,33 +216,31 @@ TEST(early_exit_of_a_rank) {
     const RankOptions options{.deadline = 1.5};
     expect_ended(on_ranks(options, [](Comm& comm) { steps(comm, [&](int step) { if (step == 2 && comm.rank == 1) _exit(0); }); }), options, 1, {"all_gather", "exchange"});
 }
+// TEST_BREAKS of them, 20 unless told: kinds in turn, at any operation (1 to 3 are those of the start), of any rank.
 TEST(breaks_on_request) {
     if (!ON_CPU) SKIP("the stand-in breaks on request, the library does not");
-    struct Break { std::string what; int culprit, stopped; std::vector<std::string> texts; };
-    std::vector<Break> breaks;
-    // operations 1 to 3 are those of the start: versions, an exchange, an all-gather
-    for (int operation : {1, 2, 3, 4, 5, 6, 9}) {
-        const std::string at = "=1:" + std::to_string(operation);
-        breaks.push_back({"EMU_NCCL_DIE" + at + " EMU_NCCL_NOTICE=1", 1, -1, {"remote peer: rank 1", "with rank 1", "with all ranks", "remote peer: rank"}});
-        breaks.push_back({"EMU_NCCL_DIE" + at + " EMU_NCCL_NOTICE=0", 1, -1, {"not there after 1.0 s"}});
-        breaks.push_back({"EMU_NCCL_STOP" + at, 1, 1, {"not there after 1.0 s"}});
-        breaks.push_back({"EMU_NCCL_HANG" + at, -1, -1, {"not there after 1.0 s", "remote peer"}});
-        breaks.push_back({"EMU_NCCL_ERROR" + at, 1, -1, {"not there after 1.0 s", "remote peer"}});
-    }
-    breaks.push_back({"EMU_NCCL_HANG=1:5 EMU_NCCL_ABORT=hang", -1, -1, {"not there after 1.0 s", "remote peer"}});
-    for (size_t i = 0; i < breaks.size(); i += SLOW ? 5 : 1) {
-        const Break& b = breaks[i];
-        RankOptions options{.world = 3, .deadline = 1, .stopped = b.stopped, .environment = {seed((int)i)}};
-        for (size_t at = 0; at < b.what.size();) {
-            const size_t end = std::min(b.what.find(' ', at), b.what.size());
-            options.environment.push_back(b.what.substr(at, end - at)), at = end + 1;
-        }
+    const std::string late = "not there after 1.0 s", remote = "remote peer";
+    struct Break { const char *variable, *more; bool ends, stops; std::vector<std::string> texts; };  // ends: the culprit does, with a line; stops: it is there to the end
+    const Break breaks[] = {
+        {"EMU_NCCL_DIE", "EMU_NCCL_NOTICE=1", false, false, {remote}},
+        {"EMU_NCCL_DIE", "EMU_NCCL_NOTICE=0", false, false, {late}},
+        {"EMU_NCCL_STOP", "EMU_NCCL_NOTICE=1", false, true, {late, remote}},
+        {"EMU_NCCL_HANG", "EMU_NCCL_ABORT=none", true, false, {late, remote}},
+        {"EMU_NCCL_ERROR", "EMU_NCCL_ABORT=none", true, false, {"an error on request", late, remote}},
+        {"EMU_NCCL_HANG", "EMU_NCCL_ABORT=hang", true, false, {late, remote}},
+    };
+    const int n = getenv("TEST_BREAKS") ? atoi(getenv("TEST_BREAKS")) : SLOW ? 6 : 20;
+    Random random(14);
+    for (int i = 0; i < n; i++) {
+        const Break& b = breaks[(size_t)i % std::size(breaks)];
+        const int world = random.between(2, SLOW ? 2 : 4), culprit = random.between(0, world - 1), operation = i < 3 ? i + 1 : random.between(1, 30);
+        const std::string what = format("%s=%d:%d", b.variable, culprit, operation);
+        const RankOptions options{.world = world, .deadline = 1, .stopped = b.stops ? culprit : -1, .environment = {seed(i), what, b.more}};
         const std::vector<RankOutcome> ranks = on_ranks(options, [](Comm& comm) { steps(comm, nothing); });
         const int before = g_failures;
-        expect_ended(ranks, options, b.culprit, b.texts);
-        if (b.what.find("EMU_NCCL_ERROR") == 0 && !rank_variable())
-            if (ranks[1].code != EXIT_COMM || ranks[1].output.find("an error on request") == std::string::npos) FAIL("the rank with the error:%s", said(ranks).c_str());
-        if (g_failures > before) FAIL("that was %s", b.what.c_str());
+        expect_ended(ranks, options, b.ends ? -1 : culprit, b.texts);
+        if (!strcmp(b.variable, "EMU_NCCL_ERROR") && !rank_variable() && ranks[(size_t)culprit].output.find("an error on request") == std::string::npos) FAIL("the rank with the error:%s", said(ranks).c_str());
+        if (g_failures > before) FAIL("that was %s %s", what.c_str(), b.more);
     }
 }
 // Calls that do not fit each other: both ranks end, and say which.
