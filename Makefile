@@ -18,6 +18,15 @@ QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -f
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
 LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level=0 --param lto-partitions=4 -x c++ - -o /dev/null 2>/dev/null && \
             echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
+# MPI=0 does without; where mpicxx is found, the CPU trainer can be started by mpirun. OpenMPI's and MPICH's tell what they would add in ways of their own
+MPI      ?= 1
+MPICXX   := $(if $(filter-out 0,$(MPI)),$(shell command -v mpicxx))
+MPI_COMPILE := $(if $(MPICXX),$(shell mpicxx --showme:compile 2>/dev/null || mpicxx -compile_info 2>/dev/null | tr ' ' '\n' | grep '^-[ID]'))
+MPI_LINK := $(if $(MPICXX),$(shell mpicxx --showme:link 2>/dev/null || mpicxx -link_info 2>/dev/null | tr ' ' '\n' | grep -E '^-([LlR]|Wl)'))
+# if this compiler takes them, too
+WITH_MPI := $(if $(MPI_LINK),$(shell echo 'int main(){return MPI_Init(0,0);}' | $(CXX) $(MPI_COMPILE) -include mpi.h -x c++ - -o /dev/null $(MPI_LINK) 2>/dev/null && echo 1))
+MPI_FLAGS := $(if $(WITH_MPI),-DLLMC_MPI $(patsubst -I%,-isystem%,$(filter-out -pthread,$(MPI_COMPILE))))
+MPI_LIBS := $(if $(WITH_MPI),$(MPI_LINK))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
@@ -29,13 +38,13 @@ B        := build
 SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data train scripts,test/$(folder)/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data comm train scripts,test/$(folder)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
 # one compiler reads, two generate code (dev/LOG.md, 21)
 train_gpt2: train_gpt2.cu $(CPU)
-	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) -x c++ $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) $(MPI_FLAGS) -x c++ $< -o $@ $(MPI_LIBS)
 
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
@@ -67,7 +76,7 @@ $(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/* dev/plot/
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -x c++ $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) $(MPI_FLAGS) -x c++ $< -o $@ $(MPI_LIBS)
 
 build/asan/tokenize: dev/data/tokenize.cpp $(CPU)
 	@mkdir -p $(@D)
@@ -86,7 +95,7 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS)
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
@@ -99,10 +108,18 @@ CUDNN_LIBRARY = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 
 WITH_CUDNN    = $(and $(filter-out 0,$(CUDNN)),$(CUDNN_HEADER),$(CUDNN_LIBRARY))
 CUDNN_FLAGS   = $(if $(WITH_CUDNN),-DLLMC_CUDNN $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(CUDNN_HEADER)))))
 CUDNN_LINK    = $(if $(WITH_CUDNN),-Xlinker=$(CUDNN_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(CUDNN_LIBRARY))))
+# NCCL, where header and library are found; of 2.18 or newer, whose communicators split; NCCL=0 does without: one GPU a run
+NCCL         ?= 1
+NCCL_HEADERS  = $(wildcard $(addsuffix /nccl.h,$(CUDA_INCLUDE) $(TOOLKIT)/include /usr/local/include /usr/include))
+NCCL_HEADER  := $(if $(NCCL_HEADERS),$(shell grep -l ncclCommSplit $(firstword $(NCCL_HEADERS))))
+NCCL_LIBRARY  = $(firstword $(wildcard $(foreach l,$(CUDA_LIB) $(TOOLKIT)/lib64 $(TOOLKIT)/lib /usr/local/lib $(wildcard /usr/lib/*-linux-gnu),$l/libnccl.so $l/libnccl.so.2)))
+WITH_NCCL     = $(and $(filter-out 0,$(NCCL)),$(NCCL_HEADER),$(NCCL_LIBRARY))
+NCCL_FLAGS    = $(if $(WITH_NCCL),-DLLMC_NCCL $(filter-out -I/usr/include,-I$(patsubst %/,%,$(dir $(NCCL_HEADER)))))
+NCCL_LINK     = $(if $(WITH_NCCL),-Xlinker=$(NCCL_LIBRARY) -Xlinker -rpath=$(patsubst %/,%,$(dir $(NCCL_LIBRARY))))
 CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
 # the toolkit's own folder too: the loader does not know it where ld.so.conf does not name it
 TOOLKIT_LIB   = $(patsubst %/,%,$(dir $(firstword $(wildcard $(foreach l,lib64 lib targets/*/lib,$(TOOLKIT)/$l/libcublasLt.so*)))))
-NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK)
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK) $(NCCL_LINK)
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
@@ -140,6 +157,11 @@ build/gpu/products: test/cublaslt/products.cu $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
+# the stand-in for NCCL beside the NCCL that is installed, in what that answers without a GPU
+test-nccl:                                ## whether the stand-in for NCCL answers as the NCCL that is installed, where that needs no GPU
+	$Q$(MAKE) LOOK=plain $(E)/tests
+	$(call say,TEST)$(if $(NCCL_LIBRARY),EMU_NCCL_LIBRARY=$(NCCL_LIBRARY) $(E)/tests nccl_as_the_library,echo "test-nccl: skipped: no libnccl.so found")
+
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
@@ -162,7 +184,7 @@ E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
@@ -253,4 +275,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

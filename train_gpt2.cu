@@ -13,7 +13,7 @@
 #include "llmc/backend.h"
 #include "llmc/base/cpu_features.h"
 #include "llmc/base/stop.h"
-#include "llmc/comm/comm.h"
+#include "llmc/comm/open.h"
 #include "llmc/data/data.h"
 #include "llmc/io/checkpoint.h"
 #include "llmc/model/bin_model.h"
@@ -21,6 +21,7 @@
 #include "llmc/model/generate.h"
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
+#include "llmc/model/pieces.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
 #include "llmc/train/eval.h"
@@ -30,6 +31,7 @@
 #include "llmc/train/plan.h"
 #include "llmc/train/replay.h"
 #include "llmc/train/run.h"
+#include "llmc/train/save.h"
 #include "llmc/train/schedule.h"
 #include "llmc/train/step_reporter.h"
 
@@ -161,52 +163,76 @@ template <class F> void upload(Model<F>& model, const Batch& batch) {
 }
 
 // Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
-template <class F> void micro_step(Model<F>& model, bool accumulate, const Comm& comm) {
+template <class F> void micro_step(Model<F>& model, bool accumulate) {
     const size_t N = model.N();
-    const float dloss = 1.0f / ((float)N * (float)model.options.grad_accum * (float)comm.world);
+    const float dloss = 1.0f / (float)((double)N * model.options.grad_accum * model.options.world);
     forward(model);
     classify(model, N, dloss, true, accumulate);
     sum_losses(model.loss_sum, model.tensors().losses, N, accumulate, model.stream);
     backward(model, accumulate);  // from here on the memory of the losses is used by others
 }
 
-// One micro-batch, the first of a step or one that adds to it, and after the last one the gradients' sum over the ranks.
+// A leaf's gradients and losses are there: they are added to the subtrees that waited for them.
+template <class F> void finish_leaf(Model<F>& model, int leaf) {
+    const size_t n = model.parameters.elements;
+    copy_on_device(model.sums + (size_t)model.options.rank * model.sums_of_rank() + leaf, model.loss_sum, sizeof(double), model.stream);
+    const bool last = leaf + 1 == model.leaves_of_rank();
+    int buffer = waiting_subtrees(leaf);
+    for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1), model.gradients(buffer), n, model.stream);
+}
+
+// Each rank gets its piece of each bucket from all the others and adds them up, in the order of the tree; with all ranks' sums of losses and squares
+// every one of them can then check the step. ZeRO stage 0: the summed pieces go to all.
+template <class F> void reduce_gradients(Model<F>& model, const Comm& comm) {
+    const Partition& partition = model.partition;
+    const size_t leaves = (size_t)model.leaves_of_rank();
+    double* squares = model.sums + (size_t)comm.rank * model.sums_of_rank() + leaves;
+    for (const Bucket& bucket : partition.buckets) {
+        const Range mine = partition.piece(bucket, comm.rank);
+        const Bucket chunks = partition.chunks_of(bucket, comm.rank);
+        comm.exchange(pieces_for_others(partition, bucket, comm.rank, model.grads), pieces_of_others(partition, bucket, comm.rank, model.received), model.stream);
+        sum_gradients(model.grads, squares, model.received, comm.rank, comm.world, model.chunks + chunks.begin, chunks.end - chunks.begin, mine.begin, mine.size(), model.stream);
+        squares += chunks.end - chunks.begin;
+    }
+    comm.all_gather(model.sums, model.sums_of_rank() * sizeof(double), model.stream);
+    if (model.options.zero == 0) gather_pieces(partition, comm, model.grads, model.stream);
+}
+
+// One micro-batch; after a leaf's last one its sum, and after the step's last one the sum over the ranks.
 template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
+    const int in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf, buffer = waiting_subtrees(leaf);
+    const bool accumulate = micro % in_leaf > 0;
     upload(model, batch);
-    replay(model.micro_steps[micro > 0], model.stream, [&] { micro_step(model, micro > 0, comm); });
-    if (micro == model.options.grad_accum - 1) comm.reduce_gradients(model.grads, model.parameters.elements);
+    model.use_gradient_buffer(buffer);
+    replay(model.micro_steps[(size_t)buffer][accumulate], model.stream, [&] { micro_step(model, accumulate); });
+    if ((micro + 1) % in_leaf == 0) finish_leaf(model, leaf);
+    if (micro + 1 == model.options.grad_accum) reduce_gradients(model, comm);
 }
 
 // AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
+// ZeRO stage 1: each rank updates its own elements, which then go to all.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
     const stream_t stream = model.stream;
-    const size_t n = model.parameters.elements;
     const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
-    global_norm_squared(model.norm_squared, model.grads, n, stream);
-    guard_step(model.step_stats, model.history, model.loss_sum, model.norm_squared,
+    guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
                (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
     record(model.step_checked, stream);
-    AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
-                .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed};
-    adamw_update(model.params, model.master, model.grads, model.m, model.v, model.segments, (int)model.parameters.all.size(),
-                 model.step_stats, n, hyper, stream);
+    const Segment* segments = model.segments;
+    for (size_t i = 0; i < model.owned.size(); i++) {
+        const Owned& o = model.owned[i];
+        const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
+        AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
+                    .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
+        adamw_update(model.params + at, model.master ? model.master + o.at : nullptr, model.grads + at, model.m + o.at, model.v + o.at, segments,
+                     (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
+        segments += n_segments;
+    }
+    if (model.options.zero > 0) gather_pieces(model.partition, comm, model.params, stream);
 }
 
-// The losses and norms against which the next ones are checked.
-template <class F> void set_history(Model<F>& model, const History& history) {
-    *model.host_history = history;
-    copy_to_device(model.history, model.host_history, sizeof(History), model.stream);
-    synchronize(model.stream);
-}
-template <class F> const History& get_history(Model<F>& model) {
-    copy_to_host(model.host_history, model.history, sizeof(History), model.stream);
-    synchronize(model.stream);
-    return *model.host_history;
-}
-
-// Losses of a batch without gradients: their sum, and the number of targets that count.
+// Of a batch without gradients: the sum of the losses, the number of targets that count, bytes of text that they stand for.
 struct LossSum { double loss = 0, targets = 0, bytes = 0; };
 template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const std::vector<int>& byte_lengths) {
     const size_t N = model.N();
@@ -225,43 +251,22 @@ template <class F> LossSum batch_loss(Model<F>& model, const Batch& batch, const
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-// `log`, `best`: as they were before this step's validation, which a run that goes on from here makes again.
-template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log, const Best& best) {
-    CheckpointWriter checkpoint(run.out, step);
-    Json trainer = Json::object();
-    trainer.add("version", VERSION).add("step", step).add("position", position);
-    trainer.add("seconds", run.seconds).add("main_log", log.main_log).add("metrics", log.metrics);
-    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
-    Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array();
-    const History& history = get_history(model);
-    for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
-    for (auto& [name, value] : describe(run.opt)) options.add(name, value);
-    for (const std::string& field : run.opt.chosen) chosen.push(field);
-    trainer.add("losses", losses).add("norms", norms).add("options", options).add("chosen", chosen);
-    checkpoint.add_text("trainer.json", json_dump(trainer, 2) + "\n");
-    checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
-                                                      std::is_same_v<F, float> ? "float32" : "bfloat16"));
-    if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
-    if (run.has_tokenizer) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
-    save_weights(model, checkpoint, run.prefix);
-    if (model.options.train) save_state(model, checkpoint);
-    checkpoint.commit();
-    prune_checkpoints(run.out, run.opt.keep, run.opt.major, step, run.opt.patience ? best.step : -1);
-}
-
-// Loss over `batches` batches of the validation data (0: all of it), from its start; NaN if it is asked to stop meanwhile.
+// Loss over --val-batches batches of the validation data (0: all of it), from its start; NaN if a rank is asked to stop meanwhile. The ranks take turns,
+// and batches are added up in their order, so that the sum is the same for any number of ranks.
 template <class F> double validate(const Run& run, Model<F>& model, DataLoader& data, int step, Log& log) {
     const std::vector<int> lengths = run.has_tokenizer ? run.tokenizer.byte_lengths() : std::vector<int>();
+    const Comm& comm = run.comm;
     const uint64_t all = data.batches();
     const uint64_t batches = run.opt.val_batches ? std::min<uint64_t>(run.opt.val_batches, all) : all;
     data.seek(0);
     LossSum sum;
-    for (uint64_t i = 0; i < batches; i++) {
-        if (stop_requested()) return NAN;
-        LossSum batch = batch_loss(model, data.next(), lengths);
-        sum.loss += batch.loss, sum.targets += batch.targets, sum.bytes += batch.bytes;
+    for (uint64_t first = 0; first < batches; first += (uint64_t)comm.world) {
+        if (comm.any(stop_requested())) return NAN;
+        std::vector<LossSum> parts((size_t)comm.world);
+        if (first + (uint64_t)comm.rank < batches) parts[(size_t)comm.rank] = batch_loss(model, data.next(), lengths);
+        comm.all_gather(parts);
+        for (const LossSum& part : parts) sum.loss += part.loss, sum.targets += part.targets, sum.bytes += part.bytes;
     }
-    run.comm.all_reduce_sum(&sum.loss, 1), run.comm.all_reduce_sum(&sum.targets, 1), run.comm.all_reduce_sum(&sum.bytes, 1);
     double bits_per_byte = sum.bytes > 0 ? sum.loss / std::log(2.0) / sum.bytes : NAN;
     log.val(step, sum.loss / sum.targets, bits_per_byte, run.floor);
     return sum.loss / sum.targets;
@@ -277,7 +282,7 @@ template <class Save> bool keep_best(Run& run, int step, bool last, double loss,
         save();
         // A last step beside the others is not validated again if the run is made longer: then the one before is the best again.
         const bool is_kept = every(opt.checkpoint_every, before, false) || (opt.major > 0 && before % opt.major == 0) || !every(opt.val_every, step, false);
-        if (before >= 0 && before < step && !is_kept && has_checkpoint(run.out, step)) drop_checkpoint(run.out, before);
+        if (before >= 0 && before < step && !is_kept && run.comm.rank == 0 && has_checkpoint(run.out, step)) drop_checkpoint(run.out, before);
     }
     if (last || !run.best.gives_up(opt.patience)) return false;
     log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
@@ -306,9 +311,10 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                format(", \"version\": \"%s\", \"machine\": \"%s\", \"peak_flops_per_s\": %.5g, \"parameters\": %zu, \"first_step\": %d, \"steps\": %d, "
                       "\"tokens_per_step\": %.0f, \"batch\": %d}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens, run.B));
 
-    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record);
+    StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record, opt.comm_timeout);
     const Clock::time_point start = Clock::now();
 
+    const auto stopping = [&] { return comm.any(stop_requested()); };  // a signal to one rank is for all
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     for (int step = run.first_step;; step++) {
         const double steps = std::min<double>(run.steps, clock.steps(step, seconds_since(start), comm));  // in all, as far as is known
@@ -316,9 +322,11 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
         const bool can_sample = run.has_tokenizer && (step > 0 || was_given(opt, "prompt")), samples = can_sample && every(opt.sample_every, step, last);
         const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
+        flight_recorder().step = step;
         // once in a while
-        if (last || stop_requested() || validates || evaluates || samples || saves) {
+        if (last || stopping() || validates || evaluates || samples || saves) {
             reporter.report();
+            flight_recorder().deadline = FlightRecorder().deadline;
             const Log::Position logged = log.position();
             const Best best = run.best;
             run.seconds = clock.seconds();
@@ -328,15 +336,15 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 saved = true;
             };
             if (saves) save();
-            if (validates && !stop_requested()) {
+            if (validates && !stopping()) {
                 const double loss = validate(run, model, *val_data, step, log);
-                if (opt.patience && opt.steps != 0 && !stop_requested()) last = keep_best(run, step, last, loss, save, log) || last;
+                if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
             }
-            if (can_sample && every(opt.sample_every, step, last) && !stop_requested()) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
+            if (can_sample && every(opt.sample_every, step, last) && !stopping() && comm.rank == 0) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
-                if ((last || (evaluates && step > 0 && !set.greedy)) && !stop_requested())
-                    evaluate(model, run.tokenizer, set, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
-            if (stop_requested()) {  // in whatever of this it came
+                if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
+                    evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
+            if (stopping()) {  // in whatever of this it came
                 save();
                 log.say(format("interrupted after step %d", step));
                 break;
@@ -345,9 +353,11 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
                 break;
             }
+            comm.barrier();  // those that had less to do wait here, where there is time, and not in the step
             reporter.restart_clock();
         }
 
+        flight_recorder().deadline = reporter.deadline();
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
@@ -375,10 +385,11 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     }
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
     if (opt.steps != 0) warm_up_and_autotune(model->stream, opt.cache, [&] {
-        for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0, run.comm);
+        for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0);
     });
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
+    run.comm.leave();
     if (opt.export_bin.empty() || run.comm.rank != 0) return;
     if (stop_requested()) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
     else save_bin(*model, opt.export_bin);
@@ -387,13 +398,19 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     open_standard_files();
+    speak_as(find_place(-1, 1, 0));
     Options given = parse_options(argc, argv);
+    const Place place = place_of(given);
+    if (const int ranks = ranks_to_start(given, place); ranks > 1) return run_children(ranks, argv, {.shared_bytes = shared_memory_bytes(ranks)});
+    speak_as(place);
     Record record = open_record(given);
     set_chat_options(given);
-    choose_threads(given.threads);
     catch_signals();
+    const Comm comm = open_comm(place, {given.init, given.server, given.fs_path});
+    if (given.plan.empty()) given.nproc = comm.world;
+    choose_threads(given.threads, cores_of_rank(comm));
     std::vector<EvalSet> eval_sets = open_eval_sets(given.eval, given.hellaswag != 0);
-    Run run = prepare(given, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
+    Run run = prepare(given, comm, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     run.record = std::move(record);
     const Options& opt = run.opt;
     check_model(run.config.C, run.config.NH, attention_backend(opt));

@@ -9,7 +9,7 @@
 #include "cpu/device.h"
 #include "cpu/embedding.h"
 #include "cpu/gelu.h"
-#include "cpu/global_norm.h"
+#include "cpu/gradients.h"
 #include "cpu/layernorm.h"
 #include "cpu/matmul.h"
 #include "cpu/step_guard.h"

@@ -22,6 +22,7 @@ struct Test { const char* file; const char* name; void (*run)(); };
 inline std::vector<Test>& all_tests() { static std::vector<Test> tests; return tests; }
 inline int g_failures = 0;           // in the test that runs now
 inline std::string g_skip_reason;    // set by SKIP
+inline std::string g_test_name;      // of the test that runs now: file.name
 
 #define TEST(name)                                                                              \
     static void test_##name();                                                                  \
@@ -104,7 +105,7 @@ inline std::string name_of(const Test& test) {
     return file.substr(0, file.rfind('.')) + "." + test.name;
 }
 inline void run_test(const Test& test, TestCounts& counts) {
-    g_failures = 0, g_skip_reason.clear();
+    g_failures = 0, g_skip_reason.clear(), g_test_name = name_of(test);
     const auto start = std::chrono::steady_clock::now();
     test.run();
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();

@@ -31,7 +31,8 @@ static void end_call() { emu::label() = &NOT_COUNTED; }
 #define attention_backward(...) COUNTED(attention_backward, __VA_ARGS__)
 #define fused_classifier(...) COUNTED(fused_classifier, __VA_ARGS__)
 #define sum_losses(...) COUNTED(sum_losses, __VA_ARGS__)
-#define global_norm_squared(...) COUNTED(global_norm_squared, __VA_ARGS__)
+#define sum_gradients(...) COUNTED(sum_gradients, __VA_ARGS__)
+#define add_gradients(...) COUNTED(add_gradients, __VA_ARGS__)
 #define guard_step(...) COUNTED(guard_step, __VA_ARGS__)
 #define adamw_update(...) COUNTED(adamw_update, __VA_ARGS__)
 #define LLMC_NO_MAIN
@@ -53,7 +54,7 @@ struct Layer {
     bool operator==(const Layer&) const = default;
 };
 enum Part { OPENS, ADDS, UPDATES };  // a step's first micro-step, those that accumulate, the update
-struct Step {
+struct CountedStep {
     std::vector<Layer> layers[3];
     std::map<std::string, int> calls[3];  // of the host
     int launches(Part part) const {
@@ -63,18 +64,18 @@ struct Step {
     }
 };
 // Where in the run the host is, or the device: a micro-step begins with the copies of its batch, an update with the norm.
-struct Place {
+struct RunPosition {
     int step = 0;
     Part part = UPDATES;
     std::string before;
     void meet(const std::string& what) {
         if (what == "copy_to_device" && before != what) step += part == UPDATES, part = part == UPDATES ? OPENS : ADDS;
-        if (what == "global_norm_squared") part = UPDATES;
+        if (what == "sum_gradients") part = UPDATES;
         before = what;
     }
 };
-static std::map<int, Step> g_steps;
-static Place g_host, g_device;
+static std::map<int, CountedStep> g_steps;
+static RunPosition g_host, g_device;
 static int g_waits;              // of the host, since the first graph was launched
 static bool g_training;
 
@@ -124,7 +125,7 @@ static void train_emulated() {
                                       "-v", "0", "-s", "0", "-n", "0", "--precision", "bf16", "--attention", "ours"};
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
-    Run run = prepare(parse_options((int)argv.size(), argv.data()));
+    Run run = prepare(parse_options((int)argv.size(), argv.data()), Comm(), false);
     run.config.V = SIZE.V, run.config.max_T = SIZE.T;  // not those of the file's format
     std::unique_ptr<Model<bf16>> model = plan_model<bf16>(run);
     finish_preparing(run);
@@ -160,7 +161,7 @@ static void print_row(const std::string& name, const Moved& m, double minimum) {
     if (minimum > 0) printf(" %9.1f %7.3f %7.3f\n", minimum / times, (m.read + m.written) / minimum, m.touched / minimum);
 }
 
-static void print_part(Results& results, const Step& step, Part part, const char* title, const std::multimap<std::string, Compiled>& compiled) {
+static void print_part(Results& results, const CountedStep& step, Part part, const char* title, const std::multimap<std::string, Compiled>& compiled) {
     printf("\n%-44s %5s %9s %9s %9s %9s %7s %7s%s\n", title, "times", "KB read", "written", "touched", "minimum", "moved/m", "touch/m",
            compiled.empty() ? "" : "  registers, shared bytes, spilled");
     Moved total{.times = 1};
@@ -196,7 +197,7 @@ int main(int argc, char** argv) {
     if (argc != 3) die_with(EXIT_USAGE, "usage: bench_emulated RESULTS.jsonl KERNELS");
     if (!emu::watched()) die_with(EXIT_USAGE, "bench_emulated: only the watched build counts bytes");
     train_emulated();
-    const Step &step = g_steps[SIZE.steps], &earlier = g_steps[SIZE.steps - 1];
+    const CountedStep &step = g_steps[SIZE.steps], &earlier = g_steps[SIZE.steps - 1];
     for (Part part : {OPENS, ADDS, UPDATES}) CHECK(step.layers[part] == earlier.layers[part], "steps %d and %d did not move the same bytes", SIZE.steps - 1, SIZE.steps);
     Results results(argv[1], device_name());
     const auto compiled = read_compiled(argv[2]);

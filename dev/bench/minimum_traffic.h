@@ -52,9 +52,14 @@ template <class F> double fused_classifier(F*, float*, const int*, float, size_t
     return (double)N * ((V + (write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);
 }
 inline double sum_losses(double*, const float*, size_t N, bool accumulate, stream_t) { return 4.0 * (double)N + (accumulate ? 16 : 8); }
-inline double global_norm_squared(double*, const float*, size_t n, stream_t) { return 4.0 * (double)n + 8; }
+inline double add_gradients(float*, const float*, size_t n, stream_t) { return 12.0 * (double)n; }
+inline double sum_gradients(float*, double*, const float*, int, int world, const Chunk*, size_t n_chunks, size_t, size_t n, stream_t) {
+    return 4.0 * (double)n * (world + (world > 1)) + (double)n_chunks * (8 + sizeof(Chunk));
+}
 // Of the history the newest entry and the number of them; it is looked at as a whole only when it is full.
-inline double guard_step(StepStats*, History*, const double*, const double*, double, StepLimits, stream_t) { return sizeof(StepStats) + 16 + 2 * (8 + 2 * 4); }
+inline double guard_step(StepStats*, History*, const double*, const unsigned*, size_t leaves, size_t chunks, double, StepLimits, stream_t) {
+    return sizeof(StepStats) + 12.0 * (double)(leaves + chunks) + 2 * (8 + 2 * 4);
+}
 // Gradients are read; moments and what is updated, in fp32, are read and written; parameters that have a master are written.
 template <class F>
 double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, const StepStats*, size_t n, AdamW, stream_t) {

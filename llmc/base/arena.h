@@ -72,6 +72,11 @@ public:
     }
 
     size_t bytes() const { return total; }
+    size_t bytes_of(const std::string& category) const {  // of its buffers, whatever they share
+        size_t sum = 0;
+        for (const Buffer& buffer : buffers) sum += category == buffer.category ? buffer.bytes : 0;
+        return sum;
+    }
 
     // Takes the planned memory: all at once by one call of take(bytes), or one by one.
     template <class Take> void allocate(Take take) {

@@ -1,11 +1,15 @@
 // check.h: one way to stop. Every error a user can cause ends here, in one line.
 #pragma once
+#include <unistd.h>
+#include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <string>
 
 inline int g_rank = 0, g_world = 1;  // set by comm.h; here so that an error can say who speaks
+
+inline volatile sig_atomic_t g_stop_signal = 0;  // set by stop.h: the signal that asked this process to stop
 
 inline void (*g_before_death)() = nullptr;  // what die does last; safe from any thread
 
@@ -21,6 +25,11 @@ constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was alloc
     va_start(args, format);
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
+    // What is wrong on every rank, rank 0 says. The launcher then asks the others to end: a signal ends their wait, and nothing is said twice.
+    for (int wait = 0; g_rank > 0 && wait < 30; wait++) {
+        if (g_stop_signal) _Exit(code);
+        usleep(10'000);
+    }
     if (g_world > 1) fprintf(stderr, "error: rank %d: %s\n", g_rank, line);
     else             fprintf(stderr, "error: %s\n", line);
     fflush(nullptr);

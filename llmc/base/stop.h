@@ -11,7 +11,6 @@
 #include "check.h"
 
 namespace stop_detail {
-inline volatile sig_atomic_t g_signal = 0;        // that asked first; SIGPIPE: standard output has no reader any more
 inline volatile sig_atomic_t g_interrupted = 0;   // a SIGINT has come
 inline volatile sig_atomic_t g_interrupt_ms = 0;  // when
 inline bool g_watch_stdout = false;               // a pipe or a socket: its reader may go
@@ -30,7 +29,7 @@ inline void on_signal(int signal) {
         g_interrupt_ms = milliseconds();
         g_interrupted = 1;
     }
-    if (!g_signal) g_signal = signal;
+    if (!g_stop_signal) g_stop_signal = signal;
 }
 }  // namespace stop_detail
 
@@ -57,16 +56,16 @@ inline void restore_signals() {
     stop_detail::g_watch_stdout = false;
 }
 
-// A system call of a microsecond at most: for a step, a batch, a token. Asked of the pipe itself: stdio forgets why a write failed.
+// g_stop_signal is the signal that asked first; SIGPIPE: standard output has no reader any more. A system call of a microsecond at most: for a step, a batch, a token. Asked of the pipe itself: stdio forgets why a write failed.
 inline bool stop_requested() {
     using namespace stop_detail;
-    if (!g_signal && g_watch_stdout) {
+    if (!g_stop_signal && g_watch_stdout) {
         pollfd out = {STDOUT_FILENO, 0, 0};
-        if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP))) g_signal = SIGPIPE;
+        if (poll(&out, 1, 0) == 1 && (out.revents & (POLLERR | POLLHUP))) g_stop_signal = SIGPIPE;
     }
-    return g_signal != 0;
+    return g_stop_signal != 0;
 }
-inline int stop_exit_code() { return 128 + (int)stop_detail::g_signal; }  // a shell's for a process that the signal ended
+inline int stop_exit_code() { return 128 + (int)g_stop_signal; }  // a shell's for a process that the signal ended
 
 // Before there is anything to save.
 inline void exit_if_stopping(const std::string& during) {

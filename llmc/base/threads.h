@@ -133,11 +133,10 @@ inline int thread_number() { return threads_detail::Team::thread_number_; }
 // Between jobs, and before memory is planned for so many threads.
 inline void set_threads(int n) { if (n > 0) threads_detail::team().resize(n); }
 
-// What a user asks for, 0: as it is; more threads than there are cores for them only take each other's place.
-inline void choose_threads(int n) {
-    const int cores = usable_cores();
-    if (n > cores) fprintf(stderr, "--threads %d: this process may use %d core%s (affinity, control group): %d thread%s\n", n, cores, cores > 1 ? "s" : "", cores, cores > 1 ? "s" : "");
-    set_threads(std::min(n, cores));
+// What a user asks for, 0: a thread a core; more threads than there are cores for them only take each other's place. `cores`: that are this process's.
+inline void choose_threads(int n, int cores = usable_cores()) {
+    if (n > cores) fprintf(stderr, "--threads %d: this process may use %d core%s (affinity, control group, ranks): %d thread%s\n", n, cores, cores > 1 ? "s" : "", cores, cores > 1 ? "s" : "");
+    set_threads(n ? std::min(n, cores) : std::min(max_threads(), cores));
 }
 
 // body(task) for each of the tasks; when it returns, all are done. A task within a task is done by its own thread.

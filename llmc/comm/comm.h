@@ -1,21 +1,86 @@
-// comm.h: who am I among the ranks, and how do they add and exchange. A world of one is a valid communicator: every
-// operation is then the identity.
+// comm.h: who am I among the ranks of a run, and what they do together. A world of one is a valid communicator: every operation is then the
+// identity.
 #pragma once
-#include <cstddef>
+#include <algorithm>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
 #include "../base/check.h"
-#include "launcher.h"
+#include "flight_recorder.h"
+#include "transport.h"
 
 struct Comm {
     int rank = 0, world = 1;
-    void all_reduce_sum(double*, size_t) const {}            // sums host values over the ranks
-    void reduce_gradients(float*, size_t) const {}           // sums device gradients over the ranks
-    void barrier() const {}
-};
+    int local_rank = 0, local_world = 1;  // among the ranks of this machine
+    std::shared_ptr<Transport> transport; // null: alone
 
-// --rank and --nproc as given
-inline Comm open_comm(int rank, int nproc) {
-    refuse_launcher();
-    if (rank >= nproc) die_with(EXIT_USAGE, "--rank: %d given, must be below --nproc %d", rank, nproc);
-    if (nproc > 1) die_with(EXIT_USAGE, "--nproc: %d given, must be 1: this build has no communicator for several processes", nproc);
-    return {};
-}
+    // parts[r] = what rank r has in parts[rank]; a value that memcpy copies
+    template <class X> void all_gather(std::vector<X>& parts) const {
+        CHECK((int)parts.size() == world, "all_gather: %zu parts for %d ranks", parts.size(), world);
+        if (world == 1) return;
+        flight_recorder().begin("all_gather of values", sizeof(X));
+        transport->all_gather_host(parts.data(), sizeof(X));
+        flight_recorder().end();
+    }
+    void barrier() const {
+        std::vector<char> none((size_t)world);
+        all_gather(none);
+    }
+    // true on all ranks if it is true on one
+    bool any(bool mine) const {
+        std::vector<char> all((size_t)world);
+        all[(size_t)rank] = mine;
+        all_gather(all);
+        for (char one : all) mine |= one != 0;
+        return mine;
+    }
+    // Of values that one rank has each, 0 on the others: all, on all.
+    template <class X> void combine(std::vector<X>& values) const {
+        if (world == 1) return;
+        std::vector<X> all((size_t)world * values.size());
+        std::copy(values.begin(), values.end(), all.begin() + (long)((size_t)rank * values.size()));
+        flight_recorder().begin("combine", values.size() * sizeof(X));
+        transport->all_gather_host(all.data(), values.size() * sizeof(X));
+        flight_recorder().end();
+        for (size_t i = 0; i < values.size(); i++)
+            for (size_t r = 0; r < (size_t)world; r++) if (r != (size_t)rank) values[i] = (X)(values[i] + all[r * values.size() + i]);
+    }
+    // Rank 0's value, on all. A value that memcpy copies.
+    template <class X> X broadcast(X value) const {
+        struct Part { X value; };  // a vector of bool has no elements in memory
+        std::vector<Part> all((size_t)world, Part{value});
+        all_gather(all);
+        return all[0].value;
+    }
+    std::string broadcast(std::string text) const {
+        constexpr size_t PIECE = 1024;
+        struct Piece { char bytes[PIECE]; };
+        text.resize(broadcast(text.size()));
+        for (size_t at = 0; at < text.size(); at += PIECE) {
+            const size_t n = std::min(PIECE, text.size() - at);
+            Piece piece{};
+            memcpy(piece.bytes, text.data() + at, n);
+            piece = broadcast(piece);
+            memcpy(text.data() + at, piece.bytes, n);
+        }
+        return text;
+    }
+
+    // Device memory: transport.h
+    void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t stream) const {
+        if (world == 1) return;
+        size_t bytes = 0;
+        for (const Message& m : sends) bytes += m.bytes;
+        flight_recorder().begin("exchange", bytes);
+        transport->exchange(sends, receives, stream);
+        flight_recorder().end();
+    }
+    void all_gather(void* all, size_t bytes, stream_t stream) const {
+        if (world == 1) return;
+        flight_recorder().begin("all_gather", bytes);
+        transport->all_gather(all, bytes, stream);
+        flight_recorder().end();
+    }
+    void leave() const { if (transport) transport->leave(); }
+};

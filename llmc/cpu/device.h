@@ -23,6 +23,8 @@ using stream_t = CpuStream;
 struct CpuEvent {};
 using event_t = CpuEvent;
 constexpr const char* BACKEND = "cpu";
+constexpr bool RANKS_ARE_GPUS = false;
+inline void use_device(int) {}
 
 // Memory of the one arena: zeroed, never freed before the run ends. Huge pages where the system has them: the first touch of a
 // gigabyte then takes a fifth of the time.
@@ -40,8 +42,8 @@ inline void* pinned_alloc(size_t bytes) { return device_alloc(bytes); }
 
 // By all threads: the first touch of a page costs more than the copy.
 inline void copy_to_device(void* device, const void* host, size_t bytes, stream_t) {
-    constexpr size_t CHUNK = 1 << 20;
-    parallel_blocks(bytes, CHUNK, [=](size_t begin, size_t end) { memcpy((char*)device + begin, (const char*)host + begin, end - begin); });
+    constexpr size_t PIECE = 1 << 20;
+    parallel_blocks(bytes, PIECE, [=](size_t begin, size_t end) { memcpy((char*)device + begin, (const char*)host + begin, end - begin); });
 }
 inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
 inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t stream) { copy_to_device(to, from, bytes, stream); }
@@ -62,6 +64,7 @@ inline bool reached(event_t) { return true; }
 struct CpuGraph {};
 using graph_t = CpuGraph;
 template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
+inline void destroy(graph_t) {}
 
 // No kernels to load, nothing to autotune.
 template <class Work> void warm_up_and_autotune(stream_t, const std::string&, Work) {}

@@ -6,7 +6,7 @@
 #include "device.cuh"
 #include "embedding.cuh"
 #include "gelu.cuh"
-#include "global_norm.cuh"
+#include "gradients.cuh"
 #include "layernorm.cuh"
 #include "matmul.cuh"
 #include "peak.cuh"
@@ -39,7 +39,7 @@ template <class Work> void warm_up_and_autotune(stream_t& stream, const std::str
 // vocabulary of V: the most that one layer needs.
 inline size_t workspace_bytes(size_t N, int C, int OC, int V) {
     size_t bytes = matmul_workspace(OC);
-    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V), global_norm_workspace()})
+    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V)})
         if (other > bytes) bytes = other;
     return bytes;
 }

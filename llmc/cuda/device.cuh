@@ -1,6 +1,7 @@
 // device.cuh: what a backend must offer besides layers: memory, copies, streams, events, graphs, kernel launches.
 #pragma once
 #include <cuda_runtime.h>
+#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -32,13 +33,27 @@ inline stream_t open_stream(StreamOptions options) {
     stream_t stream;
     (StreamOptions&)stream = options;
     CUDA_CHECK(cudaStreamCreateWithFlags(&stream.handle, cudaStreamNonBlocking));
-    int device, major;
+    int device = 0, major = 0;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
     stream.kernels.pdl = stream.kernels.pdl && major >= 9;
     return stream;
 }
-inline void synchronize(stream_t stream) { CUDA_CHECK(cudaStreamSynchronize(stream)); }
+// What the host does while it waits for the GPU, again and again, given for how many seconds it has waited; null: it sleeps until the GPU is done.
+// For work that another GPU may never let it finish. (comm/nccl.h)
+inline void (*g_while_waiting)(double seconds) = nullptr;
+template <class Reached> void wait_until(Reached is_reached) {
+    const auto began = std::chrono::steady_clock::now();
+    while (!is_reached()) g_while_waiting(std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count());
+}
+inline bool is_done(cudaError_t error) {
+    if (error != cudaErrorNotReady) CUDA_CHECK(error);
+    return error == cudaSuccess;
+}
+inline void synchronize(stream_t stream) {
+    if (!g_while_waiting) CUDA_CHECK(cudaStreamSynchronize(stream));
+    else wait_until([&] { return is_done(cudaStreamQuery(stream)); });
+}
 
 // An event marks a place in a stream's order of work.
 using event_t = cudaEvent_t;
@@ -48,12 +63,11 @@ inline event_t make_event() {
     return event;
 }
 inline void record(event_t event, stream_t stream) { CUDA_CHECK(cudaEventRecord(event, stream)); }
-inline void wait(event_t event) { CUDA_CHECK(cudaEventSynchronize(event)); }
 // Whether it has been reached; never waits.
-inline bool reached(event_t event) {
-    cudaError_t error = cudaEventQuery(event);
-    if (error != cudaErrorNotReady) CUDA_CHECK(error);
-    return error == cudaSuccess;
+inline bool reached(event_t event) { return is_done(cudaEventQuery(event)); }
+inline void wait(event_t event) {
+    if (!g_while_waiting) CUDA_CHECK(cudaEventSynchronize(event));
+    else wait_until([&] { return reached(event); });
 }
 
 // CUDA graphs: work that is the same each time is captured at the first call and launched as a graph from then on, one call of the host for
@@ -70,13 +84,27 @@ template <class Work> void replay(graph_t& graph, stream_t stream, Work work) {
     }
     CUDA_CHECK(cudaGraphLaunch(graph, stream));
 }
+// NCCL does not let go of a communicator as long as there are graphs that it is in.
+inline void destroy(graph_t& graph) {
+    if (graph) CUDA_CHECK(cudaGraphExecDestroy(graph));
+    graph = nullptr;
+}
 
 // ---- memory ------------------------------------------------------------------------------------------------------------
 
 constexpr const char* BACKEND = "cuda";
+constexpr bool RANKS_ARE_GPUS = true;
+
+// Of the GPUs that this process sees, the one with that number; before anything else of CUDA.
+inline void use_device(int number) {
+    int count = 0;
+    CUDA_CHECK(cudaGetDeviceCount(&count));
+    if (number >= count) die_with(EXIT_USAGE, "rank %d of this machine, but %d GPU%s visible: one process a GPU", number, count, count == 1 ? " is" : "s are");
+    CUDA_CHECK(cudaSetDevice(number));
+}
 
 inline cudaDeviceProp device_properties() {
-    int device;
+    int device = 0;
     cudaDeviceProp properties;
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaGetDeviceProperties(&properties, device));

@@ -17,10 +17,17 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const fl
     if (threadIdx.x == 0) *loss_sum = (accumulate ? *loss_sum : 0) + sum;
 }
 
-__global__ void guard_step_kernel(StepStats* step_stats, History* history, const double* loss_sum, const double* norm_squared, double n_losses,
-                                  StepLimits limits) {
+// One block; a thread adds every 1024th chunk's, so the order of additions is the same on every GPU and for any number of them.
+__global__ void __launch_bounds__(THREADS) guard_step_kernel(StepStats* step_stats, History* history, const double* sums, const unsigned* order,
+                                                             size_t leaves, size_t chunks, double n_losses, StepLimits limits) {
     pdl_wait();
-    *step_stats = check_step(*history, *loss_sum / n_losses, sqrt(*norm_squared), limits);
+    double norm_squared = 0;
+    for (size_t i = threadIdx.x; i < chunks; i += THREADS) norm_squared += sums[order[leaves + i]];
+    norm_squared = block_sum(norm_squared);
+    if (threadIdx.x != 0) return;
+    double loss = 0;
+    for (size_t i = 0; i < leaves; i++) loss += sums[order[i]];
+    *step_stats = check_step(*history, loss / n_losses, sqrt(norm_squared), limits);
 }
 }  // namespace step_guard_detail
 
@@ -32,11 +39,13 @@ inline void sum_losses(double* loss_sum,     // (1)
     launch(sum_kernel, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
 }
 
-// step_stats = check_step of a step whose n_losses losses add up to loss_sum; the history gets its loss and norm
+// step_stats = check_step of a step; the history gets its loss and norm. Its losses' sums, one a leaf of the micro-batches, and its gradients' sums of
+// squares, one a chunk, stand in `sums`, wherever their ranks are: they are added in their own order, which is that of any number of ranks.
 inline void guard_step(StepStats* step_stats,       // (1)
                        History* history,            // (1)
-                       const double* loss_sum,      // (1)
-                       const double* norm_squared,  // (1)
+                       const double* sums,          // sums[order[i]]: of leaf i; of chunk i - leaves
+                       const unsigned* order,       // (leaves + chunks)
+                       size_t leaves, size_t chunks,
                        double n_losses, StepLimits limits, stream_t stream) {
-    launch(step_guard_detail::guard_step_kernel, {1, 1}, stream, step_stats, history, loss_sum, norm_squared, n_losses, limits);
+    launch(step_guard_detail::guard_step_kernel, {1, step_guard_detail::THREADS}, stream, step_stats, history, sums, order, leaves, chunks, n_losses, limits);
 }

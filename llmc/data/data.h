@@ -11,6 +11,7 @@
 struct DataOptions {
     int B, T;                 // rows a batch of one rank, tokens a row
     int rank = 0, world = 1;
+    int step_batches = 1;     // batches of a rank in a step: one behind the other in the global order
     uint64_t seed = 0;
     bool shuffle = false;     // a new permutation of all rows each epoch; otherwise in file order
     uint64_t only_first = 0;  // over and over the first so many rows (-a 1: those of one step); 0: all
@@ -126,8 +127,8 @@ class SourceOrder {
 };
 
 // Fills batches ahead of their use in a thread of its own, into a ring of slots that the caller owns (pinned memory on a
-// GPU). At position p rank r takes rows p + r*B ... p + r*B + B - 1 of the global order and the position moves on by
-// B * world: which rows a step sees depends on its total number of rows alone.
+// GPU). In a step that begins at position p, rank r takes step_batches * B rows of the global order from p + r * step_batches * B on, and the position
+// moves on by B * world with each batch: which rows a step sees, and which of them make its n-th micro-batch, depends on their number alone.
 class DataLoader {
     DataOptions o_;
     std::vector<RowIndex> sources_;
@@ -171,6 +172,12 @@ class DataLoader {
         std::fill(targets + (o_.repeats ? row.targets : std::min(row.targets, row.counted)), targets + T, -1);
     }
 
+    // of this rank's batch of that number since the thread started, at a step's beginning, when `position` rows had been taken
+    uint64_t first_row(uint64_t position, uint64_t batch) const {
+        const uint64_t in_step = batch % (uint64_t)o_.step_batches, before = in_step * (uint64_t)o_.world;
+        return position + ((uint64_t)o_.rank * (uint64_t)o_.step_batches + in_step - before) * (uint64_t)o_.B;
+    }
+
     void run(uint64_t position) {
         for (uint64_t batch = 0;; batch++, position += (uint64_t)o_.B * (uint64_t)o_.world) {
             {
@@ -181,7 +188,7 @@ class DataLoader {
             }
             int* inputs = slots_ + (size_t)(batch % nslots_) * slot_ints();
             int* targets = inputs + slot_ints() / 2;
-            uint64_t first = position + (uint64_t)o_.rank * (uint64_t)o_.B;
+            uint64_t first = first_row(position, batch);
             for (size_t b = 0; b < (size_t)o_.B; b++)
                 fill_row(first + b, inputs + b * (size_t)o_.T, targets + b * (size_t)o_.T);
             std::lock_guard<std::mutex> lock(mutex_);
@@ -215,8 +222,8 @@ class DataLoader {
     DataLoader(const DataLoader&) = delete;
     DataLoader& operator=(const DataLoader&) = delete;
 
-    uint64_t batches() const {                               // of all ranks, that hold an epoch: with once, all of it
-        uint64_t n = (uint64_t)o_.B * (uint64_t)o_.world;
+    uint64_t batches() const {                               // of one rank or another, that hold an epoch: with once, all of it
+        uint64_t n = (uint64_t)o_.B;
         return o_.once ? (rows() + n - 1) / n : rows() / n;
     }
     uint64_t rows() const {                                  // an epoch; of a mixture: as many rows as all sources have
@@ -224,7 +231,7 @@ class DataLoader {
         for (const RowIndex& source : sources_) n += source.rows();
         return n;
     }
-    uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved
+    uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved between steps
     void seek(uint64_t position) { stop(), position_ = position; }
 
     // The next batch; valid until the `held`-th call after. The thread starts at the first call.
@@ -235,7 +242,7 @@ class DataLoader {
         changed_.notify_all();
         changed_.wait(lock, [&] { return filled_ > batch; });
         int* inputs = slots_ + (size_t)(batch % nslots_) * slot_ints();
-        Batch result = {inputs, inputs + slot_ints() / 2, position_ + (uint64_t)o_.rank * (uint64_t)o_.B};
+        Batch result = {inputs, inputs + slot_ints() / 2, first_row(position_, batch)};
         position_ += (uint64_t)o_.B * (uint64_t)o_.world;
         return result;
     }

@@ -264,6 +264,7 @@ public:
                 for (ManifestLine& line : part) check_name(line.name), lines.push_back(line);
                 CHECK(unlink(part_path(rank).c_str()) == 0, "%s", errno_text(part_path(rank)).c_str());
             }
+            std::sort(lines.begin(), lines.end(), [](const ManifestLine& a, const ManifestLine& b) { return a.name < b.name; });  // whoever wrote them
             std::string text = manifest_text(lines);
             FileWriter manifest(temporary + "/MANIFEST", temporary);
             manifest.write(text.data(), text.size());
@@ -284,12 +285,11 @@ public:
 
 // ---- optimizer state, by name and offset ---------------------------------------------------------------------------
 
-// Rank r writes what it holds, in whatever cut, to state-0000r.safetensors: elements [offset, offset + count) of the `kind`
-// (exp_avg, exp_avg_sq, master) of a parameter, flat, in the parameter's order on file, as the tensor
-// "exp_avg/h.0.attn.c_attn.weight@12345" with shape [count].
+// state-0000n.safetensors hold, in whatever cut, elements [offset, offset + count) of the `kind` (exp_avg, exp_avg_sq, master) of a parameter, flat,
+// in the parameter's order in memory, as the tensor "exp_avg/h.0.attn.c_attn.weight@12345" with shape [count].
 struct StatePiece { std::string kind, param; size_t offset = 0, count = 0; };
 
-inline std::string state_file(int rank) { return format("state-%05d.safetensors", rank); }
+inline std::string state_file(int number) { return format("state-%05d.safetensors", number); }
 inline TensorSpec state_spec(const StatePiece& p, Dtype dtype = Dtype::F32) {
     return {format("%s/%s@%zu", p.kind.c_str(), p.param.c_str(), p.offset), dtype, {p.count}};
 }

@@ -1,17 +1,21 @@
 // model.h: a model in memory: every buffer of a run, planned before the first byte is taken, and what a layer sees of it.
 #pragma once
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <type_traits>
 #include <vector>
 #include "../backend.h"
 #include "../base/arena.h"
 #include "config.h"
+#include "partition.h"
 #include "tensors.h"
 
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
-    int shards = 1;  // ranks over which masters and moments are divided
+    int rank = 0, world = 1;
+    int zero = 0;    // ZeRO stage; 1: masters and moments are divided over the ranks
+    int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
@@ -26,17 +30,24 @@ public:
     const Config config;
     const ModelOptions options;
     const ParameterList parameters;
+    const Partition partition;     // of the gradients' sums, and of the optimizer's state if it is divided
+    const std::vector<Owned> owned;  // what this rank updates
+    const std::vector<std::vector<Segment>> owned_segments;  // of each of these, counted from its beginning: which elements decay
     Arena device, pinned;
     stream_t stream{};
 
     F* params = nullptr;       // all parameters, flat, in the order of the list
-    float* master = nullptr;   // the same in fp32 if F is not
-    float* grads = nullptr;    // their gradients
-    float *m = nullptr, *v = nullptr;  // AdamW's moments
-    double *norm_squared = nullptr, *loss_sum = nullptr;  // (1) of this step, so far
+    float* master = nullptr;   // in fp32 if F is not: those that are owned
+    float* grads = nullptr;    // (gradient buffers, parameters) gradients
+    float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
+    float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state on its way to a file
+    double* loss_sum = nullptr;        // (1) of this leaf, so far
+    double* sums = nullptr;            // (world, sums_of_rank()) each rank's losses, by leaf, and squares of gradients, by chunk
+    unsigned* sums_order = nullptr;    // (leaves + chunks) in which they are added
+    Chunk* chunks = nullptr;           // (chunks) in which the gradients are added
     StepStats* step_stats = nullptr;        // (1) on this step
     History* history = nullptr;        // (1) losses and norms of the last steps
-    Segment* segments = nullptr;       // (parameters) of the flat buffers: which of them decay
+    Segment* segments = nullptr;       // of each owned range in turn: which of its elements decay
     char* workspace = nullptr;         // of the stream's kernels
     int* tokens = nullptr;             // (2, most_tokens()) inputs and targets on the device
     // in pinned memory
@@ -46,10 +57,11 @@ public:
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
     event_t step_checked{};                  // host_step_stats has arrived, and all batches of its step have been read
-    graph_t micro_steps[2]{};          // a step's first micro-batch, and one that accumulates
+    std::vector<std::array<graph_t, 2>> micro_steps;  // (gradient buffers) a leaf's first micro-batch, and one that accumulates
 
     // Plans all memory; nothing is allocated before allocate().
-    Model(const Config& c, const ModelOptions& o) : config(c), options(o), parameters(c), device(o.separate_buffers) {
+    Model(const Config& c, const ModelOptions& o)
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), device(o.separate_buffers), micro_steps((size_t)gradient_buffers(leaves_of_rank())) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
@@ -58,22 +70,23 @@ public:
         // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
         // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
         // alike. LOG 23
-        const size_t chunks = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
-        chunk = std::min(N, ((N - 1) / chunks + 128) / 128 * 128);
+        const size_t turns = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
+        chunk = std::min(N, ((N - 1) / turns + 128) / 128 * 128);
 
         buffer(params, device, "params", "parameters", n, ALWAYS);
-        size_t shard = 0;  // the largest
-        const std::vector<size_t> bounds = parameters.shard_bounds(o.shards, o.optimizer);
-        for (size_t r = 1; r < bounds.size(); r++) shard = std::max(shard, bounds[r] - bounds[r - 1]);
+        const size_t shard = o.zero ? partition.most_owned_elements() : n;
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
-        buffer(grads, device, "grads", "gradients", train * n, ALWAYS);
+        buffer(grads, device, "grads", "gradients", train * micro_steps.size() * n, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(norm_squared, device, "norm", "scratch", 1, ALWAYS);
+        buffer(received, device, "received", "exchange", train * (o.world > 1) * std::max((size_t)(o.world - 1) * partition.largest_piece(), o.zero ? staging_floats() : 0), UPDATE);
+        buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
+        buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
+        buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
         buffer(loss_sum, device, "loss", "scratch", 1, ALWAYS);
         buffer(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
         buffer(history, device, "history", "scratch", 1, ALWAYS);
-        buffer(segments, device, "segments", "scratch", parameters.all.size(), ALWAYS);
+        buffer(segments, device, "segments", "scratch", segment_list().size(), ALWAYS);
         buffer(workspace, device, "workspace", "scratch", workspace_bytes(most, c.C, widest_output(), c.Vp()), ALWAYS);
         buffer(tokens, device, "tokens", "activations", 2 * most, ALWAYS);
         const auto recomputes = [&](Recompute level) { return o.recompute >= level; };
@@ -102,11 +115,14 @@ public:
         const auto tensor = [&](auto* flat, ParameterRow row, size_t l) {  // null if it does not exist
             return flat && parameters.first[row] != parameters.NONE ? flat + parameters.first[row] + l * parameters.stride[row] : nullptr;
         };
-        blocks.resize((size_t)config.L);
-        for (size_t l = 0; l < blocks.size(); l++) {
-            Block<F>& b = blocks[l];
+        const size_t L = (size_t)config.L;
+        blocks.resize(micro_steps.size() * L);
+        for (size_t i = 0; i < blocks.size(); i++) {
+            Block<F>& b = blocks[i];
+            const size_t l = i % L;
+            float* gradients = grads ? grads + i / L * parameters.elements : nullptr;
 #define VIEW(field, ...) \
-            b.field = tensor(params, P_##field, l), b.d##field = tensor(grads, P_##field, l);
+            b.field = tensor(params, P_##field, l), b.d##field = tensor(gradients, P_##field, l);
             PARAMETERS(VIEW, VIEW)
 #undef VIEW
 #define VIEW(field, type, ...) \
@@ -117,10 +133,27 @@ public:
         }
         stream = open_stream(stream_options());
         step_checked = make_event();
-        std::vector<Segment> list;
-        for (const Parameter& p : parameters.all) list.push_back({p.offset, p.size(), p.decays ? 1.0f : 0.0f});
+        const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
+        const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank());
+        const std::vector<Chunk> chunk_list = partition.chunk_list();
+        if (options.train) copy_to_device(sums_order, order.data(), order.size() * sizeof(unsigned), stream);
+        if (options.train) copy_to_device(chunks, chunk_list.data(), chunk_list.size() * sizeof(Chunk), stream);
         synchronize(stream);
+    }
+
+    int leaves_of_rank() const { return options.leaves / options.world; }
+    size_t sums_of_rank() const { return (size_t)leaves_of_rank() + partition.most_owned_chunks(); }
+    // Which of the gradient buffers the next micro-batches write.
+    void use_gradient_buffer(int buffer) { gradient_buffer = (size_t)buffer; }
+    float* gradients(int buffer) const { return grads + (size_t)buffer * parameters.elements; }
+
+    // body(offset, count, at) for what is owned of n parameters from `offset` on; at: in the buffers of the optimizer's state.
+    template <class Body> void for_each_owned(size_t offset, size_t n, Body body) const {
+        for (const Owned& o : owned) {
+            const size_t begin = std::max(offset, o.range.begin), end = std::min(offset + n, o.range.end);
+            if (begin < end) body(begin, end - begin, o.at + (begin - o.range.begin));
+        }
     }
 
     StreamOptions stream_options() const {
@@ -132,8 +165,8 @@ public:
     // of the largest batch: a micro-batch, or one row of an evaluation that is longer than a micro-batch
     size_t most_tokens() const { return std::max(N(), (size_t)std::max(options.eval_T, options.complete_T)); }
     int* targets() const { return tokens + most_tokens(); }
-    const Block<F>& block(int l) const { return blocks[(size_t)l]; }  // what layer l sees
-    const Block<F>& tensors() const { return blocks[0]; }             // for those that no layer owns
+    const Block<F>& block(int l) const { return blocks[gradient_buffer * (size_t)config.L + (size_t)l]; }  // what layer l sees
+    const Block<F>& tensors() const { return block(0); }              // for those that no layer owns
     // Batches of two steps may wait to be read while the host prepares the next: it waits for the statistics of the step before the last.
     size_t held_batches() const { return 2 * (size_t)options.grad_accum; }
     size_t training_slots() const { return held_batches() + 2; }
@@ -148,7 +181,27 @@ private:
     }
     struct Field { void* pointer; const Arena* arena; size_t buffer; };
     std::vector<Field> fields;  // set by allocate()
-    std::vector<Block<F>> blocks;
+    std::vector<Owned> owned_ranges(const ModelOptions& o) const {
+        return o.zero ? partition.owned(o.rank) : std::vector<Owned>{{{0, parameters.elements}, 0}};
+    }
+    std::vector<std::vector<Segment>> segments_of_owned() const {
+        std::vector<std::vector<Segment>> lists;
+        for (const Owned& o : owned) {
+            lists.emplace_back();
+            for (const Parameter& p : parameters.all) {
+                const size_t begin = std::max(p.offset, o.range.begin), end = std::min(p.offset + p.size(), o.range.end);
+                if (begin < end) lists.back().push_back({begin - o.range.begin, end - begin, p.decays ? 1.0f : 0.0f});
+            }
+        }
+        return lists;
+    }
+    std::vector<Segment> segment_list() const {
+        std::vector<Segment> all;
+        for (const std::vector<Segment>& list : owned_segments) all.insert(all.end(), list.begin(), list.end());
+        return all;
+    }
+    std::vector<Block<F>> blocks;  // (gradient buffers, L)
+    size_t gradient_buffer = 0;
     size_t activation_buffers[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
 };
 

@@ -1,4 +1,4 @@
-// model_files.h: the model's tensors in and out: initial values, Hugging Face folders, the optimizer's state. Everything
+// model_files.h: the model's weights in and out: initial values, Hugging Face folders, .bin files. Everything
 // passes through model.staging in pieces, so that saving takes no memory that the plan does not show.
 #pragma once
 #include <algorithm>
@@ -32,7 +32,9 @@ template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
         narrow = (F*)(model.staging + model.staging_floats());  // the space for the rounded copy
         parallel_blocks(n, 1 << 16, [&](size_t begin, size_t end) { for (size_t i = begin; i < end; i++) narrow[i] = F(model.staging[i]); });
     }
-    if (model.master) copy_to_device(model.master + offset, model.staging, n * sizeof(float), model.stream);
+    if (model.master) model.for_each_owned(offset, n, [&](size_t begin, size_t count, size_t at) {
+        copy_to_device(model.master + at, model.staging + (begin - offset), count * sizeof(float), model.stream);
+    });
     copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);
     synchronize(model.stream);
 }
@@ -201,46 +203,3 @@ template <class F> void save_bin(Model<F>& model, const std::string& path) {
     fsync_dir(parent_folder(path));
 }
 
-// ---- the optimizer's state: flat fp32 tensors by parameter name, in the order of memory ----------------------------------
-
-template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {
-    std::vector<std::pair<std::string, float*>> kinds = {{"exp_avg", model.m}, {"exp_avg_sq", model.v}};
-    if (model.master) kinds.push_back({"master", model.master});
-    return kinds;
-}
-
-template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint) {
-    std::vector<TensorSpec> specs;
-    for (auto& [kind, buffer] : state_kinds(model))
-        for (const Parameter& p : model.parameters.all) specs.push_back(state_spec({kind, p.name, 0, p.size()}));
-    checkpoint.add_tensors(state_file(0), specs, {}, [&](SafetensorsWriter& file) {
-        for (auto& [kind, values] : state_kinds(model))
-            for (const Parameter& p : model.parameters.all)
-                for_each_piece(model, p, [&, buffer = values](size_t row, size_t rows) {
-                    copy_to_host(model.staging, buffer + p.offset + row * p.cols, rows * p.cols * sizeof(float), model.stream);
-                    synchronize(model.stream);
-                    file.write(model.staging, rows * p.cols * sizeof(float));
-                });
-    });
-}
-
-// A run may change its precision. Towards bf16 the weights as loaded, in fp32, are the masters already (store_staged). Towards fp32 the
-// checkpoint's masters are the weights. Returns what was done about that, or "".
-template <class F> std::string load_state(Model<F>& model, const std::string& folder) {
-    StateReader reader(folder);
-    std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
-    const std::vector<Parameter>& all = model.parameters.all;
-    const bool masters = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return reader.has("master", p.name); });
-    std::string done;
-    if (model.master && !masters) kinds.pop_back(), done = "master weights made from the checkpoint's weights: it has none";
-    if constexpr (std::is_same_v<F, float>)
-        if (masters) kinds.push_back({"master", model.params}), done = "fp32 weights taken from the checkpoint's master weights";
-    for (auto& [name, values] : kinds)
-        for (const Parameter& p : all)
-            for_each_piece(model, p, [&, kind = name, buffer = values](size_t row, size_t rows) {
-                reader.read(kind, p.name, row * p.cols, rows * p.cols, model.staging);
-                copy_to_device(buffer + p.offset + row * p.cols, model.staging, rows * p.cols * sizeof(float), model.stream);
-                synchronize(model.stream);
-            });
-    return done;
-}

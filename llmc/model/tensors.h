@@ -121,6 +121,7 @@ struct Parameter {
     bool decays;
     std::vector<FileTensor> files;
     ParameterRow row;   // of the table
+    int layer;          // -1: of the whole model
     size_t offset;      // in elements, from the start of the parameters
     size_t size() const { return rows * cols; }
 };
@@ -164,16 +165,16 @@ struct ParameterList {
             const std::string name = a.names == GPT2_NAMES ? gpt2 : llama;
             const bool vocabulary = number == P_wte || number == P_headw;
             table.push_back({in_block, align_up(rows.sum * cols), {name, vocabulary ? (size_t)c.V : rows.sum, cols, layout == VECTOR,
-                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, 0}});
+                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, -1, 0}});
         };
 #define MODEL_ROW(field, ...) row(P_##field, false, __VA_ARGS__);
 #define BLOCK_ROW(field, ...) row(P_##field, true, __VA_ARGS__);
         PARAMETERS(MODEL_ROW, BLOCK_ROW)
 #undef MODEL_ROW
 #undef BLOCK_ROW
-        const auto place = [&](const Row& r, const std::string& prefix) {
+        const auto place = [&](const Row& r, int layer, const std::string& prefix) {
             Parameter p = r.parameter;
-            p.name = prefix + p.name, p.offset = elements;
+            p.name = prefix + p.name, p.layer = layer, p.offset = elements;
             for (FileTensor& t : p.files) t.name = prefix + t.name;
             if (first[p.row] == NONE) first[p.row] = elements;
             else if (stride[p.row] == 0) stride[p.row] = elements - first[p.row];
@@ -181,28 +182,14 @@ struct ParameterList {
             all.push_back(p);
         };
         for (size_t i = 0; i < table.size();) {
-            if (!table[i].in_block) { place(table[i++], ""); continue; }
+            if (!table[i].in_block) { place(table[i++], -1, ""); continue; }
             size_t end = i;
             while (end < table.size() && table[end].in_block) end++;
             for (int l = 0; l < c.L; l++)
-                for (size_t k = i; k < end; k++) place(table[k], std::string(a.block) + std::to_string(l) + ".");
+                for (size_t k = i; k < end; k++) place(table[k], l, std::string(a.block) + std::to_string(l) + ".");
             i = end;
         }
     }
     const Parameter& of(ParameterRow row) const { return *std::find_if(all.begin(), all.end(), [&](const Parameter& p) { return p.row == row; }); }
     size_t count() const { size_t n = 0; for (const Parameter& p : all) n += p.size(); return n; }
-
-    // The elements [bounds[r], bounds[r + 1]) whose optimizer state rank r holds: equal shares to a multiple of 64. Muon orthogonalises whole
-    // matrices: if it is the optimizer, a bound that would cut one of its matrices moves to the nearer end of that matrix.
-    std::vector<size_t> shard_bounds(int ranks, Update optimizer) const {
-        const size_t share = align_up((elements + (size_t)ranks - 1) / (size_t)ranks);
-        std::vector<size_t> bounds;
-        for (size_t r = 0; r <= (size_t)ranks; r++) bounds.push_back(std::min(r * share, elements));
-        if (optimizer == MUON)
-            for (const Parameter& p : all)
-                for (size_t& bound : bounds)
-                    if (const size_t end = p.offset + align_up(p.size()); p.update == MUON && bound > p.offset && bound < end)
-                        bound = bound - p.offset < end - bound ? p.offset : end;
-        return bounds;
-    }
 };

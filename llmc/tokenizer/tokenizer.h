@@ -86,6 +86,7 @@ class Tokenizer {
         return Tokenizer(std::move(v), "bytes");
     }
     static Tokenizer load(const std::string& path) { return Tokenizer(load_vocabulary(path), path); }
+    static Tokenizer from_json(const std::string& text, const std::string& where) { return Tokenizer(tokenizer_files_detail::parse_tokenizer_json(text, where), where); }
 
     // Learns from counted pieces; train_tokenizer in text.h does it from a file.
     static Tokenizer train(const PieceCounts& pieces, int vocab_size, SplitPattern pattern) {

@@ -156,8 +156,8 @@ inline SplitPattern read_pre_tokenizer(DigitSplit& digits, const Json& json, con
 }
 
 // Hugging Face tokenizer.json
-inline Vocabulary load_tokenizer_json(const std::string& path) {
-    Json json = json_parse(read_file(path), path);
+inline Vocabulary parse_tokenizer_json(const std::string& text, const std::string& path) {
+    Json json = json_parse(text, path);
     const Json& model = json.at("model", path);
     const Json* type = model.find("type");
     CHECK(!type || type->as_string(path) == "BPE", "%s: the model is %s, only BPE is supported", path.c_str(), type->shown().c_str());
@@ -188,6 +188,8 @@ inline Vocabulary load_tokenizer_json(const std::string& path) {
     }
     return v;
 }
+
+inline Vocabulary load_tokenizer_json(const std::string& path) { return parse_tokenizer_json(read_file(path), path); }
 
 // tiktoken merges any two tokens whose bytes together are a token, by that token's rank: all such pairs of each token
 inline void merges_from_ranks(Vocabulary& v) {

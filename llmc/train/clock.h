@@ -23,8 +23,7 @@ class StepClock {
     double steps(int step, double elapsed, const Comm& comm) {
         if (std::isinf(budget)) return seconds_used = before + elapsed, INFINITY;
         if (step == 0) return INFINITY;
-        double now = comm.rank == 0 ? before + elapsed : 0;  // one clock decides: ranks that disagree would wait for each other for ever
-        comm.all_reduce_sum(&now, 1);
+        const double now = comm.broadcast(before + elapsed);  // one clock decides: ranks that disagree would wait for each other for ever
         if (now <= 0) return INFINITY;  // resumed from a checkpoint that knows no time
         seconds_used = std::min({now, budget, seconds_used + budget / std::max(10.0, step / 20.0)});
         const double all = step * (budget / seconds_used);

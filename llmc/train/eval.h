@@ -5,6 +5,7 @@
 #include <vector>
 #include "eval_sets.h"
 #include "../base/stop.h"
+#include "../comm/comm.h"
 #include "../model/generate.h"
 #include "log.h"
 
@@ -54,16 +55,33 @@ template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, c
 
 inline size_t likeliest(const std::vector<double>& x) { return (size_t)(std::max_element(x.begin(), x.end()) - x.begin()); }
 
-// Unless it is asked to stop meanwhile, the result goes to the log, and if there is a folder, one line for each item to `items`.
-template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, int step, Log& log, const std::string& items) {
-    std::vector<const EvalRow*> rows;
-    for (const EvalItem& item : set.items) for (const EvalRow& row : item.rows) rows.push_back(&row);
-    const std::vector<double> sums = score_rows(model, rows);
+// Unless a rank is asked to stop meanwhile, the result goes to the log, and if there is a folder, one line for each item to `items`. The ranks take the
+// items in turn.
+template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, const Comm& comm, int step, Log& log, const std::string& items) {
+    std::vector<const EvalRow*> mine;
+    std::vector<size_t> places;  // of these rows among all
+    std::vector<char> right(set.items.size());
+    size_t rows = 0;
+    for (size_t i = 0; i < set.items.size(); i++) {
+        const EvalItem& item = set.items[i];
+        const bool is_mine = i % (size_t)comm.world == (size_t)comm.rank;
+        for (const EvalRow& row : item.rows) {
+            if (is_mine) mine.push_back(&row), places.push_back(rows);
+            rows++;
+        }
+    }
+    const std::vector<double> of_mine = score_rows(model, mine);
+    std::vector<double> sums(rows);
+    for (size_t i = 0; i < mine.size(); i++) sums[places[i]] = of_mine[i];
+    for (size_t i = (size_t)comm.rank; set.greedy && i < set.items.size() && !stop_requested(); i += (size_t)comm.world)
+        right[i] = completes(model, tokenizer, set.items[i].contexts[0], set.items[i].choices[(size_t)set.items[i].answer]);
+    if (comm.any(stop_requested())) return;  // what was scored before is not all
+    comm.combine(sums), comm.combine(right);
     std::string lines;
     Log::Eval result{.name = set.name, .total = (int)set.items.size(), .cut = set.cut, .context = model.config.max_T};
     const double* sum = sums.data();
-    for (const EvalItem& item : set.items) {
-        if (stop_requested()) return;
+    for (size_t i = 0; i < set.items.size(); i++) {
+        const EvalItem& item = set.items[i];
         std::vector<double> plain(sum, sum + item.rows.size()), normed = plain;
         sum += item.rows.size();
         Json line = Json::object().add("item", item.line), likelihoods = Json::array();
@@ -72,19 +90,17 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
             result.bits -= total / std::log(2.0), result.bytes += (double)item.text.size();
             line.add("loglikelihood", total).add("bytes", item.text.size());
         } else {
-            for (size_t i = 0; i < normed.size(); i++) normed[i] /= item.lengths[i], likelihoods.push(plain[i]);
+            for (size_t k = 0; k < normed.size(); k++) normed[k] /= item.lengths[k], likelihoods.push(plain[k]);
             const bool acc = (int)likeliest(plain) == item.answer, acc_norm = (int)likeliest(normed) == item.answer;
             result.acc += acc, result.acc_norm += acc_norm, result.chance += 1 / (double)plain.size();
             line.add("loglikelihoods", likelihoods).add("answer", item.answer).add("acc", (int)acc).add("acc_norm", (int)acc_norm);
             if (set.greedy) {
-                const bool right = completes(model, tokenizer, item.contexts[0], item.choices[(size_t)item.answer]);
-                result.greedy = std::max(result.greedy, 0) + right;
-                line.add("greedy", (int)right);
+                result.greedy = std::max(result.greedy, 0) + right[i];
+                line.add("greedy", (int)right[i]);
             }
         }
         lines += json_dump(line) + "\n";
     }
-    if (stop_requested()) return;  // what was scored before is not all
     log.eval(step, result);
-    if (!items.empty()) write_file_atomically(items, lines);
+    if (!items.empty() && comm.rank == 0) write_file_atomically(items, lines);
 }

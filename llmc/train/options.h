@@ -35,6 +35,7 @@
     O("Batch", std::string, batch, "b", "8", "", "sequences in a micro-batch of each rank, or auto: the most that fits in memory") \
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
+    O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, or the checkpoint's") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
@@ -70,8 +71,11 @@
     O("Sampling", int, top_k, "", 0, "0..", "sample among the k most likely tokens; 0: all") \
     O("Sampling", double, top_p, "", 1, ">0..1", "nucleus sampling: among the most likely tokens that together have this probability") \
     O("Machine", int, threads, "", 0, "0..1024", "CPU threads, at most the cores that affinity and control group allow; 0: all of them") \
-    O("Machine", int, zero, "z", 0, "0..3", "with --plan: ZeRO stage, what is sharded over the processes") \
-    O("Machine", int, nproc, "pn", 1, "1..", "with --plan: number of processes; a run has one") \
+    O("Machine", int, ranks, "", 1, "1..64", "on a CPU: start so many ranks, processes that share this machine's cores and the work of each step; mpirun starts them on many machines") \
+    O("Machine", int, gpus, "", 0, "0..64", "on GPUs: start so many ranks on this machine, one process a GPU; 0: as many as GPUs are visible") \
+    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state; with --plan also 2 gradients, 3 weights") \
+    O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed; 0: 5 median steps, 10 at least") \
+    O("Machine", int, nproc, "pn", 1, "1..65536", "with --plan: number of ranks; of a run the launcher says it") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU fuse GELU into the epilogue of its GEMM: one pass over memory less, but with recomputation no longer bitwise identical to without") \
@@ -79,9 +83,12 @@
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \
     O("Machine", int, separate_buffers, "", 0, "0..1", "1: an allocation for each buffer of the plan, for compute-sanitizer") \
-    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100), and exit: nothing is written") \
+    O("Machine", std::string, plan, "", "", "", "print what the run that the other options describe takes in memory and time, on this machine or a named GPU (--plan H100, or --plan --gpu H100), and exit: nothing is written") \
+    O("Machine", std::string, gpu, "", "", "", "with --plan: the GPU of the run that is planned, one of llmc/model/gpus.h") \
+    O("Machine", int, nodes, "", 0, "0..1048576", "with --plan: machines, each with --gpus-per-node GPUs; 0: as many as --nproc needs") \
+    O("Machine", double, net, "", 400, ">0..", "with --plan: network, Gb/s for each GPU, each way") \
+    O("Machine", double, gpu_price, "", 3.5, "0..", "with --plan: dollars for a GPU and hour; 3.5: 8 H100 for 24 hours at 672, as llm.c published") \
     O("Not yet", int, rank, "pr", 0, "0..", "number of this process") \
-    O("Not yet", int, ranks, "", 1, "1..1", "ranks inside this process") \
     O("Not yet", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
     O("Not yet", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
     O("Not yet", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
@@ -254,11 +261,29 @@ inline void refuse_without_effect(const Options& opt) {
     const auto refuse = [](const char* option, const std::string& value, const char* allowed) {
         die_with(EXIT_USAGE, "%s: '%s' given, must be %s: it has no effect in this build, which runs one process", option, value.c_str(), allowed);
     };
+    if (!opt.plan.empty() || was_given(opt, "nproc")) return;  // one process if it is there: scripts name the rest for any number
     if (opt.gpus_per_node != Options().gpus_per_node && opt.gpus_per_node != 1) refuse("--gpus-per-node", std::to_string(opt.gpus_per_node), "1 or left out");
     if (opt.init != Options().init) refuse("--init", opt.init, "left out");
     if (!opt.server.empty()) refuse("--server", opt.server, "left out");
     if (!opt.fs_path.empty()) refuse("--fs-path", opt.fs_path, "left out");
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
+}
+
+// --plan --gpu H100 is --plan H100, and --nodes 2 of eight GPUs are --nproc 16.
+inline void settle_plan(Options& opt) {
+    for (const char* field : {"gpu", "nodes", "net", "gpu_price"})
+        if (std::string name = field; opt.plan.empty() && was_given(opt, field)) {
+            std::replace(name.begin(), name.end(), '_', '-');
+            die_with(EXIT_USAGE, "--%s: given without --plan, which alone uses it", name.c_str());
+        }
+    if (!opt.gpu.empty() && opt.plan != "here" && opt.plan != opt.gpu) die_with(EXIT_USAGE, "--gpu: '%s' given, but --plan names '%s'", opt.gpu.c_str(), opt.plan.c_str());
+    if (!opt.gpu.empty()) opt.plan = opt.gpu;
+    if (opt.nodes == 0) return;
+    const int64_t ranks = (int64_t)opt.nodes * opt.gpus_per_node;
+    if (ranks > INT_MAX) die_with(EXIT_USAGE, "--nodes: %d given, with %d GPUs each more than can be counted", opt.nodes, opt.gpus_per_node);
+    if (was_given(opt, "nproc") && opt.nproc != ranks)
+        die_with(EXIT_USAGE, "--nodes: %d given, with %d GPUs each, but --nproc is %d", opt.nodes, opt.gpus_per_node, opt.nproc);
+    opt.nproc = (int)ranks;
 }
 
 // An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
@@ -300,6 +325,7 @@ inline Options parse_options(int argc, char** argv) {
         row->set(opt, value);
         opt.given.push_back(row->field);
     }
+    settle_plan(opt);
     refuse_without_effect(opt);
     refuse_idle(opt);
     return opt;

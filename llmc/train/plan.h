@@ -2,6 +2,7 @@
 #pragma once
 #include <unistd.h>
 #include <algorithm>
+#include <cmath>
 #include <memory>
 #include <string>
 #include "../base/text_format.h"
@@ -12,6 +13,7 @@
 #include "options.h"
 #include "peak.h"
 #include "run.h"
+#include "scaling.h"
 
 // What is about to happen, in a few lines.
 template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, Peak peak) {
@@ -43,23 +45,74 @@ struct DeviceMemory {
     explicit DeviceMemory(const Gpu* gpu) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory()), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
 };
 
-// --plan: memory and time, for this machine or any GPU, without taking the memory.
+// The run on so many of these GPUs, as scaling.h takes it.
+template <class F> Cluster cluster_of(const Options& opt, const Gpu& gpu) {
+    const int per_node = std::min(opt.nproc, opt.gpus_per_node), nodes = (int)(((int64_t)opt.nproc + per_node - 1) / per_node);
+    return {.flops = find_peak<F>(opt).flops / opt.nproc, .memory = 1e9 * gpu.memory, .link = 1e9 * gpu.link, .net = 1e9 / 8 * opt.net, .per_node = per_node, .nodes = nodes};
+}
+template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
+    const bool bf16 = !std::is_same_v<F, float>, cudnn = bf16 && run.opt.attention != "ours" && !run.opt.doc_mask;
+    const double chunks = std::ceil((double)model.N() / (double)model.classifier_chunk());
+    return {.config = run.config, .B = run.B, .T = run.T, .grad_accum = (double)run.grad_accum, .zero = run.opt.zero, .recompute = run.opt.recompute, .size = sizeof(F),
+            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks};
+}
+
+// Of a GPU that is known: how long a step takes, what of it exchanges cost, and how many GPUs the same step could use. By scaling.h.
+inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, const Options& opt) {
+    const Step step = step_time(w, on);
+    const Kernels k = micro_batch(w, on);
+    printf("cluster  %d x %d %s, %g GB/s each way in a node and %g Gb/s of network for each, ZeRO stage %d\n", on.nodes, on.per_node, gpu.name, gpu.link, opt.net, w.zero);
+    printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, LayerNorm %.3g, GELU %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
+           1e3 * k.products, 1e3 * k.attention, 1e3 * k.layernorm, 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
+    printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and AdamW %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
+           1e3 * step.update);
+    const Stop stop = where_it_stops(w, on);
+    printf("scaling  limit: %s; this step's tokens can be shared by %d GPUs that each do 80 %% of what one does, then: %s\n", limit_of(w, on), stop.ranks, stop.why);
+}
+
+// Memory of each GPU by ZeRO stage: what is beside the weights, gradients and moments of the plan stays as it is.
+template <class F> double print_stages(const Workload& w, const Cluster& on, const Model<F>& model) {
+    constexpr double GIB = 1 << 30;
+    double rest = (double)model.device.bytes();
+    for (const char* category : {"parameters", "gradients", "master weights", "AdamW moments"}) rest -= (double)model.device.bytes_of(category);
+    printf("stages   GiB of each GPU by ZeRO stage: weights + gradients + masters and moments + the rest\n");
+    for (int zero = 0; zero <= 3; zero++) {
+        const StateBytes state = state_bytes(w, on, zero);
+        printf("         %d%s %6.2f + %6.2f + %6.2f + %6.2f = %6.2f\n", zero, zero == w.zero ? "*" : ":", state.weights / GIB, state.gradients / GIB, state.optimizer / GIB,
+               rest / GIB, (state.sum() + rest) / GIB);
+    }
+    return state_bytes(w, on, w.zero).sum() + rest;
+}
+
+// --plan: memory and time, for this machine or any GPU, without taking the memory. Nothing of it is measured.
 template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
-    if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--plan: '%s' given, must be empty or one of %s", opt.plan.c_str(), gpu_names().c_str());
+    if (!gpu && opt.plan != "here") die_with(EXIT_USAGE, "--%s: '%s' given, must be empty or one of %s", opt.gpu.empty() ? "plan" : "gpu", opt.plan.c_str(), gpu_names().c_str());
     const Peak peak = find_peak<F>(opt);
     printf("%s", run.assumed.c_str());
     print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
-    double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
-    double seconds = flops / (0.5 * peak.flops);
-    printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
-    if (const int steps = run.steps - run.first_step; steps > 0)
-        printf("; %d steps: %s, %sFLOP, %s tokens", steps, clock_text(seconds * steps).c_str(), human(flops * steps).c_str(), human(tokens * steps).c_str());
+    const double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
+    double seconds = flops / (0.5 * peak.flops), bytes = (double)model.device.bytes();
+    if (!gpu) {
+        printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
+    } else {
+        const Cluster on = cluster_of<F>(opt, *gpu);
+        const Workload w = workload_of(run, model);
+        bytes = print_stages(w, on, model);
+        print_step(w, on, *gpu, opt);
+        seconds = step_time(w, on).seconds;
+        printf("time     by these, not measured: %.4g s a step, %s tokens/s, MFU %.1f %%", seconds, human(tokens / seconds).c_str(), 100 * flops / seconds / peak.flops);
+    }
+    if (const int steps = run.steps - run.first_step; steps > 0) {
+        const double all = seconds * steps;
+        printf("; %d steps: %s, %sFLOP, %s tokens", steps, clock_text(all).c_str(), human(flops * steps).c_str(), human(tokens * steps).c_str());
+        const double dollars = all / 3600 * opt.nproc * opt.gpu_price;
+        if (gpu) printf(", $%s at %g a GPU hour", dollars < 1e6 ? format("%.0f", dollars).c_str() : human(dollars).c_str(), opt.gpu_price);
+    }
     printf("\n");
     const DeviceMemory memory(gpu);
-    if ((double)model.device.bytes() > memory.usable)
-        printf("         does not fit: %.1f GiB, the device has %.1f to give\n", (double)model.device.bytes() / (1 << 30), memory.usable / (1 << 30));
+    if (bytes > memory.usable) printf("         does not fit: %.1f GiB, the device has %.1f to give\n", bytes / (1 << 30), memory.usable / (1 << 30));
 }
 
 // The plan for a batch; nothing is allocated. --batch auto: the largest that divides the total batch and fits in memory.
@@ -71,7 +124,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
-                             .shards = opt.zero ? opt.nproc : 1, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.zero, .leaves = run.leaves ? run.leaves : opt.nproc, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
@@ -82,6 +135,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
         for (int B = 1; B <= rows && B <= 512; B++)
             if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
+        run.B = run.comm.broadcast(run.B);
         const std::unique_ptr<Model<F>> chosen = plan(run.B);
         printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
     }

@@ -8,7 +8,7 @@
 
 // Options that do not change what is computed or written: this machine's matter, or the word to resume itself.
 inline bool is_of_this_machine(const std::string& field) {
-    const char* fields[] = {"resume", "threads", "cache", "separate_buffers", "pdl", "gpu_stats_every", "gpus_per_node", "init", "server", "fs_path", "plan"};
+    const char* fields[] = {"resume", "threads", "cache", "separate_buffers", "pdl", "gpu_stats_every", "gpus_per_node", "init", "server", "fs_path", "plan", "rank", "ranks", "gpus", "nproc", "zero", "comm_timeout"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 
@@ -32,6 +32,7 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const std::string was = value->as_string(path), now = row.text(opt);
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
         if (was == now || (is_model && is_same_name(was, now))) continue;
+        if (!strcmp(row.field, "leaves") && !given) { row.set(opt, was); continue; }  // the sums stay in their order, whatever the number of ranks
         const bool ignored = is_model || (is_tokenizer && has_tokenizer);
         if (ignored || (!given && is_tokenizer)) row.set(opt, was);
         if (!given && row.text(opt) == was) continue;

@@ -2,12 +2,14 @@
 // memory is taken.
 #pragma once
 #include <unistd.h>
+#include <random>
 #include <string>
 #include <vector>
 #include "../model/bin_model.h"
 #include "../io/checkpoint.h"
 #include "../base/child.h"
-#include "../comm/comm.h"
+#include "../comm/open.h"
+#include "../comm/visible_gpus.h"
 #include "../model/config.h"
 #include "../model/sampler.h"
 #include "../data/data.h"
@@ -43,7 +45,7 @@ struct Run {
     Shards val;
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
     Config config;
-    int B = 0, T = 0, grad_accum = 1;
+    int B = 0, T = 0, grad_accum = 1, leaves = 0;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete
     int first_step = 0, steps = 0;
     Record record;             // of the run that is replayed
@@ -56,6 +58,17 @@ struct Run {
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
 
+inline std::string options_json(const Options& opt) {
+    Json json = Json::object();
+    for (auto& [name, value] : describe(opt)) json.add(name, value);
+    return json_dump(json);
+}
+inline std::string names_json(const std::vector<std::string>& names) {
+    Json json = Json::array();
+    for (const std::string& name : names) json.push(name);
+    return json_dump(json);
+}
+
 namespace run_detail {
 inline bool is_folder(const std::string& path) {
     struct stat info;
@@ -63,11 +76,58 @@ inline bool is_folder(const std::string& path) {
 }
 inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 
+// Rank 0 first, as it may make a file that the others then find.
+template <class Work> void in_turn(const Comm& comm, Work work) {
+    if (comm.rank == 0) work();
+    comm.barrier();
+    if (comm.rank != 0) work();
+}
+
+// OUT is one folder for all: what rank 0 writes there the others read.
+inline void check_shared_out(const Comm& comm, const std::string& out) {
+    if (out.empty() || comm.world == 1) return;
+    const std::string path = out + "/.ranks", nonce = comm.broadcast(std::to_string(std::random_device()()) + "\n");
+    if (comm.rank == 0) write_file_atomically(path, nonce);
+    comm.barrier();
+    std::string found;
+    for (int look = 0; look < 100 && found != nonce; look++) {  // a network's file system may be seconds behind
+        if (look) usleep(100'000);
+        (void)try_read_file(path, found);
+    }
+    if (found != nonce) die_with(EXIT_USAGE, "--out: %s of rank %d is not the folder of rank 0: it must be one that all machines share", out.c_str(), comm.rank);
+    comm.barrier();
+    if (comm.rank == 0) unlink(path.c_str());
+}
+
+inline void must_agree_on_options(const Comm& comm, const Options& opt) {
+    std::vector<uint64_t> sums((size_t)comm.world);
+    const auto differ = [&](const std::string& value) {
+        sums[(size_t)comm.rank] = xxh64(value.data(), value.size());
+        comm.all_gather(sums);
+        return std::any_of(sums.begin(), sums.end(), [&](uint64_t sum) { return sum != sums[0]; });
+    };
+    std::string all;
+    for (const options_detail::OptionRow& row : options_detail::TABLE) if (strcmp(row.field, "rank")) all += row.text(opt) + "\n";
+    if (!differ(all)) return;
+    for (const options_detail::OptionRow& row : options_detail::TABLE) if (strcmp(row.field, "rank")) must_agree(comm, row.name(), "'" + row.text(opt) + "'");
+}
+
+// What rank 0 chose by measuring is everyone's.
+inline void share_choices(const Comm& comm, Options& opt) {
+    if (comm.world == 1) return;
+    for (const options_detail::OptionRow& row : options_detail::TABLE) row.set(opt, comm.broadcast(row.text(opt)));
+    const Json chosen = json_parse(comm.broadcast(names_json(opt.chosen)), "options");
+    opt.chosen.clear();
+    for (const Json& name : chosen.as_array("options")) opt.chosen.push_back(name.as_string("options"));
+    for (const std::string& name : opt.chosen) if (!was_given(opt, name)) opt.given.push_back(name);
+}
+
 // An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
-// wrong has been found.
+// wrong has been found. Rank 0 holds the lock for all.
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
     run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
+    if (run.comm.rank != 0) return;
     struct stat out, replayed;
     if (!opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
         die_with(EXIT_USAGE, "--out: %s is the run that --replay repeats, must be another folder", run.out.c_str());
@@ -75,15 +135,20 @@ inline void choose_out(Run& run) {
 }
 inline void make_out(Run& run) {
     const Options& opt = run.opt;
-    if (run.out.empty() && opt.steps != 0) run.out = take_free_folder(run.lock);
-    if (run.out.empty()) return;  // nothing is trained, and nothing written
-    if (!run.lock) run.lock = lock_folder(run.out, opt.resume);
-    if (!opt.resume) repair_done(run.out, -1);
+    if (run.comm.rank == 0) {
+        if (run.out.empty() && opt.steps != 0) run.out = take_free_folder(run.lock);
+        if (!run.out.empty() && !run.lock) run.lock = lock_folder(run.out, opt.resume);
+        if (!run.out.empty() && !opt.resume) repair_done(run.out, -1);
+    }
+    run.out = run.comm.broadcast(run.out);  // empty: nothing is trained, and nothing written
+    check_shared_out(run.comm, run.out);
 }
 
-// The newest checkpoint that verifies, if there is one; it says what it does.
+// The newest checkpoint that verifies, if there is one; it says what it does. Rank 0 looks, for all.
 inline void find_checkpoint(Run& run) {
-    const Checkpoint newest = find_newest_checkpoint(run.out);
+    Checkpoint newest;
+    if (run.comm.rank == 0) newest = find_newest_checkpoint(run.out);
+    newest.step = run.comm.broadcast(newest.step), newest.path = run.comm.broadcast(newest.path);
     if (newest.step < 0 && !list_checkpoints(run.out).empty())
         die("%s: none of its checkpoints can be resumed; move them away, or give another --out, to start afresh", run.out.c_str());
     if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
@@ -134,6 +199,11 @@ inline void read_trainer_state(Run& run) {
     if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
     check_named_model(run, json, path);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
+    const Json *saved = json.find("options"), *ranks = saved ? saved->find("nproc") : nullptr, *tokens = json.find("tokens_per_step");
+    if (ranks && tokens && run.opt.total_batch == 0 && ranks->as_string(path) != std::to_string(run.opt.nproc)) {
+        run.opt.total_batch = tokens->as_int(path, 1);
+        printf("resume   --total-batch %lld, as it was on %s rank%s\n", (long long)run.opt.total_batch, ranks->as_string(path).c_str(), ranks->as_string(path) == "1" ? "" : "s");
+    }
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
         if (line.starts_with("--val-data ") || line.starts_with("--val-batches ")) run.best = {};  // its loss was another's
@@ -141,13 +211,21 @@ inline void read_trainer_state(Run& run) {
     }
 }
 
-// The tokenizer, and where it is from: tokenizer_choice.h.
+// The tokenizer, and where it is from: tokenizer_choice.h. Rank 0 chooses, and learns it if it is to be learned, for all.
 inline void open_tokenizer(Run& run, bool evaluates_text) {
     const Options& opt = run.opt;
+    if (run.comm.rank != 0) {
+        run.has_tokenizer = run.comm.broadcast(false);
+        if (run.has_tokenizer) run.tokenizer = Tokenizer::from_json(run.comm.broadcast(std::string()), "rank 0's tokenizer");
+        return;
+    }
     TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
     if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
     run.tokenizer_is = choice.from, run.to_learn = choice.to_learn;
+    if (run.comm.world == 1) return;
+    run.comm.broadcast(run.has_tokenizer);
+    if (run.has_tokenizer) run.comm.broadcast(run.tokenizer.to_json());
 }
 
 // Dies if one cannot be read, before anything is written.
@@ -220,7 +298,7 @@ inline void choose_vocabulary(Run& run) {
     run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
-// --batch, --total-batch and --steps, once the batch is known.
+// --batch, --total-batch, --leaves and --steps, once the batch is known.
 inline void count_steps(Run& run) {
     const Options& opt = run.opt;
     constexpr int64_t MOST_TOKENS = 1 << 30, MOST_MICRO_BATCHES = 1 << 20;  // tokens are counted in 32 bits; a plan of more makes no sense
@@ -234,6 +312,11 @@ inline void count_steps(Run& run) {
         die_with(EXIT_USAGE, "--total-batch: %lld given, which is %lld micro-batches of %lld tokens, must be at most %lld of them", (long long)total,
                  (long long)(total / micro), (long long)micro, (long long)MOST_MICRO_BATCHES);
     run.grad_accum = (int)(total / micro);
+    run.leaves = opt.leaves ? opt.leaves : opt.nproc;
+    if (run.leaves % opt.nproc || (int64_t)run.grad_accum * opt.nproc % run.leaves)
+        die_with(EXIT_USAGE, "--leaves: %d %s, must be a multiple of the %d ranks that divides the %lld micro-batches of a step", run.leaves,
+                 was_given(opt, "leaves") ? "given" : "of the checkpoint", opt.nproc, (long long)run.grad_accum * opt.nproc);
+    run.opt.leaves = run.leaves;  // for the checkpoint
     run.steps = opt.steps;
 }
 }  // namespace run_detail
@@ -253,21 +336,41 @@ inline int parse_batch(const Options& opt) {  // 0: auto
     return B;
 }
 
+// Which of the run's processes this one is; --plan is of many and alone.
+inline Place place_of(const Options& opt) {
+    if (!opt.plan.empty()) return {};
+    const Place place = find_place(was_given(opt, "rank") ? opt.rank : -1, opt.nproc, was_given(opt, "gpus_per_node") ? opt.gpus_per_node : 0);
+    if (place.world == 1 || place.by == "spawned") return place;
+    if (const int n = std::max(opt.ranks, opt.gpus); n > 1)
+        die_with(EXIT_USAGE, "%s: %d given, but this is one of %d processes (%s) already", opt.ranks > 1 ? "--ranks" : "--gpus", n, place.world, place.by.c_str());
+    return place;
+}
+// How many ranks this process starts, and does nothing else; 1: none, it is the run. A chat is one process, and so is what a launcher has started.
+inline int ranks_to_start(const Options& opt, const Place& place) {
+    const bool given = was_given(opt, RANKS_ARE_GPUS ? "ranks" : "gpus");
+    if (given) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
+    if (!opt.plan.empty() || !opt.chat.empty() || !place.by.empty() || was_given(opt, "nproc")) return 1;
+    return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
+}
+
 // Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
-inline Run prepare(Options given, bool evaluates_text) {
+inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     using namespace run_detail;
     Run run;
-    run.opt = std::move(given);
+    run.opt = std::move(given), run.comm = comm;
+    must_agree_on_options(comm, run.opt);
     const Options& opt = run.opt;
     const bool planning = !opt.plan.empty();
     parse_batch(opt);
     if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
-    if (!planning) run.comm = open_comm(opt.rank, opt.nproc);
+    if (!planning && opt.zero > 1) die_with(EXIT_USAGE, "--zero: %d given, must be 0 or 1: 2 and 3 are only planned (--plan)", opt.zero);
+    if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (planning) find_planned_data(run);
-    if (!run.resumed) choose_for_text(run.opt);
+    if (!run.resumed && comm.rank == 0) choose_for_text(run.opt);
+    share_choices(comm, run.opt);
     run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (was_given(opt, "init_std") && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "--init-std: %g given, but the weights are those of %s", opt.init_std, run.weights.c_str());
@@ -280,7 +383,7 @@ inline Run prepare(Options given, bool evaluates_text) {
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
     if (planning) plan_files(run, evaluates_text);
-    else find_files(opt), open_tokenizer(run, evaluates_text), make_out(run), open_files(run);
+    else find_files(opt), open_tokenizer(run, evaluates_text), make_out(run), in_turn(comm, [&] { open_files(run); });
     choose_vocabulary(run);
     if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
     return run;
@@ -322,7 +425,10 @@ inline void finish_preparing(Run& run) {
         if (was_given(run.opt, "patience") && !was_chosen(run.opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but there is nothing to validate: it needs --val-data or text", run.opt.patience);
         run.opt.patience = 0;
     }
-    if (!run.out.empty()) make_folders(run.out);
+    if (!run.out.empty() && run.comm.rank == 0) make_folders(run.out);
+    if (!run.out.empty()) flight_recorder().path = run.out + format("/flight-%05d.txt", run.comm.rank);
+    must_agree(run.comm, "the data", format("%llu tokens to train on, %llu to validate on, vocabulary %d", (unsigned long long)count_tokens(run.train),
+                                            (unsigned long long)count_tokens(run.val), run.config.V));
 }
 
 inline DataOptions data_options(const Run& run, bool training) {
@@ -332,6 +438,7 @@ inline DataOptions data_options(const Run& run, bool training) {
     data.only_first = training && opt.overfit ? (uint64_t)run.B * run.grad_accum * run.comm.world : 0;
     data.bos_align = opt.bos_align;
     data.repeats = training, data.once = !training;
+    if (training) data.step_batches = run.grad_accum;
     data.eot = end_of_text(run);
     data.vocab_size = run.config.V;
     return data;
@@ -367,22 +474,10 @@ inline KernelOptions kernel_options(const Options& opt) {
     return {.tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0, .attention = attention_backend(opt)};
 }
 
-inline std::string options_json(const Options& opt) {
-    Json json = Json::object();
-    for (auto& [name, value] : describe(opt)) json.add(name, value);
-    return json_dump(json);
-}
-
 // Those that the command line gives, of those that were given or chosen as if.
 inline std::vector<std::string> given_options(const Options& opt) {
     std::vector<std::string> names;
     for (auto& [name, value] : describe(opt)) if (was_given(opt, name) && !was_chosen(opt, name)) names.push_back(name);
     return names;
 }
-inline std::string names_json(const std::vector<std::string>& names) {
-    Json json = Json::array();
-    for (const std::string& name : names) json.push(name);
-    return json_dump(json);
-}
-
 inline SamplerOptions sampler_options(const Options& opt) { return {opt.temperature, opt.top_k, opt.top_p}; }

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include "../comm/flight_recorder.h"
 #include "../layers/step_stats.h"
 #include "../model/model.h"
 #include "log.h"
@@ -17,13 +18,14 @@ inline std::string why_skipped(const StepStats& v) {
 template <class F> class StepReporter {
 public:
     struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
-    StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec) : model(m), log(l), rates(r), record(rec) {}
+    StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec, double comm_timeout) : model(m), log(l), rates(r), record(rec), step_deadline(comm_timeout) {}
 
     // The update of a step has been launched and is in flight. The next step's statistics will overwrite this one's.
     // seconds_left: INFINITY where the number of steps decides, not the clock.
     void launched(int step, double lr, double seconds_left) { in_flight = {step, lr, seconds_left}; }
     // What comes between steps is not part of one.
     void restart_clock() { last_report = Clock::now(); }
+    double deadline() const { return step_deadline.seconds(); }  // of what ranks do together within a step
     // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
     void report() {
         if (!in_flight) return;
@@ -32,6 +34,7 @@ public:
         const int step = in_flight->step + 1;
         const double seconds = seconds_since(last_report);
         restart_clock();
+        step_deadline.step_took(seconds);
         seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
         Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
         line.step = step, line.steps = std::isinf(in_flight->seconds_left) ? rates.steps : 0, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;
@@ -55,6 +58,7 @@ private:
     const Rates rates;
     const Record& record;  // that is replayed; empty: none
     bool is_recorded = true;
+    StepDeadline step_deadline;
     std::optional<InFlight> in_flight;
     int skipped_in_a_row = 0;
     double seconds_a_step = 0;

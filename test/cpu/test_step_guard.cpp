@@ -146,8 +146,11 @@ TEST(guard_step) {
         const double squared = i == 200 ? INFINITE : norm * norm;
         StepStats v;
         memset((void*)&v, 0xff, sizeof v);
-        guard_step(&v, &h, &loss_sum, &squared, 24, limits, stream_t{});
-        const StepStats expected = check_step(expected_h, loss_sum / 24, std::sqrt(squared), limits);
+        // two leaves and three chunks of two ranks, in whatever order they lie
+        const double sums[] = {loss_sum / 4, squared / 2, squared / 4, loss_sum * 3 / 4, squared / 4, NAN};
+        const unsigned order[] = {0, 3, 1, 2, 4};
+        guard_step(&v, &h, sums, order, 2, 3, 24, limits, stream_t{});
+        const StepStats expected = check_step(expected_h, (sums[0] + sums[3]) / 24, std::sqrt(sums[1] + sums[2] + sums[4]), limits);
         EXPECT(v.loss == expected.loss && v.norm == expected.norm && v.scale == expected.scale && v.skip == expected.skip);
         EXPECT(std::isnan(expected.z) ? std::isnan(v.z) : v.z == expected.z);
         EXPECT(same(h, expected_h));

@@ -32,7 +32,13 @@ TEST(cuda_step_guard) {
     History history{};
     OnDevice<History> device_history(std::vector<History>(1, history));
     OnDevice<StepStats> step_stats(1);
-    OnDevice<double> loss(1), norm(1);
+    // two leaves and 1500 chunks, more than the block has threads, of two ranks, in whatever order they lie
+    constexpr size_t LEAVES = 2, CHUNKS = 1500;
+    std::vector<unsigned> order(LEAVES + CHUNKS);
+    for (size_t i = 0; i < order.size(); i++) order[i] = (unsigned)((i * 7 + 5) % order.size());  // 7 does not divide 1502
+    std::vector<double> sums(order.size());
+    OnDevice<double> device_sums(sums.size());
+    OnDevice<unsigned> device_order(order);
     TestStream stream;
     int skips[4] = {};
     for (int step = 0; step < 300; step++) {
@@ -41,11 +47,12 @@ TEST(cuda_step_guard) {
         if (step == 160) n = 30;
         if (step == 170) l = NAN;
         if (step == 180) n = INFINITY;
-        loss.set({l * 16}), norm.set({n * n});
+        l = std::round(l * 1024) / 1024, n = std::round(n * 1024) / 1024;  // whole numbers of 2^-20: their sums are exact in any order
+        for (size_t i = 0; i < order.size(); i++) sums[order[i]] = i < LEAVES ? l * 8 : i == LEAVES + 1234 ? n * n - 1499.0 / 2048 : 1.0 / 2048;
+        device_sums.set(sums);
         StepStats expected;
-        const double l16 = l * 16, nn = n * n;
-        cpu::guard_step(&expected, &history, &l16, &nn, 16, limits, {});
-        guard_step(step_stats.data(), device_history.data(), loss.data(), norm.data(), 16, limits, stream);
+        cpu::guard_step(&expected, &history, sums.data(), order.data(), LEAVES, CHUNKS, 16, limits, {});
+        guard_step(step_stats.data(), device_history.data(), device_sums.data(), device_order.data(), LEAVES, CHUNKS, 16, limits, stream);
         const StepStats got = step_stats.values()[0];
         EXPECT_EQ(got.skip, expected.skip);
         EXPECT_EQ(got.scale, expected.scale);

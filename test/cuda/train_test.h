@@ -7,7 +7,7 @@ extern const std::string SCRATCH;
 
 // Where every access is looked at, a run takes minutes: the last of several kinds of run, bf16 with what it needs, stands for all.
 const bool SLOW = strstr(BUILD, "asan") || strstr(BUILD, "watch");
-std::vector<std::string> kinds(std::vector<std::string> all) {
+[[maybe_unused]] std::vector<std::string> kinds(std::vector<std::string> all) {
     if (SLOW) all.erase(all.begin(), all.end() - 1);
     return all;
 }
@@ -25,7 +25,7 @@ std::string contents(const std::string& path) { return file_contents(SCRATCH + "
 std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
 bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
 
-void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
+[[maybe_unused]] void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
     for (const char* field : {"loss", "val_loss"}) {
         std::vector<double> x = series(a, field), y = series(b, field);
         EXPECT(x.size() == y.size() && x.size() >= 3);

@@ -40,7 +40,7 @@ TEST(the_scan_for_documents_can_be_stopped) {
     const std::string path = write_shard("stopped.bin", {E, 1, 2, 3, E, 4, 5});
     for (int align : {0, 1}) {
         Outcome o = run_child([&] {
-            stop_detail::g_signal = SIGTERM;
+            g_stop_signal = SIGTERM;
             DataOptions options{.B = 1, .T = 2, .bos_align = align != 0, .eot = E};
             std::vector<int> slots = slots_for(options, 2);
             DataLoader({open_shard(path)}, options, slots.data(), 2);

@@ -180,12 +180,22 @@ template <class K> cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int
     return cudaSuccess;
 }
 
-inline cudaError_t cudaGetDeviceCount(int* n) { EMU_ENTER(); if (!n) return emu::failed(cudaErrorInvalidValue); *n = 1; return cudaSuccess; }
-inline cudaError_t cudaGetDevice(int* device) { EMU_ENTER(); if (!device) return emu::failed(cudaErrorInvalidValue); *device = 0; return cudaSuccess; }
-inline cudaError_t cudaSetDevice(int device) { EMU_ENTER(); return device == 0 ? cudaSuccess : emu::failed(cudaErrorInvalidDevice); }
+// EMU_GPUS: how many there are, 1. A process has the one that it chose, before anything else, and no memory of another's.
+namespace emu {
+inline int& device_number() { static int number = 0; return number; }
+inline int device_count() { const char* n = getenv("EMU_GPUS"); return n ? atoi(n) : 1; }
+}
+inline cudaError_t cudaGetDeviceCount(int* n) { EMU_ENTER(); if (!n) return emu::failed(cudaErrorInvalidValue); *n = emu::device_count(); return cudaSuccess; }
+inline cudaError_t cudaGetDevice(int* device) { EMU_ENTER(); if (!device) return emu::failed(cudaErrorInvalidValue); *device = emu::device_number(); return cudaSuccess; }
+inline cudaError_t cudaSetDevice(int device) {
+    EMU_ENTER();
+    if (device < 0 || device >= emu::device_count()) return emu::failed(cudaErrorInvalidDevice);
+    emu::device_number() = device;
+    return cudaSuccess;
+}
 inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     EMU_ENTER();
-    if (device != 0) return emu::failed(cudaErrorInvalidDevice);
+    if (device < 0 || device >= emu::device_count()) return emu::failed(cudaErrorInvalidDevice);
     *p = {};
     strcpy(p->name, "emulated GPU");
     p->totalGlobalMem = emu::memory().capacity(), p->totalConstMem = 64 << 10;

@@ -14,6 +14,7 @@ enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming =
 
 namespace emu {
 enum Kind { KERNEL, COPY, SET, HOST, EVENT, GRAPH };
+enum class Moved { NOTHING, SOME, ALL };
 struct Op {
     std::string name;
     std::function<void()> run;
@@ -23,6 +24,10 @@ struct Op {
     bool behind_kernel = false; // of an event: whether a kernel behind it may come early
     bool done = false;
     double finished = 0;        // on the emulated clock, in ms
+    // of what other processes have a part in (nccl.h): called after `run`, until it has moved all that it has to
+    std::function<Moved()> go_on = nullptr;
+    const void* owner = nullptr;  // its communicator
+    bool begun = false;
 };
 using OpPtr = std::shared_ptr<Op>;
 }  // namespace emu
@@ -70,31 +75,43 @@ inline bool may_run(const Op& op) {
     for (const OpPtr& before : op.after) if (!before->done) return false;
     return true;
 }
-// Does one of the operations that may come next.
-inline void step() {
-    Queue& q = queue();
-    std::vector<size_t> ready;
-    for (size_t i = 0; i < q.pending.size(); i++) if (may_run(*q.pending[i])) ready.push_back(i);
-    const size_t pick = ready[random((uint32_t)ready.size())];
-    const OpPtr op = q.pending[pick];
-    q.pending.erase(q.pending.begin() + (long)pick);
-    if (!g_fault()) {
-        set_hidden(false);
-        op->run();
-        set_hidden(true);
-    }
-    op->done = true, op->finished = q.clock += 0.01, op->after.clear(), op->run = nullptr;
+// Does something of an operation: all of it, unless other processes have a part in it.
+inline Moved go(Op& op) {
+    if (g_fault()) return Moved::ALL;
+    set_hidden(false);
+    if (!op.begun) op.begun = true, op.run();
+    const Moved moved = op.go_on && !g_fault() ? op.go_on() : Moved::ALL;
+    set_hidden(true);
+    return moved;
 }
+// Does one of the operations that may come next, or something of it; false if all of them wait for other processes.
+inline bool step() {
+    Queue& q = queue();
+    std::vector<OpPtr> ready;
+    for (const OpPtr& op : q.pending) if (may_run(*op)) ready.push_back(op);
+    while (!ready.empty()) {
+        const size_t pick = random((uint32_t)ready.size());
+        const OpPtr op = ready[pick];
+        const Moved moved = go(*op);
+        if (moved == Moved::NOTHING) { ready.erase(ready.begin() + (long)pick); continue; }
+        if (moved == Moved::SOME) return true;
+        std::erase(q.pending, op);
+        op->done = true, op->finished = q.clock += 0.01, op->after.clear(), op->run = nullptr, op->go_on = nullptr;
+        return true;
+    }
+    return false;
+}
+inline void step_or_sleep() { if (!step()) usleep(50); }
 // The host waits, though it may be for nothing.
 inline void run_until(const OpPtr& op) {
     tell({Event::WAIT, op ? op->name : "nothing"});
-    while (op && !op->done) step();
+    while (op && !op->done) step_or_sleep();
 }
 inline void run_all() {
     tell({Event::WAIT, "everything"});
-    while (!queue().pending.empty()) step();
+    while (!queue().pending.empty()) step_or_sleep();
 }
-inline void run_some() { for (uint32_t n = random(3); n && !queue().pending.empty(); n--) step(); }
+inline void run_some() { for (uint32_t n = random(3); n && !queue().pending.empty() && step(); n--) {} }
 
 // What the stream's next operation comes after: of its own.
 inline std::vector<OpPtr> ends(const EmuStream& stream) {

@@ -63,8 +63,8 @@ TEST(a_step_launches_what_its_depth_needs) {
         {"embedding_detail::", 1 + 3 * 3 + 3, 0, 0},     // three passes of the radix sort, and three sums: 33 tokens are two slices
         {"classifier_detail::", 1, 0, 0},
         {"step_guard_detail::sum", 1, 0, 0},
-        {"cudaMemcpy", 2, 0, 1},                         // inputs, targets; the statistics
-        {"global_norm_detail::", 0, 0, 2}, {"step_guard_detail::guard_step", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
+        {"cudaMemcpy", 2, 0, 2},                         // inputs, targets; a leaf's losses, the statistics
+        {"gradients_detail::", 0, 0, 1}, {"step_guard_detail::guard_step", 0, 0, 1}, {"adamw_detail::", 0, 0, 1},
     };
     int all = -GRAD_ACCUM;  // the embedding's forward stands in two rows
     for (auto& e : expected) {

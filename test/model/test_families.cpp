@@ -91,28 +91,78 @@ TEST(families_merged_matrices_are_parts_in_files) {
     EXPECT(b.headw && !b.wpe && !b.ln1b && !b.qnormw && !b.fcb && b.fcprojw);  // what a family lacks is null
 }
 
-// Every element has one rank; shares are equal to a multiple of 64, and where Muon is the optimizer, to one matrix, none of which is cut.
-TEST(families_shards) {
-    for (const Config& c : {Config(), Config{.V = 131, .L = 3, .NH = 3, .C = 48}, LLAMA_TINY}) {
-        const ParameterList list(c);
-        for (int ranks : {1, 2, 3, 8, 64}) {
+// Every element of every bucket has one rank; shares are equal to a chunk, and where Muon is the optimizer to one matrix, none of which is cut.
+TEST(families_partition) {
+    for (const Config& c : {Config(), Config{.V = 131, .L = 3, .NH = 3, .C = 48}, LLAMA_TINY})
+        for (int ranks : {1, 2, 3, 8, 64})
             for (Update optimizer : {ADAMW, MUON}) {
-                const std::vector<size_t> bounds = list.shard_bounds(ranks, optimizer);
-                EXPECT_EQ(bounds.size(), (size_t)ranks + 1);
-                EXPECT(bounds.front() == 0 && bounds.back() == list.elements);
-                EXPECT(std::is_sorted(bounds.begin(), bounds.end()));
-                size_t largest_matrix = 0;
+                const ParameterList list(c);
+                const Partition partition(list, ranks, optimizer);
+                size_t at = 0, chunk = 0, owned = 0, chunks = 0, largest_matrix = 0;
                 for (const Parameter& p : list.all) if (p.update == MUON) largest_matrix = std::max(largest_matrix, p.size() + 63);
-                const size_t share = (list.elements + (size_t)ranks - 1) / (size_t)ranks + 63;
-                for (size_t r = 1; r < bounds.size(); r++) {
-                    EXPECT(bounds[r] % 64 == 0);
-                    EXPECT(bounds[r] - bounds[r - 1] <= share + (optimizer == MUON ? largest_matrix : 0));
+                for (const Bucket& b : partition.buckets) {
+                    const size_t share = (partition.begin_of(b.end) - partition.begin_of(b.begin)) / (size_t)ranks + 2 * CHUNK;
+                    EXPECT_EQ(b.begin, chunk);
+                    for (int r = 0; r < ranks; r++) {
+                        const Range piece = partition.piece(b, r);
+                        const Bucket in_chunks = partition.chunks_of(b, r);
+                        EXPECT(piece.begin == at && piece.end >= at && in_chunks.begin == chunk && in_chunks.end >= chunk);
+                        EXPECT(piece.size() <= share + (optimizer == MUON ? largest_matrix : 0));
+                        at = piece.end, chunk = in_chunks.end;
+                    }
+                    EXPECT_EQ(b.end, chunk);
                 }
+                EXPECT(at == list.elements && chunk == partition.chunks);
+                size_t end = 0;
+                const std::vector<Chunk> list_of_chunks = partition.chunk_list();
+                EXPECT_EQ(list_of_chunks.size(), partition.chunks);
+                for (const Chunk& k : list_of_chunks) {
+                    EXPECT(k.offset == end && k.count > 0 && k.count <= CHUNK && k.count % 64 == 0);
+                    end += k.count;
+                }
+                EXPECT_EQ(end, list.elements);
+                for (const Parameter& p : list.all) EXPECT(std::any_of(list_of_chunks.begin(), list_of_chunks.end(), [&](const Chunk& k) { return k.offset == p.offset; }));
+                for (int r = 0; r < ranks; r++) {
+                    size_t elements = 0, last = 0;
+                    for (const Owned& o : partition.owned(r)) {
+                        EXPECT(o.at == elements && o.range.begin >= last && o.range.size() > 0);
+                        elements += o.range.size(), last = o.range.end;
+                    }
+                    EXPECT_EQ(elements, partition.owned_elements(r));
+                    owned += elements, chunks += partition.owned_chunks(r);
+                    EXPECT(elements <= partition.most_owned_elements() && partition.owned_chunks(r) <= partition.most_owned_chunks());
+                }
+                EXPECT(owned == list.elements && chunks == partition.chunks);
                 if (optimizer == MUON)
                     for (const Parameter& p : list.all)
-                        for (size_t bound : bounds)
-                            if (p.update == MUON && bound > p.offset && bound < p.offset + p.size()) FAIL("%s is cut over %d ranks", p.name.c_str(), ranks);
+                        for (const Bucket& b : partition.buckets)
+                            for (int r = 0; r < ranks; r++)
+                                if (const size_t bound = partition.piece(b, r).end; p.update == MUON && bound > p.offset && bound < p.offset + p.size()) FAIL("%s is cut over %d ranks", p.name.c_str(), ranks);
             }
-        }
+}
+
+// The n-th sum of the run, of leaves and then of chunks, is where its rank puts it.
+TEST(families_order_of_sums) {
+    const ParameterList list(Config{.V = 131, .L = 3, .NH = 3, .C = 48});
+    const Partition partition(list, 3, ADAMW);
+    const size_t stride = 2 + partition.most_owned_chunks();
+    const std::vector<unsigned> order = partition.order_of_sums(2, stride);
+    const std::vector<Chunk> chunks = partition.chunk_list();
+    std::vector<int> sums(3 * stride, -1);  // each rank says which sum it is
+    for (size_t r = 0; r < 3; r++) {
+        sums[r * stride] = (int)(2 * r), sums[r * stride + 1] = (int)(2 * r + 1);
+        size_t at = r * stride + 2;
+        for (const Owned& o : partition.owned((int)r))
+            for (size_t k = 0; k < chunks.size(); k++)
+                if (chunks[k].offset >= o.range.begin && chunks[k].offset < o.range.end) sums[at++] = (int)(6 + k);
     }
+    EXPECT_EQ(order.size(), 6 + partition.chunks);
+    for (size_t i = 0; i < order.size(); i++) EXPECT_EQ(sums[order[i]], (int)i);
+}
+
+// Leaves are added as soon as their partner is there, so that few wait.
+TEST(families_gradient_buffers) {
+    const int expected[] = {1, 2, 2, 3, 3, 3, 3, 4, 4};
+    for (int leaves = 1; leaves <= 9; leaves++) EXPECT_EQ(gradient_buffers(leaves), expected[leaves - 1]);
+    EXPECT(waiting_subtrees(0) == 0 && waiting_subtrees(1) == 1 && waiting_subtrees(6) == 2 && waiting_subtrees(8) == 1);
 }

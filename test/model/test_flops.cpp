@@ -38,6 +38,13 @@ TEST(flops_of_data_sheets) {
         if (!strncmp(gpu.name, "RTX", 3) && strlen(gpu.name) < 15 && isdigit(gpu.name[3]) && !strstr(gpu.name, "Ada"))  // GeForce: tf32 at the rate of fp32
             EXPECT(std::fabs(gpu.tf32 / gpu.fp32 - 1) < 0.01);
     }
+    // B/s: one direction of a link, of slots with 16 lanes and NVLink 3, 4, 5; device memory is at least 6 times as fast
+    for (const Gpu& gpu : GPUS) {
+        const double links[] = {32, 64, 300, 450, 900};
+        EXPECT(std::find(std::begin(links), std::end(links), gpu.link) != std::end(links));
+        if (gpu.memory < 6 * gpu.link || gpu.memory < 300 || gpu.memory > 8000) FAIL("%s: memory %g GB/s, link %g", gpu.name, gpu.memory, gpu.link);
+    }
+    EXPECT(find_gpu("H100")->link == 450 && find_gpu("H100")->memory == 3350);
     EXPECT(!find_gpu("H9000"));
 }
 

@@ -306,12 +306,49 @@ TEST(plan) {
     EXPECT(has(run_command(format("%s --plan -e d1 -t 64", TRAINER)).output, "  saved by sharing "));
 #endif
     // 2^39 tokens a step, 1.18e21 in all: 64 bits hold the one, a double the other. 6 (12 * 48 * 1600^2 + 50257 * 1600) + 6 * 48 * 1600 * 1024 =
-    // 9.80 GFLOP a token at half of 494.7 TFLOP/s: 1.48e9 years
+    // 9.80 GFLOP a token at 50.2 % of 494.7 TFLOP/s: 1.48e9 years
     o = run_command(format("%s --plan H100 -e d48 -b 512 -t 1024 -d 549755813888 -x 2147483647", TRAINER));
     EXPECT(o.code == 0 && has(o.output, "512 x 1024 tokens x 1048576 micro-batches x 1 ranks = 550G tokens") && has(o.output, "1.48G years") && has(o.output, "1.18Z tokens"));
-    o = run_command(format("%s --plan H100 -e d1024 -b 1048576 -t 1024 -pn 2147483647 -x 2147483647", TRAINER));
-    EXPECT(o.code == 0 && !has(o.output, "nan") && !has(o.output, "inf") && has(o.output, "93.7G years"));
+    o = run_command(format("%s --plan H100 -e d1024 -b 1048576 -t 1024 -pn 4096 -x 2147483647", TRAINER));
+    EXPECT(o.code == 0 && !has(o.output, "nan") && !has(o.output, "inf") && has(o.output, "59.5G years"));
     EXPECT(has(run_command(format("%s --plan -b auto -e d1 -t 64 -d 256", TRAINER)).output, "--batch auto: 4 sequences, 1 times a step"));
+}
+
+// Of many GPUs: what scaling.h says is tested in test_scaling.cpp; here that options reach it, and that nothing else is said of a machine without one.
+TEST(plan_of_many_gpus) {
+    const auto plan = [](const std::string& rest) {
+        Outcome o = run_command(format("%s --plan %s -e d12 -b 4 -t 1024 --precision bf16 -x 1000", TRAINER, rest.c_str()));
+        EXPECT_EQ(o.code, 0);
+        return o.output;
+    };
+    const auto line = [](const std::string& output, const std::string& begin) {
+        const size_t at = output.find("\n" + begin);
+        return at == output.npos ? "" : output.substr(at + 1, output.find('\n', at + 1) - at - 1);
+    };
+    const std::string all = plan("--gpu H100 --nodes 128 --gpus-per-node 8 --net 400 -z 1");
+    EXPECT_STR(line(all, "cluster"), "cluster  128 x 8 H100, 450 GB/s each way in a node and 400 Gb/s of network for each, ZeRO stage 1");
+    for (const char* part : {"1024 x H100", "x 1024 ranks = 4.19M tokens", "\nkernels  by roofline", "\nstep     ms: compute ", " exposed ", "\nscaling  limit: network; ",
+                             "\ntime     by these, not measured: ", " MFU ", "; 1000 steps: ", "4.19G tokens, $", " at 3.5 a GPU hour\n"})
+        if (!has(all, part)) FAIL("'%s' is not in: %s", part, all.c_str());
+    // every way to name the same
+    EXPECT_STR(plan("H100 -pn 1024 -z 1"), all);
+    EXPECT_STR(plan("H100 --gpu H100 --nodes 128 -pn 1024 -pg 8 -z 1"), all);
+    // ranks of one node that is not full; nodes of one GPU
+    EXPECT(has(plan("H100 -pn 4"), "cluster  1 x 4 H100,") && has(plan("H100 -pn 4 -pg 1"), "cluster  4 x 1 H100,") && has(plan("H100"), "cluster  1 x 1 H100,"));
+    // memory of stage 1, GiB: 124.4M parameters in bf16, gradients in fp32, 12 bytes over 1024 ranks: 0.23 + 0.46 + 0.00
+    EXPECT(has(all, "\n         1*   0.23 +   0.46 +   0.00 + ") && has(all, "\n         0:   0.23 +   0.46 +   1.39 + "));
+    // 100 Gb/s are slower, and money is what is asked for
+    const auto seconds = [&](const std::string& output) { return atof(line(output, "time").c_str() + strlen("time     by these, not measured: ")); };
+    EXPECT(seconds(plan("--gpu H100 --nodes 128 --net 100 -z 1")) > 1.5 * seconds(all));
+    // dollars by hand from the printed step: 1000 steps of 1024 GPUs; the step has four digits, the money is a whole number
+    const std::string time = line(all, "time");
+    const double dollars = seconds(all) * 1000 * 1024 / 3600 * 3.5;
+    EXPECT(std::fabs(atof(time.c_str() + time.find('$') + 1) - dollars) <= 1 + 5e-4 * dollars);
+    const std::string free = line(plan("--gpu H100 --nodes 128 -z 1 --gpu-price 0"), "time");
+    EXPECT(free.ends_with(", $0 at 0 a GPU hour"));
+    // a machine that is not in the table
+    const std::string here = plan("");
+    EXPECT(has(here, "time     at half the peak: ") && !has(here, "cluster") && !has(here, "$"));
 }
 
 // --plan of a run that goes on is the checkpoint's, of data that of their tokenizer; what cannot be known is said, and nothing is written.
@@ -561,7 +598,7 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/text.txt:1,SCRATCH/absent.txt:1", 1, "absent.txt: no such file"},
              {"--doc-mask 2", 2, "--doc-mask: '2' given"},
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
-             {"TEXT -pn 2", 2, "--nproc: 2 given, must be 1"},
+             {"TEXT -pn 2", 2, "--nproc: 2 given, but not --rank, and no launcher says which of them this process is"},
              {"TEXT -pg 4", 2, "--gpus-per-node: '4' given, must be 1 or left out: it has no effect in this build"},
              {"TEXT -pi fs", 2, "--init: 'fs' given, must be left out"},
              {"TEXT -ps 127.0.0.1", 2, "--server: '127.0.0.1' given, must be left out"},
@@ -572,6 +609,13 @@ TEST(mistakes_are_one_line) {
              {"--chat absent", 2, "absent' given, must be a checkpoint folder or a .bin model file"},
              {"--chat SCRATCH", 2, "config.json"},
              {"--plan H9000", 2, "--plan: 'H9000' given"},
+             {"--plan --gpu H9000", 2, "--gpu: 'H9000' given"},
+             {"--plan A100 --gpu H100", 2, "--gpu: 'H100' given, but --plan names 'A100'"},
+             {"TEXT --gpu H100", 2, "--gpu: given without --plan"},
+             {"TEXT --gpu-price 1", 2, "--gpu-price: given without --plan"},
+             {"--plan H100 --nodes 2 -pn 8", 2, "--nodes: 2 given, with 8 GPUs each, but --nproc is 8"},
+             {"--plan H100 --nodes 1048576 -pg 2147483647", 2, "--nodes: 1048576 given"},
+             {"--plan H100 --net 0", 2, "--net: '0' given, must be a number in >0.."},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
              {"-i SCRATCH/short.txt", 1, "short.txt"},

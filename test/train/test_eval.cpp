@@ -49,10 +49,10 @@ TEST(encoding_can_be_stopped) {
         Outcome o = run_child([&] {
             EvalSet set = open_eval_sets("a=" + path, false)[0];
             const Tokenizer bytes = Tokenizer::bytes();
-            std::signal(SIGALRM, [](int) { stop_detail::g_signal = SIGTERM; });
+            std::signal(SIGALRM, [](int) { g_stop_signal = SIGTERM; });
             const itimerval soon = {{0, 0}, {0, 2000}};
             if (one) setitimer(ITIMER_REAL, &soon, nullptr);
-            else stop_detail::g_signal = SIGTERM;
+            else g_stop_signal = SIGTERM;
             encode_eval_set(set, &bytes, 1024, 257);
         });
         if (o.code != 128 + SIGTERM || o.output.find("interrupted while " + path + " was encoded") == o.output.npos) FAIL("%s: %d: %s", path.c_str(), o.code, o.output.c_str());

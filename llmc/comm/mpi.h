@@ -1,0 +1,133 @@
+// mpi.h: ranks on one machine or many, started by mpirun or srun, that send each other messages by MPI (MPI standard 3.1). Everything is a non-blocking
+// message from one rank to another, even where MPI has a collective: so that, when one does not come, it is known whose.
+#pragma once
+#include <mpi.h>
+#include <time.h>
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+#include "failure.h"
+#include "launcher.h"
+#include "transport.h"
+
+namespace mpi_detail {
+constexpr size_t MOST = 1 << 30;  // bytes of a message: MPI counts in int
+inline std::string error_text(int error) {
+    char text[MPI_MAX_ERROR_STRING] = "";
+    int length = 0;
+    MPI_Error_string(error, text, &length);
+    for (char* c = text; *c; c++) if (*c == '\n') *c = ' ';
+    return text;
+}
+}  // namespace mpi_detail
+
+class MpiTransport : public Transport {
+    struct Pending { int peer; size_t bytes; bool receives; };
+    int rank = 0, world = 1;
+    std::vector<MPI_Request> requests;
+    std::vector<Pending> pending;
+
+    void check(int error, const char* what) const {
+        if (error != MPI_SUCCESS) comm_failed("%s: %s", what, mpi_detail::error_text(error).c_str());
+    }
+    void add(const Message& m, bool receives) {
+        const int tag = (int)(flight_recorder().now().sequence % 32768);  // MPI promises as many: an operation out of order finds no partner
+        for (size_t at = 0; at < m.bytes; at += mpi_detail::MOST) {
+            const size_t n = std::min(mpi_detail::MOST, m.bytes - at);
+            requests.emplace_back();
+            pending.push_back({m.peer, n, receives});
+            char* data = (char*)m.data + at;
+            if (receives) check(MPI_Irecv(data, (int)n, MPI_BYTE, m.peer, tag, MPI_COMM_WORLD, &requests.back()), "MPI_Irecv");
+            else check(MPI_Isend(data, (int)n, MPI_BYTE, m.peer, tag, MPI_COMM_WORLD, &requests.back()), "MPI_Isend");
+        }
+    }
+    // Until all of them are done: awake for a while, then asleep in between, as MPI itself would spin on a core that others need.
+    void complete() {
+        const double start = flight_recorder().seconds();
+        std::vector<MPI_Status> statuses(requests.size());
+        for (int look = 0;; look++) {
+            int done = 0;
+            const int error = MPI_Testall((int)requests.size(), requests.data(), &done, statuses.data());
+            for (size_t i = 0; error == MPI_ERR_IN_STATUS && i < requests.size(); i++)
+                if (const int e = statuses[i].MPI_ERROR; e != MPI_SUCCESS && e != MPI_ERR_PENDING)
+                    comm_failed("%s rank %d failed: %s", pending[i].receives ? "receiving from" : "sending to", pending[i].peer, mpi_detail::error_text(e).c_str());
+            check(error, "MPI_Testall");
+            if (done) break;
+            if (look < 1000) continue;
+            const timespec nap{.tv_sec = 0, .tv_nsec = look < 20000 ? 20'000 : 500'000};
+            nanosleep(&nap, nullptr);
+            if (flight_recorder().seconds() - start > flight_recorder().deadline) fail_late();
+        }
+        for (size_t i = 0; i < requests.size(); i++) {
+            int n = 0;
+            if (!pending[i].receives) continue;
+            MPI_Get_count(&statuses[i], MPI_BYTE, &n);
+            if ((size_t)n != pending[i].bytes) comm_failed("rank %d sends %d bytes, rank %d expects %zu: they do not make the same run", pending[i].peer, n, rank, pending[i].bytes);
+        }
+        requests.clear(), pending.clear();
+    }
+    [[noreturn]] void fail_late() {
+        std::string late;
+        for (size_t i = 0; i < requests.size(); i++) {
+            int done = 0;
+            MPI_Status status;
+            if (pending[i].receives && MPI_Request_get_status(requests[i], &done, &status) == MPI_SUCCESS && !done) {
+                const std::string name = std::to_string(pending[i].peer);
+                if (late.find(" " + name + ",") == late.npos) late += " " + name + ",";
+            }
+        }
+        if (late.empty()) comm_failed("the others do not take what this rank sends within %.4g s", flight_recorder().deadline);
+        late.pop_back();
+        comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, late.c_str());
+    }
+
+public:
+    // MPI is started here; the launcher's environment has told rank and world already, and MPI must say the same.
+    explicit MpiTransport(const Place& place) {
+        int given = 0;
+        if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
+        MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+        MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
+        refuse_other_world(place, rank, world);
+    }
+
+    void all_gather_host(void* all, size_t bytes) override {
+        for (int r = 0; r < world; r++) {
+            if (r == rank) continue;
+            add({r, (char*)all + (size_t)r * bytes, bytes}, true);
+            add({r, (char*)all + (size_t)rank * bytes, bytes}, false);
+        }
+        complete();
+    }
+    void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t) override {
+        for (const Message& m : receives) add(m, true);
+        for (const Message& m : sends) add(m, false);
+        complete();
+    }
+    void all_gather(void* all, size_t bytes, stream_t) override { all_gather_host(all, bytes); }
+    void leave() override {
+        flight_recorder().begin("leave", 0);
+        std::vector<char> none((size_t)world);
+        all_gather_host(none.data(), 1);
+        MPI_Finalize();
+        flight_recorder().end();
+    }
+};
+
+inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::make_shared<MpiTransport>(place); }
+
+// Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone.
+inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
+    int given = 0, rank = 0, world = 1, n = (int)bytes.size();
+    if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
+    refuse_other_world(place, rank, world);
+    MPI_Bcast(&n, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    std::string all = bytes;
+    all.resize((size_t)n);
+    MPI_Bcast(all.data(), n, MPI_BYTE, 0, MPI_COMM_WORLD);
+    return all;
+}

@@ -1,0 +1,28 @@
+// transport.h: what carries bytes between the ranks of a run. A file an implementation: shared memory (shared_memory.h), MPI (mpi.h), NCCL (nccl.h).
+// Nothing here adds: sums are made by our own code in a fixed order.
+#pragma once
+#include <cstddef>
+#include <vector>
+#include "../backend.h"
+
+// From or to another rank. Several messages of one pair arrive in the order in which both sides list them.
+struct Message {
+    int peer;
+    void* data;    // device memory
+    size_t bytes;  // as many as the other side says
+};
+
+// Every rank makes the same calls in the same order. A call that cannot be completed within flight_recorder().deadline, or that does not fit what
+// another rank calls, ends the process with one line that names the culprit, and EXIT_COMM.
+class Transport {
+public:
+    virtual ~Transport() = default;
+    // all (world, bytes) of host memory: of each rank what it had in its own part. Blocks; for the few bytes by which ranks agree.
+    virtual void all_gather_host(void* all, size_t bytes) = 0;
+    // Device memory, in the order of the stream; messages to and from other ranks alone.
+    virtual void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t stream) = 0;
+    // all (world, bytes) of device memory, likewise in place
+    virtual void all_gather(void* all, size_t bytes, stream_t stream) = 0;
+    // All is well on every rank; whoever does not come here has failed.
+    virtual void leave() = 0;
+};

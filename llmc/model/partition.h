@@ -1,0 +1,150 @@
+// partition.h: ZeRO's partition (Rajbhandari et al. 2020, section 5): which rank adds up which gradients and, from stage 1 on, holds the optimizer
+// state of those elements and updates them.
+#pragma once
+#include <algorithm>
+#include <cstddef>
+#include <vector>
+#include "../layers/adamw.h"
+#include "../layers/gradients.h"
+#include "tensors.h"
+
+struct Range { size_t begin, end; size_t size() const { return end - begin; } };  // of the flat parameters
+
+// What is exchanged at a time: a layer, or a tensor of the whole model or a part of it. Each rank has one piece of each bucket, so that all of them
+// send and receive as much at any time.
+struct Bucket { size_t begin, end; };  // in chunks
+
+// What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
+struct Owned { Range range; size_t at; };
+
+class Partition {
+    struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; };
+    std::vector<Tensor> tensors;  // in the order of memory
+    size_t elements;
+
+    const Tensor& tensor_of(size_t chunk) const {
+        return *(std::upper_bound(tensors.begin(), tensors.end(), chunk, [](size_t c, const Tensor& t) { return c < t.first_chunk; }) - 1);
+    }
+
+public:
+    int world;
+    size_t chunks = 0;            // of all gradients
+    std::vector<Bucket> buckets;  // in the order of memory
+
+    // The optimizer decides where a piece may end: AdamW's after any chunk; Muon orthogonalises whole matrices, so that a piece which would end
+    // within one of its matrices ends at the nearer end of that matrix.
+    Partition(const ParameterList& list, int ranks, Update optimizer) : elements(list.elements), world(ranks) {
+        for (size_t i = 0; i < list.all.size(); i++) {
+            const Parameter& p = list.all[i];
+            const size_t end = i + 1 < list.all.size() ? list.all[i + 1].offset : elements, n = (end - p.offset + CHUNK - 1) / CHUNK;
+            tensors.push_back({p.offset, end, chunks, n, optimizer == MUON && p.update == MUON, p.layer});
+            chunks += n;
+        }
+        if (world == 1) {  // nothing is exchanged
+            buckets.push_back({0, chunks});
+            return;
+        }
+        size_t largest_layer = 1;
+        std::vector<Bucket> whole;  // layers and tensors of the whole model
+        for (size_t i = 0, end; i < tensors.size(); i = end) {
+            for (end = i + 1; end < tensors.size() && tensors[i].layer >= 0 && tensors[end].layer == tensors[i].layer;) end++;
+            whole.push_back({tensors[i].first_chunk, tensors[end - 1].first_chunk + tensors[end - 1].chunks});
+            if (tensors[i].layer >= 0) largest_layer = std::max(largest_layer, whole.back().end - whole.back().begin);
+        }
+        for (const Bucket& w : whole)  // none is larger than a layer, and so is the memory for what is received
+            for (size_t at = w.begin; at < w.end; at += largest_layer) buckets.push_back({at, std::min(w.end, at + largest_layer)});
+    }
+
+    // Where a chunk begins, in elements.
+    size_t begin_of(size_t chunk) const {
+        if (chunk == chunks) return elements;
+        const Tensor& t = tensor_of(chunk);
+        return t.begin + (chunk - t.first_chunk) * CHUNK;
+    }
+    std::vector<Chunk> chunk_list() const {
+        std::vector<Chunk> list;
+        for (const Tensor& t : tensors)
+            for (size_t at = t.begin; at < t.end; at += CHUNK) list.push_back({at, std::min(CHUNK, t.end - at)});
+        return list;
+    }
+
+    // A rank's piece of a bucket, in chunks and in elements.
+    Bucket chunks_of(const Bucket& bucket, int rank) const {
+        const auto bound = [&](int r) {
+            const size_t c = bucket.begin + (bucket.end - bucket.begin) * (size_t)r / (size_t)world;
+            if (c == bucket.begin || c == bucket.end) return c;
+            const Tensor& t = tensor_of(c);
+            if (!t.whole || c == t.first_chunk) return c;
+            const size_t after = t.first_chunk + t.chunks;
+            return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
+        };
+        return {bound(rank), bound(rank + 1)};
+    }
+    Range piece(const Bucket& bucket, int rank) const {
+        const Bucket c = chunks_of(bucket, rank);
+        return {begin_of(c.begin), begin_of(c.end)};
+    }
+    size_t largest_piece() const {
+        size_t most = 0;
+        for (const Bucket& b : buckets) for (int r = 0; r < world; r++) most = std::max(most, piece(b, r).size());
+        return most;
+    }
+
+    // A rank's elements, in order; pieces that touch are one.
+    std::vector<Owned> owned(int rank) const {
+        std::vector<Owned> list;
+        size_t at = 0;
+        for (const Bucket& b : buckets) {
+            const Range range = piece(b, rank);
+            if (range.size() == 0) continue;
+            if (!list.empty() && list.back().range.end == range.begin) list.back().range.end = range.end;
+            else list.push_back({range, at});
+            at += range.size();
+        }
+        return list;
+    }
+    size_t owned_elements(int rank) const {
+        size_t n = 0;
+        for (const Bucket& b : buckets) n += piece(b, rank).size();
+        return n;
+    }
+    size_t most_owned_elements() const {
+        size_t most = 0;
+        for (int r = 0; r < world; r++) most = std::max(most, owned_elements(r));
+        return most;
+    }
+    size_t owned_chunks(int rank) const {
+        size_t n = 0;
+        for (const Bucket& b : buckets) n += chunks_of(b, rank).end - chunks_of(b, rank).begin;
+        return n;
+    }
+    size_t most_owned_chunks() const {
+        size_t most = 0;
+        for (int r = 0; r < world; r++) most = std::max(most, owned_chunks(r));
+        return most;
+    }
+
+    // Of ranks that each give `leaves` sums of losses and then one sum of squares for each of their chunks, `stride` values in all, one rank behind the
+    // other: where the sum of each leaf and then of each chunk is.
+    std::vector<unsigned> order_of_sums(size_t leaves, size_t stride) const {
+        std::vector<unsigned> order((size_t)world * leaves + chunks);
+        for (size_t r = 0; r < (size_t)world; r++) {
+            for (size_t leaf = 0; leaf < leaves; leaf++) order[r * leaves + leaf] = (unsigned)(r * stride + leaf);
+            size_t at = r * stride + leaves;
+            for (const Bucket& b : buckets) {
+                const Bucket mine = chunks_of(b, (int)r);
+                for (size_t c = mine.begin; c < mine.end; c++) order[(size_t)world * leaves + c] = (unsigned)at++;
+            }
+        }
+        return order;
+    }
+};
+
+// Adding the sums of leaves 0, 1, 2, ... one after the other as a binary tree: before leaf i so many subtrees wait to be added to others.
+inline int waiting_subtrees(int leaf) { return __builtin_popcount((unsigned)leaf); }
+// Gradient buffers that a rank with so many leaves needs: one for the leaf, others for the subtrees that wait.
+inline int gradient_buffers(int leaves) {
+    int most = 0;
+    for (int leaf = 0; leaf < leaves; leaf++) most = std::max(most, waiting_subtrees(leaf));
+    return most + 1;
+}

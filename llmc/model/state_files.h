@@ -1,0 +1,127 @@
+// state_files.h: the optimizer's state in and out of a checkpoint. The files are the same whatever the number of ranks, and all ranks write them, each
+// its own: what a rank writes of others' state they send it.
+#pragma once
+#include <algorithm>
+#include <string>
+#include <utility>
+#include <vector>
+#include "../comm/comm.h"
+#include "../io/checkpoint.h"
+#include "model.h"
+#include "model_files.h"
+
+namespace state_files_detail {
+// Bytes of state in a file, at least, if there are more files: enough for a disk to be busy, and for 8 ranks to share 2 GB.
+constexpr size_t FILE_BYTES = 256 << 20;
+
+template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {
+    std::vector<std::pair<std::string, float*>> kinds = {{"exp_avg", model.m}, {"exp_avg_sq", model.v}};
+    if (model.master) kinds.push_back({"master", model.master});
+    return kinds;
+}
+
+// A stretch of one parameter's state that fits the staging buffer: what is sent, and written, at a time.
+struct Stretch { const char* kind; const float* values; const Parameter* parameter; size_t first, count; };
+struct StateFile { std::vector<TensorSpec> specs; std::vector<Stretch> stretches; };
+
+// Consecutive parameters, whole.
+template <class M> std::vector<StateFile> cut_into_files(M& model, const std::vector<std::pair<std::string, float*>>& kinds) {
+    std::vector<StateFile> files;
+    const std::vector<Parameter>& all = model.parameters.all;
+    for (size_t i = 0, end; i < all.size(); i = end) {
+        StateFile file;
+        size_t bytes = 0;
+        for (end = i; end < all.size() && (end == i || bytes < FILE_BYTES); end++) bytes += all[end].size() * sizeof(float) * kinds.size();
+        for (auto& [kind, values] : kinds)
+            for (size_t p = i; p < end; p++) {
+                file.specs.push_back(state_spec({kind, all[p].name, 0, all[p].size()}));
+                for (size_t at = 0; at < all[p].size(); at += model.staging_floats())
+                    file.stretches.push_back({kind.c_str(), values, &all[p], at, std::min(model.staging_floats(), all[p].size() - at)});
+            }
+        files.push_back(std::move(file));
+    }
+    return files;
+}
+
+// To each rank of a turn the next stretch of its file: from whoever owns its elements to `landing` of device memory. Every rank calls this at the same time.
+template <class F> void bring_stretches(Model<F>& model, const Comm& comm, const std::vector<const Stretch*>& stretches, float* landing) {
+    std::vector<Message> sends, receives;
+    for (int to = 0; to < comm.world; to++) {
+        const Stretch* s = (size_t)to < stretches.size() ? stretches[(size_t)to] : nullptr;
+        if (!s) continue;
+        const size_t first = s->parameter->offset + s->first;
+        for (int from = 0; from < comm.world; from++)
+            for (const Owned& o : model.partition.owned(from)) {
+                const size_t begin = std::max(first, o.range.begin), end = std::min(first + s->count, o.range.end);
+                if (begin >= end) continue;
+                float *mine = (float*)s->values + o.at + (begin - o.range.begin), *there = landing + (begin - first);
+                if (from == comm.rank && to == comm.rank) copy_on_device(there, mine, (end - begin) * sizeof(float), model.stream);
+                else if (from == comm.rank) sends.push_back({to, mine, (end - begin) * sizeof(float)});
+                else if (to == comm.rank) receives.push_back({from, there, (end - begin) * sizeof(float)});
+            }
+    }
+    comm.exchange(sends, receives, model.stream);
+}
+}  // namespace state_files_detail
+
+// Every rank writes every world'th file. Where the state is not divided each has all of it, else the ranks go through their files side by side and send
+// each other what they lack.
+template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint, const Comm& comm) {
+    using namespace state_files_detail;
+    const std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
+    const std::vector<StateFile> files = cut_into_files(model, kinds);
+    const bool divided = model.options.zero > 0 && comm.world > 1;
+    for (size_t first = 0; first < files.size(); first += (size_t)comm.world) {
+        const size_t mine = first + (size_t)comm.rank;
+        size_t most = 0;
+        for (size_t f = first; f < std::min(first + (size_t)comm.world, files.size()); f++) most = std::max(most, files[f].stretches.size());
+        const auto bring = [&](size_t turn) {  // the turn'th stretch of each rank's file
+            std::vector<const Stretch*> stretches;
+            for (size_t f = first; f < first + (size_t)comm.world; f++)
+                stretches.push_back(f < files.size() && turn < files[f].stretches.size() ? &files[f].stretches[turn] : nullptr);
+            bring_stretches(model, comm, stretches, model.received);
+        };
+        size_t turn = 0;
+        if (mine < files.size())
+            checkpoint.add_tensors(state_file((int)mine), files[mine].specs, {}, [&](SafetensorsWriter& file) {
+                for (const Stretch& s : files[mine].stretches) {
+                    if (divided) bring(turn);
+                    const float* from = divided ? model.received : s.values + s.parameter->offset + s.first;
+                    copy_to_host(model.staging, from, s.count * sizeof(float), model.stream);
+                    synchronize(model.stream);
+                    file.write(model.staging, s.count * sizeof(float));
+                    turn++;
+                }
+            });
+        for (; divided && turn < most; turn++) bring(turn);  // others' files are longer
+    }
+}
+
+// A run may change its precision. Towards bf16 the weights as loaded, in fp32, are the masters already (store_staged). Towards fp32 the
+// checkpoint's masters are the weights. Returns what was done about that, or "". Each rank reads what it owns.
+template <class F> std::string load_state(Model<F>& model, const std::string& folder) {
+    using namespace state_files_detail;
+    StateReader reader(folder);
+    std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
+    const std::vector<Parameter>& all = model.parameters.all;
+    const bool masters = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return reader.has("master", p.name); });
+    std::string done;
+    if (model.master && !masters) kinds.pop_back(), done = "master weights made from the checkpoint's weights: it has none";
+    const auto read = [&](const std::string& kind, const Parameter& p, size_t first, size_t count, float* to) {
+        for (size_t at = 0, n; at < count; at += n) {
+            n = std::min(model.staging_floats(), count - at);
+            reader.read(kind, p.name, first + at, n, model.staging);
+            copy_to_device(to + at, model.staging, n * sizeof(float), model.stream);
+            synchronize(model.stream);
+        }
+    };
+    for (auto& [kind, values] : kinds)
+        for (const Parameter& p : all)
+            model.for_each_owned(p.offset, p.size(), [&, name = kind, buffer = values](size_t begin, size_t count, size_t at) { read(name, p, begin - p.offset, count, buffer + at); });
+    if constexpr (std::is_same_v<F, float>)
+        if (masters) {  // all of them, on every rank
+            for (const Parameter& p : all) read("master", p, 0, p.size(), model.params + p.offset);
+            done = "fp32 weights taken from the checkpoint's master weights";
+        }
+    return done;
+}

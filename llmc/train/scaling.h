@@ -1,0 +1,295 @@
+// scaling.h: what a step takes on one GPU and on many: a roofline of the kernels, an alpha-beta model of the exchanges, and a timeline of
+// both, on which what is not hidden is what is exposed. Functions of sizes alone: nothing is measured, nothing is read or written.
+//
+//     compute   a kernel takes its FLOPs over the FLOP/s that products reach, plus its bytes over the B/s of device memory
+//     exchange  alpha + beta: a latency, plus the bytes that a GPU sends over the B/s of its link
+//     step      micro-batches, exchanges beside them on a stream of their own, then the norm and AdamW
+//
+// Symbols: W = G M ranks, G of a node, M nodes; N = B T tokens of a micro-batch; P parameters, p of a block; s bytes of a weight.
+#pragma once
+#include <algorithm>
+#include "../model/config.h"
+#include "../model/flops.h"
+#include "../model/tensors.h"
+
+// One GPU, by its data sheet, and how many there are.
+struct Cluster {
+    double flops;        // FLOP/s of dense products
+    double memory;       // B/s of device memory
+    double link, net;    // B/s that it sends while it receives as much: to its own node, to other nodes
+    int per_node = 1, nodes = 1;
+    double latency = 1;  // times the latencies below; 0: an exchange takes its bytes alone
+    double ranks() const { return (double)per_node * nodes; }
+};
+
+// What a rank does in a step.
+struct Workload {
+    Config config;
+    int B, T;
+    double grad_accum = 1;  // a whole number, of which a plan may have more than an int holds
+    int zero = 0, recompute = 0;
+    double size = 2;      // s, bytes of a weight or an activation
+    bool master = true;   // fp32 master weights beside them
+    bool cudnn = true;    // its attention, else ours
+    double chunks = 1;    // of the classifier
+    double N() const { return (double)B * T; }
+};
+
+namespace scaling_detail {
+// What is reached of a data sheet's figure. PRODUCTS: 780 of an H100's 989 TFLOP/s is the best that a search over sizes found
+// (gist.github.com/Chillee/2ec89696db8b7ed1c24461159e325405). LINK: NVLink's protocol takes a fifth, 370 of 450 GB/s (a maintainer of NCCL,
+// github.com/NVIDIA/nccl-tests/issues/212). NET: 340 of 400 GB/s of a node (github.com/NVIDIA/nccl/issues/1218).
+constexpr double PRODUCTS = 0.80, LINK = 0.82, NET = 0.85;
+// Assumed, so that the model gives the count of LOG 23 as it was corrected (124M, 32k tokens, H100: LayerNorm 3.8 ms, GELU 1.7, classifier
+// 2.5, AdamW and norm 1.6; attention 9 ms by cuDNN, 16.5 ours). MEMORY: of kernels that only move bytes. ATTENTION_*: of the peak.
+constexpr double MEMORY = 0.80, ATTENTION_CUDNN = 0.21, ATTENTION_OURS = 0.114;
+// Seconds between two kernels of a graph, and kernels of a block, forward and backward: some 230 in 12 blocks (LOG 23).
+constexpr double GAP = 1e-6, KERNELS_FORWARD = 7, KERNELS_BACKWARD = 12;
+// Seconds. NCCL's own constants (github.com/NVIDIA/nccl, src/graph/tuning.cc, ring with the protocol Simple): a call, a hop over NVLink, a hop
+// over the network. MESSAGE: assumed for each further node that a rank sends to, as a host thread posts and completes its message.
+constexpr double CALL = 8.4e-6, LINK_HOP = 3.4e-6, NET_HOP = 9.6e-6, MESSAGE = 1e-6;
+}  // namespace scaling_detail
+
+// ---- kernels ------------------------------------------------------------------------------------------------------------
+
+// Seconds of a rank, by kind of kernel.
+struct Kernels {
+    double products = 0, attention = 0, layernorm = 0, gelu = 0, classifier = 0, embedding = 0, gaps = 0;
+    double sum() const { return products + attention + layernorm + gelu + classifier + embedding + gaps; }
+};
+inline Kernels operator+(const Kernels& a, const Kernels& b) {
+    return {a.products + b.products, a.attention + b.attention, a.layernorm + b.layernorm, a.gelu + b.gelu, a.classifier + b.classifier,
+            a.embedding + b.embedding, a.gaps + b.gaps};
+}
+inline Kernels operator*(double x, const Kernels& k) {
+    return {x * k.products, x * k.attention, x * k.layernorm, x * k.gelu, x * k.classifier, x * k.embedding, x * k.gaps};
+}
+
+// Weights of a block's matrices, and what its products read and write of a token, in elements: inputs and outputs of the four linear layers.
+inline double block_matrices(const Config& c) { return (matmul_parameters(c) - (double)c.V * c.C) / c.L; }
+inline double block_traffic(const Config& c) {
+    const double hidden = (c.arch.mlp == SWIGLU ? 2.0 : 1.0) * c.FF;
+    return (c.C + c.QKV()) + ((double)c.NH * c.HS + c.C) + (c.C + hidden) + ((double)c.FF + c.C);
+}
+// Weights of a block and of the rest (embeddings, last norm, head); biases and norms are counted as GPT-2 has them.
+inline double block_parameters(const Config& c) { return block_matrices(c) + c.QKV() + 6.0 * c.C + c.FF; }
+inline double other_parameters(const Config& c) {
+    return (double)c.V * c.C * (c.arch.tied ? 1 : 2) + (c.arch.positions == LEARNED ? (double)c.max_T * c.C : 0) + 2.0 * c.C;
+}
+inline double all_parameters(const Config& c) { return c.L * block_parameters(c) + other_parameters(c); }
+
+inline Kernels block_forward(const Workload& w, const Cluster& on) {
+    using namespace scaling_detail;
+    const Config& c = w.config;
+    const double N = w.N(), moved = MEMORY * on.memory;
+    const double attention = (w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops;
+    return {.products = 2 * N * block_matrices(c) / (PRODUCTS * on.flops) + w.size * (N * block_traffic(c) + block_matrices(c)) / on.memory,
+            .attention = 2.0 * N * c.NH * c.HS * w.T / attention,      // half of 2 products of 2 N NH HS T: causal
+            .layernorm = 2 * 4 * w.size * N * c.C / moved,             // two; each reads residual and branch, writes their sum and its norm
+            .gelu = 2 * w.size * N * c.FF / moved,                     // reads, writes
+            .gaps = KERNELS_FORWARD * GAP};
+}
+
+// Inputs' and weights' gradients: twice the FLOPs and the bytes of the forward, and dw in fp32, which is read too where it accumulates. GELU's
+// derivative is in a product's epilogue. What --recompute makes again is the forward's.
+inline Kernels block_backward(const Workload& w, const Cluster& on) {
+    using namespace scaling_detail;
+    const Config& c = w.config;
+    const double N = w.N(), moved = MEMORY * on.memory;
+    const Kernels forward = block_forward(w, on);
+    Kernels k{.products = 4 * N * block_matrices(c) / (PRODUCTS * on.flops) +
+                          (w.size * (2 * N * block_traffic(c) + block_matrices(c)) + (w.grad_accum > 1 ? 8 : 4) * block_matrices(c)) / on.memory,
+              .attention = 2 * forward.attention,
+              .layernorm = 2 * 4 * w.size * N * c.C / moved,           // two; each reads dout, its input and dresidual, writes dresidual
+              .gaps = KERNELS_BACKWARD * GAP};
+    if (w.recompute == RECOMPUTE_BLOCK) return k + forward;
+    if (w.recompute >= RECOMPUTE_GELU) k.gelu += forward.gelu;
+    if (w.recompute >= RECOMPUTE_LAYERNORM) k.layernorm += forward.layernorm / 2;  // without the sums
+    return k;
+}
+
+// Last norm, classifier with its three products and their logits (written once, read twice; by the classifier itself read and written),
+// the head's gradient read and written once a chunk; and the embedding, forward and backward.
+inline Kernels classify_and_embed(const Workload& w, const Cluster& on) {
+    using namespace scaling_detail;
+    const Config& c = w.config;
+    const double N = w.N(), head = (double)c.V * c.C, moved = MEMORY * on.memory;
+    return {.products = 6 * N * head / (PRODUCTS * on.flops) + (3 * w.size * N * c.V + w.chunks * (2 * w.size + 8) * head) / on.memory,
+            .layernorm = 8 * w.size * N * c.C / moved,
+            .classifier = 2 * w.size * N * c.V / moved,
+            .embedding = N * c.C * (5 * w.size + 8) / moved,           // wte, wpe, their sum; dout twice, a row of dwte read and written in fp32
+            .gaps = (4 * w.chunks + 8) * GAP};
+}
+
+inline Kernels micro_batch(const Workload& w, const Cluster& on) {
+    return w.config.L * (block_forward(w, on) + block_backward(w, on)) + classify_and_embed(w, on);
+}
+
+// The norm and AdamW over the parameters that a rank updates, in bytes: dw read for each, m and v read and written; master read and written and
+// the weight written, or the weight read and written.
+inline double update_seconds(const Workload& w, const Cluster& on) {
+    const double bytes = 8 + 16 + (w.master ? 8 + w.size : 2 * w.size);
+    return bytes * all_parameters(w.config) / (w.zero ? on.ranks() : 1) / (scaling_detail::MEMORY * on.memory);
+}
+
+// ---- exchanges ----------------------------------------------------------------------------------------------------------
+
+// Of a tensor of so many bytes, scattered (each rank sends each other one its share) or gathered (each sends all its own): in two levels, inside
+// the node, then between ranks of equal local number; gathered in the other order. A rank sends (G - 1) / G of the tensor over its link, and
+// (M - 1) / M of its G-th over the network. All peers of a node are reached at once.
+inline double exchange_seconds(double bytes, const Cluster& on) {
+    using namespace scaling_detail;
+    const double G = on.per_node, M = on.nodes;
+    double seconds = 0;
+    if (G > 1) seconds += on.latency * (CALL + LINK_HOP) + (G - 1) / G * bytes / (LINK * on.link);
+    if (M > 1) seconds += on.latency * (CALL + NET_HOP + (M - 1) * MESSAGE) + (M - 1) / M * bytes / G / (NET * on.net);
+    return seconds;
+}
+// Reduce-scatter of n gradients in fp32: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W.
+inline double reduce_seconds(double n, const Cluster& on) {
+    const double G = on.per_node, M = on.nodes;
+    const double added = (G > 1 ? n + n / G : 0) + (M > 1 ? n / G + n / G / M : 0);
+    return exchange_seconds(4 * n, on) + 4 * added / (scaling_detail::MEMORY * on.memory);
+}
+// The sum over ranks of a few numbers: the norm's.
+inline double small_reduce_seconds(const Cluster& on) { return exchange_seconds(0, on); }
+
+// ---- the timeline of a step ---------------------------------------------------------------------------------------------
+
+struct Step {
+    double seconds;        // all of it
+    double compute;        // kernels of all micro-batches
+    double update;         // norm and AdamW
+    double communication;  // the exchanges' own time, hidden or not
+    double exposed;        // seconds - compute - update
+};
+
+namespace scaling_detail {
+// Two streams, each busy until then; and when the weights that were gathered last are there.
+struct Streams {
+    double compute = 0, exchange = 0, weights = 0, communication = 0;
+    void compute_for(double seconds) { compute += seconds; }
+    void gather(double seconds) { exchange += seconds, communication += seconds, weights = exchange; }
+    void reduce(double seconds) { exchange = std::max(exchange, compute) + seconds, communication += seconds; }  // of what was just computed
+    void wait_for_weights() { compute = std::max(compute, weights); }
+    void not_before_compute() { exchange = std::max(exchange, compute); }
+};
+
+// What a rank computes and exchanges of a block and of the rest, once for all micro-batches.
+struct Parts {
+    double forward = 0, backward = 0, rest = 0;    // of kernels
+    double gather_block = 0, gather_rest = 0;      // weights
+    double reduce_block = 0, reduce_rest = 0;      // gradients
+};
+inline Parts parts_of(const Workload& w, const Cluster& on) {
+    const double block = block_parameters(w.config), rest = other_parameters(w.config);
+    // stage 0: every rank updates everything, so the sums are gathered too
+    const auto reduce = [&](double n) { return reduce_seconds(n, on) + (w.zero == 0 ? exchange_seconds(4 * n, on) : 0); };
+    const auto gather = [&](double n) { return exchange_seconds(w.size * n, on); };
+    return {block_forward(w, on).sum(), block_backward(w, on).sum(), classify_and_embed(w, on).sum(),
+            gather(block), gather(rest), reduce(block), reduce(rest)};
+}
+
+// Stage 1, 2: the weights that the other ranks have updated arrive in the first micro-batch, embeddings first, then block after block, while the
+// blocks before them are computed. Stage 3: in every micro-batch, a block ahead and no further, and again in the backward pass; what was used
+// last is still there. A block's gradients leave when its backward pass is done: of stage 0 and 1 in the last micro-batch, of stage 2 and 3,
+// where no rank holds all, in each. Those of the embeddings are complete last, and nothing is left to hide them behind.
+inline void add_micro_batch(Streams& at, const Parts& p, const Workload& w, bool first, bool last) {
+    const int L = w.config.L;
+    const bool drops = w.zero == 3, gathers = drops || (w.zero && first), reduces = last || w.zero >= 2;
+    if (gathers && first) at.gather(p.gather_rest), at.gather(p.gather_block);
+    for (int l = 0; l < L; l++) {
+        at.wait_for_weights();
+        if (drops) at.not_before_compute();
+        if (gathers && l + 1 < L) at.gather(p.gather_block);
+        at.compute_for(p.forward);
+    }
+    at.compute_for(p.rest);  // of which the embedding's small part comes at both ends
+    for (int l = L - 1; l >= 0; l--) {
+        at.wait_for_weights();
+        if (drops && l > 0) at.not_before_compute(), at.gather(p.gather_block);
+        at.compute_for(p.backward);
+        if (reduces) at.reduce(p.reduce_block);
+    }
+    if (reduces) at.reduce(p.reduce_rest);
+}
+inline Streams all_micro_batches(const Parts& p, const Workload& w, int count) {
+    Streams at;
+    for (int i = 0; i < count; i++) add_micro_batch(at, p, w, i == 0, i == count - 1);
+    return at;
+}
+}  // namespace scaling_detail
+
+inline Step step_time(const Workload& w, const Cluster& on) {
+    using namespace scaling_detail;
+    const Parts parts = parts_of(w, on);
+    // from the fourth on each micro-batch adds the same
+    const int count = (int)std::min(w.grad_accum, 5.0);
+    const Streams all = all_micro_batches(parts, w, count), less = all_micro_batches(parts, w, count - 1);
+    const double more = w.grad_accum - count, end = std::max(all.compute, all.exchange);
+    Step step{};
+    step.compute = w.grad_accum * (w.config.L * (parts.forward + parts.backward) + parts.rest);
+    step.update = update_seconds(w, on);
+    step.communication = all.communication + more * (all.communication - less.communication) + small_reduce_seconds(on);
+    step.seconds = end + more * (end - std::max(less.compute, less.exchange)) + small_reduce_seconds(on) + step.update;
+    step.exposed = step.seconds - step.compute - step.update;
+    if (step.exposed < 1e-9 * step.seconds) step.exposed = 0;  // sums in another order
+    return step;
+}
+
+// ---- what limits, and where more GPUs stop to help ----------------------------------------------------------------------
+
+// Seconds of the step that would not be lost: the same tokens in micro-batches of at least 32k, and nothing exposed.
+inline double best_compute(const Workload& w, const Cluster& on) {
+    Workload large = w;
+    const double times = std::max(1.0, 32768 / w.N());
+    large.B = (int)std::min(std::ceil(w.B * times), 1e6);
+    return w.grad_accum * w.N() / large.N() * micro_batch(large, on).sum();
+}
+// One word: what costs most of a tenth of the step or more. network: bytes that are exposed, of links or network; latency: what of the exposed time
+// would be there without bytes; batch: a micro-batch too small for the kernels; else compute, and more GPUs do more.
+inline const char* limit_of(const Workload& w, const Cluster& on) {
+    Cluster instant = on;
+    instant.latency = 0;
+    const Step step = step_time(w, on);
+    const double network = step_time(w, instant).exposed, latency = step.exposed - network, batch = step.compute - best_compute(w, on);
+    if (network + latency + batch < 0.1 * step.seconds) return "compute";
+    return network >= std::max(latency, batch) ? "network" : latency >= batch ? "latency" : "batch";
+}
+
+// The most GPUs, of 1, 2, 4 ... to a node and then 2, 4, 8 ... nodes, that share this step's tokens and each still do four fifths of what one does;
+// and what limits twice as many, or "batch" if there is no whole sequence for each of them. Each rank's micro-batch is the largest up to B.
+struct Stop { int ranks; const char* why; };
+inline Stop where_it_stops(const Workload& w, const Cluster& on) {
+    constexpr double ENOUGH = 0.8;
+    const double sequences = (double)w.B * w.grad_accum * on.ranks();
+    double alone = 0;
+    Stop stop{0, "batch"};
+    for (double ranks = 1; ranks <= 1 << 20; ranks *= 2) {
+        Cluster more = on;
+        more.per_node = (int)std::min(ranks, (double)on.per_node), more.nodes = (int)std::ceil(ranks / more.per_node);
+        const double each = sequences / more.ranks();
+        if (each < 1 || each != std::floor(each)) return stop;
+        Workload share = w;
+        share.B = (int)std::min((double)w.B, each);
+        while (std::fmod(each, share.B) != 0) share.B--;
+        share.grad_accum = each / share.B;
+        const double seconds = step_time(share, more).seconds * more.ranks();
+        if (ranks == 1) alone = seconds;
+        if (alone < ENOUGH * seconds) return {stop.ranks, limit_of(share, more)};
+        stop.ranks = (int)more.ranks();
+    }
+    return {stop.ranks, "compute"};  // not found
+}
+
+// ---- memory -------------------------------------------------------------------------------------------------------------
+
+// Bytes of a rank beside its activations. Stage 1 shards masters and moments, 2 gradients too, 3 weights too; of what is sharded the embeddings and
+// two blocks are there whole, in use and in flight.
+struct StateBytes { double weights, gradients, optimizer; double sum() const { return weights + gradients + optimizer; } };
+inline StateBytes state_bytes(const Workload& w, const Cluster& on, int zero) {
+    const double P = all_parameters(w.config), ranks = on.ranks();
+    const double whole = other_parameters(w.config) + std::min(2, w.config.L) * block_parameters(w.config);
+    const double in_shards = ranks > 1 ? std::min(P, P / ranks + whole) : P;
+    return {w.size * (zero >= 3 ? in_shards : P), 4 * (zero >= 2 ? in_shards : P), (w.master ? 12 : 8) * P / (zero >= 1 ? ranks : 1)};
+}

@@ -1,0 +1,254 @@
+// Runs of several ranks, as users start them: --ranks, and mpirun where it is installed. Equal batch, total batch and leaves: equal bits.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include "../../llmc/comm/flight_recorder.h"
+#include "../../llmc/io/checkpoint.h"
+#include "../test.h"
+
+namespace {
+const std::string SCRATCH = "build/tmp/ranks";
+
+void prepare() {
+    remove_tree(SCRATCH), make_folders(SCRATCH);
+    std::string text;
+    for (int i = 0; i < 3000; i++) text += format("Line %d says %d.\n", i % 97, i * 7 % 13) + (i % 10 ? "" : "<|endoftext|>");
+    write_file_atomically(SCRATCH + "/text.txt", text);
+    std::string items;
+    for (int i = 0; i < 7; i++)
+        items += format("{\"context\": \"Line %d says\", \"choices\": [\" %d.\", \" yes\", \" and so on\"], \"answer\": \" %d.\"}\n", i, i, i);
+    write_file_atomically(SCRATCH + "/items.jsonl", items);
+}
+std::string contents(const std::string& path) {
+    std::string text;
+    CHECK(try_read_file(SCRATCH + "/" + path, text).empty(), "%s is missing", path.c_str());
+    return text;
+}
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+// 8 micro-batches of 2 x 16 tokens a step, in 4 leaves
+std::string trainer(const std::string& out, const std::string& rest) {
+    return format("timeout -s KILL 100 %s -i %s/text.txt -o %s/%s -e d2c32h2 -b 2 -t 16 -d 256 --leaves 4 --tokenizer bytes -s 0 -l 1e-2 %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str());
+}
+const std::string FOUR_STEPS = "-x 4 -v 2 -m 5 -n 4 ";
+Outcome must(const std::string& command) {
+    Outcome o = run_command(command);
+    if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
+    return o;
+}
+// Weights, optimizer state and log of the two are the same, byte for byte.
+void same_run(const std::string& a, const std::string& b, int step = 4) {
+    const std::string folder = "/" + checkpoint_path("", step).substr(1) + "/";
+    for (const char* file : {"model.safetensors", "state-00000.safetensors", "config.json", "tokenizer.json"})
+        if (contents(a + folder + file) != contents(b + folder + file)) FAIL("%s of %s and of %s differ", file, a.c_str(), b.c_str());
+    EXPECT_STR(contents(a + "/main.log"), contents(b + "/main.log"));
+    EXPECT_STR(verify_checkpoint(SCRATCH + "/" + b + "/" + checkpoint_path("", step).substr(1)), "");
+}
+// "" where mpirun cannot be asked
+std::string mpirun(int ranks) {
+    static const bool works = run_command("mpirun --version").code == 0 && has(run_command(std::string("ldd ") + TRAINER).output, "libmpi");
+    // under LeakSanitizer OpenMPI's own leaks would be the exit code
+    return works ? format("env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0 mpirun --oversubscribe -np %d ", ranks) : "";
+}
+
+// A run in the background, both streams to SCRATCH/said; its ranks are its children.
+class Background {
+    pid_t pid;
+    int status = 0;
+    bool ended = false;
+
+public:
+    explicit Background(const std::string& command) {
+        fflush(nullptr);
+        pid = fork();
+        if (pid) return;
+        const int said = open((SCRATCH + "/said").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
+        dup2(said, 1), dup2(said, 2);
+        execl("/bin/sh", "sh", "-c", ("exec " + command.substr(command.find(TRAINER))).c_str(), (char*)nullptr);
+        _exit(127);
+    }
+    ~Background() { if (!ended) kill(pid, SIGKILL), waitpid(pid, &status, 0); }
+    pid_t rank(int r) const {
+        std::string text;
+        long children[8] = {};
+        (void)try_read_file(format("/proc/%d/task/%d/children", (int)pid, (int)pid), text);
+        sscanf(text.c_str(), "%ld %ld %ld %ld", children, children + 1, children + 2, children + 3);
+        return (pid_t)children[r];
+    }
+    void send(int signal) const { kill(pid, signal); }
+    bool says(const char* part) {
+        for (int i = 0; i < 3000; i++, usleep(10000)) {
+            std::string text;
+            (void)try_read_file(SCRATCH + "/said", text);
+            if (has(text, part)) return true;
+            if (waitpid(pid, &status, WNOHANG) == pid) { ended = true; return has(contents("said"), part); }
+        }
+        return false;
+    }
+    int code() {
+        if (!ended) waitpid(pid, &status, 0), ended = true;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    }
+};
+}  // namespace
+
+// Pairwise: each world with each stage, each precision and recompute level with some of them.
+TEST(ranks_make_the_same_bits) {
+    prepare();
+    const struct { const char *name, *options; std::vector<const char*> worlds; } kinds[] = {
+        {"fp32", "", {"--ranks 2", "--ranks 4 -z 1"}},
+        {"bf16", "--precision bf16 -r 3", {"--ranks 2 -z 1", "--ranks 4"}},
+        {"alone", "--precision bf16 -w 0 -r 1", {"--ranks 4 -z 1"}},
+        {"three", "--leaves 3 -d 192", {"--ranks 3 -z 1", "--ranks 3"}},  // three leaves of two micro-batches
+        {"spike", "-sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 1"}},
+    };
+    for (auto& kind : kinds) {
+        must(trainer(kind.name, FOUR_STEPS + kind.options));
+        for (const char* world : kind.worlds) {
+            const std::string out = std::string(kind.name) + "." + std::to_string(world[8] - '0') + (has(world, "-z") ? "z" : "");
+            must(trainer(out, FOUR_STEPS + kind.options + " " + world));
+            same_run(kind.name, out);
+        }
+    }
+    EXPECT(contents("fp32/main.log") != contents("three/main.log"));
+}
+
+// By default there are as many leaves as ranks, and one rank that adds in as many gives the same.
+TEST(ranks_leaves_by_default) {
+    prepare();
+    const std::string plain = format("timeout -s KILL 100 %s -i %s/text.txt -e d1c16h1 -b 2 -t 16 --tokenizer bytes -s 0 -v 0 -x 3 ", TRAINER, SCRATCH.c_str());
+    must(plain + "-d 128 --ranks 2 -o " + SCRATCH + "/two");
+    must(plain + "-d 128 --leaves 2 -o " + SCRATCH + "/one");
+    must(plain + "-d 128 -o " + SCRATCH + "/other");
+    EXPECT(contents("two/step_00000003/model.safetensors") == contents("one/step_00000003/model.safetensors"));
+    EXPECT(contents("two/step_00000003/model.safetensors") != contents("other/step_00000003/model.safetensors"));
+}
+
+// N ranks' checkpoint on M ranks: bits as if nothing had happened, also where the command says neither total batch nor leaves.
+TEST(ranks_resume_on_other_ranks) {
+    prepare();
+    must(trainer("whole", "-x 6 -v 2 -n 6"));
+    const char* worlds[] = {"--ranks 4 -z 1", "", "--ranks 2 -z 1"};
+    for (int i = 0; i < 3; i++) {
+        const Outcome o = must(format("timeout -s KILL 100 %s -i %s/text.txt -o %s/parts -e d2c32h2 -b 2 -t 16 --tokenizer bytes -s 0 -l 1e-2 -q 0.1 -k constant -x %d -v 2 -n 2 -y 1 %s %s", TRAINER,
+                                      SCRATCH.c_str(), SCRATCH.c_str(), 2 * i + 2, i == 0 ? "-d 256 --leaves 4" : "", worlds[i]));
+        if (i > 0) EXPECT(has(o.output, "--total-batch 256, as it was on "));
+    }
+    must(format("timeout -s KILL 100 %s -i %s/text.txt -o %s/constant -e d2c32h2 -b 2 -t 16 -d 256 --leaves 4 --tokenizer bytes -s 0 -l 1e-2 -q 0.1 -k constant -x 6 -v 2 -n 6", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    same_run("constant", "parts", 6);
+}
+
+// Validation, questions and completions: the ranks share the work, the numbers are those of one.
+TEST(ranks_evaluate_alike) {
+    prepare();
+    must(trainer("one", format("-x 2 -v 1 -m 0 -n 0 --eval q=%s/items.jsonl", SCRATCH.c_str())));
+    for (const char* world : {"--ranks 2", "--ranks 4"}) {
+        must(trainer("many", format("-x 2 -v 1 -m 0 -n 0 --eval q=%s/items.jsonl %s", SCRATCH.c_str(), world)));
+        EXPECT_STR(contents("one/main.log"), contents("many/main.log"));
+        EXPECT_STR(contents("one/eval_q.jsonl"), contents("many/eval_q.jsonl"));
+        remove_tree(SCRATCH + "/many");
+    }
+}
+
+TEST(ranks_stop_together_on_a_signal) {
+    prepare();
+    for (int signal : {SIGINT, SIGTERM}) {
+        const std::string out = std::to_string(signal);
+        Background run(trainer(out, "-x 100000 -v 0 -n 0 --ranks 2 --schedule constant -n 100000"));
+        EXPECT(run.says(" 3/100000 "));
+        run.send(signal);
+        EXPECT_EQ(run.code(), 0);
+        EXPECT(has(contents("said"), "interrupted after step "));
+        EXPECT_EQ(list_checkpoints(SCRATCH + "/" + out).size(), (size_t)1);
+    }
+}
+
+// A rank that is killed takes the others with it; the last checkpoint is there.
+TEST(ranks_end_when_one_is_killed) {
+    prepare();
+    Background run(trainer("out", "-x 100000 -v 0 -n 2 -nk 2 --ranks 3 -d 192 --leaves 3"));
+    EXPECT(run.says(" 5/100000 "));
+    const pid_t victim = run.rank(1), witness = run.rank(2);
+    EXPECT(victim > 0 && witness > 0);
+    kill(victim, SIGKILL);
+    EXPECT_EQ(run.code(), 128 + SIGKILL);
+    EXPECT(has(contents("said"), format("error: rank 1 (process %d) was killed by signal 9 (Killed)", (int)victim)));
+    EXPECT(kill(witness, 0) != 0);
+    EXPECT(find_newest_checkpoint(SCRATCH + "/out", [](const std::string&) {}).step >= 2);
+    must(trainer("out", "-x 8 -v 0 -n 2 -nk 2 -y 1 -d 192 --leaves 3 --schedule constant"));
+}
+
+// A rank that hangs is named, with the step and the operation, and nobody waits for long.
+TEST(ranks_name_one_that_hangs) {
+    prepare();
+    Background run(trainer("out", "-x 100000 -v 0 -n 0 --ranks 2 --comm-timeout 1"));
+    EXPECT(run.says(" 3/100000 "));
+    const pid_t victim = run.rank(1);
+    EXPECT(victim > 0);
+    kill(victim, SIGSTOP);
+    EXPECT_EQ(run.code(), EXIT_COMM);
+    EXPECT(has(contents("said"), format("error: rank 0: rank 1 (process %d) has not come within 1 s: it is at step ", (int)victim)));
+    EXPECT(has(contents("said"), "; the last operations: " + SCRATCH + "/out/flight-00000.txt\n"));
+    const std::string record = contents("out/flight-00000.txt");
+    EXPECT(has(record, " exchange bytes ") && record.ends_with(" open\n"));
+    EXPECT(kill(victim, 0) != 0);
+}
+
+TEST(ranks_refuse) {
+    prepare();
+    const struct { const char *options, *says; } cases[] = {
+        {"--ranks 3", "--total-batch: 256 given, must be a multiple of batch x seq x ranks = 2 x 16 x 3 = 96"},
+        {"--ranks 2 --leaves 3", "--leaves: 3 given, must be a multiple of the 2 ranks that divides the 8 micro-batches of a step"},
+        {"--leaves 16", "--leaves: 16 given, must be a multiple of the 1 ranks that divides the 8 micro-batches of a step"},
+        {"--ranks 2 -z 2", "--zero: 2 given, must be 0 or 1: 2 and 3 are only planned (--plan)"},
+        {"--ranks 65", "--ranks: '65' given, must be a whole number in 1..64"},
+    };
+    for (auto& c : cases) {
+        const Outcome o = run_command(trainer("out", FOUR_STEPS + c.options));
+        if (o.code != EXIT_USAGE || !has(o.output, c.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\"", c.options, o.code, o.output.c_str());
+    }
+    EXPECT(access((SCRATCH + "/out").c_str(), F_OK) != 0);
+}
+
+// ---- MPI ------------------------------------------------------------------------------------------------------------------------
+
+TEST(ranks_by_mpirun_make_the_same_bits) {
+    if (mpirun(2).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    must(trainer("one", FOUR_STEPS));
+    for (int ranks : {2, 4}) {
+        must(mpirun(ranks) + trainer("many" + std::to_string(ranks), FOUR_STEPS + "-z 1"));
+        same_run("one", "many" + std::to_string(ranks));
+    }
+}
+
+// Other options, or other data under the same name, on one rank: a line that says whose, before a step is made.
+TEST(ranks_by_mpirun_must_agree) {
+    if (mpirun(1).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    const std::string one = trainer("out", FOUR_STEPS), colon = " : -np 1 ";
+    Outcome o = run_command(mpirun(1) + one + colon + trainer("out", FOUR_STEPS + "-l 2e-2"));
+    EXPECT_EQ(o.code, EXIT_USAGE);
+    EXPECT(has(o.output, "error: rank 1: --lr: rank 1 has '0.02', rank 0 has '0.01': they must be the same on every rank\n"));
+    make_folders(SCRATCH + "/elsewhere");
+    write_file_atomically(SCRATCH + "/elsewhere/text.txt", contents("text.txt") + "and more\n");
+    const std::string here = std::string(getenv("PWD") ? getenv("PWD") : ".");
+    const auto from = [&](const std::string& folder) {
+        return format("sh -c 'cd %s/%s && exec %s/%s -i text.txt -o %s/%s/data -e d1c16h1 -b 2 -t 16 --tokenizer bytes -x 1 -v 0 -s 0 -n 0'", here.c_str(), folder.c_str(), here.c_str(), TRAINER,
+                      here.c_str(), SCRATCH.c_str());
+    };
+    o = run_command(mpirun(1) + from(SCRATCH) + colon + from(SCRATCH + "/elsewhere"));
+    EXPECT_EQ(o.code, EXIT_USAGE);
+    EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
+}
+
+TEST(ranks_by_mpirun_end_when_one_is_killed) {
+    if (mpirun(2).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    std::string rank = trainer("out", "-x 100000 -v 0 -n 0");
+    rank = rank.substr(rank.find(TRAINER));  // of timeout mpirun would not know its child
+    const auto began = std::chrono::steady_clock::now();
+    const Outcome o = run_command(mpirun(1) + rank + " : -np 1 sh -c '" + rank + " & p=$!; sleep 2; kill -9 $p; wait $p'");
+    EXPECT(o.code != 0 && std::chrono::steady_clock::now() - began < std::chrono::seconds(30));
+    EXPECT(run_command("pgrep -f '[o]ut.*-x 100000 -v 0 -n 0'").code != 0);  // nobody is left
+}

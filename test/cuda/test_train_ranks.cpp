@@ -1,0 +1,44 @@
+// The CUDA trainer on several GPUs by NCCL: emulated ones, or those that are here.
+#include <unistd.h>
+#include "../../llmc/comm/visible_gpus.h"
+#include "train_test.h"
+
+namespace {
+const std::string SCRATCH = BUILD "/tmp/train_ranks";
+#if __has_include(<cuda_on_cpu.h>)
+const int GPUS = 4;
+#else
+const int GPUS = visible_gpus();
+#endif
+// 4 micro-batches a step, in 4 leaves
+std::string on_gpus(const std::string& rest) { return "-b 1 -x 3 -v 2 -m 3 -n 3 --leaves 4 " + rest; }
+}  // namespace
+
+// Equal leaves: equal bits, whatever the number of GPUs, the stage, and whoever loads the checkpoint.
+TEST(gpus_make_the_same_bits) {
+    if (GPUS < 2) SKIP("%d GPU here", GPUS);
+    prepare();
+    setenv("EMU_GPUS", "4", 1);
+    const struct { const char *name, *options; std::vector<const char*> gpus; } kinds[] = {
+        {"bf16", "--precision bf16 --attention ours", {"--gpus 2 -z 1", "--gpus 4"}}, {"fp32", "-r 3 -f 0", {"--gpus 4 -z 1"}}};
+    for (auto& kind : kinds) {
+        if (SLOW && !strcmp(kind.name, "fp32")) continue;
+        const std::string alone = std::string(kind.name) + "1";
+        train(CUDA_TRAINER, alone, on_gpus(kind.options) + " --gpus 1");
+        for (const char* gpus : kind.gpus) {
+            if (atoi(gpus + 7) > (SLOW ? 2 : GPUS)) continue;
+            const std::string out = std::string(kind.name) + gpus[7];
+            train(CUDA_TRAINER, out, on_gpus(kind.options) + " " + gpus);
+            for (const char* file : {"/step_00000003/model.safetensors", "/step_00000003/state-00000.safetensors", "/main.log"})
+                if (!same_file(alone + file, out + file)) FAIL("%s of %s and of %s differ", file, alone.c_str(), out.c_str());
+        }
+    }
+    unsetenv("EMU_GPUS");
+}
+
+TEST(more_ranks_than_gpus_are_refused) {
+    prepare();
+    const Outcome o = run_command(train_command(CUDA_TRAINER, "many", format("-b 1 -x 1 -d 1536 --gpus %d", 64)));
+    EXPECT_EQ(o.code, EXIT_USAGE);
+    if (o.output.find("of this machine, but ") == std::string::npos) FAIL("said \"%s\"", o.output.c_str());
+}
