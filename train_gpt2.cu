@@ -384,8 +384,8 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
         set_history(*model, run.history);
     }
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
-    if (opt.steps != 0) warm_up_and_autotune(model->stream, opt.cache, [&] {
-        for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0);
+    if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache
+        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0); });
     });
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
@@ -406,6 +406,7 @@ int main(int argc, char** argv) {
     Record record = open_record(given);
     set_chat_options(given);
     catch_signals();
+    if (place.world > 1 && !given.chat.empty()) die_with(EXIT_USAGE, "--chat: one process talks, but this is one of %d (%s)", place.world, place.by.c_str());
     const Comm comm = open_comm(place, {given.init, given.server, given.fs_path});
     if (given.plan.empty()) given.nproc = comm.world;
     choose_threads(given.threads, cores_of_rank(comm));

@@ -58,6 +58,9 @@ inline Record open_record(Options& opt) {
             run = *options, compared = false;
             if (const Json* batch = line.find("batch"))  // what --batch auto chose
                 for (Json& option : run.items) if (option.key == "batch") option.text = batch->text;
+            const Json *tokens = line.find("tokens_per_step"), *ranks = run.find("nproc");
+            if (tokens && ranks && ranks->text != "1")  // what as many ranks make of one micro-batch each
+                for (Json& option : run.items) if (option.key == "total_batch" && option.text == "0") option.text = tokens->text;
         }
         if (run.type != Json::OBJECT) refuse("is not the beginning of a run");
         const Json *lr = line.find("lr"), *step = line.find("step"), *loss = line.find("loss"), *norm = line.find("grad_norm");

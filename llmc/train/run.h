@@ -69,19 +69,19 @@ inline std::string names_json(const std::vector<std::string>& names) {
     return json_dump(json);
 }
 
-namespace run_detail {
-inline bool is_folder(const std::string& path) {
-    struct stat info;
-    return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
-}
-inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
-
 // Rank 0 first, as it may make a file that the others then find.
 template <class Work> void in_turn(const Comm& comm, Work work) {
     if (comm.rank == 0) work();
     comm.barrier();
     if (comm.rank != 0) work();
 }
+
+namespace run_detail {
+inline bool is_folder(const std::string& path) {
+    struct stat info;
+    return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
+}
+inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
 
 // OUT is one folder for all: what rank 0 writes there the others read.
 inline void check_shared_out(const Comm& comm, const std::string& out) {

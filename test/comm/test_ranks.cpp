@@ -60,6 +60,7 @@ class Background {
 public:
     explicit Background(const std::string& command) {
         fflush(nullptr);
+        unlink((SCRATCH + "/said").c_str());  // an earlier run's
         pid = fork();
         if (pid) return;
         const int said = open((SCRATCH + "/said").c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0666);
@@ -136,6 +137,25 @@ TEST(ranks_resume_on_other_ranks) {
     }
     must(format("timeout -s KILL 100 %s -i %s/text.txt -o %s/constant -e d2c32h2 -b 2 -t 16 -d 256 --leaves 4 --tokenizer bytes -s 0 -l 1e-2 -q 0.1 -k constant -x 6 -v 2 -n 6", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     same_run("constant", "parts", 6);
+}
+
+// What as many ranks did, one repeats; and several what one did.
+TEST(ranks_are_replayed_by_others) {
+    prepare();
+    const std::string run = format("timeout -s KILL 100 %s -i %s/text.txt -e d1c16h1 -b 2 -t 16 --tokenizer bytes -s 0 -v 0 -x 3 ", TRAINER, SCRATCH.c_str());
+    must(run + "--ranks 2 -o " + SCRATCH + "/two");
+    must(run + "--leaves 2 -d 64 -o " + SCRATCH + "/one");
+    must(format("timeout -s KILL 100 %s --replay %s/two -o %s/again", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    must(format("timeout -s KILL 100 %s --replay %s/one -o %s/together --ranks 2", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    for (const char* out : {"one", "again", "together"}) EXPECT(contents("two/step_00000003/model.safetensors") == contents(std::string(out) + "/step_00000003/model.safetensors"));
+}
+
+// A text alone: rank 0 measures and chooses, for all, and each rank has its part of the batch that one would have.
+TEST(ranks_choose_together) {
+    prepare();
+    const std::string run = format("timeout -s KILL 100 %s -i %s/text.txt -x 2 -n 2 -s 0 -v 0 --ranks 2 -o %s/chosen", TRAINER, SCRATCH.c_str(), SCRATCH.c_str());
+    const Outcome o = must(run);
+    EXPECT(has(o.output, "chosen   for ") && has(o.output, " -d ") && has(o.output, " x 2 ranks = "));
 }
 
 // Validation, questions and completions: the ranks share the work, the numbers are those of one.
