@@ -126,8 +126,9 @@ public:
         g_while_waiting = nullptr;
         for (ncclComm_t* comm : {&host_, &data_}) {
             call(*comm, ncclCommFinalize(*comm), "ncclCommFinalize");
-            const ncclComm_t finalized = std::exchange(*comm, nullptr);
-            if (!nccl_detail::within(flight_recorder().deadline, [=] { ncclCommDestroy(finalized); })) fail_late("ncclCommDestroy");
+            const auto result = std::make_shared<std::atomic<ncclResult_t>>(ncclInProgress);
+            if (!nccl_detail::within(flight_recorder().deadline, [result, finalized = std::exchange(*comm, nullptr)] { *result = ncclCommDestroy(finalized); })) fail_late("ncclCommDestroy");
+            if (*result != ncclSuccess) fail(*result, "ncclCommDestroy");
         }
         flight_recorder().end();
     }

@@ -16,7 +16,7 @@
     R(ncclInvalidArgument, 4, "invalid argument (run with NCCL_DEBUG=WARN for details)")                                                      \
     R(ncclInvalidUsage, 5, "invalid usage (run with NCCL_DEBUG=WARN for details)")                                                            \
     R(ncclRemoteError, 6, "remote process exited or there was a network error") R(ncclInProgress, 7, "NCCL operation in progress")
-enum ncclResult_t {
+enum ncclResult_t : int {
 #define R(name, number, text) name = number,
     EMU_NCCL_RESULTS(R)
 #undef R
@@ -25,13 +25,13 @@ enum ncclResult_t {
 #define EMU_NCCL_TYPES(T)                                                                                                                     \
     T(ncclInt8, 0, 1) T(ncclUint8, 1, 1) T(ncclInt32, 2, 4) T(ncclUint32, 3, 4) T(ncclInt64, 4, 8) T(ncclUint64, 5, 8) T(ncclFloat16, 6, 2)   \
     T(ncclFloat32, 7, 4) T(ncclFloat64, 8, 8) T(ncclBfloat16, 9, 2)
-enum ncclDataType_t {
+enum ncclDataType_t : int {
 #define T(name, number, bytes) name = number,
     EMU_NCCL_TYPES(T)
 #undef T
     ncclNumTypes = 10, ncclChar = 0, ncclInt = 2, ncclHalf = 6, ncclFloat = 7, ncclDouble = 8
 };
-enum ncclRedOp_t { ncclSum, ncclProd, ncclMax, ncclMin, ncclAvg, ncclNumOps };
+enum ncclRedOp_t : int { ncclSum, ncclProd, ncclMax, ncclMin, ncclAvg, ncclNumOps };
 using ncclComm_t = struct ncclComm*;
 
 namespace emu {
