@@ -337,7 +337,9 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             };
             if (saves) save();
             if (validates && !stopping()) {
+                flight_recorder().deadline = reporter.deadline();  // of a batch, which is no more than a step
                 const double loss = validate(run, model, *val_data, step, log);
+                flight_recorder().deadline = FlightRecorder().deadline;
                 if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
             }
             if (can_sample && every(opt.sample_every, step, last) && !stopping() && comm.rank == 0) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
@@ -403,6 +405,7 @@ int main(int argc, char** argv) {
     const Place place = place_of(given);
     if (const int ranks = ranks_to_start(given, place); ranks > 1) return run_children(ranks, argv, {.shared_bytes = shared_memory_bytes(ranks)});
     speak_as(place);
+    if (place.world == 1) refuse_without_effect(given);
     Record record = open_record(given);
     set_chat_options(given);
     catch_signals();

@@ -207,6 +207,8 @@ class CheckpointWriter {
         }
         fsync_dir(out);
     }
+    // What goes if a write fails: the folder, if it is ours alone; of several ranks the others write there, and the next save cleans up.
+    std::string scrap() const { return ranks.world == 1 ? temporary : ""; }
     std::string part_path(int rank) const { return temporary + format("/.manifest-%05d", rank); }
     void check_name(const std::string& name) const {
         bool is_new = name != "MANIFEST" && std::none_of(lines.begin(), lines.end(), [&](auto& l) { return l.name == name; });
@@ -229,7 +231,7 @@ public:
 
     void add_text(const std::string& name, std::string_view text) {
         check_name(name);
-        FileWriter file(temporary + "/" + name, temporary);
+        FileWriter file(temporary + "/" + name, scrap());
         file.write(text.data(), text.size());
         lines.push_back({name, file.close()});
     }
@@ -238,7 +240,7 @@ public:
     template <class Fill> void add_tensors(const std::string& name, const std::vector<TensorSpec>& specs,
                                            const SafetensorsMetadata& metadata, Fill fill) {
         check_name(name);
-        SafetensorsWriter file(temporary + "/" + name, specs, metadata, temporary);
+        SafetensorsWriter file(temporary + "/" + name, specs, metadata, scrap());
         fill(file);
         lines.push_back({name, file.close()});
     }
@@ -251,7 +253,7 @@ public:
         using namespace checkpoint_detail;
         if (ranks.rank != 0) {  // the others leave their lines where rank 0 finds them
             std::string text = manifest_text(lines);
-            FileWriter part(part_path(ranks.rank), temporary);
+            FileWriter part(part_path(ranks.rank), scrap());
             part.write(text.data(), text.size());
             part.close();
         }

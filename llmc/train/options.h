@@ -256,10 +256,10 @@ inline std::string unknown_option(const std::string& name) {
 
 constexpr const char* VERSION = "0.1";
 
-// What is parsed for scripts of many processes and does nothing here: a value is refused unless it means one process.
+// What is for many processes does nothing in one: a value is refused unless it means one process.
 inline void refuse_without_effect(const Options& opt) {
     const auto refuse = [](const char* option, const std::string& value, const char* allowed) {
-        die_with(EXIT_USAGE, "%s: '%s' given, must be %s: it has no effect in this build, which runs one process", option, value.c_str(), allowed);
+        die_with(EXIT_USAGE, "%s: '%s' given, must be %s: it has no effect in a run of one process", option, value.c_str(), allowed);
     };
     if (!opt.plan.empty() || was_given(opt, "nproc")) return;  // one process if it is there: scripts name the rest for any number
     if (opt.gpus_per_node != Options().gpus_per_node && opt.gpus_per_node != 1) refuse("--gpus-per-node", std::to_string(opt.gpus_per_node), "1 or left out");
@@ -326,7 +326,6 @@ inline Options parse_options(int argc, char** argv) {
         opt.given.push_back(row->field);
     }
     settle_plan(opt);
-    refuse_without_effect(opt);
     refuse_idle(opt);
     return opt;
 }

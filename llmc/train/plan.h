@@ -39,10 +39,10 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     fflush(stdout);
 }
 
-// Bytes of the GPU named, or of the device that is here, and those that a plan may take of them.
+// Bytes of the GPU named, or of the device that is here (of a CPU's memory this rank's share), and those that a plan may take of them.
 struct DeviceMemory {
     double all, usable;
-    explicit DeviceMemory(const Gpu* gpu) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory()), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
+    DeviceMemory(const Gpu* gpu, const Comm& comm) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory() / (RANKS_ARE_GPUS ? 1 : comm.local_world)), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
 };
 
 // The run on so many of these GPUs, as scaling.h takes it.
@@ -111,7 +111,7 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
         if (gpu) printf(", $%s at %g a GPU hour", dollars < 1e6 ? format("%.0f", dollars).c_str() : human(dollars).c_str(), opt.gpu_price);
     }
     printf("\n");
-    const DeviceMemory memory(gpu);
+    const DeviceMemory memory(gpu, run.comm);
     if (bytes > memory.usable) printf("         does not fit: %.1f GiB, the device has %.1f to give\n", bytes / (1 << 30), memory.usable / (1 << 30));
 }
 
@@ -119,12 +119,12 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
 template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
-    const DeviceMemory memory(gpu);
+    const DeviceMemory memory(gpu, run.comm);
     auto plan = [&](int B) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.zero, .leaves = run.leaves ? run.leaves : opt.nproc, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.zero, .leaves = opt.leaves ? opt.leaves : opt.nproc, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
@@ -133,16 +133,19 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         const int64_t row = (int64_t)run.T * opt.nproc, rows = opt.total_batch ? opt.total_batch / row : 512;
         if (rows < 1 || (opt.total_batch && opt.total_batch % row))
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
+        const auto fits_leaves = [&](int B) { return opt.leaves == 0 || (opt.total_batch ? rows / B : 1) * opt.nproc % opt.leaves == 0; };
         for (int B = 1; B <= rows && B <= 512; B++)
-            if (rows % B == 0 && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
-        run.B = run.comm.broadcast(run.B);
+            if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
+        std::vector<int> all((size_t)run.comm.world, run.B);
+        run.comm.all_gather(all);
+        run.B = std::max(*std::min_element(all.begin(), all.end()), 1);  // what fits on every rank
         const std::unique_ptr<Model<F>> chosen = plan(run.B);
         printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
     }
     auto model = plan(run.B);
     if (!opt.plan.empty()) return model;
     // the batches of two steps wait in the host's memory: many micro-batches may not fit, whatever the device has
-    if (const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE); (double)model->pinned.bytes() > host)
+    if (const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / run.comm.local_world; (double)model->pinned.bytes() > host)
         die("out of memory: %d micro-batches a step take %.1f GiB of the host, which has %.1f: a larger --batch or a smaller --total-batch", model->options.grad_accum,
             (double)model->pinned.bytes() / (1 << 30), host / (1 << 30));
     if ((double)model->device.bytes() <= memory.usable) return model;

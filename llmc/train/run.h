@@ -94,9 +94,12 @@ inline void check_shared_out(const Comm& comm, const std::string& out) {
         if (look) usleep(100'000);
         (void)try_read_file(path, found);
     }
-    if (found != nonce) die_with(EXIT_USAGE, "--out: %s of rank %d is not the folder of rank 0: it must be one that all machines share", out.c_str(), comm.rank);
-    comm.barrier();
+    const bool all_found = !comm.any(found != nonce);
     if (comm.rank == 0) unlink(path.c_str());
+    if (all_found) return;
+    if (found != nonce) die_with(EXIT_USAGE, "--out: %s of rank %d is not the folder of rank 0: it must be one that all machines share", out.c_str(), comm.rank);
+    usleep(1'000'000);  // who does not find it speaks
+    _Exit(EXIT_USAGE);
 }
 
 inline void must_agree_on_options(const Comm& comm, const Options& opt) {
@@ -115,7 +118,7 @@ inline void must_agree_on_options(const Comm& comm, const Options& opt) {
 // What rank 0 chose by measuring is everyone's.
 inline void share_choices(const Comm& comm, Options& opt) {
     if (comm.world == 1) return;
-    for (const options_detail::OptionRow& row : options_detail::TABLE) row.set(opt, comm.broadcast(row.text(opt)));
+    for (const options_detail::OptionRow& row : options_detail::TABLE) if (strcmp(row.field, "rank")) row.set(opt, comm.broadcast(row.text(opt)));
     const Json chosen = json_parse(comm.broadcast(names_json(opt.chosen)), "options");
     opt.chosen.clear();
     for (const Json& name : chosen.as_array("options")) opt.chosen.push_back(name.as_string("options"));
@@ -127,11 +130,11 @@ inline void share_choices(const Comm& comm, Options& opt) {
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
     run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
-    if (run.comm.rank != 0) return;
     struct stat out, replayed;
-    if (!opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
+    if (run.comm.rank == 0 && !opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
         die_with(EXIT_USAGE, "--out: %s is the run that --replay repeats, must be another folder", run.out.c_str());
-    if (!run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
+    if (run.comm.rank == 0 && !run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
+    if (run.comm.broadcast(run.lock != nullptr)) check_shared_out(run.comm, run.out);  // before anything is looked for in it
 }
 inline void make_out(Run& run) {
     const Options& opt = run.opt;
@@ -200,9 +203,12 @@ inline void read_trainer_state(Run& run) {
     check_named_model(run, json, path);
     printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
     const Json *saved = json.find("options"), *ranks = saved ? saved->find("nproc") : nullptr, *tokens = json.find("tokens_per_step");
-    if (ranks && tokens && run.opt.total_batch == 0 && ranks->as_string(path) != std::to_string(run.opt.nproc)) {
+    const Json* leaves = saved ? saved->find("leaves") : nullptr;
+    const bool of_ranks = leaves && leaves->as_string(path) != "1";  // now or before: the tokens of a step are not a matter of how many there are
+    if (ranks && tokens && run.opt.total_batch == 0 && (of_ranks || run.opt.nproc > 1)) {
         run.opt.total_batch = tokens->as_int(path, 1);
-        printf("resume   --total-batch %lld, as it was on %s rank%s\n", (long long)run.opt.total_batch, ranks->as_string(path).c_str(), ranks->as_string(path) == "1" ? "" : "s");
+        if (ranks->as_string(path) != std::to_string(run.opt.nproc))
+            printf("resume   --total-batch %lld, as it was on %s rank%s\n", (long long)run.opt.total_batch, ranks->as_string(path).c_str(), ranks->as_string(path) == "1" ? "" : "s");
     }
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", line.c_str());
@@ -305,9 +311,10 @@ inline void count_steps(Run& run) {
     if (const int64_t tokens = (int64_t)run.B * run.T; tokens > MOST_TOKENS)
         die_with(EXIT_USAGE, "--batch: %d sequences of %d tokens are %lld tokens, must be at most %lld", run.B, run.T, (long long)tokens, (long long)MOST_TOKENS);
     const int64_t micro = (int64_t)run.B * run.T * opt.nproc, total = opt.total_batch ? opt.total_batch : micro;
+    const char* from = was_given(opt, "total_batch") || !run.resumed ? "given" : "of the checkpoint";
     if (total % micro)
-        die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of batch x seq x ranks = %d x %d x %d = %lld",
-                 (long long)total, run.B, run.T, opt.nproc, (long long)micro);
+        die_with(EXIT_USAGE, "--total-batch: %lld %s, must be a multiple of batch x seq x ranks = %d x %d x %d = %lld",
+                 (long long)total, from, run.B, run.T, opt.nproc, (long long)micro);
     if (total / micro > MOST_MICRO_BATCHES)
         die_with(EXIT_USAGE, "--total-batch: %lld given, which is %lld micro-batches of %lld tokens, must be at most %lld of them", (long long)total,
                  (long long)(total / micro), (long long)micro, (long long)MOST_MICRO_BATCHES);
@@ -316,6 +323,9 @@ inline void count_steps(Run& run) {
     if (run.leaves % opt.nproc || (int64_t)run.grad_accum * opt.nproc % run.leaves)
         die_with(EXIT_USAGE, "--leaves: %d %s, must be a multiple of the %d ranks that divides the %lld micro-batches of a step", run.leaves,
                  was_given(opt, "leaves") ? "given" : "of the checkpoint", opt.nproc, (long long)run.grad_accum * opt.nproc);
+    if (const int of_rank = run.leaves / opt.nproc; opt.nproc > 1 && (of_rank & (of_rank - 1)))
+        die_with(EXIT_USAGE, "--leaves: %d %s, which are %d of each of %d ranks, must be 1, 2, 4, 8, ... of each: else the sums are no part of the tree that one rank makes", run.leaves,
+                 was_given(opt, "leaves") ? "given" : "of the checkpoint", of_rank, opt.nproc);
     run.opt.leaves = run.leaves;  // for the checkpoint
     run.steps = opt.steps;
 }
@@ -446,7 +456,7 @@ inline DataOptions data_options(const Run& run, bool training) {
 
 // The checkpoint is of the last step, or of a later one: true, and said; unless the run was ended before the `due` validations and evaluations that
 // follow its last step had their lines in metrics.jsonl, which then are made.
-inline bool nothing_to_do(const Run& run, size_t due) {
+inline bool is_finished(const Run& run, size_t due) {
     if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
     std::string metrics;
     if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty()) {
@@ -463,6 +473,9 @@ inline bool nothing_to_do(const Run& run, size_t due) {
            run.first_step == run.steps ? ": the run is finished" : "", by_clock ? "--minutes" : "--steps");
     return true;
 }
+
+// Rank 0 decides: another one may see an older file.
+inline bool nothing_to_do(const Run& run, size_t due) { return run.comm.broadcast(run.comm.rank == 0 && is_finished(run, due)); }
 
 // true once every n steps and at the last; n = 0: never.
 inline bool every(int n, int step, bool last) { return n > 0 && (last || step % n == 0); }

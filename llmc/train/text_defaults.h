@@ -120,9 +120,9 @@ inline void choose_for_text(Options& opt) {
     choose("init_std", format("%.3f", 1 / std::sqrt(d.width)));
     choose("precision", fast_bf16 ? "bf16" : "fp32");
     choose("seq", std::to_string(d.T));
-    const bool shared = opt.nproc > 1 && d.B % opt.nproc == 0;  // by ranks: each has its part of the batch
-    choose("batch", std::to_string(shared ? d.B / opt.nproc : d.B));
-    if ((opt.batch == "auto" || shared) && opt.total_batch == 0) choose("total_batch", std::to_string(d.B * d.T));
+    const int of_rank = std::max(d.B / opt.nproc, 1);  // each has its part of the batch; of more ranks than sequences a step has more tokens
+    choose("batch", std::to_string(of_rank));
+    if ((opt.batch == "auto" || opt.nproc > 1) && opt.total_batch == 0) choose("total_batch", std::to_string(of_rank * opt.nproc * d.T));
     choose("steps", std::to_string(opt.minutes > 0 ? d.most_steps : d.steps));  // by the clock: at most
     choose("lr", format("%g", d.lr));
     choose("warmup", std::to_string(std::min(d.warmup, steps / 10)));
