@@ -599,7 +599,7 @@ TEST(mistakes_are_one_line) {
              {"--doc-mask 2", 2, "--doc-mask: '2' given"},
              {"TEXT --tokenizer bpe:12", 2, "--tokenizer: 'bpe:12' given"},
              {"TEXT -pn 2", 2, "--nproc: 2 given, but not --rank, and no launcher says which of them this process is"},
-             {"TEXT -pg 4", 2, "--gpus-per-node: '4' given, must be 1 or left out: it has no effect in this build"},
+             {"TEXT -pg 4", 2, "--gpus-per-node: '4' given, must be 1 or left out: it has no effect in a run of one process"},
              {"TEXT -pi fs", 2, "--init: 'fs' given, must be left out"},
              {"TEXT -ps 127.0.0.1", 2, "--server: '127.0.0.1' given, must be left out"},
              {"TEXT -pf SCRATCH", 2, "given, must be left out: it has no effect"},
