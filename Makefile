@@ -70,7 +70,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/comm/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 

@@ -22,6 +22,7 @@
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
 #include "llmc/model/pieces.h"
+#include "llmc/model/same_weights.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
 #include "llmc/train/eval.h"
@@ -366,6 +367,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
         update(model, opt, lr, step, comm);
+        if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
         reporter.launched(step, lr, clock.seconds_left());
         if (reached(model.step_checked)) reporter.report();
     }

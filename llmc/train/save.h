@@ -7,6 +7,7 @@
 #include "../io/json.h"
 #include "../model/model.h"
 #include "../model/model_files.h"
+#include "../model/same_weights.h"
 #include "../model/state_files.h"
 #include "best.h"
 #include "log.h"
@@ -27,6 +28,7 @@ template <class F> const History& get_history(Model<F>& model) {
 // `log`, `best`: as they were before this step's validation, which a run that goes on from here makes again.
 template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log, const Best& best) {
     const Comm& comm = run.comm;
+    check_same_weights(model, comm, step);  // damaged ones are not saved
     CheckpointWriter checkpoint(run.out, step, {comm.rank, comm.world, [&] { comm.barrier(); }});
     const History& history = get_history(model);
     Json trainer = Json::object();

@@ -1,32 +1,8 @@
 // Ranks that share memory: every world's messages arrive, whatever their sizes, and what does not fit together is named.
-#include <sys/mman.h>
-#include <thread>
-#include "../../llmc/comm/comm.h"
-#include "../../llmc/comm/shared_memory.h"
 #include "../layers.h"
+#include "ranks_test.h"
 
 namespace {
-// body(comm) on each rank, in a process of its own; what each said, and its exit code.
-std::vector<Outcome> run_ranks(int world, double deadline, const std::function<void(const Comm&)>& body) {
-    void* memory = mmap(nullptr, shared_memory_bytes(world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    std::vector<Outcome> outcomes((size_t)world);
-    std::vector<std::thread> waiting;
-    for (int rank = 0; rank < world; rank++)
-        waiting.emplace_back([&, rank] {
-            outcomes[(size_t)rank] = run_child([&] {
-                alarm(60);
-                g_rank = rank, g_world = world;
-                flight_recorder().deadline = deadline;
-                Comm comm;
-                comm.rank = rank, comm.world = world, comm.transport = std::make_shared<SharedMemoryTransport>(rank, world, memory);
-                body(comm);
-                comm.leave();
-            });
-        });
-    for (std::thread& t : waiting) t.join();
-    munmap(memory, shared_memory_bytes(world));
-    return outcomes;
-}
 void all_must_be_well(const std::vector<Outcome>& outcomes) {
     for (size_t r = 0; r < outcomes.size(); r++) if (outcomes[r].code) FAIL("rank %zu: exit code %d: %s", r, outcomes[r].code, outcomes[r].output.c_str());
 }
