@@ -25,7 +25,7 @@ MPI_COMPILE := $(if $(MPICXX),$(shell mpicxx --showme:compile 2>/dev/null || mpi
 MPI_LINK := $(if $(MPICXX),$(shell mpicxx --showme:link 2>/dev/null || mpicxx -link_info 2>/dev/null | tr ' ' '\n' | grep -E '^-([LlR]|Wl)'))
 # if this compiler takes them, too
 WITH_MPI := $(if $(MPI_LINK),$(shell echo 'int main(){return MPI_Init(0,0);}' | $(CXX) $(MPI_COMPILE) -include mpi.h -x c++ - -o /dev/null $(MPI_LINK) 2>/dev/null && echo 1))
-MPI_FLAGS := $(if $(WITH_MPI),-DLLMC_MPI $(patsubst -I%,-isystem%,$(filter-out -pthread,$(MPI_COMPILE))))
+MPI_FLAGS := $(if $(WITH_MPI),-DLLMC_MPI $(patsubst -I%,-isystem %,$(filter-out -pthread,$(MPI_COMPILE))))
 MPI_LIBS := $(if $(WITH_MPI),$(MPI_LINK))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
@@ -95,7 +95,7 @@ KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
 # host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS)
+NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS) $(MPI_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
@@ -119,7 +119,7 @@ NCCL_LINK     = $(if $(WITH_NCCL),-Xlinker=$(NCCL_LIBRARY) -Xlinker -rpath=$(pat
 CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB))))),-lcublasLt)
 # the toolkit's own folder too: the loader does not know it where ld.so.conf does not name it
 TOOLKIT_LIB   = $(patsubst %/,%,$(dir $(firstword $(wildcard $(foreach l,lib64 lib targets/*/lib,$(TOOLKIT)/$l/libcublasLt.so*)))))
-NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK) $(NCCL_LINK)
+NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK) $(NCCL_LINK) $(foreach flag,$(MPI_LIBS),$(if $(filter -Wl%,$(flag)),-Xlinker $(patsubst -Wl$(comma)%,%,$(flag)),$(flag)))
 
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }

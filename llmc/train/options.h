@@ -75,7 +75,7 @@
     O("Machine", int, gpus, "", 0, "0..64", "on GPUs: start so many ranks on this machine, one process a GPU; 0: as many as GPUs are visible") \
     O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state; with --plan also 2 gradients, 3 weights") \
     O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed; 0: 5 median steps, 10 at least") \
-    O("Machine", int, nproc, "pn", 1, "1..65536", "with --plan: number of ranks; of a run the launcher says it") \
+    O("Machine", int, nproc, "pn", 1, "1..65536", "number of ranks on all machines, where no launcher says it; with --plan of the run that is planned") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
     O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU fuse GELU into the epilogue of its GEMM: one pass over memory less, but with recomputation no longer bitwise identical to without") \
@@ -88,11 +88,11 @@
     O("Machine", int, nodes, "", 0, "0..1048576", "with --plan: machines, each with --gpus-per-node GPUs; 0: as many as --nproc needs") \
     O("Machine", double, net, "", 400, ">0..", "with --plan: network, Gb/s for each GPU, each way") \
     O("Machine", double, gpu_price, "", 3.5, "0..", "with --plan: dollars for a GPU and hour; 3.5: 8 H100 for 24 hours at 672, as llm.c published") \
-    O("Not yet", int, rank, "pr", 0, "0..", "number of this process") \
-    O("Not yet", int, gpus_per_node, "pg", 8, "1..", "GPUs on each machine") \
-    O("Not yet", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how processes find each other") \
-    O("Not yet", std::string, server, "ps", "", "", "address of rank 0, for --init tcp") \
-    O("Not yet", std::string, fs_path, "pf", "", "", "shared folder, for --init fs") \
+    O("Machine", int, rank, "pr", 0, "0..", "number of this process among --nproc, where no launcher says it") \
+    O("Machine", int, gpus_per_node, "pg", 8, "1..", "ranks on each machine, likewise; with --plan of each of --nodes") \
+    O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how GPUs of several machines find each other: by MPI, at rank 0's port, or in a shared folder") \
+    O("Machine", std::string, server, "ps", "", "", "with --init tcp: host[:port] of rank 0; what all must know to be let in is in the environment, LLMC_SECRET") \
+    O("Machine", std::string, fs_path, "pf", "", "", "with --init fs: the folder") \
     O("Not yet", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Not yet", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated")
 
