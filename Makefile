@@ -164,7 +164,7 @@ test-nccl:                                ## whether the stand-in for NCCL answe
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
-GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 -Xcompiler -march=native
+GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 $(addprefix -Xcompiler ,$(NATIVE))
 GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp) test/main.cpp)
 test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trainer and its kernels on a GPU
 	$(call say,TEST)build/gpu/tests

@@ -219,7 +219,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
                (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
-    record(model.step_checked, stream);
+    model.step_checked.record(stream);
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];
@@ -369,7 +369,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         update(model, opt, lr, step, comm);
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
         reporter.launched(step, lr, clock.seconds_left());
-        if (reached(model.step_checked)) reporter.report();
+        if (model.step_checked.reached()) reporter.report();
     }
 }
 

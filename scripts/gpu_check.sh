@@ -213,7 +213,7 @@ sanitize() {
     local end=$((SECONDS + 570)) failed=0 count=0 left=''
     local with=(--tool "$TOOL" --error-exitcode 9 --report-api-errors no)
     local tests=(test_gelu test_step_guard test_classifier.cuda_classifier_extremes test_layernorm.cuda_layernorm_backward_in_place test_adamw
-        test_global_norm.cuda_global_norm_passes test_embedding.cuda_embedding_forward test_attention.attention_of_both)
+        test_gradients.cuda_gradients_are_summed_as_a_tree test_embedding.cuda_embedding_forward test_attention.attention_of_both)
     [[ $TOOL == initcheck ]] || with+=(--kernel-name-exclude "regex=$LIBRARIES") tests+=(test_matmul.cuda_matmul_odd)
     [[ $TOOL == racecheck ]] && with+=(--racecheck-detect-level error)
     for test in "${tests[@]}" $([[ $TOOL == memcheck ]] && echo trainer); do
@@ -233,22 +233,23 @@ sanitize() {
 
 # The same options on the CPU: losses of metrics.jsonl side by side. In fp32 without TF32 the two differ by the order of sums only,
 # and training makes more of it with each step: 1e-5 of the loss for the first 10 steps, 1e-2 to the end; bf16 rounds each stored
-# number to 2^-9: 2^-8 and 2e-2.
+# number to 2^-9: 2^-8 and 2e-2. Without a warm-up the eighth loss jumps, and makes 5e-5 of 1e-7.
 losses() {
-    local steps=200 model=d4c128h4
+    local steps=200 model=d4c128h4 failed=0
     ((DRY)) && steps=5 model=d1c64h1
     text || return 1
     for precision in fp32 bf16; do
         for trainer in ./train_gpt2 $TRAINER; do
             rm -rf "$WORK/losses"
-            TRAINER=$trainer train -i $WORK/data/text.txt -e $model -b 8 -t 64 -x $steps -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 > /dev/null || return 1
+            TRAINER=$trainer train -i $WORK/data/text.txt -e $model -b 8 -t 64 -x $steps -n 0 -o $WORK/losses --precision $precision --tf32 0 -l 1e-3 -u 20 > /dev/null || return 1
             sed -n 's/.*"loss": \([0-9.]*\), "lr".*/\1/p' $WORK/losses/metrics.jsonl > "$WORK/losses.$(basename "$trainer").$precision"
         done
         paste $WORK/losses.train_gpt2.$precision "$WORK/losses.$(basename "$TRAINER").$precision" | awk -v p=$precision -v n=$steps '
             { d = ($1 - $2) / $1; if (d < 0) d = -d; early = p == "fp32" ? 1e-5 : 0.00390625; late = p == "fp32" ? 1e-2 : 2e-2
               if (d > worst) worst = d; if (d > (NR <= 10 ? early : late)) { print "step " NR ": " $1 " on the CPU, " $2 " here"; bad = 1 } }
-            END { if (NR != n) { print NR " losses, expected " n; bad = 1 }; printf "%s: %d steps, losses differ by at most %.2g\n", p, NR, worst; exit bad }' || return 1
+            END { if (NR != n) { print NR " losses, expected " n; bad = 1 }; printf "%s: %d steps, losses differ by at most %.2g\n", p, NR, worst; exit bad }' || failed=1
     done
+    return $failed
 }
 
 layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else build/gpu/bench_layers $WORK/layers.jsonl 32 1024 0.15; fi; }

@@ -68,8 +68,7 @@ public:
         start(data_, ncclCommInitRankConfig(&data_, world, unique, rank, &config), "ncclCommInitRankConfig");
         // a block of one SM carries what ranks agree about; it runs beside what the gradients' communicator has on the GPU
         config.minCTAs = config.maxCTAs = 1;
-        call(data_, ncclCommSplit(data_, 0, rank, &host_, &config), "ncclCommSplit");  // host_ is null until data_ is ready
-        start(host_, ncclSuccess, "ncclCommSplit");
+        split(&config);
         // Symmetric windows and registered buffers (ncclCommWindowRegister, for what the arena exchanges) belong here, where ncclGetVersion says 2.28.7
         // or more: below that they corrupt data.
         stream_ = open_stream({});
@@ -173,6 +172,20 @@ private:
             pause();
         }
         if (result != ncclSuccess) fail(result, what);
+    }
+    // The call may be back with ncclSuccess, and data_ be without an error, before a thread of the library has written host_.
+    void split(ncclConfig_t* config) {
+        const ncclResult_t result = ncclCommSplit(data_, 0, rank_, &host_, config);
+        if (result != ncclSuccess && result != ncclInProgress) fail(result, "ncclCommSplit");
+        const double began = flight_recorder().seconds();
+        while (!std::atomic_ref<ncclComm_t>(host_).load()) {
+            const ncclResult_t now = state(data_);
+            if (now != ncclSuccess && now != ncclInProgress) fail(now, "ncclCommSplit");
+            if (flight_recorder().seconds() - began > flight_recorder().deadline) fail_late("ncclCommSplit");
+            pause();
+        }
+        call(data_, ncclInProgress, "ncclCommSplit");
+        call(host_, ncclInProgress, "ncclCommSplit");
     }
     // Within a group nothing happens yet.
     void queued(ncclResult_t result, const char* what) {

@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include "../base/check.h"
 #include "../layers/kernel_options.h"
 #include "../base/threads.h"
@@ -59,6 +60,21 @@ inline event_t make_event() { return {}; }
 inline void record(event_t, stream_t) {}
 inline void wait(event_t) {}
 inline bool reached(event_t) { return true; }
+
+// An event of each step, and the time between two of them.
+class StepEvent {
+public:
+    void create() {}
+    void begin(stream_t) { now_ = std::chrono::steady_clock::now(); }  // what comes before is not part of the next step
+    void record(stream_t) { before_ = std::exchange(now_, std::chrono::steady_clock::now()); }
+    void wait() const {}
+    bool reached() const { return true; }
+    // Between the last two.
+    double seconds() const { return std::chrono::duration<double>(now_ - before_).count(); }
+
+private:
+    std::chrono::steady_clock::time_point before_, now_;
+};
 
 // On a GPU work that is the same each time is captured once, as a graph, and replayed; here it is done anew.
 struct CpuGraph {};

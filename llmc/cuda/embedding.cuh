@@ -83,7 +83,7 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,             
 
 // dwte[token] += the partial sums of the slices that begin inside its run.  A block for the first such slice and 128 columns.
 constexpr int REDUCE_WARPS = 8;
-__global__ void __launch_bounds__(REDUCE_WARPS* WARP) add_partials_kernel(float* dwte,                    // (V, C)
+static __global__ void __launch_bounds__(REDUCE_WARPS* WARP) add_partials_kernel(float* dwte,                    // (V, C)
                                                                           const float* partials,          // (slices, C)
                                                                           const Occurrence* occurrences,  // (N) sorted
                                                                           int slices, int length, int C) {

@@ -57,7 +57,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* squares, Parts par
     if (threadIdx.x == 0) squares[blockIdx.x] = sum_of_squares;
 }
 
-__global__ void __launch_bounds__(THREADS) add_kernel(float* sum, const float* other, size_t n) {
+static __global__ void __launch_bounds__(THREADS) add_kernel(float* sum, const float* other, size_t n) {
     pdl_wait();
     const size_t i = thread_index() * SIZE;
     if (i >= n) return;

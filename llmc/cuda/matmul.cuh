@@ -94,7 +94,7 @@ void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separ
     if (plan.algorithms.empty() || !fused()) separate();
 }
 
-__global__ void add_kernel(float* to, const float* x, int n) {
+static __global__ void add_kernel(float* to, const float* x, int n) {
     pdl_wait();
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];

@@ -21,7 +21,7 @@ __device__ inline void load_tile(Occurrence (&mine)[STEPS], const Occurrence* fr
     }
 }
 
-__global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,         // (DIGITS, tiles)
+static __global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,         // (DIGITS, tiles)
                                                          const Occurrence* from,  // (N)
                                                          const int* inp,          // (N)
                                                          int N, int pass) {
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,       
 }
 
 // Exclusive scan along the tiles, in place: histograms[d][tile] = keys of digit d in the tiles before; totals[d] = in all tiles.  A warp a digit.
-__global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
+static __global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
                             int* totals,      // (DIGITS)
                             int tiles) {
     pdl_wait();
@@ -56,7 +56,7 @@ __global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
     if (lane == 0) totals[d] = before;
 }
 
-__global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
+static __global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
                                                        const Occurrence* from,  // (N)
                                                        const int* inp,          // (N)
                                                        const int* histograms,   // (DIGITS, tiles) scanned

@@ -9,7 +9,7 @@ namespace step_guard_detail {
 constexpr int THREADS = 1024;
 
 // One block; a thread adds every 1024th loss, so the order of additions is the same on every GPU.
-__global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
+static __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
     pdl_wait();
     double sum = 0;
     for (size_t n = threadIdx.x; n < N; n += THREADS) sum += (double)losses[n];
@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const fl
 }
 
 // One block; a thread adds every 1024th chunk's, so the order of additions is the same on every GPU and for any number of them.
-__global__ void __launch_bounds__(THREADS) guard_step_kernel(StepStats* step_stats, History* history, const double* sums, const unsigned* order,
+static __global__ void __launch_bounds__(THREADS) guard_step_kernel(StepStats* step_stats, History* history, const double* sums, const unsigned* order,
                                                              size_t leaves, size_t chunks, double n_losses, StepLimits limits) {
     pdl_wait();
     double norm_squared = 0;

@@ -56,7 +56,7 @@ public:
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
-    event_t step_checked{};                  // host_step_stats has arrived, and all batches of its step have been read
+    StepEvent step_checked;                  // host_step_stats has arrived, and all batches of its step have been read
     std::vector<std::array<graph_t, 2>> micro_steps;  // (gradient buffers) a leaf's first micro-batch, and one that accumulates
 
     // Plans all memory; nothing is allocated before allocate().
@@ -132,7 +132,7 @@ public:
 #undef VIEW
         }
         stream = open_stream(stream_options());
-        step_checked = make_event();
+        step_checked.create();
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
         const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank());

@@ -18,23 +18,23 @@ inline std::string why_skipped(const StepStats& v) {
 template <class F> class StepReporter {
 public:
     struct Rates { int steps; double tokens, flops, peak; };  // of the run; a step's; the machine's FLOP/s
-    StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec, double comm_timeout) : model(m), log(l), rates(r), record(rec), step_deadline(comm_timeout) {}
+    StepReporter(Model<F>& m, Log& l, Rates r, const Record& rec, double comm_timeout) : model(m), log(l), rates(r), record(rec), step_deadline(comm_timeout) { restart_clock(); }
 
     // The update of a step has been launched and is in flight. The next step's statistics will overwrite this one's.
     // seconds_left: INFINITY where the number of steps decides, not the clock.
     void launched(int step, double lr, double seconds_left) { in_flight = {step, lr, seconds_left}; }
     // What comes between steps is not part of one.
-    void restart_clock() { last_report = Clock::now(); }
+    void restart_clock() { last_report = Clock::now(), model.step_checked.begin(model.stream); }
     double deadline() const { return step_deadline.seconds(); }  // of what ranks do together within a step
     // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
     void report() {
         if (!in_flight) return;
-        wait(model.step_checked);
+        model.step_checked.wait();
         const StepStats stats = *model.host_step_stats;
         const int step = in_flight->step + 1;
-        const double seconds = seconds_since(last_report);
-        restart_clock();
-        step_deadline.step_took(seconds);
+        const double seconds = model.step_checked.seconds();
+        step_deadline.step_took(seconds_since(last_report));  // ranks wait for each other by the host's clock
+        last_report = Clock::now();
         seconds_a_step = seconds_a_step ? 0.9 * seconds_a_step + 0.1 * seconds : seconds;
         Log::Step line = {};  // field by field: CUDA 12.4's front end loses their names in a member of a class template
         line.step = step, line.steps = std::isinf(in_flight->seconds_left) ? rates.steps : 0, line.loss = stats.loss, line.norm = stats.norm, line.lr = in_flight->lr, line.seconds = seconds;

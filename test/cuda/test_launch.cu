@@ -2,8 +2,8 @@
 #include "device_test.h"
 
 namespace {
-__global__ void careless_kernel(int* x) { *x = 1; }
-__global__ void careful_kernel(int* x) {
+[[maybe_unused]] __global__ void careless_kernel(int* x) { *x = 1; }
+[[maybe_unused]] __global__ void careful_kernel(int* x) {
     pdl_wait();
     *x = 2;
 }
