@@ -13,8 +13,9 @@ NATIVE   := $(shell echo 'int main(){}' | $(CXX) -march=native -x c++ - -o /dev/
 WARNINGS := -Wall -Wextra -Wshadow $(if $(CLANG),-Wno-pass-failed)
 # g++ leaves out fused multiply-adds in loops where it tunes for Zen 2 or 3, and uses them elsewhere: two ways of one sum then differ
 FMA      := $(if $(CLANG),,$(shell echo 'int main(){}' | $(CXX) --param avoid-fma-max-bits=0 -x c++ - -o /dev/null 2>/dev/null && echo --param avoid-fma-max-bits=0))
-# g++: passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16); no garbage collection
-QUICK    := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000 $(addprefix -fno-, \
+# g++: no garbage collection; passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16)
+GARBAGE  := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000)
+QUICK    := $(if $(CLANG),,$(GARBAGE) $(addprefix -fno-, \
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
 LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level=0 --param lto-partitions=4 -x c++ - -o /dev/null 2>/dev/null && \
             echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
@@ -94,8 +95,9 @@ CUDA     := $(HOST) $(wildcard llmc/cuda/*)
 KNOWN    := 80 86 89 90 100 120
 ARCH     ?= $(shell nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | grep -xE '[0-9]+\.[0-9]+' | tr -d . | sort -nu)
 GENCODE   = $(if $(NVCC),$(shell $(NVCC) --list-gpu-arch | awk -v gpus="$(or $(strip $(ARCH)),$(KNOWN))" -v ours="$(KNOWN)" -f dev/gencode.awk))
-# host code as for the CPU trainer
-NVFLAGS   = -std=c++20 -O3 --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS) $(MPI_FLAGS)
+# host code as for the CPU trainer; HOST_O=-O0 where it is only to compile and link
+HOST_O   ?= -O3
+NVFLAGS   = -std=c++20 $(HOST_O) --expt-relaxed-constexpr --threads 0 -Xcompiler -Wall,-Wno-parentheses,-fno-math-errno,-fno-trapping-math,-pthread $(CUDNN_FLAGS) $(NCCL_FLAGS) $(MPI_FLAGS)
 # where a toolkit in pieces (that of the Python packages, say) keeps its headers and libraries
 CUDA_INCLUDE ?=
 CUDA_LIB     ?=
@@ -184,7 +186,7 @@ E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu $(GARBAGE)
 EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
 EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)

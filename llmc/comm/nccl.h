@@ -48,7 +48,8 @@ inline int loaded_version() {
 template <class Work> bool within(double seconds, Work work) {
     const auto done = std::make_shared<std::atomic<bool>>(false);
     std::thread([=] { work(), *done = true; }).detach();
-    for (double waited = 0; waited < seconds && !*done; waited += 1e-3) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    const double began = flight_recorder().seconds();
+    while (!*done && flight_recorder().seconds() - began < seconds) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     return *done;
 }
 }  // namespace nccl_detail

@@ -10,9 +10,10 @@
 #include "../../llmc/comm/shared_memory.h"
 #include "../test.h"
 
-// body(comm) on each rank, in a process of its own; what each said, and its exit code.
+// body(comm) on each rank, in a process of its own, when all are there: no deadline counts another's beginning. What each said, and its exit code.
 inline std::vector<Outcome> run_ranks(int world, double deadline, const std::function<void(const Comm&)>& body) {
     void* memory = mmap(nullptr, shared_memory_bytes(world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    std::atomic<int>& there = *(std::atomic<int>*)mmap(nullptr, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     std::vector<Outcome> outcomes((size_t)world);
     std::vector<std::thread> waiting;
     for (int rank = 0; rank < world; rank++)
@@ -23,11 +24,12 @@ inline std::vector<Outcome> run_ranks(int world, double deadline, const std::fun
                 flight_recorder().deadline = deadline;
                 Comm comm;
                 comm.rank = rank, comm.world = world, comm.transport = std::make_shared<SharedMemoryTransport>(rank, world, memory);
+                for (there++; there < world;) usleep(1000);
                 body(comm);
                 comm.leave();
             });
         });
     for (std::thread& t : waiting) t.join();
-    munmap(memory, shared_memory_bytes(world));
+    munmap(memory, shared_memory_bytes(world)), munmap(&there, sizeof(int));
     return outcomes;
 }

@@ -13,11 +13,17 @@
 #include "device_test.h"
 
 namespace {
-struct RankOutcome { int code; std::string output; double seconds; };
+struct RankOutcome {
+    int code;
+    std::string output;
+    double seconds, noted;  // when it had ended, and when its transport was last asked for something or had done it; 0: never
+    double waited() const { return seconds - noted; }
+};
 struct RankOptions {
     int world = 2;
-    double deadline = 20, limit = 60;            // seconds: of an operation; of everything
+    double deadline = 20, limit = 60;            // seconds: of an operation; that no rank's transport is asked for anything
     int stopped = -1;                            // the rank that does not end by itself: it is killed when the others have ended
+    int never = -1;                              // the rank that is there, and does not open its transport
     std::vector<std::string> environment = {};   // NAME=value
 };
 using RankBody = std::function<void(Comm&)>;
@@ -32,8 +38,26 @@ inline std::set<std::string> shared_memory() {
     }
     return names;
 }
-// Where the id goes from rank 0 to the others.
-struct IdBoard { std::atomic<int> there; NcclId id; };
+// Where the id goes from rank 0 to the others; how many are there; and each one's note, in seconds of the machine's clock.
+struct IdBoard {
+    std::atomic<int> there;
+    NcclId id;
+    std::atomic<double> noted[64];
+};
+inline double clock_seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+// Notes where a deadline can begin: what processes and steps take before it is a matter of how busy the machine is.
+class NotedTransport : public Transport {
+    const std::shared_ptr<Transport> inner_;
+    std::atomic<double>& noted_;
+    template <class Work> void note(Work work) { noted_ = clock_seconds(), work(), noted_ = clock_seconds(); }
+
+public:
+    NotedTransport(std::shared_ptr<Transport> inner, std::atomic<double>& noted) : inner_(std::move(inner)), noted_(noted) {}
+    void all_gather_host(void* all, size_t bytes) override { note([&] { inner_->all_gather_host(all, bytes); }); }
+    void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t stream) override { note([&] { inner_->exchange(sends, receives, stream); }); }
+    void all_gather(void* all, size_t bytes, stream_t stream) override { note([&] { inner_->all_gather(all, bytes, stream); }); }
+    void leave() override { note([&] { inner_->leave(); }); }
+};
 
 [[noreturn]] inline void be_a_rank(const RankOptions& options, const RankBody& body) {
     g_failures = 0;
@@ -42,9 +66,13 @@ struct IdBoard { std::atomic<int> there; NcclId id; };
     flight_recorder().deadline = options.deadline;
     if (!ON_CPU) CUDA_CHECK(cudaSetDevice(comm.rank));
     IdBoard& board = *(IdBoard*)mmap(nullptr, sizeof(IdBoard), PROT_READ | PROT_WRITE, MAP_SHARED, atoi(getenv("TEST_BOARD")), 0);
-    if (comm.rank == 0) board.id = new_nccl_id(), board.there = 1;
-    while (!board.there) usleep(1000);
-    comm.transport = open_nccl(comm.rank, comm.world, board.id);
+    if (comm.rank == 0) board.id = new_nccl_id();
+    for (board.there++; board.there < comm.world;) usleep(1000);  // so that no deadline counts another's beginning
+    if (comm.rank == options.never) raise(SIGSTOP);
+    std::atomic<double>& noted = board.noted[comm.rank];
+    noted = clock_seconds();
+    comm.transport = std::make_shared<NotedTransport>(open_nccl(comm.rank, comm.world, board.id), noted);
+    noted = clock_seconds();
     body(comm);
     comm.leave();
     fflush(nullptr);
@@ -63,12 +91,14 @@ inline std::vector<RankOutcome> on_ranks(const RankOptions& options, const RankB
     const std::set<std::string> shared_before = shared_memory();
     const int board = memfd_create("id", 0);
     if (board < 0 || ftruncate(board, sizeof(IdBoard))) abort();
-    std::vector<RankOutcome> outcomes((size_t)W, RankOutcome{-1, "", 0});
+    const IdBoard& notes = *(const IdBoard*)mmap(nullptr, sizeof(IdBoard), PROT_READ, MAP_SHARED, board, 0);
+    std::vector<RankOutcome> outcomes((size_t)W, RankOutcome{-1, "", 0, 0});
     std::vector<pid_t> pids;
     std::vector<pollfd> pipes;
     fflush(nullptr);
-    const auto began = std::chrono::steady_clock::now();
-    const auto seconds = [&] { return std::chrono::duration<double>(std::chrono::steady_clock::now() - began).count(); };
+    const double began = clock_seconds();
+    const auto seconds = [&] { return clock_seconds() - began; };
+    const auto noted = [&](size_t r) { return std::max(0.0, notes.noted[r] - began); };
     for (int r = 0; r < W; r++) {
         int fd[2];
         if (pipe2(fd, O_CLOEXEC)) abort();
@@ -87,7 +117,9 @@ inline std::vector<RankOutcome> on_ranks(const RankOptions& options, const RankB
     }
     close(board);
     for (int left = W; left > 0;) {
-        if (seconds() > options.limit || (left == 1 && options.stopped >= 0 && outcomes[(size_t)options.stopped].code < 0))
+        double last = 0;
+        for (size_t r = 0; r < (size_t)W; r++) last = std::max(last, noted(r));
+        if (seconds() - last > options.limit || (left == 1 && options.stopped >= 0 && outcomes[(size_t)options.stopped].code < 0))
             for (int r = 0; r < W; r++) if (outcomes[(size_t)r].code < 0) kill(pids[(size_t)r], SIGKILL);
         poll(pipes.data(), pipes.size(), 20);
         for (size_t r = 0; r < (size_t)W; r++) {
@@ -99,26 +131,25 @@ inline std::vector<RankOutcome> on_ranks(const RankOptions& options, const RankB
             }
             int status;
             if (pipes[r].fd < 0 && outcomes[r].code < 0 && waitpid(pids[r], &status, WNOHANG) == pids[r])
-                outcomes[r].code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), outcomes[r].seconds = seconds(), left--;
+                outcomes[r].code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), outcomes[r].seconds = seconds(), outcomes[r].noted = noted(r), left--;
         }
     }
+    munmap((void*)&notes, sizeof(IdBoard));
     if (shared_memory() != shared_before) FAIL("something is left in /dev/shm");
     return outcomes;
 }
 inline std::string said(const std::vector<RankOutcome>& ranks) {
     std::string all;
-    for (size_t r = 0; r < ranks.size(); r++) all += format("\n    rank %zu, code %d, %.1f s: ", r, ranks[r].code, ranks[r].seconds) + ranks[r].output;
+    for (size_t r = 0; r < ranks.size(); r++) all += format("\n    rank %zu, code %d, %.1f s after %.1f: ", r, ranks[r].code, ranks[r].waited(), ranks[r].noted) + ranks[r].output;
     return all;
 }
 inline void expect_well(const std::vector<RankOutcome>& ranks) {
     if (rank_variable()) return;
     for (const RankOutcome& r : ranks) if (r.code) { FAIL("a world of %zu:%s", ranks.size(), said(ranks).c_str()); return; }
 }
-// All but one end by themselves, `late` seconds after the deadline at the latest, with EXIT_COMM and one line that has one of the texts.
+// All but one end by themselves, with EXIT_COMM and one line that has one of the texts, `late` seconds after the deadline of what each did last at the latest.
 inline void expect_ended(const std::vector<RankOutcome>& ranks, const RankOptions& options, int culprit, const std::vector<std::string>& texts, double late = 4) {
     if (rank_variable()) return;
-    // a culprit that leaves by itself does so after steps that take as long as the machine is busy; of others the beginning counts
-    const double from = culprit >= 0 && ranks[(size_t)culprit].code == 0 ? ranks[(size_t)culprit].seconds : 0;
     for (int r = 0; r < (int)ranks.size(); r++) {
         if (r == culprit) continue;
         const RankOutcome& o = ranks[(size_t)r];
@@ -131,7 +162,7 @@ inline void expect_ended(const std::vector<RankOutcome>& ranks, const RankOption
         bool named = texts.empty();
         for (const std::string& t : texts) named |= errors.find(t) != std::string::npos;
         const bool line = std::count(errors.begin(), errors.end(), '\n') == 1 && errors.rfind(format("error: rank %d: ", r), 0) == 0;
-        if (o.code != EXIT_COMM || !line || !named || o.seconds - from > options.deadline + late) { FAIL("expected rank %d to end with '%s':%s", r, texts.empty() ? "" : texts[0].c_str(), said(ranks).c_str()); return; }
+        if (o.code != EXIT_COMM || !line || !named || o.waited() > options.deadline + late) { FAIL("expected rank %d to end with '%s':%s", r, texts.empty() ? "" : texts[0].c_str(), said(ranks).c_str()); return; }
     }
 }
 // Whether this machine can have so many.

@@ -175,13 +175,13 @@ TEST(replay_in_a_graph) {
 
 // ---- when something breaks -----------------------------------------------------------------------------------------------
 namespace {
-// Steps without an end, of all that the ranks do together; at(step) may break one.
+// More steps than anything takes, of all that the ranks do together; at(step) may break one.
 void steps(Comm& comm, const std::function<void(int)>& at) {
     stream_t stream = open_stream({});
     event_t done = make_event();
     Mail mail(comm);
     OnDevice<unsigned char> all(99 * (size_t)comm.world);
-    for (int step = 0; step < 100000; step++) {
+    for (int step = 0; step < 2000; step++) {
         flight_recorder().step = step;
         at(step);
         mail.write(step, stream);
@@ -276,11 +276,9 @@ TEST(start_and_end_have_deadlines) {
     NEEDS_GPUS(2);
     const RankOptions options{.deadline = 1.5};
     const std::vector<RankOutcome> ends = on_ranks(options, [](Comm& comm) { if (comm.rank == 1) steps(comm, nothing); });
-    if (!rank_variable()) for (const RankOutcome& o : ends) EXPECT(o.code == EXIT_COMM && o.seconds < options.deadline + 4);
+    if (!rank_variable()) for (const RankOutcome& o : ends) if (o.code != EXIT_COMM || o.waited() > options.deadline + 4) FAIL("%s", said(ends).c_str());
     if (!ON_CPU) return;
-    RankOptions late{.deadline = 1.5, .stopped = 1};
-    late.environment = {"TEST_NEVER=1"};
-    if (rank_variable() && getenv("TEST_NEVER") && atoi(rank_variable()) == 1) raise(SIGSTOP);
+    const RankOptions late{.deadline = 1.5, .stopped = 1, .never = 1};
     expect_ended(on_ranks(late, [](Comm&) {}), late, 1, {"start of NCCL, step -1: ncclCommInitRankConfig: not there after 1.5 s"});
     const RankOptions graphs{.deadline = 1.5, .environment = {seed(1)}};
     expect_ended(on_ranks(graphs, [](Comm& comm) {
@@ -307,7 +305,7 @@ TEST(deadline_alone) {
         comm.transport->all_gather(x.data(), 64, stream);
         synchronize(stream);
     });
-    if (!rank_variable() && (ranks[0].code != EXIT_COMM || ranks[0].seconds > 8 || ranks[0].output.find("not there after 2.0 s") == std::string::npos)) FAIL("%s", said(ranks).c_str());
+    if (!rank_variable() && (ranks[0].code != EXIT_COMM || ranks[0].waited() > options.deadline + 4 || ranks[0].output.find("not there after 2.0 s") == std::string::npos)) FAIL("%s", said(ranks).c_str());
 }
 TEST(the_flight_record) {
     NEEDS_GPUS(2);

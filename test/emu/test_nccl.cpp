@@ -29,8 +29,8 @@ ncclComm_t alone() { return new_comm(0, 1, new_id()); }
 void destroy(ncclComm_t c) { SETTLED(c, ncclCommFinalize(c)); NCCL_OK(ncclCommDestroy(c)); }
 
 struct Ranks { std::vector<int> codes; std::string output; };
-// body(rank, id) in a process each; who is still there after `limit` seconds is killed: code 137.
-Ranks ranks(int world, const std::function<void(int, ncclUniqueId)>& body, double limit = 20) {
+// body(rank, id) in a process each; who is still there after `limit` seconds is killed, and `stopped` when it alone is left: code 137.
+Ranks ranks(int world, const std::function<void(int, ncclUniqueId)>& body, double limit = 20, int stopped = -1) {
     Ranks all{std::vector<int>((size_t)world, -1), ""};
     const Outcome o = run_child([&] {
         const ncclUniqueId id = new_id();
@@ -53,7 +53,7 @@ Ranks ranks(int world, const std::function<void(int, ncclUniqueId)>& body, doubl
                 printf("@%d %d\n", r, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
                 pids[(size_t)r] = -1, left--;
             }
-            if (ms == (int)(limit * 1000)) for (pid_t pid : pids) if (pid > 0) kill(pid, SIGKILL);
+            if (ms == (int)(limit * 1000) || (left == 1 && stopped >= 0 && pids[(size_t)stopped] > 0)) for (pid_t pid : pids) if (pid > 0) kill(pid, SIGKILL);
             usleep(1000);
         }
     });
@@ -495,29 +495,30 @@ TEST(nccl_buffers_are_in_use) {
 
 // ---- deaths, errors, hangs ----------------------------------------------------------------------------------------------------------------
 TEST(nccl_breaks_on_request) {
-    const auto go = [](const char* variable, const char* value, const char* notice) {
-        return ranks(2, [=](int rank, ncclUniqueId id) {
+    const auto is = [](const char* variable, const char* value, const char* notice, std::vector<int> codes) {
+        const Ranks all = ranks(2, [&](int rank, ncclUniqueId id) {
             setenv(variable, value, 1), setenv("EMU_NCCL_NOTICE", notice, 1);
             cudaStream_t s = new_stream();
             ncclComm_t c = new_comm(rank, 2, id);
             char* x = device(std::vector<char>(64, 1));
             for (int i = 0; i < 3; i++) settle(c, ncclAllReduce(x, x, 64, ncclInt8, ncclSum, c, s));
             ncclResult_t r = ncclSuccess;
-            for (int ms = 0; ms < 500 && r == ncclSuccess && cudaStreamQuery(s) != cudaSuccess; ms++) usleep(1000), ncclCommGetAsyncError(c, &r);
+            const int patience = codes[(size_t)rank] == 60 ? 500 : 15000;  // for what never comes; for what comes
+            for (int ms = 0; ms < patience && r == ncclSuccess && cudaStreamQuery(s) != cudaSuccess; ms++) usleep(1000), ncclCommGetAsyncError(c, &r);
             const bool done = cudaStreamQuery(s) == cudaSuccess;
             NCCL_OK(ncclCommAbort(c));
             OK(cudaStreamSynchronize(s));  // comes back now
             _exit(done ? 50 : 60 + (int)r);
-        }, 2);
+        }, 20, codes[1] == 137 ? 1 : -1);
+        if (all.codes != codes) FAIL("expected %d %d: %s", codes[0], codes[1], said(all).c_str());
     };
-    const auto is = [](const Ranks& all, int first, int second) { if (all.codes != std::vector<int>{first, second}) FAIL("expected %d %d: %s", first, second, said(all).c_str()); };
-    is(go("EMU_NCCL_NONE", "", "0"), 50, 50);
-    is(go("EMU_NCCL_DIE", "1:2", "0"), 60, 137);
-    is(go("EMU_NCCL_DIE", "1:2", "1"), 60 + ncclRemoteError, 137);
-    is(go("EMU_NCCL_STOP", "1:3", "1"), 60, 137);
-    is(go("EMU_NCCL_HANG", "0:1", "1"), 60, 60);
-    is(go("EMU_NCCL_ERROR", "0:3", "0"), 60 + ncclSystemError, 60);
-    is(go("EMU_NCCL_DELAY_SEED", "7", "0"), 50, 50);
+    is("EMU_NCCL_NONE", "", "0", {50, 50});
+    is("EMU_NCCL_DIE", "1:2", "0", {60, 137});
+    is("EMU_NCCL_DIE", "1:2", "1", {60 + ncclRemoteError, 137});
+    is("EMU_NCCL_STOP", "1:3", "1", {60, 137});
+    is("EMU_NCCL_HANG", "0:1", "1", {60, 60});
+    is("EMU_NCCL_ERROR", "0:3", "0", {60 + ncclSystemError, 60});
+    is("EMU_NCCL_DELAY_SEED", "7", "0", {50, 50});
 }
 // An operation of what was aborted is an error, also in a graph.
 TEST(nccl_aborted_is_gone) {
