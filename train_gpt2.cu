@@ -21,7 +21,7 @@
 #include "llmc/model/generate.h"
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
-#include "llmc/model/pieces.h"
+#include "llmc/model/reduce.h"
 #include "llmc/model/same_weights.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
@@ -68,21 +68,19 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     const Block<F>& first = model.tensors();
 
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
-    layernorm_forward(first.ln1, first.ln1_mean, first.ln1_rstd, first.encoded, first.ln1w, first.ln1b, N, C, eps, stream);
-    const F* residual = first.encoded;
-    for (int l = 0; l < L; l++) {
+    for (int l = 0; l < L; l++) model.part(FORWARD, l, false, [&] {
         const Block<F>& b = model.block(l);
-        forward_block(model, b, residual, how);
-        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
-        // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
-        if (l + 1 < L) {
-            const Block<F>& n = model.block(l + 1);
-            residual_layernorm_forward(b.residual3, n.ln1, n.ln1_mean, n.ln1_rstd, b.residual2, b.branch, n.ln1w, n.ln1b, N, C, eps, stream);
-        } else {
-            residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
+        if (l == 0) {
+            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
+        } else {  // after the sum that ends the block before
+            const Block<F>& p = model.block(l - 1);
+            residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
         }
-        residual = b.residual3;
-    }
+        forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
+        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
+    });
+    const Block<F>& b = model.block(L - 1);
+    residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
 }
 
 template <class F> void forward(Model<F>& model) {
@@ -110,42 +108,50 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: every weight's gradient = or += (accumulate); the forward, line by line, from its end
 
-template <class F> void backward(Model<F>& model, bool accumulate) {
+template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
     const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
+    const Block<F>& b = model.block(l);
+    const F* residual = l == 0 ? b.encoded : model.block(l - 1).residual3;
+    const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
+
+    if (again == 3) {
+        layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
+        forward_block(model, b, residual, {.B = B, .T = T});
+    }
+    if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
+    matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
+    matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
+    if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
+    matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
+    matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
+    layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
+                       {.accumulate = accumulate, .add_to_dinp = true}, stream);
+
+    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
+    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
+    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
+    if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
+    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
+    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
+    layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
+                       {.accumulate = accumulate, .add_to_dinp = true}, stream);
+}
+
+// reduce: it is the step's last micro-batch, whose gradients complete the step's: ranks exchange a layer's while the layers before it are computed.
+template <class F> void backward(Model<F>& model, bool accumulate, bool reduce) {
+    const int B = model.options.B, T = model.options.T, C = model.config.C, L = model.config.L;
+    const stream_t stream = model.stream;
 
     const Block<F>& last = model.block(L - 1);
     layernorm_backward(last.dresidual, last.dlnfw, last.dlnfb, last.dlnf, last.residual3, last.lnf_mean, last.lnf_rstd,
-                       last.lnfw, N, C, {.accumulate = accumulate}, stream);
+                       last.lnfw, model.N(), C, {.accumulate = accumulate}, stream);
     for (int l = L - 1; l >= 0; l--) {
-        const Block<F>& b = model.block(l);
-        const F* residual = l == 0 ? b.encoded : model.block(l - 1).residual3;
-        const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
-
-        if (again == 3) {
-            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-            forward_block(model, b, residual, {.B = B, .T = T});
-        }
-        if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
-        matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
-        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
-        if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
-        matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
-        matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
-        layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
-                           {.accumulate = accumulate, .add_to_dinp = true}, stream);
-
-        matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
-        matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
-        attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
-        if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-        matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
-        matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
-        layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
-                           {.accumulate = accumulate, .add_to_dinp = true}, stream);
+        model.part(BACKWARD, l, accumulate, [&] { backward_block(model, l, accumulate); });
+        if (reduce) reduce_gradients(model, l);
     }
     const Block<F>& b = model.tensors();
     // embedding_backward adds to dwte, which the classifier has written if the head is tied
@@ -164,60 +170,40 @@ template <class F> void upload(Model<F>& model, const Batch& batch) {
 }
 
 // Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
-template <class F> void micro_step(Model<F>& model, bool accumulate) {
+template <class F> void micro_step(Model<F>& model, bool accumulate, bool reduce = false) {
     const size_t N = model.N();
     const float dloss = 1.0f / (float)((double)N * model.options.grad_accum * model.options.world);
     forward(model);
-    classify(model, N, dloss, true, accumulate);
+    model.part(CLASSIFY, 0, accumulate, [&] { classify(model, N, dloss, true, accumulate); });
     sum_losses(model.loss_sum, model.tensors().losses, N, accumulate, model.stream);
-    backward(model, accumulate);  // from here on the memory of the losses is used by others
+    backward(model, accumulate, reduce);  // from here on the memory of the losses is used by others
 }
 
-// A leaf's gradients and losses are there: they are added to the subtrees that waited for them.
-template <class F> void finish_leaf(Model<F>& model, int leaf) {
-    const size_t n = model.parameters.elements;
-    copy_on_device(model.sums + (size_t)model.options.rank * model.sums_of_rank() + leaf, model.loss_sum, sizeof(double), model.stream);
-    const bool last = leaf + 1 == model.leaves_of_rank();
-    int buffer = waiting_subtrees(leaf);
-    for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1), model.gradients(buffer), n, model.stream);
-}
-
-// Each rank gets its piece of each bucket from all the others and adds them up, in the order of the tree; with all ranks' sums of losses and squares
-// every one of them can then check the step. ZeRO stage 0: the summed pieces go to all.
-template <class F> void reduce_gradients(Model<F>& model, const Comm& comm) {
-    const Partition& partition = model.partition;
-    const size_t leaves = (size_t)model.leaves_of_rank();
-    double* squares = model.sums + (size_t)comm.rank * model.sums_of_rank() + leaves;
-    for (const Bucket& bucket : partition.buckets) {
-        const Range mine = partition.piece(bucket, comm.rank);
-        const Bucket chunks = partition.chunks_of(bucket, comm.rank);
-        comm.exchange(pieces_for_others(partition, bucket, comm.rank, model.grads), pieces_of_others(partition, bucket, comm.rank, model.received), model.stream);
-        sum_gradients(model.grads, squares, model.received, comm.rank, comm.world, model.chunks + chunks.begin, chunks.end - chunks.begin, mine.begin, mine.size(), model.stream);
-        squares += chunks.end - chunks.begin;
-    }
-    comm.all_gather(model.sums, model.sums_of_rank() * sizeof(double), model.stream);
-    if (model.options.zero == 0) gather_pieces(partition, comm, model.grads, model.stream);
-}
-
-// One micro-batch; after a leaf's last one its sum, and after the step's last one the sum over the ranks.
-template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
+// One micro-batch. The sum of a leaf's is added to the subtrees that wait for it, and when the last leaf's is there all are added up over the ranks.
+template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro) {
     const int in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf, buffer = waiting_subtrees(leaf);
-    const bool accumulate = micro % in_leaf > 0;
+    const bool accumulate = micro % in_leaf > 0, last = micro + 1 == model.options.grad_accum, reduce = last && model.options.world > 1;
     upload(model, batch);
     model.use_gradient_buffer(buffer);
-    replay(model.micro_steps[(size_t)buffer][accumulate], model.stream, [&] { micro_step(model, accumulate); });
-    if ((micro + 1) % in_leaf == 0) finish_leaf(model, leaf);
-    if (micro + 1 == model.options.grad_accum) reduce_gradients(model, comm);
+    model.in_parts = reduce;
+    if (model.in_parts) micro_step(model, accumulate, reduce);
+    else replay(model.micro_steps[(size_t)buffer][accumulate], model.stream, [&] { micro_step(model, accumulate); });
+    model.in_parts = false;
+    if ((micro + 1) % in_leaf) return;
+    copy_on_device(model.own_sums() + leaf, model.loss_sum, sizeof(double), model.stream);
+    if (!last) return add_to_subtrees(model, leaf, {0, model.parameters.elements}, model.stream);
+    reduce_gradients(model, WHOLE_MODEL);
+    finish_reduction(model);
 }
 
 // AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 // ZeRO stage 1: each rank updates its own elements, which then go to all.
-template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
+template <class F> void update(Model<F>& model, const Options& opt, double lr, int step) {
     const stream_t stream = model.stream;
     const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
-               (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
+               (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
     record(model.step_checked, stream);
     const Segment* segments = model.segments;
@@ -230,7 +216,9 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
-    if (model.options.zero > 0) gather_pieces(model.partition, comm, model.params, stream);
+    if (model.options.zero == 0) return;
+    for (const OwnPiece& own : model.own_pieces)
+        gather_pieces(model.partition, own.bucket, model.comm, model.params + model.partition.begin_of(own.bucket.begin), model.params + own.range.begin, stream);
 }
 
 // Of a batch without gradients: the sum of the losses, the number of targets that count, bytes of text that they stand for.
@@ -362,11 +350,11 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
         flight_recorder().deadline = reporter.deadline();
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
-        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
+        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
-        update(model, opt, lr, step, comm);
+        update(model, opt, lr, step);
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
         reporter.launched(step, lr, clock.seconds_left());
         if (reached(model.step_checked)) reporter.report();
@@ -379,6 +367,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
     const Peak peak = opt.chat.empty() ? find_peak<F>(opt) : Peak{};  // takes memory of its own for a moment
+    model->comm = run.comm;
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));

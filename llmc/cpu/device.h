@@ -58,6 +58,7 @@ inline size_t workspace_bytes(size_t, int, int, int) { return 0; }
 inline event_t make_event() { return {}; }
 inline void record(event_t, stream_t) {}
 inline void wait(event_t) {}
+inline void wait(stream_t, event_t) {}
 inline bool reached(event_t) { return true; }
 
 // On a GPU work that is the same each time is captured once, as a graph, and replayed; here it is done anew.

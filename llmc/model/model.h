@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <type_traits>
 #include <vector>
 #include "../backend.h"
 #include "../base/arena.h"
+#include "../comm/comm.h"
 #include "config.h"
 #include "partition.h"
 #include "tensors.h"
@@ -33,8 +35,11 @@ public:
     const Partition partition;     // of the gradients' sums, and of the optimizer's state if it is divided
     const std::vector<Owned> owned;  // what this rank updates
     const std::vector<std::vector<Segment>> owned_segments;  // of each of these, counted from its beginning: which elements decay
+    const std::vector<OwnPiece> own_pieces;  // what of each bucket of gradients this rank adds up
     Arena device, pinned;
+    Comm comm;                     // the ranks that train it; set before allocate()
     stream_t stream{};
+    stream_t comm_stream{};        // of what they exchange beside the computation; of one rank the same stream
 
     F* params = nullptr;       // all parameters, flat, in the order of the list
     float* master = nullptr;   // in fp32 if F is not: those that are owned
@@ -57,11 +62,13 @@ public:
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
     event_t step_checked{};                  // host_step_stats has arrived, and all batches of its step have been read
+    event_t computed{}, reduced{};     // gradients, by the stream; their sums over the ranks, by comm_stream
     std::vector<std::array<graph_t, 2>> micro_steps;  // (gradient buffers) a leaf's first micro-batch, and one that accumulates
+    bool in_parts = false;             // the micro-step under way: ranks exchange something between its parts
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o)
-        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), device(o.separate_buffers), micro_steps((size_t)gradient_buffers(leaves_of_rank())) {
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), device(o.separate_buffers), micro_steps((size_t)gradient_buffers(leaves_of_rank())) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
@@ -79,7 +86,7 @@ public:
         buffer(grads, device, "grads", "gradients", train * micro_steps.size() * n, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(received, device, "received", "exchange", train * (o.world > 1) * std::max((size_t)(o.world - 1) * partition.largest_piece(), o.zero ? staging_floats() : 0), UPDATE);
+        buffer(received, device, "received", "exchange", train * (o.world > 1) * std::max((size_t)(o.world - 1) * partition.largest_piece(), o.zero ? staging_floats() : 0), BACKWARD | UPDATE);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
@@ -106,6 +113,7 @@ public:
     }
 
     void allocate() {
+        CHECK(comm.world == options.world && comm.rank == options.rank, "rank %d of %d, planned was %d of %d", comm.rank, comm.world, options.rank, options.world);
         device.allocate(device_alloc);
         pinned.allocate(pinned_alloc);
         for (const Field& f : fields) {
@@ -132,7 +140,8 @@ public:
 #undef VIEW
         }
         stream = open_stream(stream_options());
-        step_checked = make_event();
+        comm_stream = options.world > 1 ? open_stream({.kernels = options.kernels}) : stream;
+        for (event_t* event : {&step_checked, &computed, &reduced}) *event = make_event();
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
         const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank());
@@ -147,6 +156,14 @@ public:
     // Which of the gradient buffers the next micro-batches write.
     void use_gradient_buffer(int buffer) { gradient_buffer = (size_t)buffer; }
     float* gradients(int buffer) const { return grads + (size_t)buffer * parameters.elements; }
+    double* own_sums() const { return sums + (size_t)options.rank * sums_of_rank(); }
+
+    // A micro-step is captured once and then replayed, as one graph. Where ranks exchange something beside it, each part between two exchanges is one, of
+    // a phase and a layer, and in the backward pass of the gradients that it writes.
+    template <class Work> void part(Phase phase, int layer, bool accumulate, Work work) {
+        if (in_parts) replay(part_graphs[{(int)phase, layer, phase == FORWARD ? 0 : 2 * (int)gradient_buffer + accumulate}], stream, work);
+        else work();
+    }
 
     // body(offset, count, at) for what is owned of n parameters from `offset` on; at: in the buffers of the optimizer's state.
     template <class Body> void for_each_owned(size_t offset, size_t n, Body body) const {
@@ -202,6 +219,7 @@ private:
     }
     std::vector<Block<F>> blocks;  // (gradient buffers, L)
     size_t gradient_buffer = 0;
+    std::map<std::array<int, 3>, graph_t> part_graphs;
     size_t activation_buffers[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
 };
 
