@@ -18,6 +18,7 @@
 #include "llmc/io/checkpoint.h"
 #include "llmc/model/bin_model.h"
 #include "llmc/model/flops.h"
+#include "llmc/model/gather.h"
 #include "llmc/model/generate.h"
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
@@ -67,18 +68,22 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     const stream_t stream = model.stream;
     const Block<F>& first = model.tensors();
 
+    await_weights(model, WHOLE_MODEL);
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
-    for (int l = 0; l < L; l++) model.part(FORWARD, l, false, [&] {
-        const Block<F>& b = model.block(l);
-        if (l == 0) {
-            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
-        } else {  // after the sum that ends the block before
-            const Block<F>& p = model.block(l - 1);
-            residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
-        }
-        forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
-        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
-    });
+    for (int l = 0; l < L; l++) {
+        await_weights(model, l);
+        model.part(FORWARD, l, false, [&] {
+            const Block<F>& b = model.block(l);
+            if (l == 0) {
+                layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
+            } else {  // after the sum that ends the block before
+                const Block<F>& p = model.block(l - 1);
+                residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
+            }
+            forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
+            matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
+        });
+    }
     const Block<F>& b = model.block(L - 1);
     residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
 }
@@ -107,6 +112,9 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: every weight's gradient = or += (accumulate); the forward, line by line, from its end
+
+// A micro-batch's place in its step. accumulate: another one of its leaf was before it; reduce: ranks exchange the gradients beside the backward pass.
+struct MicroStep { int leaf = 0; bool accumulate = false, reduce = false; };
 
 template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
@@ -141,17 +149,19 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
                        {.accumulate = accumulate, .add_to_dinp = true}, stream);
 }
 
-// reduce: it is the step's last micro-batch, whose gradients complete the step's: ranks exchange a layer's while the layers before it are computed.
-template <class F> void backward(Model<F>& model, bool accumulate, bool reduce) {
+// Ranks exchange the gradients of a layer, if they are to be reduced, while the layers before it are computed.
+template <class F> void backward(Model<F>& model, const MicroStep& micro) {
     const int B = model.options.B, T = model.options.T, C = model.config.C, L = model.config.L;
+    const bool accumulate = micro.accumulate;
     const stream_t stream = model.stream;
 
     const Block<F>& last = model.block(L - 1);
     layernorm_backward(last.dresidual, last.dlnfw, last.dlnfb, last.dlnf, last.residual3, last.lnf_mean, last.lnf_rstd,
                        last.lnfw, model.N(), C, {.accumulate = accumulate}, stream);
     for (int l = L - 1; l >= 0; l--) {
+        await_exchange(model, l);
         model.part(BACKWARD, l, accumulate, [&] { backward_block(model, l, accumulate); });
-        if (reduce) reduce_gradients(model, l);
+        if (micro.reduce) reduce_gradients(model, l, micro.leaf);
     }
     const Block<F>& b = model.tensors();
     // embedding_backward adds to dwte, which the classifier has written if the head is tied
@@ -170,35 +180,38 @@ template <class F> void upload(Model<F>& model, const Batch& batch) {
 }
 
 // Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
-template <class F> void micro_step(Model<F>& model, bool accumulate, bool reduce = false) {
+template <class F> void micro_step(Model<F>& model, const MicroStep& micro) {
     const size_t N = model.N();
     const float dloss = 1.0f / (float)((double)N * model.options.grad_accum * model.options.world);
     forward(model);
-    model.part(CLASSIFY, 0, accumulate, [&] { classify(model, N, dloss, true, accumulate); });
-    sum_losses(model.loss_sum, model.tensors().losses, N, accumulate, model.stream);
-    backward(model, accumulate, reduce);  // from here on the memory of the losses is used by others
+    await_exchange(model, WHOLE_MODEL);
+    model.part(CLASSIFY, 0, micro.accumulate, [&] { classify(model, N, dloss, true, micro.accumulate); });
+    sum_losses(model.loss_sum, model.tensors().losses, N, micro.accumulate, model.stream);
+    backward(model, micro);  // from here on the memory of the losses is used by others
 }
 
-// One micro-batch. The sum of a leaf's is added to the subtrees that wait for it, and when the last leaf's is there all are added up over the ranks.
+// One micro-batch. The sum of a leaf's is added to the subtrees that wait for it, and in the step's last micro-batch, from ZeRO stage 2 on in each,
+// gradients are added up over the ranks.
 template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro) {
-    const int in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf, buffer = waiting_subtrees(leaf);
-    const bool accumulate = micro % in_leaf > 0, last = micro + 1 == model.options.grad_accum, reduce = last && model.options.world > 1;
+    const int zero = model.options.zero, in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf;
+    const bool last = micro + 1 == model.options.grad_accum, ranks = model.options.world > 1;
+    const MicroStep how{.leaf = leaf, .accumulate = micro % in_leaf > 0, .reduce = ranks && (last || zero >= 2)};
     upload(model, batch);
-    model.use_gradient_buffer(buffer);
-    model.in_parts = reduce;
-    if (model.in_parts) micro_step(model, accumulate, reduce);
-    else replay(model.micro_steps[(size_t)buffer][accumulate], model.stream, [&] { micro_step(model, accumulate); });
+    model.use_gradient_buffer(zero < 2 ? waiting_subtrees(leaf) : 0);
+    model.in_parts = how.reduce || model.gathering;
+    if (model.in_parts) micro_step(model, how);
+    else replay(model.graph_of_micro_step(how.accumulate), model.stream, [&] { micro_step(model, how); });
     model.in_parts = false;
     if ((micro + 1) % in_leaf) return;
     copy_on_device(model.own_sums() + leaf, model.loss_sum, sizeof(double), model.stream);
-    if (!last) return add_to_subtrees(model, leaf, {0, model.parameters.elements}, model.stream);
-    reduce_gradients(model, WHOLE_MODEL);
-    finish_reduction(model);
+    if (!last && zero < 2) return add_to_subtrees(model, leaf, 0, model.parameters.elements, model.stream);
+    reduce_gradients(model, WHOLE_MODEL, leaf);
+    if (last) finish_reduction(model);
 }
 
 // AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
-// ZeRO stage 1: each rank updates its own elements, which then go to all.
+// From ZeRO stage 1 on each rank updates its own elements, which then go to all.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step) {
     const stream_t stream = model.stream;
     const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
@@ -212,13 +225,11 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
         const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
         AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
                     .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
-        adamw_update(model.params + at, model.master ? model.master + o.at : nullptr, model.grads + at, model.m + o.at, model.v + o.at, segments,
+        adamw_update(model.params + at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.at, segments,
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
-    if (model.options.zero == 0) return;
-    for (const OwnPiece& own : model.own_pieces)
-        gather_pieces(model.partition, own.bucket, model.comm, model.params + model.partition.begin_of(own.bucket.begin), model.params + own.range.begin, stream);
+    gather_weights(model);
 }
 
 // Of a batch without gradients: the sum of the losses, the number of targets that count, bytes of text that they stand for.
@@ -315,6 +326,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         // once in a while
         if (last || stopping() || validates || evaluates || samples || saves) {
             reporter.report();
+            await_weights(model);
             flight_recorder().deadline = FlightRecorder().deadline;
             const Log::Position logged = log.position();
             const Best best = run.best;
@@ -378,7 +390,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     }
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
     if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache
-        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0); });
+        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, {.accumulate = micro > 0}); });
     });
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);

@@ -138,11 +138,11 @@ public:
     }
 
     // Of ranks that each give `leaves` sums of losses and then one sum of squares for each of their chunks, `stride` values in all, one rank behind the
-    // other: where the sum of each leaf and then of each chunk is.
-    std::vector<unsigned> order_of_sums(size_t leaves, size_t stride) const {
+    // other: where the sum of each leaf and then of each chunk is. A rank's leaves follow each other; interleaved: each world'th leaf is one of its.
+    std::vector<unsigned> order_of_sums(size_t leaves, size_t stride, bool interleaved = false) const {
         std::vector<unsigned> order((size_t)world * leaves + chunks);
         for (size_t r = 0; r < (size_t)world; r++) {
-            for (size_t leaf = 0; leaf < leaves; leaf++) order[r * leaves + leaf] = (unsigned)(r * stride + leaf);
+            for (size_t leaf = 0; leaf < leaves; leaf++) order[interleaved ? leaf * (size_t)world + r : r * leaves + leaf] = (unsigned)(r * stride + leaf);
             size_t at = r * stride + leaves;
             for (const Bucket& b : buckets) {
                 const Bucket mine = chunks_of(b, (int)r);

@@ -5,6 +5,7 @@
 #include <vector>
 #include "../base/xxh64.h"
 #include "../comm/comm.h"
+#include "gather.h"
 #include "model.h"
 #include "model_files.h"
 
@@ -24,6 +25,7 @@ template <class F> uint64_t checksum_of(Model<F>& model, const Parameter& p) {
 // Ends the run with the rank and the tensor that differ from rank 0's.
 template <class F> void check_same_weights(Model<F>& model, const Comm& comm, int step) {
     if (comm.world == 1) return;
+    await_weights(model);
     std::vector<uint64_t> sums, all((size_t)comm.world);
     for (const Parameter& p : model.parameters.all) sums.push_back(checksum_of(model, p));
     const auto differs = [&](uint64_t mine) {  // the first rank that does; 0: none
