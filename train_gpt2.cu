@@ -68,10 +68,10 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     const stream_t stream = model.stream;
     const Block<F>& first = model.tensors();
 
-    await_weights(model, WHOLE_MODEL);
+    await_weights(model, WHOLE_MODEL, 0);
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
     for (int l = 0; l < L; l++) {
-        await_weights(model, l);
+        await_weights(model, l, l + 1);
         model.part(FORWARD, l, false, [&] {
             const Block<F>& b = model.block(l);
             if (l == 0) {
@@ -159,6 +159,7 @@ template <class F> void backward(Model<F>& model, const MicroStep& micro) {
     layernorm_backward(last.dresidual, last.dlnfw, last.dlnfb, last.dlnf, last.residual3, last.lnf_mean, last.lnf_rstd,
                        last.lnfw, model.N(), C, {.accumulate = accumulate}, stream);
     for (int l = L - 1; l >= 0; l--) {
+        await_weights(model, l, l - 1);
         await_exchange(model, l);
         model.part(BACKWARD, l, accumulate, [&] { backward_block(model, l, accumulate); });
         if (micro.reduce) reduce_gradients(model, l, micro.leaf);
@@ -225,7 +226,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
         const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
         AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
                     .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
-        adamw_update(model.params + at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.at, segments,
+        adamw_update(model.options.zero < 3 ? model.params + at : model.param_shard + o.at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.at, segments,
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
@@ -264,6 +265,7 @@ template <class F> double validate(const Run& run, Model<F>& model, DataLoader& 
         if (comm.any(stop_requested())) return NAN;
         std::vector<LossSum> parts((size_t)comm.world);
         if (first + (uint64_t)comm.rank < batches) parts[(size_t)comm.rank] = batch_loss(model, data.next(), lengths);
+        else if (model.options.zero >= 3) forward(model);  // with the others, which need the weights of this rank
         comm.all_gather(parts);
         for (const LossSum& part : parts) sum.loss += part.loss, sum.targets += part.targets, sum.bytes += part.bytes;
     }
@@ -343,7 +345,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 flight_recorder().deadline = FlightRecorder().deadline;
                 if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
             }
-            if (can_sample && every(opt.sample_every, step, last) && !stopping() && comm.rank == 0) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
+            if (can_sample && every(opt.sample_every, step, last) && !stopping() && (comm.rank == 0 || opt.zero >= 3)) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
@@ -388,16 +390,20 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
         if (std::string done = load_state(*model, run.weights); !done.empty()) printf("resume   %s\n", done.c_str());
         set_history(*model, run.history);
     }
+    if (opt.zero >= 3) gather_weights(*model), await_weights(*model, 0, 1);
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
+    model->fetches = false;  // each rank alone
     if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache
         warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, {.accumulate = micro > 0}); });
     });
+    model->fetches = true;
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
+    if (!opt.export_bin.empty()) {
+        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
+        else save_bin(*model, opt.export_bin);
+    }
     run.comm.leave();
-    if (opt.export_bin.empty() || run.comm.rank != 0) return;
-    if (stop_requested()) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
-    else save_bin(*model, opt.export_bin);
 }
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own

@@ -17,7 +17,7 @@
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int rank = 0, world = 1;
-    int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too
+    int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too, 3: weights too
     int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
@@ -37,13 +37,14 @@ public:
     const std::vector<Owned> owned;  // what this rank updates
     const std::vector<std::vector<Segment>> owned_segments;  // of each of these, counted from its beginning: which elements decay
     const std::vector<OwnPiece> own_pieces;  // what of each bucket this rank adds up, and from stage 1 on updates
-    const TwoLayers in_use;        // where gradients are made that no rank keeps whole
+    const TwoLayers in_use;        // where gradients are made, and weights are used, that no rank keeps whole
     Arena device, pinned;
     Comm comm;                     // the ranks that train it; set before allocate()
     stream_t stream{};
     stream_t comm_stream{};        // of what they exchange beside the computation; of one rank the same stream
 
-    F* params = nullptr;       // all parameters, flat, in the order of the list
+    F* params = nullptr;       // all parameters, flat, in the order of the list; in stage 3 (in_use)
+    F* param_shard = nullptr;  // in stage 3: those that are owned
     float* master = nullptr;   // in fp32 if F is not: those that are owned
     float* grads = nullptr;    // (gradient buffers, parameters); from stage 2 on (in_use) of this micro-batch
     float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
@@ -69,6 +70,9 @@ public:
     std::vector<event_t> gathered;     // (1 + L) weights of the whole model's tensors and of each layer are there, by comm_stream
     std::vector<event_t> exchanged;    // (1 + 2) from stage 2 on: gradients have left the memory where they were made
     bool gathering = false;            // the stream has not come after all of `gathered` yet
+    static constexpr int NO_LAYER = -2;
+    int layer_in[2] = {NO_LAYER, NO_LAYER};  // in stage 3: whose weights are in the memory of two layers, or on their way there
+    bool fetches = true;               // false: it computes with what is there (warm-up)
     std::vector<std::array<graph_t, 2>> micro_steps;  // (gradient buffers) a leaf's first micro-batch, and one that accumulates
     bool in_parts = false;             // the micro-step under way: ranks exchange something between its parts
 
@@ -86,14 +90,15 @@ public:
         const size_t turns = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
         chunk = std::min(N, ((N - 1) / turns + 128) / 128 * 128);
 
-        buffer(params, device, "params", "parameters", n, ALWAYS);
         const size_t shard = o.zero ? partition.most_owned_elements() : n;
+        buffer(params, device, "params", "parameters", o.zero < 3 ? n : in_use.elements, ALWAYS);
+        buffer(param_shard, device, "param_shard", "parameters", (o.zero >= 3) * shard, ALWAYS);
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
         buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS);
         buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(received, device, "received", "exchange", train * (o.world > 1) * std::max((size_t)(o.world - 1) * partition.largest_piece(), o.zero ? staging_floats() : 0), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * (size_t)(o.world - 1) * partition.largest_piece(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
@@ -138,7 +143,7 @@ public:
             const size_t l = i % L;
             const size_t buffer = i / L * parameters.elements;
 #define VIEW(field, ...) \
-            b.field = tensor(params, P_##field, l, false, 0), b.d##field = tensor(grads, P_##field, l, options.zero >= 2, buffer);
+            b.field = tensor(params, P_##field, l, options.zero >= 3, 0), b.d##field = tensor(grads, P_##field, l, options.zero >= 2, buffer);
             PARAMETERS(VIEW, VIEW)
 #undef VIEW
 #define VIEW(field, type, ...) \
@@ -167,6 +172,7 @@ public:
     void use_gradient_buffer(int buffer) { gradient_buffer = (size_t)buffer; }
     // Where the sums of leaves are: of all gradients, or of those that this rank owns.
     float* gradients(int buffer) const { return options.zero < 2 ? grads + (size_t)buffer * parameters.elements : grad_shards + (size_t)buffer * partition.most_owned_elements(); }
+    F* weights_at(size_t element) const { return params + (options.zero < 3 ? element : in_use.at(element)); }
     // Where the gradients of a micro-batch are made.
     float* made_at(size_t element) const { return grads + (options.zero < 2 ? element : in_use.at(element)); }
     // Of the memory of two layers, and that of the whole model's tensors before it.
