@@ -328,7 +328,6 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         // once in a while
         if (last || stopping() || validates || evaluates || samples || saves) {
             reporter.report();
-            await_weights(model);
             flight_recorder().deadline = FlightRecorder().deadline;
             const Log::Position logged = log.position();
             const Best best = run.best;
@@ -390,7 +389,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
         if (std::string done = load_state(*model, run.weights); !done.empty()) printf("resume   %s\n", done.c_str());
         set_history(*model, run.history);
     }
-    if (opt.zero >= 3) gather_weights(*model), await_weights(*model, 0, 1);
+    if (opt.zero >= 3) gather_weights(*model);
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
     model->fetches = false;  // each rank alone
     if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache

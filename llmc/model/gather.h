@@ -14,7 +14,7 @@ template <class F> void gather_layer(Model<F>& model, int layer) {
     const bool sharded = model.options.zero >= 3;
     record(model.computed, model.stream), wait(stream, model.computed);
     for (const OwnPiece& own : model.own_pieces) {
-        if (own.bucket.layer != layer || model.options.world == 1) continue;
+        if (own.bucket.layer != layer) continue;
         const Range all = model.partition.range_of(own.bucket);
         F *bucket = model.weights_at(all.begin), *place = bucket + (own.range.begin - all.begin), *mine = sharded ? model.param_shard + own.at : place;
         if (sharded && own.range.size()) copy_on_device(place, mine, own.range.size() * sizeof(F), stream);
@@ -23,21 +23,22 @@ template <class F> void gather_layer(Model<F>& model, int layer) {
     record(model.gathered[(size_t)(layer + 1)], stream);
 }
 
-// After the update, or after weights were loaded.
-template <class F> void gather_weights(Model<F>& model) {
-    if (model.options.zero == 0) return;
-    model.layer_in[0] = model.layer_in[1] = model.NO_LAYER;
-    gather_layer(model, WHOLE_MODEL);
-    for (int l = 0; model.options.zero < 3 && l < model.config.L; l++) gather_layer(model, l);
-    model.gathering = true;
-}
-
 // Stage 3: the layer is in memory, or on its way.
 template <class F> void prefetch(Model<F>& model, int layer) {
     if (layer < 0 || layer >= model.config.L) return;
     int& here = model.layer_in[TwoLayers::slot_of(layer)];
     if (here != layer) gather_layer(model, layer);
     here = layer;
+}
+
+// After the update, or after weights were loaded.
+template <class F> void gather_weights(Model<F>& model) {
+    if (model.options.zero == 0) return;
+    model.layer_in[0] = model.layer_in[1] = model.NO_LAYER;
+    model.gathering = true;
+    gather_layer(model, WHOLE_MODEL);
+    if (model.options.zero >= 3) return prefetch(model, 0), prefetch(model, 1);
+    for (int l = 0; l < model.config.L; l++) gather_layer(model, l);
 }
 
 // The stream uses the layer's weights from here on, and those of `next` after them.
@@ -58,6 +59,7 @@ template <class F> void await_weights(Model<F>& model) {
 
 // Weights first .. first + n where they are in device memory, for rank 0 to save. In stage 3 it gets them from the others, which call this too, in `received`.
 template <class F> const F* whole_weights(Model<F>& model, size_t first, size_t n) {
+    await_weights(model);
     if (model.options.zero < 3) return model.params + first;
     const Comm& comm = model.comm;
     F* landing = (F*)model.received;

@@ -136,7 +136,10 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         const int64_t row = (int64_t)run.T * opt.nproc, rows = opt.total_batch ? opt.total_batch / row : 512;
         if (rows < 1 || (opt.total_batch && opt.total_batch % row))
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
-        const auto fits_leaves = [&](int B) { return opt.leaves == 0 || (opt.total_batch ? rows / B : 1) * opt.nproc % opt.leaves == 0; };
+        const auto fits_leaves = [&](int B) {
+            const int64_t micro_batches = (opt.total_batch ? rows / B : 1) * opt.nproc;
+            return opt.leaves == 0 || (opt.zero >= 2 && opt.nproc > 1 ? micro_batches == opt.leaves : micro_batches % opt.leaves == 0);
+        };
         for (int B = 1; B <= rows && B <= 512; B++)
             if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
         std::vector<int> all((size_t)run.comm.world, run.B);

@@ -76,8 +76,8 @@ TEST(zero_2_exchanges_in_every_micro_step) { EXPECT_STR(exchanges(2, 2), " g1 g0
 // backward pass and the first ones behind it, are not gathered again.
 TEST(zero_3_gathers_a_layer_ahead) {
     const std::string step = " w0 w1 w0 w1 g1 w1 g0 w0 g1 g0 g";
-    EXPECT_STR(exchanges(3, 1), " w" + step + " sums w");
-    EXPECT_STR(exchanges(3, 2), " w" + step + " w0 w1" + step.substr(12) + " sums w");
+    EXPECT_STR(exchanges(3, 1), " w" + step + " sums w w0 w1");
+    EXPECT_STR(exchanges(3, 2), " w" + step + " w0 w1" + step.substr(12) + " sums w w0 w1");
 }
 
 // Where the two layers in use lie: behind one another in turn, and everything else as in the flat parameters.
