@@ -18,10 +18,11 @@
 #include "llmc/io/checkpoint.h"
 #include "llmc/model/bin_model.h"
 #include "llmc/model/flops.h"
+#include "llmc/model/gather.h"
 #include "llmc/model/generate.h"
 #include "llmc/model/model.h"
 #include "llmc/model/model_files.h"
-#include "llmc/model/pieces.h"
+#include "llmc/model/reduce.h"
 #include "llmc/model/same_weights.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
@@ -67,22 +68,24 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     const stream_t stream = model.stream;
     const Block<F>& first = model.tensors();
 
+    await_weights(model, WHOLE_MODEL, 0);
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
-    layernorm_forward(first.ln1, first.ln1_mean, first.ln1_rstd, first.encoded, first.ln1w, first.ln1b, N, C, eps, stream);
-    const F* residual = first.encoded;
     for (int l = 0; l < L; l++) {
-        const Block<F>& b = model.block(l);
-        forward_block(model, b, residual, how);
-        matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
-        // the sum and the LayerNorm that follows it, which is the next block's first or the model's last
-        if (l + 1 < L) {
-            const Block<F>& n = model.block(l + 1);
-            residual_layernorm_forward(b.residual3, n.ln1, n.ln1_mean, n.ln1_rstd, b.residual2, b.branch, n.ln1w, n.ln1b, N, C, eps, stream);
-        } else {
-            residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
-        }
-        residual = b.residual3;
+        await_weights(model, l, l + 1);
+        model.part(FORWARD, l, false, [&] {
+            const Block<F>& b = model.block(l);
+            if (l == 0) {
+                layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
+            } else {  // after the sum that ends the block before
+                const Block<F>& p = model.block(l - 1);
+                residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
+            }
+            forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
+            matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
+        });
     }
+    const Block<F>& b = model.block(L - 1);
+    residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
 }
 
 template <class F> void forward(Model<F>& model) {
@@ -110,42 +113,56 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
 // ---------------------------------------------------------------------------------------------------------------------
 // Backward: every weight's gradient = or += (accumulate); the forward, line by line, from its end
 
-template <class F> void backward(Model<F>& model, bool accumulate) {
+// A micro-batch's place in its step. accumulate: another one of its leaf was before it; reduce: ranks exchange the gradients beside the backward pass.
+struct MicroStep { int leaf = 0; bool accumulate = false, reduce = false; };
+
+template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
     const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
+    const Block<F>& b = model.block(l);
+    const F* residual = l == 0 ? b.encoded : model.block(l - 1).residual3;
+    const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
+
+    if (again == 3) {
+        layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
+        forward_block(model, b, residual, {.B = B, .T = T});
+    }
+    if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
+    matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
+    matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
+    if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
+    matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
+    matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
+    layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
+                       {.accumulate = accumulate, .add_to_dinp = true}, stream);
+
+    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
+    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
+    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
+    if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
+    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
+    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
+    layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
+                       {.accumulate = accumulate, .add_to_dinp = true}, stream);
+}
+
+// Ranks exchange the gradients of a layer, if they are to be reduced, while the layers before it are computed.
+template <class F> void backward(Model<F>& model, const MicroStep& micro) {
+    const int B = model.options.B, T = model.options.T, C = model.config.C, L = model.config.L;
+    const bool accumulate = micro.accumulate;
+    const stream_t stream = model.stream;
 
     const Block<F>& last = model.block(L - 1);
     layernorm_backward(last.dresidual, last.dlnfw, last.dlnfb, last.dlnf, last.residual3, last.lnf_mean, last.lnf_rstd,
-                       last.lnfw, N, C, {.accumulate = accumulate}, stream);
+                       last.lnfw, model.N(), C, {.accumulate = accumulate}, stream);
     for (int l = L - 1; l >= 0; l--) {
-        const Block<F>& b = model.block(l);
-        const F* residual = l == 0 ? b.encoded : model.block(l - 1).residual3;
-        const int again = l < L - 1 ? recompute : 0;  // of the last block everything is still there
-
-        if (again == 3) {
-            layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-            forward_block(model, b, residual, {.B = B, .T = T});
-        }
-        if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
-        matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
-        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
-        if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
-        matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
-        matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
-        layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
-                           {.accumulate = accumulate, .add_to_dinp = true}, stream);
-
-        matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
-        matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
-        attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
-        if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-        matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
-        matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
-        layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
-                           {.accumulate = accumulate, .add_to_dinp = true}, stream);
+        await_weights(model, l, l - 1);
+        await_exchange(model, l);
+        model.part(BACKWARD, l, accumulate, [&] { backward_block(model, l, accumulate); });
+        if (micro.reduce) reduce_gradients(model, l, micro.leaf);
     }
     const Block<F>& b = model.tensors();
     // embedding_backward adds to dwte, which the classifier has written if the head is tied
@@ -164,60 +181,43 @@ template <class F> void upload(Model<F>& model, const Batch& batch) {
 }
 
 // Of the batch on the device: gradients and the sum of the losses = or += (accumulate).
-template <class F> void micro_step(Model<F>& model, bool accumulate) {
+template <class F> void micro_step(Model<F>& model, const MicroStep& micro) {
     const size_t N = model.N();
     const float dloss = 1.0f / (float)((double)N * model.options.grad_accum * model.options.world);
     forward(model);
-    classify(model, N, dloss, true, accumulate);
-    sum_losses(model.loss_sum, model.tensors().losses, N, accumulate, model.stream);
-    backward(model, accumulate);  // from here on the memory of the losses is used by others
+    await_exchange(model, WHOLE_MODEL);
+    model.part(CLASSIFY, 0, micro.accumulate, [&] { classify(model, N, dloss, true, micro.accumulate); });
+    sum_losses(model.loss_sum, model.tensors().losses, N, micro.accumulate, model.stream);
+    backward(model, micro);  // from here on the memory of the losses is used by others
 }
 
-// A leaf's gradients and losses are there: they are added to the subtrees that waited for them.
-template <class F> void finish_leaf(Model<F>& model, int leaf) {
-    const size_t n = model.parameters.elements;
-    copy_on_device(model.sums + (size_t)model.options.rank * model.sums_of_rank() + leaf, model.loss_sum, sizeof(double), model.stream);
-    const bool last = leaf + 1 == model.leaves_of_rank();
-    int buffer = waiting_subtrees(leaf);
-    for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1), model.gradients(buffer), n, model.stream);
-}
-
-// Each rank gets its piece of each bucket from all the others and adds them up, in the order of the tree; with all ranks' sums of losses and squares
-// every one of them can then check the step. ZeRO stage 0: the summed pieces go to all.
-template <class F> void reduce_gradients(Model<F>& model, const Comm& comm) {
-    const Partition& partition = model.partition;
-    const size_t leaves = (size_t)model.leaves_of_rank();
-    double* squares = model.sums + (size_t)comm.rank * model.sums_of_rank() + leaves;
-    for (const Bucket& bucket : partition.buckets) {
-        const Range mine = partition.piece(bucket, comm.rank);
-        const Bucket chunks = partition.chunks_of(bucket, comm.rank);
-        comm.exchange(pieces_for_others(partition, bucket, comm.rank, model.grads), pieces_of_others(partition, bucket, comm.rank, model.received), model.stream);
-        sum_gradients(model.grads, squares, model.received, comm.rank, comm.world, model.chunks + chunks.begin, chunks.end - chunks.begin, mine.begin, mine.size(), model.stream);
-        squares += chunks.end - chunks.begin;
-    }
-    comm.all_gather(model.sums, model.sums_of_rank() * sizeof(double), model.stream);
-    if (model.options.zero == 0) gather_pieces(partition, comm, model.grads, model.stream);
-}
-
-// One micro-batch; after a leaf's last one its sum, and after the step's last one the sum over the ranks.
-template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro, const Comm& comm) {
-    const int in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf, buffer = waiting_subtrees(leaf);
-    const bool accumulate = micro % in_leaf > 0;
+// One micro-batch. The sum of a leaf's is added to the subtrees that wait for it, and in the step's last micro-batch, from ZeRO stage 2 on in each,
+// gradients are added up over the ranks.
+template <class F> void forward_backward(Model<F>& model, const Batch& batch, int micro) {
+    const int zero = model.options.zero, in_leaf = model.options.grad_accum / model.leaves_of_rank(), leaf = micro / in_leaf;
+    const bool last = micro + 1 == model.options.grad_accum, ranks = model.options.world > 1;
+    const MicroStep how{.leaf = leaf, .accumulate = micro % in_leaf > 0, .reduce = ranks && (last || zero >= 2)};
     upload(model, batch);
-    model.use_gradient_buffer(buffer);
-    replay(model.micro_steps[(size_t)buffer][accumulate], model.stream, [&] { micro_step(model, accumulate); });
-    if ((micro + 1) % in_leaf == 0) finish_leaf(model, leaf);
-    if (micro + 1 == model.options.grad_accum) reduce_gradients(model, comm);
+    model.use_gradient_buffer(zero < 2 ? waiting_subtrees(leaf) : 0);
+    model.in_parts = how.reduce || model.gathering;
+    if (model.in_parts) micro_step(model, how);
+    else replay(model.graph_of_micro_step(how.accumulate), model.stream, [&] { micro_step(model, how); });
+    model.in_parts = false;
+    if ((micro + 1) % in_leaf) return;
+    copy_on_device(model.own_sums() + leaf, model.loss_sum, sizeof(double), model.stream);
+    if (!last && zero < 2) return add_to_subtrees(model, leaf, 0, model.parameters.elements, model.stream);
+    reduce_gradients(model, WHOLE_MODEL, leaf);
+    if (last) finish_reduction(model);
 }
 
 // AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
-// ZeRO stage 1: each rank updates its own elements, which then go to all.
-template <class F> void update(Model<F>& model, const Options& opt, double lr, int step, const Comm& comm) {
+// From ZeRO stage 1 on each rank updates its own elements, which then go to all.
+template <class F> void update(Model<F>& model, const Options& opt, double lr, int step) {
     const stream_t stream = model.stream;
     const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
-               (double)model.N() * model.options.grad_accum * comm.world, limits, stream);
+               (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
     model.step_checked.record(stream);
     const Segment* segments = model.segments;
@@ -226,11 +226,11 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
         const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
         AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
                     .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
-        adamw_update(model.params + at, model.master ? model.master + o.at : nullptr, model.grads + at, model.m + o.at, model.v + o.at, segments,
+        adamw_update(model.options.zero < 3 ? model.params + at : model.param_shard + o.at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.at, segments,
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
-    if (model.options.zero > 0) gather_pieces(model.partition, comm, model.params, stream);
+    gather_weights(model);
 }
 
 // Of a batch without gradients: the sum of the losses, the number of targets that count, bytes of text that they stand for.
@@ -265,6 +265,7 @@ template <class F> double validate(const Run& run, Model<F>& model, DataLoader& 
         if (comm.any(stop_requested())) return NAN;
         std::vector<LossSum> parts((size_t)comm.world);
         if (first + (uint64_t)comm.rank < batches) parts[(size_t)comm.rank] = batch_loss(model, data.next(), lengths);
+        else if (model.options.zero >= 3) forward(model);  // with the others, which need the weights of this rank
         comm.all_gather(parts);
         for (const LossSum& part : parts) sum.loss += part.loss, sum.targets += part.targets, sum.bytes += part.bytes;
     }
@@ -343,7 +344,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 flight_recorder().deadline = FlightRecorder().deadline;
                 if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
             }
-            if (can_sample && every(opt.sample_every, step, last) && !stopping() && comm.rank == 0) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
+            if (can_sample && every(opt.sample_every, step, last) && !stopping() && (comm.rank == 0 || opt.zero >= 3)) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
@@ -362,11 +363,11 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
         flight_recorder().deadline = reporter.deadline();
         // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
-        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro, comm);
+        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
-        update(model, opt, lr, step, comm);
+        update(model, opt, lr, step);
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
         reporter.launched(step, lr, clock.seconds_left());
         if (model.step_checked.reached()) reporter.report();
@@ -379,6 +380,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     finish_preparing(run);
     if (!opt.plan.empty()) return print_plan(run, *model);
     const Peak peak = opt.chat.empty() ? find_peak<F>(opt) : Peak{};  // takes memory of its own for a moment
+    model->comm = run.comm;
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
@@ -387,16 +389,20 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
         if (std::string done = load_state(*model, run.weights); !done.empty()) printf("resume   %s\n", done.c_str());
         set_history(*model, run.history);
     }
+    if (opt.zero >= 3) gather_weights(*model);
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
+    model->fetches = false;  // each rank alone
     if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache
-        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, micro > 0); });
+        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, {.accumulate = micro > 0}); });
     });
+    model->fetches = true;
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
+    if (!opt.export_bin.empty()) {
+        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
+        else save_bin(*model, opt.export_bin);
+    }
     run.comm.leave();
-    if (opt.export_bin.empty() || run.comm.rank != 0) return;
-    if (stop_requested()) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
-    else save_bin(*model, opt.export_bin);
 }
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own

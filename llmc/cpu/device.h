@@ -59,6 +59,7 @@ inline size_t workspace_bytes(size_t, int, int, int) { return 0; }
 inline event_t make_event() { return {}; }
 inline void record(event_t, stream_t) {}
 inline void wait(event_t) {}
+inline void wait(stream_t, event_t) {}
 inline bool reached(event_t) { return true; }
 
 // An event of each step, and the time between two of them.

@@ -50,12 +50,13 @@ inline void add_block(float* sum, const float* other, size_t begin, size_t end) 
 }
 
 inline void sum_chunk(float* grads, double* squares, const float* received, int rank, int world, const Chunk* chunk, size_t first, size_t n) {
+    float* sum = grads + (chunk->offset - first);
     if (world > 1) {
         const float* parts[1 << 10];
-        for (int r = 0; r < world; r++) parts[r] = r == rank ? grads + chunk->offset : received + (size_t)(r < rank ? r : r - 1) * n + (chunk->offset - first);
-        add_tree(grads + chunk->offset, parts, world, chunk->count);
+        for (int r = 0; r < world; r++) parts[r] = r == rank ? sum : received + (size_t)(r < rank ? r : r - 1) * n + (chunk->offset - first);
+        add_tree(sum, parts, world, chunk->count);
     }
-    *squares = sum_of_squares(grads + chunk->offset, chunk->count);
+    *squares = sum_of_squares(sum, chunk->count);
 }
 }  // namespace gradients_detail
 
@@ -69,7 +70,7 @@ inline void add_gradients(float* sum,          // (n)
 
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`;
 // squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate.
-inline void sum_gradients(float* grads,            // (all)
+inline void sum_gradients(float* grads,            // (n)
                           double* squares,         // (n_chunks)
                           const float* received,   // (world - 1, n), in the order of the ranks
                           int rank, int world,

@@ -63,6 +63,8 @@ inline event_t make_event() {
     return event;
 }
 inline void record(event_t event, stream_t stream) { CUDA_CHECK(cudaEventRecord(event, stream)); }
+// What the stream does from here on comes after the event as it was last recorded, if it was; the host does not wait.
+inline void wait(stream_t stream, event_t event) { CUDA_CHECK(cudaStreamWaitEvent(stream, event, 0)); }
 // Whether it has been reached; never waits.
 inline bool reached(event_t event) { return is_done(cudaEventQuery(event)); }
 inline void wait(event_t event) {

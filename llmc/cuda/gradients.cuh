@@ -15,14 +15,14 @@ constexpr int SIZE = Pack<float>::SIZE;
 
 // The parts of the sum that this pass adds: every stride-th rank's, which the pass before made the sum of the ranks up to the next one.
 struct Parts {
-    float* grads;     // (all) this rank's
+    float* grads;     // (n) this rank's
     float* received;  // (world - 1, n) the others'
     int rank, world, stride;
     size_t first, n;
     __device__ bool has(int part) const { return part * stride < world; }
     __device__ float* at(int part, size_t i) const {  // element i of the gradients
         const int r = part * stride;
-        return r == rank ? grads + i : received + (size_t)(r < rank ? r : r - 1) * n + (i - first);
+        return r == rank ? grads + (i - first) : received + (size_t)(r < rank ? r : r - 1) * n + (i - first);
     }
 };
 
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* squares, Parts par
     for (size_t i = chunk.offset + threadIdx.x * SIZE; i < chunk.offset + chunk.count; i += THREADS * SIZE) {
         float sum[SIZE];
         add_tree<LEVEL>(sum, parts, part, i);
-        if (LEVEL > 0) store_floats(LAST ? parts.grads + i : parts.at(part, i), sum);
+        if (LEVEL > 0) store_floats(LAST ? parts.grads + (i - parts.first) : parts.at(part, i), sum);
         for (int k = 0; k < SIZE; k++) sum_of_squares += (double)sum[k] * (double)sum[k];
     }
     if (!LAST) return;
@@ -80,7 +80,7 @@ inline void add_gradients(float* sum,          // (n)
 
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`, which
 // is overwritten; squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate.
-inline void sum_gradients(float* grads,            // (all)
+inline void sum_gradients(float* grads,            // (n)
                           double* squares,         // (n_chunks)
                           float* received,         // (world - 1, n), in the order of the ranks
                           int rank, int world,

@@ -6,6 +6,7 @@
 #include <vector>
 #include "../base/rng.h"
 #include "../base/stop.h"
+#include "gather.h"
 #include "model.h"
 #include "sampler.h"
 #include "../tokenizer/plain_output.h"
@@ -65,7 +66,7 @@ std::string print_sample(Model<F>& model, const Tokenizer& tokenizer, const std:
     printf("---\n");
     out.write(prompt);
     generate(model, tokens, n, sampler, seed, step, [&](int token) {
-        if (token == tokenizer.eot() || stop_requested()) return false;
+        if (token == tokenizer.eot() || asked_to_stop(model)) return false;
         out.write(tokenizer.token_bytes(token));
         text += tokenizer.token_bytes(token);
         return true;

@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <map>
 #include <type_traits>
 #include <vector>
 #include "../backend.h"
 #include "../base/arena.h"
+#include "../comm/comm.h"
 #include "config.h"
 #include "partition.h"
 #include "tensors.h"
+#include "two_layers.h"
 
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int rank = 0, world = 1;
-    int zero = 0;    // ZeRO stage; 1: masters and moments are divided over the ranks
+    int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too, 3: weights too
     int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
@@ -33,12 +36,18 @@ public:
     const Partition partition;     // of the gradients' sums, and of the optimizer's state if it is divided
     const std::vector<Owned> owned;  // what this rank updates
     const std::vector<std::vector<Segment>> owned_segments;  // of each of these, counted from its beginning: which elements decay
+    const std::vector<OwnPiece> own_pieces;  // what of each bucket this rank adds up, and from stage 1 on updates
+    const TwoLayers in_use;        // where gradients are made, and weights are used, that no rank keeps whole
     Arena device, pinned;
+    Comm comm;                     // the ranks that train it; set before allocate()
     stream_t stream{};
+    stream_t comm_stream{};        // of what they exchange beside the computation; of one rank the same stream
 
-    F* params = nullptr;       // all parameters, flat, in the order of the list
+    F* params = nullptr;       // all parameters, flat, in the order of the list; in stage 3 (in_use)
+    F* param_shard = nullptr;  // in stage 3: those that are owned
     float* master = nullptr;   // in fp32 if F is not: those that are owned
-    float* grads = nullptr;    // (gradient buffers, parameters) gradients
+    float* grads = nullptr;    // (gradient buffers, parameters); from stage 2 on (in_use) of this micro-batch
+    float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
     float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
     float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state on its way to a file
     double* loss_sum = nullptr;        // (1) of this leaf, so far
@@ -57,11 +66,19 @@ public:
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
     StepEvent step_checked;                  // host_step_stats has arrived, and all batches of its step have been read
+    event_t computed{}, reduced{};     // gradients or weights, by the stream; all sums over the ranks, by comm_stream
+    std::vector<event_t> gathered;     // (1 + L) weights of the whole model's tensors and of each layer are there, by comm_stream
+    std::vector<event_t> exchanged;    // (1 + 2) from stage 2 on: gradients have left the memory where they were made
+    bool gathering = false;            // the stream has not come after all of `gathered` yet
+    static constexpr int NO_LAYER = -2;
+    int layer_in[2] = {NO_LAYER, NO_LAYER};  // in stage 3: whose weights are in the memory of two layers, or on their way there
+    bool fetches = true;               // false: it computes with what is there (warm-up)
     std::vector<std::array<graph_t, 2>> micro_steps;  // (gradient buffers) a leaf's first micro-batch, and one that accumulates
+    bool in_parts = false;             // the micro-step under way: ranks exchange something between its parts
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o)
-        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), device(o.separate_buffers), micro_steps((size_t)gradient_buffers(leaves_of_rank())) {
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
@@ -73,13 +90,15 @@ public:
         const size_t turns = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
         chunk = std::min(N, ((N - 1) / turns + 128) / 128 * 128);
 
-        buffer(params, device, "params", "parameters", n, ALWAYS);
         const size_t shard = o.zero ? partition.most_owned_elements() : n;
+        buffer(params, device, "params", "parameters", o.zero < 3 ? n : in_use.elements, ALWAYS);
+        buffer(param_shard, device, "param_shard", "parameters", (o.zero >= 3) * shard, ALWAYS);
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
-        buffer(grads, device, "grads", "gradients", train * micro_steps.size() * n, ALWAYS);
+        buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS);
+        buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(received, device, "received", "exchange", train * (o.world > 1) * std::max((size_t)(o.world - 1) * partition.largest_piece(), o.zero ? staging_floats() : 0), UPDATE);
+        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * (size_t)(o.world - 1) * partition.largest_piece(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
@@ -106,23 +125,25 @@ public:
     }
 
     void allocate() {
+        CHECK(comm.world == options.world && comm.rank == options.rank, "rank %d of %d, planned was %d of %d", comm.rank, comm.world, options.rank, options.world);
         device.allocate(device_alloc);
         pinned.allocate(pinned_alloc);
         for (const Field& f : fields) {
             void* memory = f.arena->template pointer<char>(f.buffer);
             memcpy(f.pointer, &memory, sizeof memory);  // a float*, an int*, ...: whatever the field is
         }
-        const auto tensor = [&](auto* flat, ParameterRow row, size_t l) {  // null if it does not exist
-            return flat && parameters.first[row] != parameters.NONE ? flat + parameters.first[row] + l * parameters.stride[row] : nullptr;
+        const auto tensor = [&](auto* flat, ParameterRow row, size_t l, bool of_two_layers, size_t buffer) {  // null if it does not exist
+            const size_t element = parameters.first[row] + l * parameters.stride[row];
+            return flat && parameters.first[row] != parameters.NONE ? flat + buffer + (of_two_layers ? in_use.at(element) : element) : nullptr;
         };
         const size_t L = (size_t)config.L;
         blocks.resize(micro_steps.size() * L);
         for (size_t i = 0; i < blocks.size(); i++) {
             Block<F>& b = blocks[i];
             const size_t l = i % L;
-            float* gradients = grads ? grads + i / L * parameters.elements : nullptr;
+            const size_t buffer = i / L * parameters.elements;
 #define VIEW(field, ...) \
-            b.field = tensor(params, P_##field, l), b.d##field = tensor(gradients, P_##field, l);
+            b.field = tensor(params, P_##field, l, options.zero >= 3, 0), b.d##field = tensor(grads, P_##field, l, options.zero >= 2, buffer);
             PARAMETERS(VIEW, VIEW)
 #undef VIEW
 #define VIEW(field, type, ...) \
@@ -133,9 +154,13 @@ public:
         }
         stream = open_stream(stream_options());
         step_checked.create();
+        comm_stream = options.world > 1 ? open_stream({.kernels = options.kernels}) : stream;
+        gathered.resize(1 + L), exchanged.resize(1 + 2);
+        for (event_t* event : {&computed, &reduced}) *event = make_event();
+        for (std::vector<event_t>* events : {&gathered, &exchanged}) for (event_t& event : *events) event = make_event();
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
-        const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank());
+        const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank(), options.zero >= 2);
         const std::vector<Chunk> chunk_list = partition.chunk_list();
         if (options.train) copy_to_device(sums_order, order.data(), order.size() * sizeof(unsigned), stream);
         if (options.train) copy_to_device(chunks, chunk_list.data(), chunk_list.size() * sizeof(Chunk), stream);
@@ -146,7 +171,22 @@ public:
     size_t sums_of_rank() const { return (size_t)leaves_of_rank() + partition.most_owned_chunks(); }
     // Which of the gradient buffers the next micro-batches write.
     void use_gradient_buffer(int buffer) { gradient_buffer = (size_t)buffer; }
-    float* gradients(int buffer) const { return grads + (size_t)buffer * parameters.elements; }
+    // Where the sums of leaves are: of all gradients, or of those that this rank owns.
+    float* gradients(int buffer) const { return options.zero < 2 ? grads + (size_t)buffer * parameters.elements : grad_shards + (size_t)buffer * partition.most_owned_elements(); }
+    F* weights_at(size_t element) const { return params + (options.zero < 3 ? element : in_use.at(element)); }
+    // Where the gradients of a micro-batch are made.
+    float* made_at(size_t element) const { return grads + (options.zero < 2 ? element : in_use.at(element)); }
+    // Of the memory of two layers, and that of the whole model's tensors before it.
+    static size_t slot_of(int layer) { return layer == WHOLE_MODEL ? 0 : 1 + (size_t)TwoLayers::slot_of(layer); }
+    double* own_sums() const { return sums + (size_t)options.rank * sums_of_rank(); }
+
+    // A micro-step is captured once and then replayed, as one graph. Where ranks exchange something beside it, each part between two exchanges is one, of
+    // a phase and a layer, and in the backward pass of the gradients that it writes.
+    graph_t& graph_of_micro_step(bool accumulate) { return micro_steps[gradient_buffer][accumulate]; }
+    template <class Work> void part(Phase phase, int layer, bool accumulate, Work work) {
+        if (in_parts) replay(part_graphs[{(int)phase, layer, phase == FORWARD ? 0 : 2 * (int)gradient_buffer + accumulate}], stream, work);
+        else work();
+    }
 
     // body(offset, count, at) for what is owned of n parameters from `offset` on; at: in the buffers of the optimizer's state.
     template <class Body> void for_each_owned(size_t offset, size_t n, Body body) const {
@@ -202,6 +242,7 @@ private:
     }
     std::vector<Block<F>> blocks;  // (gradient buffers, L)
     size_t gradient_buffer = 0;
+    std::map<std::array<int, 3>, graph_t> part_graphs;
     size_t activation_buffers[ACTIVATION_ROWS], activation_stride[ACTIVATION_ROWS], chunk;
 };
 

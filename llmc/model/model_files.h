@@ -3,6 +3,7 @@
 #pragma once
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 #include "../base/bf16.h"
@@ -11,6 +12,7 @@
 #include "../base/rng.h"
 #include "../io/safetensors.h"
 #include "bin_model.h"
+#include "gather.h"
 #include "model.h"
 
 template <class F> constexpr Dtype dtype_of() { return std::is_same_v<F, float> ? Dtype::F32 : Dtype::BF16; }
@@ -35,7 +37,8 @@ template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
     if (model.master) model.for_each_owned(offset, n, [&](size_t begin, size_t count, size_t at) {
         copy_to_device(model.master + at, model.staging + (begin - offset), count * sizeof(float), model.stream);
     });
-    copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);
+    if (model.options.zero < 3) copy_to_device(model.params + offset, narrow, n * sizeof(F), model.stream);
+    else model.for_each_owned(offset, n, [&](size_t begin, size_t count, size_t at) { copy_to_device(model.param_shard + at, narrow + (begin - offset), count * sizeof(F), model.stream); });
     synchronize(model.stream);
 }
 
@@ -134,7 +137,7 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
     return prefix;
 }
 
-// Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
+// By rank 0; all ranks call it. Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
 // A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing.
 template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, std::string prefix) {
     const Arch& arch = model.config.arch;
@@ -148,21 +151,25 @@ template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoi
     for (const Named& n : sorted) specs.push_back({n.name, dtype_of<F>(), file_shape(*n.parameter, *n.tensor)});
     F* staging = (F*)model.staging;
     std::vector<F> piece;
-    checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) {
+    const auto each_piece = [&](SafetensorsWriter* file) {
         for (const Named& named : sorted)
             for_each_piece(model, *named.parameter, *named.tensor, [&, &p = *named.parameter](size_t row, size_t rows) {
-                copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
+                const F* weights = whole_weights(model, p.offset + row * p.cols, rows * p.cols);
+                if (!file) return;
+                copy_to_host(staging, weights, rows * p.cols * sizeof(F), model.stream);
                 synchronize(model.stream);
-                if (!p.transposed) file.write(staging, rows * p.cols * sizeof(F));
+                if (!p.transposed) file->write(staging, rows * p.cols * sizeof(F));
                 else for (size_t col = 0, n; col < p.cols; col += n) {
                     n = std::min(p.cols - col, std::max<size_t>((1 << 18) / rows, 1));
                     piece.resize(n * rows);
                     for (size_t r = 0; r < rows; r++)
                         for (size_t c = 0; c < n; c++) piece[c * rows + r] = staging[r * p.cols + col + c];
-                    file.write(piece.data(), piece.size() * sizeof(F));
+                    file->write(piece.data(), piece.size() * sizeof(F));
                 }
             });
-    });
+    };
+    if (model.comm.rank == 0) checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) { each_piece(&file); });
+    else if (model.options.zero >= 3) each_piece(nullptr);
 }
 
 // ---- .bin files of the older format: tensors lie as in memory, but in their own order ----------------------------------
@@ -176,7 +183,7 @@ template <class F> void load_bin(Model<F>& model, const BinModel& file) {
         });
 }
 
-// Written under another name, synced, renamed: the file is whole or absent. wte is padded to a multiple of 128 rows, as
+// By rank 0; all ranks call it. Written under another name, synced, renamed: the file is whole or absent. wte is padded to a multiple of 128 rows, as
 // those who read the format expect.
 template <class F> void save_bin(Model<F>& model, const std::string& path) {
     const Config& c = model.config;
@@ -184,21 +191,25 @@ template <class F> void save_bin(Model<F>& model, const std::string& path) {
     const BinLayout layout = bin_layout(model.parameters, padded_V);
     CHECK(layout.places.size() == model.parameters.all.size(), "--export-bin: the format has no place for some tensors of this model");
     const std::string temporary = path + format(".tmp-%d", (int)getpid());
-    FileWriter file(temporary);
+    std::optional<FileWriter> file;
+    if (model.comm.rank == 0) file.emplace(temporary);
     const int32_t header[256] = {BIN_MAGIC, std::is_same_v<F, float> ? 3 : 5, c.max_T, c.V, c.L, c.NH, c.C, (int32_t)padded_V};
-    file.write(header, sizeof header);
+    if (file) file->write(header, sizeof header);
     F* staging = (F*)model.staging;
     for (const BinPlace& place : layout.places) {
         const Parameter& p = *place.parameter;
         for_each_piece(model, p, [&](size_t row, size_t rows) {
-            copy_to_host(staging, model.params + p.offset + row * p.cols, rows * p.cols * sizeof(F), model.stream);
+            const F* weights = whole_weights(model, p.offset + row * p.cols, rows * p.cols);
+            if (!file) return;
+            copy_to_host(staging, weights, rows * p.cols * sizeof(F), model.stream);
             synchronize(model.stream);
-            file.write(staging, rows * p.cols * sizeof(F));
+            file->write(staging, rows * p.cols * sizeof(F));
         });
         const std::vector<F> zeros(p.row == P_wte ? (padded_V - p.rows) * p.cols : 0, F(0.0f));
-        file.write(zeros.data(), zeros.size() * sizeof(F));
+        if (file) file->write(zeros.data(), zeros.size() * sizeof(F));
     }
-    file.close();
+    if (!file) return;
+    file->close();
     rename_file(temporary, path);
     fsync_dir(parent_folder(path));
 }

@@ -8,11 +8,16 @@
 #include "../layers/gradients.h"
 #include "tensors.h"
 
+constexpr int WHOLE_MODEL = -1;  // of no layer
+
 struct Range { size_t begin, end; size_t size() const { return end - begin; } };  // of the flat parameters
 
 // What is exchanged at a time: a layer, or a tensor of the whole model or a part of it. Each rank has one piece of each bucket, so that all of them
 // send and receive as much at any time.
-struct Bucket { size_t begin, end; };  // in chunks
+struct Bucket { size_t begin, end; int layer = WHOLE_MODEL; };  // in chunks
+
+// What a rank has of a bucket: the elements that it adds up, and where they are among all that it has, in elements and in chunks.
+struct OwnPiece { Bucket bucket, chunks; Range range; size_t at, chunks_at; };
 
 // What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
 struct Owned { Range range; size_t at; };
@@ -48,11 +53,11 @@ public:
         std::vector<Bucket> whole;  // layers and tensors of the whole model
         for (size_t i = 0, end; i < tensors.size(); i = end) {
             for (end = i + 1; end < tensors.size() && tensors[i].layer >= 0 && tensors[end].layer == tensors[i].layer;) end++;
-            whole.push_back({tensors[i].first_chunk, tensors[end - 1].first_chunk + tensors[end - 1].chunks});
+            whole.push_back({tensors[i].first_chunk, tensors[end - 1].first_chunk + tensors[end - 1].chunks, tensors[i].layer});
             if (tensors[i].layer >= 0) largest_layer = std::max(largest_layer, whole.back().end - whole.back().begin);
         }
         for (const Bucket& w : whole)  // none is larger than a layer, and so is the memory for what is received
-            for (size_t at = w.begin; at < w.end; at += largest_layer) buckets.push_back({at, std::min(w.end, at + largest_layer)});
+            for (size_t at = w.begin; at < w.end; at += largest_layer) buckets.push_back({at, std::min(w.end, at + largest_layer), w.layer});
     }
 
     // Where a chunk begins, in elements.
@@ -78,11 +83,19 @@ public:
             const size_t after = t.first_chunk + t.chunks;
             return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
         };
-        return {bound(rank), bound(rank + 1)};
+        return {bound(rank), bound(rank + 1), bucket.layer};
     }
-    Range piece(const Bucket& bucket, int rank) const {
-        const Bucket c = chunks_of(bucket, rank);
-        return {begin_of(c.begin), begin_of(c.end)};
+    Range range_of(const Bucket& bucket) const { return {begin_of(bucket.begin), begin_of(bucket.end)}; }
+    Range piece(const Bucket& bucket, int rank) const { return range_of(chunks_of(bucket, rank)); }
+    std::vector<OwnPiece> own_pieces(int rank) const {
+        std::vector<OwnPiece> list;
+        size_t at = 0, chunks_at = 0;
+        for (const Bucket& b : buckets) {
+            const OwnPiece own{b, chunks_of(b, rank), piece(b, rank), at, chunks_at};
+            list.push_back(own);
+            at += own.range.size(), chunks_at += own.chunks.end - own.chunks.begin;
+        }
+        return list;
     }
     size_t largest_piece() const {
         size_t most = 0;
@@ -125,11 +138,11 @@ public:
     }
 
     // Of ranks that each give `leaves` sums of losses and then one sum of squares for each of their chunks, `stride` values in all, one rank behind the
-    // other: where the sum of each leaf and then of each chunk is.
-    std::vector<unsigned> order_of_sums(size_t leaves, size_t stride) const {
+    // other: where the sum of each leaf and then of each chunk is. A rank's leaves follow each other; interleaved: each world'th leaf is one of its.
+    std::vector<unsigned> order_of_sums(size_t leaves, size_t stride, bool interleaved = false) const {
         std::vector<unsigned> order((size_t)world * leaves + chunks);
         for (size_t r = 0; r < (size_t)world; r++) {
-            for (size_t leaf = 0; leaf < leaves; leaf++) order[r * leaves + leaf] = (unsigned)(r * stride + leaf);
+            for (size_t leaf = 0; leaf < leaves; leaf++) order[interleaved ? leaf * (size_t)world + r : r * leaves + leaf] = (unsigned)(r * stride + leaf);
             size_t at = r * stride + leaves;
             for (const Bucket& b : buckets) {
                 const Bucket mine = chunks_of(b, (int)r);

@@ -1,39 +1,31 @@
-// pieces.h: what ranks send each other of a flat buffer that is cut into pieces by a Partition.
+// pieces.h: what ranks send each other of a bucket that is cut into pieces by a Partition. bucket_at: where its first element is in memory.
 #pragma once
 #include <vector>
 #include "../comm/comm.h"
 #include "partition.h"
 
-// Of a bucket, each other rank's piece of what this one has.
-template <class X> std::vector<Message> pieces_for_others(const Partition& partition, const Bucket& bucket, int rank, X* flat) {
-    std::vector<Message> messages;
+// Each other rank's piece of what this one has goes to it, and this rank's piece of what each other one has comes to received (world - 1, piece).
+inline void exchange_pieces(const Partition& partition, const Bucket& bucket, const Comm& comm, float* bucket_at, float* received, stream_t stream) {
+    std::vector<Message> sends, receives;
+    const size_t begin = partition.begin_of(bucket.begin), n = partition.piece(bucket, comm.rank).size();
+    for (int peer = 0, at = 0; peer < partition.world; peer++) {
+        if (peer == comm.rank) continue;
+        const Range theirs = partition.piece(bucket, peer);
+        if (theirs.size()) sends.push_back({peer, bucket_at + (theirs.begin - begin), theirs.size() * sizeof(float)});
+        if (n) receives.push_back({peer, received + (size_t)at++ * n, n * sizeof(float)});
+    }
+    comm.exchange(sends, receives, stream);
+}
+
+// Every rank's own piece, `mine`, goes to all the others, and theirs come to where they belong in the bucket.
+template <class X> void gather_pieces(const Partition& partition, const Bucket& bucket, const Comm& comm, X* bucket_at, X* mine, stream_t stream) {
+    std::vector<Message> sends, receives;
+    const size_t begin = partition.begin_of(bucket.begin), n = partition.piece(bucket, comm.rank).size();
     for (int peer = 0; peer < partition.world; peer++) {
-        const Range piece = partition.piece(bucket, peer);
-        if (peer != rank && piece.size()) messages.push_back({peer, flat + piece.begin, piece.size() * sizeof(X)});
+        if (peer == comm.rank) continue;
+        const Range theirs = partition.piece(bucket, peer);
+        if (n) sends.push_back({peer, mine, n * sizeof(X)});
+        if (theirs.size()) receives.push_back({peer, bucket_at + (theirs.begin - begin), theirs.size() * sizeof(X)});
     }
-    return messages;
-}
-
-// Of a bucket, this rank's piece of what each other one has: received (world - 1, piece).
-template <class X> std::vector<Message> pieces_of_others(const Partition& partition, const Bucket& bucket, int rank, X* received) {
-    std::vector<Message> messages;
-    const size_t n = partition.piece(bucket, rank).size();
-    for (int peer = 0, at = 0; peer < partition.world; peer++)
-        if (peer != rank && n) messages.push_back({peer, received + (size_t)at++ * n, n * sizeof(X)});
-    return messages;
-}
-
-// Every rank's own pieces go to all the others, in place.
-template <class X> void gather_pieces(const Partition& partition, const Comm& comm, X* flat, stream_t stream) {
-    for (const Bucket& bucket : partition.buckets) {
-        std::vector<Message> sends, receives;
-        const Range mine = partition.piece(bucket, comm.rank);
-        for (int peer = 0; peer < partition.world; peer++) {
-            if (peer == comm.rank) continue;
-            const Range theirs = partition.piece(bucket, peer);
-            if (mine.size()) sends.push_back({peer, flat + mine.begin, mine.size() * sizeof(X)});
-            if (theirs.size()) receives.push_back({peer, flat + theirs.begin, theirs.size() * sizeof(X)});
-        }
-        comm.exchange(sends, receives, stream);
-    }
+    comm.exchange(sends, receives, stream);
 }

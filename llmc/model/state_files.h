@@ -119,8 +119,11 @@ template <class F> std::string load_state(Model<F>& model, const std::string& fo
         for (const Parameter& p : all)
             model.for_each_owned(p.offset, p.size(), [&, name = kind, buffer = values](size_t begin, size_t count, size_t at) { read(name, p, begin - p.offset, count, buffer + at); });
     if constexpr (std::is_same_v<F, float>)
-        if (masters) {  // all of them, on every rank
-            for (const Parameter& p : all) read("master", p, 0, p.size(), model.params + p.offset);
+        if (masters) {  // all that this rank holds
+            for (const Parameter& p : all) {
+                if (model.options.zero < 3) read("master", p, 0, p.size(), model.params + p.offset);
+                else model.for_each_owned(p.offset, p.size(), [&](size_t begin, size_t count, size_t at) { read("master", p, begin - p.offset, count, model.param_shard + at); });
+            }
             done = "fp32 weights taken from the checkpoint's master weights";
         }
     return done;

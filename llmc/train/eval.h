@@ -20,7 +20,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
     std::vector<double> sums(rows.size());
     std::vector<int> inputs, targets;
     std::vector<float> losses;
-    for (size_t at = 0, n; at < rows.size() && !stop_requested(); at += n) {
+    for (size_t at = 0, n; at < rows.size() && !asked_to_stop(model); at += n) {
         const size_t T = length(order[at]);
         n = std::min(std::max<size_t>(N / T, 1), rows.size() - at);
         inputs.assign(n * T, 0), targets.assign(n * T, -1), losses.resize(n * T);
@@ -46,7 +46,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
 template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, const std::string& context, const std::string& answer) {
     std::string said;
     generate(model, eval_detail::prompt_of(tokenizer, context), (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
-        if (token == tokenizer.eot() || stop_requested()) return false;
+        if (token == tokenizer.eot() || asked_to_stop(model)) return false;
         said += tokenizer.token_bytes(token);
         return said.size() < answer.size() && answer.starts_with(said);
     }, std::max(model.options.T, model.options.complete_T));
@@ -56,15 +56,16 @@ template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, c
 inline size_t likeliest(const std::vector<double>& x) { return (size_t)(std::max_element(x.begin(), x.end()) - x.begin()); }
 
 // Unless a rank is asked to stop meanwhile, the result goes to the log, and if there is a folder, one line for each item to `items`. The ranks take the
-// items in turn.
+// items in turn; in ZeRO stage 3, where all compute together, each takes all.
 template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, const Comm& comm, int step, Log& log, const std::string& items) {
+    const int share = model.options.zero < 3 ? comm.world : 1;
     std::vector<const EvalRow*> mine;
     std::vector<size_t> places;  // of these rows among all
     std::vector<char> right(set.items.size());
     size_t rows = 0;
     for (size_t i = 0; i < set.items.size(); i++) {
         const EvalItem& item = set.items[i];
-        const bool is_mine = i % (size_t)comm.world == (size_t)comm.rank;
+        const bool is_mine = i % (size_t)share == (size_t)(comm.rank % share);
         for (const EvalRow& row : item.rows) {
             if (is_mine) mine.push_back(&row), places.push_back(rows);
             rows++;
@@ -73,10 +74,10 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
     const std::vector<double> of_mine = score_rows(model, mine);
     std::vector<double> sums(rows);
     for (size_t i = 0; i < mine.size(); i++) sums[places[i]] = of_mine[i];
-    for (size_t i = (size_t)comm.rank; set.greedy && i < set.items.size() && !stop_requested(); i += (size_t)comm.world)
+    for (size_t i = (size_t)(comm.rank % share); set.greedy && i < set.items.size() && !asked_to_stop(model); i += (size_t)share)
         right[i] = completes(model, tokenizer, set.items[i].contexts[0], set.items[i].choices[(size_t)set.items[i].answer]);
     if (comm.any(stop_requested())) return;  // what was scored before is not all
-    comm.combine(sums), comm.combine(right);
+    if (share > 1) comm.combine(sums), comm.combine(right);
     std::string lines;
     Log::Eval result{.name = set.name, .total = (int)set.items.size(), .cut = set.cut, .context = model.config.max_T};
     const double* sum = sums.data();

@@ -35,7 +35,7 @@
     O("Batch", std::string, batch, "b", "8", "", "sequences in a micro-batch of each rank, or auto: the most that fits in memory") \
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
-    O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, or the checkpoint's") \
+    O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
@@ -73,7 +73,7 @@
     O("Machine", int, threads, "", 0, "0..1024", "CPU threads, at most the cores that affinity and control group allow; 0: all of them") \
     O("Machine", int, ranks, "", 1, "1..64", "on a CPU: start so many ranks, processes that share this machine's cores and the work of each step; mpirun starts them on many machines") \
     O("Machine", int, gpus, "", 0, "0..64", "on GPUs: start so many ranks on this machine, one process a GPU; 0: as many as GPUs are visible") \
-    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state; with --plan also 2 gradients, 3 weights") \
+    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state, 2 gradients too, 3 weights too") \
     O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed; 0: 5 median steps, 10 at least") \
     O("Machine", int, nproc, "pn", 1, "1..65536", "number of ranks on all machines, where no launcher says it; with --plan of the run that is planned") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \

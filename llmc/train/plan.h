@@ -70,18 +70,20 @@ inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, con
     printf("scaling  limit: %s; this step's tokens can be shared by %d GPUs that each do 80 %% of what one does, then: %s\n", limit_of(w, on), stop.ranks, stop.why);
 }
 
-// Memory of each GPU by ZeRO stage: what is beside the weights, gradients and moments of the plan stays as it is.
-template <class F> double print_stages(const Workload& w, const Cluster& on, const Model<F>& model) {
+// Memory of each GPU by ZeRO stage, as each would be planned.
+template <class F> void print_stages(const Model<F>& model) {
     constexpr double GIB = 1 << 30;
-    double rest = (double)model.device.bytes();
-    for (const char* category : {"parameters", "gradients", "master weights", "AdamW moments"}) rest -= (double)model.device.bytes_of(category);
     printf("stages   GiB of each GPU by ZeRO stage: weights + gradients + masters and moments + the rest\n");
     for (int zero = 0; zero <= 3; zero++) {
-        const StateBytes state = state_bytes(w, on, zero);
-        printf("         %d%s %6.2f + %6.2f + %6.2f + %6.2f = %6.2f\n", zero, zero == w.zero ? "*" : ":", state.weights / GIB, state.gradients / GIB, state.optimizer / GIB,
-               rest / GIB, (state.sum() + rest) / GIB);
+        ModelOptions options = model.options;
+        const bool is_this = zero == options.zero;
+        if (!is_this && std::max(zero, options.zero) >= 2) options.leaves = options.world * (zero >= 2 ? options.grad_accum : 1);  // the default of that stage
+        options.zero = options.world > 1 ? zero : 0;
+        const Model<F> other(model.config, options);
+        const auto gib = [&](const char* category) { return (double)other.device.bytes_of(category) / GIB; };
+        const double weights = gib("parameters"), gradients = gib("gradients"), optimizer = gib("master weights") + gib("AdamW moments"), all = (double)other.device.bytes() / GIB;
+        printf("         %d%s %6.2f + %6.2f + %6.2f + %6.2f = %6.2f\n", zero, is_this ? "*" : ":", weights, gradients, optimizer, all - weights - gradients - optimizer, all);
     }
-    return state_bytes(w, on, w.zero).sum() + rest;
 }
 
 // --plan: memory and time, for this machine or any GPU, without taking the memory. Nothing of it is measured.
@@ -93,13 +95,14 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     printf("%s", run.assumed.c_str());
     print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
     const double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
-    double seconds = flops / (0.5 * peak.flops), bytes = (double)model.device.bytes();
+    const double bytes = (double)model.device.bytes();
+    double seconds = flops / (0.5 * peak.flops);
     if (!gpu) {
         printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
     } else {
         const Cluster on = cluster_of<F>(opt, *gpu);
         const Workload w = workload_of(run, model);
-        bytes = print_stages(w, on, model);
+        print_stages(model);
         print_step(w, on, *gpu, opt);
         seconds = step_time(w, on).seconds;
         printf("time     by these, not measured: %.4g s a step, %s tokens/s, MFU %.1f %%", seconds, human(tokens / seconds).c_str(), 100 * flops / seconds / peak.flops);
@@ -124,7 +127,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.zero, .leaves = opt.leaves ? opt.leaves : opt.nproc, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .leaves = run_detail::leaves_of_step(opt, grad_accum), .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
@@ -133,7 +136,10 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         const int64_t row = (int64_t)run.T * opt.nproc, rows = opt.total_batch ? opt.total_batch / row : 512;
         if (rows < 1 || (opt.total_batch && opt.total_batch % row))
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
-        const auto fits_leaves = [&](int B) { return opt.leaves == 0 || (opt.total_batch ? rows / B : 1) * opt.nproc % opt.leaves == 0; };
+        const auto fits_leaves = [&](int B) {
+            const int64_t micro_batches = (opt.total_batch ? rows / B : 1) * opt.nproc;
+            return opt.leaves == 0 || (opt.zero >= 2 && opt.nproc > 1 ? micro_batches == opt.leaves : micro_batches % opt.leaves == 0);
+        };
         for (int B = 1; B <= rows && B <= 512; B++)
             if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
         std::vector<int> all((size_t)run.comm.world, run.B);

@@ -250,6 +250,11 @@ inline void choose_vocabulary(Run& run) {
     run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
+// By default as many as ranks; where no rank keeps whole gradients each micro-batch is one.
+inline int leaves_of_step(const Options& opt, int grad_accum) {
+    return opt.leaves ? opt.leaves : opt.zero < 2 || opt.nproc == 1 ? opt.nproc : std::min(grad_accum, INT_MAX / opt.nproc) * opt.nproc;
+}
+
 // --batch, --total-batch, --leaves and --steps, once the batch is known.
 inline void count_steps(Run& run) {
     const Options& opt = run.opt;
@@ -265,11 +270,18 @@ inline void count_steps(Run& run) {
         die_with(EXIT_USAGE, "--total-batch: %lld given, which is %lld micro-batches of %lld tokens, must be at most %lld of them", (long long)total,
                  (long long)(total / micro), (long long)micro, (long long)MOST_MICRO_BATCHES);
     run.grad_accum = (int)(total / micro);
-    run.leaves = opt.leaves ? opt.leaves : opt.nproc;
-    if (run.leaves % opt.nproc || (int64_t)run.grad_accum * opt.nproc % run.leaves)
+    const int64_t micro_batches = (int64_t)run.grad_accum * opt.nproc;
+    run.leaves = leaves_of_step(opt, run.grad_accum);
+    if (opt.zero >= 2 && opt.nproc > 1 && run.leaves != micro_batches)
+        die_with(EXIT_USAGE, "--leaves: %d %s, must be the %lld micro-batches of a step with --zero %d: where no rank keeps whole gradients, each micro-batch is a leaf", run.leaves,
+                 was_given(opt, "leaves") ? "given" : "of the checkpoint", (long long)micro_batches, opt.zero);
+    if (opt.zero >= 2 && run.grad_accum > 1 && (opt.nproc & (opt.nproc - 1)))
+        die_with(EXIT_USAGE, "--zero: %d given, but of %d ranks, no power of two, which take turns at %d micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed", opt.zero,
+                 opt.nproc, run.grad_accum);
+    if (run.leaves % opt.nproc || micro_batches % run.leaves)
         die_with(EXIT_USAGE, "--leaves: %d %s, must be a multiple of the %d ranks that divides the %lld micro-batches of a step", run.leaves,
-                 was_given(opt, "leaves") ? "given" : "of the checkpoint", opt.nproc, (long long)run.grad_accum * opt.nproc);
-    if (const int of_rank = run.leaves / opt.nproc; opt.nproc > 1 && (of_rank & (of_rank - 1)))
+                 was_given(opt, "leaves") ? "given" : "of the checkpoint", opt.nproc, (long long)micro_batches);
+    if (const int of_rank = run.leaves / opt.nproc; opt.nproc > 1 && opt.zero < 2 && (of_rank & (of_rank - 1)))
         die_with(EXIT_USAGE, "--leaves: %d %s, which are %d of each of %d ranks, must be 1, 2, 4, 8, ... of each: else the sums are no part of the tree that one rank makes", run.leaves,
                  was_given(opt, "leaves") ? "given" : "of the checkpoint", of_rank, opt.nproc);
     run.opt.leaves = run.leaves;  // for the checkpoint
@@ -320,7 +332,6 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     parse_batch(opt);
     if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
-    if (!planning && opt.zero > 1) die_with(EXIT_USAGE, "--zero: %d given, must be 0 or 1: 2 and 3 are only planned (--plan)", opt.zero);
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
@@ -394,7 +405,7 @@ inline DataOptions data_options(const Run& run, bool training) {
     data.only_first = training && opt.overfit ? (uint64_t)run.B * run.grad_accum * run.comm.world : 0;
     data.bos_align = opt.bos_align;
     data.repeats = training, data.once = !training;
-    if (training) data.step_batches = run.grad_accum;
+    if (training && opt.zero < 2) data.step_batches = run.grad_accum;  // from stage 2 on ranks take turns at the micro-batches
     data.eot = end_of_text(run);
     data.vocab_size = run.config.V;
     return data;

@@ -47,8 +47,8 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
                                                           std::is_same_v<F, float> ? "float32" : "bfloat16"));
         if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
         if (run.has_tokenizer) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
-        save_weights(model, checkpoint, run.prefix);
     }
+    save_weights(model, checkpoint, run.prefix);
     if (model.options.train) save_state(model, checkpoint, comm);
     checkpoint.commit();
     if (comm.rank == 0) prune_checkpoints(run.out, run.opt.keep, run.opt.major, step, run.opt.patience ? best.step : -1);

@@ -281,15 +281,3 @@ inline Stop where_it_stops(const Workload& w, const Cluster& on) {
     }
     return {stop.ranks, "compute"};  // not found
 }
-
-// ---- memory -------------------------------------------------------------------------------------------------------------
-
-// Bytes of a rank beside its activations. Stage 1 shards masters and moments, 2 gradients too, 3 weights too; of what is sharded the embeddings and
-// two blocks are there whole, in use and in flight.
-struct StateBytes { double weights, gradients, optimizer; double sum() const { return weights + gradients + optimizer; } };
-inline StateBytes state_bytes(const Workload& w, const Cluster& on, int zero) {
-    const double P = all_parameters(w.config), ranks = on.ranks();
-    const double whole = other_parameters(w.config) + std::min(2, w.config.L) * block_parameters(w.config);
-    const double in_shards = ranks > 1 ? std::min(P, P / ranks + whole) : P;
-    return {w.size * (zero >= 3 ? in_shards : P), 4 * (zero >= 2 ? in_shards : P), (w.master ? 12 : 8) * P / (zero >= 1 ? ranks : 1)};
-}

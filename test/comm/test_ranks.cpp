@@ -115,11 +115,72 @@ TEST(ranks_make_the_same_bits) {
     EXPECT(contents("fp32/main.log") != contents("three/main.log"));
 }
 
+// Stages 2 and 3, in which ranks take turns at the micro-batches, each of which is a leaf; four layers, of which two are in memory at a time.
+TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
+    prepare();
+    const struct { const char *name, *options; std::vector<const char*> worlds; } kinds[] = {
+        {"fp32", "-e d4c32h2 --leaves 8", {"--ranks 2 -z 2", "--ranks 4 -z 3", "--ranks 2 -z 1", "--ranks 4"}},
+        {"bf16", "-e d4c32h2 --leaves 8 --precision bf16 -r 3", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
+        {"alone", "-e d3c32h2 --leaves 4 -d 128 --precision bf16 -w 0 -r 1", {"--ranks 4 -z 3"}},  // one micro-batch each
+        {"three", "-e d4c32h2 --leaves 3 -d 96 -r 2", {"--ranks 3 -z 2", "--ranks 3 -z 3"}},
+        {"two", "--leaves 6 -d 192 -sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 3"}},  // two layers, three micro-batches each
+    };
+    for (auto& kind : kinds) {
+        must(trainer(kind.name, FOUR_STEPS + kind.options));
+        for (size_t i = 0; i < kind.worlds.size(); i++) {
+            const std::string out = std::string(kind.name) + "." + std::to_string(i);
+            must(trainer(out, FOUR_STEPS + kind.options + " " + kind.worlds[i]));
+            same_run(kind.name, out);
+        }
+    }
+}
+
+// Where no rank has all weights: validation, questions, completions, a sample and the exported file are those of one rank.
+TEST(ranks_that_shard_weights_do_everything_else) {
+    prepare();
+    const auto run = [](const std::string& out, const std::string& rest) {
+        must(trainer(out, format("-e d3c32h2 --leaves 8 -x 3 -v 1 -m 3 -s 2 -g 9 -n 2 --eval q=%s/items.jsonl --export-bin %s/%s.bin %s", SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str())));
+    };
+    const auto sample = [](const std::string& out) {
+        const std::string text = contents(out + "/metrics.jsonl");
+        const size_t at = text.find("\"sample\": ");
+        return at == text.npos ? "" : text.substr(at, text.find('\n', at) - at);
+    };
+    run("one", "");
+    for (const char* world : {"--ranks 2 -z 3", "--ranks 4 -z 3"}) {
+        run("many", world);
+        same_run("one", "many", 3);
+        EXPECT_STR(contents("one/eval_q.jsonl"), contents("many/eval_q.jsonl"));
+        EXPECT(sample("one").size() > 20 && sample("one") == sample("many"));
+        EXPECT(contents("one.bin") == contents("many.bin"));
+        must(format("timeout -s KILL 100 %s -e %s/many/step_00000003 -i %s/text.txt -b 2 -t 16 -x 0 -o %s/again %s", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str(), world));
+        EXPECT(contents("one/step_00000003/model.safetensors") == contents("again/step_00000000/model.safetensors"));
+        remove_tree(SCRATCH + "/many"), remove_tree(SCRATCH + "/again");
+    }
+}
+
+// --plan says what each rank takes, whatever is divided.
+TEST(ranks_take_what_was_planned) {
+    prepare();
+    const auto table = [](const std::string& output) { return output.substr(output.find("memory of the device"), output.find("memory of the host") - output.find("memory of the device")); };
+    std::string before;
+    for (int zero = 0; zero <= 3; zero++) {
+        const std::string options = format("-i %s/text.txt -e d4c32h2 -b 2 -t 16 -d 128 --tokenizer bytes -v 0 -s 0 -n 0 -x 1 -z %d ", SCRATCH.c_str(), zero);
+        const std::string planned = table(must(format("timeout -s KILL 100 %s --plan -pn 2 %s", TRAINER, options.c_str())).output);
+        EXPECT_STR(table(must(format("timeout -s KILL 100 %s --ranks 2 -o %s/z%d %s", TRAINER, SCRATCH.c_str(), zero, options.c_str())).output), planned);
+        EXPECT(has(planned, "AdamW moments") && planned != before);
+        before = planned;
+    }
+}
+
 // By default there are as many leaves as ranks, and one rank that adds in as many gives the same.
 TEST(ranks_leaves_by_default) {
     prepare();
     const std::string plain = format("timeout -s KILL 100 %s -i %s/text.txt -e d1c16h1 -b 2 -t 16 --tokenizer bytes -s 0 -v 0 -x 3 ", TRAINER, SCRATCH.c_str());
     must(plain + "-d 128 --ranks 2 -o " + SCRATCH + "/two");
+    must(plain + "-d 128 --ranks 2 -z 2 -o " + SCRATCH + "/sharded");  // each micro-batch is a leaf
+    must(plain + "-d 128 --leaves 4 -o " + SCRATCH + "/four");
+    EXPECT(contents("sharded/step_00000003/model.safetensors") == contents("four/step_00000003/model.safetensors"));
     must(plain + "-d 128 --leaves 2 -o " + SCRATCH + "/one");
     must(plain + "-d 128 -o " + SCRATCH + "/other");
     EXPECT(contents("two/step_00000003/model.safetensors") == contents("one/step_00000003/model.safetensors"));
@@ -127,8 +188,8 @@ TEST(ranks_leaves_by_default) {
     // auto chooses a batch that leaves two of them a step, and makes of it what the number makes
     const auto with = [&](const char* batch, const char* out) { return std::string(plain).replace(plain.find("-b 2"), 4, batch) + "-d 128 --leaves 2 -o " + SCRATCH + out; };
     EXPECT(has(must(with("-b auto", "/auto")).output, "--batch auto: 4 sequences, 2 times a step"));
-    must(with("-b 4", "/four"));
-    EXPECT(contents("auto/step_00000003/model.safetensors") == contents("four/step_00000003/model.safetensors"));
+    must(with("-b 4", "/larger"));
+    EXPECT(contents("auto/step_00000003/model.safetensors") == contents("larger/step_00000003/model.safetensors"));
 }
 
 // N ranks' checkpoint on M ranks: bits as if nothing had happened, also where the command says neither total batch nor leaves.
@@ -143,6 +204,23 @@ TEST(ranks_resume_on_other_ranks) {
     }
     must(format("timeout -s KILL 100 %s -i %s/text.txt -o %s/constant -e d2c32h2 -b 2 -t 16 -d 256 --leaves 4 --tokenizer bytes -s 0 -l 1e-2 -q 0.1 -k constant -x 8 -v 2 -n 8", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     same_run("constant", "parts", 8);
+}
+
+// The files are the same in every stage, and any stage goes on from them.
+TEST(ranks_resume_in_other_stages) {
+    prepare();
+    const std::string run = "-e d3c32h2 --leaves 8 -q 0.1 -k constant -v 2 -n 2 -y 1 --precision bf16 ";
+    const char* worlds[] = {"--ranks 4 -z 3", "", "--ranks 2 -z 2", "--ranks 2 -z 3", "--ranks 4 -z 1", "--ranks 4 -z 2"};
+    for (int i = 0; i < 6; i++) must(trainer("parts", run + format("-x %d ", i + 1) + worlds[i]));
+    must(trainer("whole", run + "-x 6"));
+    same_run("whole", "parts", 6);
+    // in fp32 the weights are the masters of the checkpoint, of which each rank reads its own
+    for (const char* world : {"", "--ranks 2 -z 3"}) {
+        must(trainer("parts", run + "--precision fp32 -x 7 " + world));
+        EXPECT(rename((SCRATCH + "/parts/step_00000007").c_str(), (SCRATCH + (*world ? "/many" : "/alone")).c_str()) == 0);
+        unlink((SCRATCH + "/parts/DONE_00000007").c_str());
+    }
+    EXPECT(contents("alone/model.safetensors") == contents("many/model.safetensors"));
 }
 
 // What as many ranks did, one repeats; and several what one did.
@@ -179,8 +257,8 @@ TEST(ranks_evaluate_alike) {
 TEST(ranks_stop_together_on_a_signal) {
     prepare();
     for (int signal : {SIGINT, SIGTERM}) {
-        const std::string out = std::to_string(signal);
-        Background run(trainer(out, "-x 100000 -v 0 -n 0 --ranks 2 --schedule constant -n 100000"));
+        const std::string out = std::to_string(signal), stage = signal == SIGINT ? "" : "--leaves 8 -z 3 ";
+        Background run(trainer(out, stage + "-x 100000 -v 0 -n 0 --ranks 2 --schedule constant -n 100000"));
         EXPECT(run.says(" 3/100000 "));
         run.send(signal);
         EXPECT_EQ(run.code(), 0);
@@ -237,7 +315,8 @@ TEST(ranks_refuse) {
         {"--ranks 2 --leaves 3", "--leaves: 3 given, must be a multiple of the 2 ranks that divides the 8 micro-batches of a step"},
         {"--ranks 2 --leaves 6 -d 384", "--leaves: 6 given, which are 3 of each of 2 ranks, must be 1, 2, 4, 8, ... of each"},
         {"--leaves 16", "--leaves: 16 given, must be a multiple of the 1 ranks that divides the 8 micro-batches of a step"},
-        {"--ranks 2 -z 2", "--zero: 2 given, must be 0 or 1: 2 and 3 are only planned (--plan)"},
+        {"--ranks 2 -z 2", "--leaves: 4 given, must be the 8 micro-batches of a step with --zero 2: where no rank keeps whole gradients, each micro-batch is a leaf"},
+        {"--ranks 3 -d 192 --leaves 6 -z 3", "--zero: 3 given, but of 3 ranks, no power of two, which take turns at 2 micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed"},
         {"--ranks 65", "--ranks: '65' given, must be a whole number in 1..64"},
     };
     for (auto& c : cases) {

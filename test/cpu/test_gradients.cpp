@@ -13,7 +13,7 @@ TEST(gradients_are_summed_as_a_tree) {
         for (int rank = 0; rank < world; rank += world > 9 ? 5 : 1) {
             std::vector<float> grads = c.ranks[(size_t)rank], received = c.received(rank);
             std::vector<double> squares(c.chunks.size());
-            sum_gradients(grads.data(), squares.data(), received.data(), rank, world, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
+            sum_gradients(grads.data() + c.first, squares.data(), received.data(), rank, world, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
             EXPECT(same_bits(std::vector<float>(grads.begin() + (long)c.first, grads.begin() + (long)(c.first + c.n)), expected));
             EXPECT(std::equal(grads.begin(), grads.begin() + (long)c.first, c.ranks[(size_t)rank].begin()));
             EXPECT(std::equal(grads.end() - (long)c.AFTER, grads.end(), c.ranks[(size_t)rank].end() - (long)c.AFTER));
@@ -41,7 +41,7 @@ TEST(gradients_pass_nan_and_infinity_on) {
     c.ranks[0][c.first] = 1e30f;  // whose square a float cannot hold
     std::vector<float> received = c.received(0);
     std::vector<double> squares(c.chunks.size());
-    sum_gradients(c.ranks[0].data(), squares.data(), received.data(), 0, 2, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
+    sum_gradients(c.ranks[0].data() + c.first, squares.data(), received.data(), 0, 2, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
     EXPECT(std::isfinite(squares[0]) && squares[0] > 0.9e60 && std::isinf(squares[1]) && std::isnan(squares[2]) && std::isfinite(squares[3]));
 }
 
@@ -51,7 +51,7 @@ TEST(gradients_same_bits_for_any_threads) {
     EXPECT(same_bits_for_any_threads([&] {
         std::vector<float> grads = c.ranks[1], received = c.received(1);
         std::vector<double> squares(c.chunks.size());
-        sum_gradients(grads.data(), squares.data(), received.data(), 1, 3, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
+        sum_gradients(grads.data() + c.first, squares.data(), received.data(), 1, 3, c.chunks.data(), c.chunks.size(), c.first, c.n, stream_t{});
         squares.insert(squares.end(), grads.begin(), grads.end());
         return squares;
     }));

@@ -16,7 +16,7 @@ TEST(cuda_gradients_are_summed_as_a_tree) {
                 OnDevice<double> s(c.chunks.size());
                 OnDevice<Chunk> chunks(c.chunks);
                 TestStream stream;
-                sum_gradients(g.data(), s.data(), received.data(), rank, world, chunks.data(), c.chunks.size(), c.first, c.n, stream);
+                sum_gradients(g.data() + c.first, s.data(), received.data(), rank, world, chunks.data(), c.chunks.size(), c.first, c.n, stream);
                 grads = g.written();
                 return s.written();
             });
@@ -57,7 +57,7 @@ TEST(cuda_gradients_pass_nan_and_infinity_on) {
     OnDevice<double> s(c.chunks.size());
     OnDevice<Chunk> chunks(c.chunks);
     TestStream stream;
-    sum_gradients(grads.data(), s.data(), received.data(), 0, 2, chunks.data(), c.chunks.size(), c.first, c.n, stream);
+    sum_gradients(grads.data() + c.first, s.data(), received.data(), 0, 2, chunks.data(), c.chunks.size(), c.first, c.n, stream);
     const std::vector<double> squares = s.written();
     EXPECT(std::isfinite(squares[0]) && squares[0] > 0.9e60 && std::isinf(squares[1]) && std::isnan(squares[2]) && std::isfinite(squares[3]));
 }

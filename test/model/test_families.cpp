@@ -124,6 +124,14 @@ TEST(families_partition) {
                 for (const Parameter& p : list.all) EXPECT(std::any_of(list_of_chunks.begin(), list_of_chunks.end(), [&](const Chunk& k) { return k.offset == p.offset; }));
                 for (int r = 0; r < ranks; r++) {
                     size_t elements = 0, last = 0;
+                    const std::vector<Owned> all_owned = partition.owned(r);
+                    size_t own_chunks = 0;
+                    for (const OwnPiece& own : partition.own_pieces(r)) {  // where it is among what is owned
+                        const auto in = std::find_if(all_owned.begin(), all_owned.end(), [&](const Owned& o) { return own.range.begin >= o.range.begin && own.range.end <= o.range.end; });
+                        EXPECT(own.range.size() == 0 || (in != all_owned.end() && own.at == in->at + (own.range.begin - in->range.begin)));
+                        EXPECT_EQ(own.chunks_at, own_chunks);
+                        own_chunks += own.chunks.end - own.chunks.begin;
+                    }
                     for (const Owned& o : partition.owned(r)) {
                         EXPECT(o.at == elements && o.range.begin >= last && o.range.size() > 0);
                         elements += o.range.size(), last = o.range.end;
@@ -158,6 +166,10 @@ TEST(families_order_of_sums) {
     }
     EXPECT_EQ(order.size(), 6 + partition.chunks);
     for (size_t i = 0; i < order.size(); i++) EXPECT_EQ(sums[order[i]], (int)i);
+    // ranks that take turns at the leaves
+    for (size_t r = 0; r < 3; r++) sums[r * stride] = (int)r, sums[r * stride + 1] = (int)(3 + r);
+    const std::vector<unsigned> interleaved = partition.order_of_sums(2, stride, true);
+    for (size_t i = 0; i < interleaved.size(); i++) EXPECT_EQ(sums[interleaved[i]], (int)i);
 }
 
 // Leaves are added as soon as their partner is there, so that few wait.

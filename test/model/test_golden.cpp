@@ -80,7 +80,6 @@ template <class F> void check_golden(const char* name, int recompute) {
     const Config c = golden.config();
     const Bounds<F> bounds(c.L);
     const std::vector<int> tokens = golden.tokens();
-    Comm comm;
     Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum});
     model.allocate();
     load_weights(model, [&](const std::string& tensor) { return SafetensorsModel::TensorLocation{&golden.file, golden.file.find("param/" + tensor)}; });
@@ -99,7 +98,7 @@ template <class F> void check_golden(const char* name, int recompute) {
     if (!(std::fabs(loss - expected) <= bounds.loss * expected)) FAIL("%s: loss %.9f, expected %.9f", name, loss, expected);
 
     // every gradient of its mean loss: grad_accum micro-batches scale by 1/accum
-    forward_backward(model, first.batch(), 0, comm);
+    forward_backward(model, first.batch(), 0);
     for (const Parameter& p : model.parameters.all) {
         std::vector<float> grad = in_file_layout(p, model.grads);
         for (float& x : grad) x *= (float)accum;
@@ -115,9 +114,9 @@ template <class F> void check_golden(const char* name, int recompute) {
     for (int step = 0; step < steps; step++) {
         for (int micro = 0; micro < accum; micro++) {
             MicroBatch batch(tokens, step * accum + micro, B, T);
-            forward_backward(model, batch.batch(), micro, comm);
+            forward_backward(model, batch.batch(), micro);
         }
-        update(model, opt, golden.real("lr"), step, comm);
+        update(model, opt, golden.real("lr"), step);
         loss = model.host_step_stats->loss;
         const double norm = model.host_step_stats->norm;
         if (!(std::fabs(loss - step_loss[(size_t)step]) <= bounds.loss * step_loss[(size_t)step]))

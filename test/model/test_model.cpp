@@ -49,12 +49,12 @@ template <class F> double loss_of(const Model<F>& model) { return *model.loss_su
 // Bits of every gradient and of the loss of one micro-batch, then of the weights after an update.
 template <class F> std::string step_bits(ModelOptions options, const Tokens& tokens) {
     auto model = make_model<F>(options);
-    forward_backward(*model, tokens.batch(), 0, Comm());
+    forward_backward(*model, tokens.batch(), 0);
     std::string bits((const char*)model->grads, model->parameters.elements * sizeof(float));
     bits.append((const char*)model->loss_sum, sizeof(double));
     Options opt = {};
     opt.beta1 = 0.9, opt.beta2 = 0.95, opt.eps = 1e-8, opt.weight_decay = 0.1, opt.grad_clip = 1;
-    update(*model, opt, 1e-3, 0, Comm());
+    update(*model, opt, 1e-3, 0);
     return bits.append((const char*)model->params, model->parameters.elements * sizeof(F));
 }
 
@@ -126,8 +126,8 @@ template <class F> void check_accumulation() {
     Tokens tokens(8, T, TINY.V, 4);
     auto whole = make_model<F>({.B = 8, .T = T});
     auto parts = make_model<F>({.B = 2, .T = T, .grad_accum = 4});
-    forward_backward(*whole, tokens.batch(), 0, Comm());
-    for (int micro = 0; micro < 4; micro++) forward_backward(*parts, tokens.rows(2 * micro, T), micro, Comm());
+    forward_backward(*whole, tokens.batch(), 0);
+    for (int micro = 0; micro < 4; micro++) forward_backward(*parts, tokens.rows(2 * micro, T), micro);
     EXPECT_CLOSE(parts->grads, whole->grads, whole->parameters.elements, 1e-5);
     EXPECT(std::fabs(loss_of(*parts) - loss_of(*whole)) < 1e-6);
 }
@@ -136,7 +136,7 @@ template <class F> void check_accumulation() {
 template <class F> void check_padding() {
     Tokens tokens(2, 16, TINY.V, 5);
     auto model = make_model<F>({.B = 2, .T = 16});
-    forward_backward(*model, tokens.batch(), 0, Comm());
+    forward_backward(*model, tokens.batch(), 0);
     std::vector<float> grads(model->grads, model->grads + model->parameters.elements);
     double loss = loss_of(*model);
     const size_t begin = (size_t)TINY.V * (size_t)TINY.C, end = (size_t)TINY.Vp() * (size_t)TINY.C;
@@ -144,7 +144,7 @@ template <class F> void check_padding() {
         EXPECT_EQ(grads[i], 0.0f);
         model->params[i] = F(100.0f);
     }
-    forward_backward(*model, tokens.batch(), 0, Comm());
+    forward_backward(*model, tokens.batch(), 0);
     EXPECT_EQ(loss_of(*model), loss);
     EXPECT(!memcmp(grads.data(), model->grads, grads.size() * sizeof(float)));
 }
@@ -171,8 +171,8 @@ template <class F> void check_sizes() {  // nothing is special about the sizes o
                      Config{.max_T = 9, .V = 64, .L = 2, .NH = 3, .C = 24, .FF = 200}, Config{.max_T = 9, .V = 64, .L = 2, .NH = 3, .C = 24, .FF = 8}}) {
         auto model = make_model<F>({.B = 2, .T = c.max_T, .recompute = 2}, c);
         Tokens tokens(2, c.max_T, c.V, 8);
-        forward_backward(*model, tokens.batch(), 0, Comm());
-        update(*model, Options(), 1e-3, 0, Comm());
+        forward_backward(*model, tokens.batch(), 0);
+        update(*model, Options(), 1e-3, 0);
         const double norm = model->host_step_stats->norm, loss = model->host_step_stats->loss;
         EXPECT(std::isfinite(norm) && std::isfinite(loss) && loss >= 0);
         EXPECT((c.V > 1) == (loss > 0));

@@ -114,8 +114,8 @@ TEST(variants_against_double) {
                 const Random4 r = philox(6, RNG_TEST, (uint32_t)micro, i);
                 inputs[micro].push_back((int)(r.x[0] % (uint32_t)c.V)), targets[micro].push_back((int)(r.x[1] % (uint32_t)c.V));
             }
-        forward_backward(*model, {inputs[2].data(), targets[2].data(), 0}, 0, Comm());
-        for (int micro = 0; micro < ACCUM; micro++) forward_backward(*model, {inputs[micro].data(), targets[micro].data(), 0}, micro, Comm());
+        forward_backward(*model, {inputs[2].data(), targets[2].data(), 0}, 0);
+        for (int micro = 0; micro < ACCUM; micro++) forward_backward(*model, {inputs[micro].data(), targets[micro].data(), 0}, micro);
 
         Oracle oracle(*model);
         const auto mean_loss = [&] {
@@ -152,7 +152,7 @@ TEST(variants_padding_has_no_gradient) {
         auto model = make_model<float>(c, {.B = 1, .T = 8});
         for (size_t i = 0; i < model->parameters.elements; i++) model->grads[i] = 7;
         std::vector<int> tokens = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-        forward_backward(*model, {tokens.data(), tokens.data() + 1, 0}, 0, Comm());
+        forward_backward(*model, {tokens.data(), tokens.data() + 1, 0}, 0);
         const size_t begin = (size_t)c.V * (size_t)c.C, end = (size_t)c.Vp() * (size_t)c.C;
         for (size_t i = begin; i < end; i++) {
             EXPECT_EQ(model->tensors().dwte[i], 0.0f);

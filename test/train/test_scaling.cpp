@@ -261,22 +261,6 @@ TEST(scaling_stops) {
     EXPECT_EQ(where_it_stops(more, h100(8, 4)).ranks, where_it_stops(w, h100(8, 1)).ranks);
 }
 
-// 10 a block, 2 blocks; the rest 1760: P = 2 * 3280 + 1760 = 8320. 4 ranks: P / 4 = 2080.
-TEST(scaling_memory_by_stage) {
-    const Workload w = work(SMALL, 1, 8, 1, 0);
-    const Cluster four = cluster(PLAIN, 4, 1);
-    const StateBytes zero = state_bytes(w, four, 0), one = state_bytes(w, four, 1);
-    EXPECT(zero.weights == 2 * 8320 && zero.gradients == 4 * 8320 && zero.optimizer == 12 * 8320);
-    EXPECT(one.weights == 2 * 8320 && one.gradients == 4 * 8320 && one.optimizer == 12 * 2080);
-    // with more blocks than two, what is in flight is less than all: L = 10, P = 34560, P / 4 = 8640, whole 1760 + 2 * 3280 = 8320
-    Workload deep = w;
-    deep.config.L = 10;
-    const StateBytes two = state_bytes(deep, four, 2), three = state_bytes(deep, four, 3);
-    EXPECT(two.weights == 2 * 34560 && two.gradients == 4 * (8640 + 8320) && two.optimizer == 12 * 8640);
-    EXPECT(three.weights == 2 * (8640 + 8320) && three.gradients == two.gradients && three.optimizer == two.optimizer);
-    for (int stage = 0; stage <= 3; stage++) EXPECT_EQ(state_bytes(deep, PLAIN, stage).sum(), 18.0 * 34560);  // one rank has everything
-}
-
 // Not ours, and of other programs: what they measured, beside what this model says of the same sizes. Sources: doc/scaling.md.
 TEST(scaling_beside_published_runs) {
     const auto rate = [](const Workload& w, const Cluster& on) { return w.N() * w.grad_accum / step_time(w, on).seconds; };  // tokens/s of a GPU
