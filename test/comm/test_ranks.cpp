@@ -267,15 +267,19 @@ TEST(ranks_by_mpirun_must_agree) {
     EXPECT_EQ(o.code, EXIT_USAGE);
     EXPECT(has(o.output, "error: rank 1: --lr: rank 1 has '0.02', rank 0 has '0.01': they must be the same on every rank\n"));
     make_folders(SCRATCH + "/elsewhere");
-    write_file_atomically(SCRATCH + "/elsewhere/text.txt", contents("text.txt") + "and more\n");
     const std::string here = std::string(getenv("PWD") ? getenv("PWD") : ".");
     const auto from = [&](const std::string& folder) {
         return format("sh -c 'cd %s/%s && exec %s/%s -i text.txt -o %s/%s/data -e d1c16h1 -b 2 -t 16 --tokenizer bytes -x 1 -v 0 -s 0 -n 0'", here.c_str(), folder.c_str(), here.c_str(), TRAINER,
                       here.c_str(), SCRATCH.c_str());
     };
-    o = run_command(mpirun(1) + from(SCRATCH) + colon + from(SCRATCH + "/elsewhere"));
-    EXPECT_EQ(o.code, EXIT_USAGE);
-    EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
+    std::string as_long = contents("text.txt");
+    as_long[as_long.size() / 2] = '!';
+    for (const std::string& text : {contents("text.txt") + "and more\n", as_long}) {
+        write_file_atomically(SCRATCH + "/elsewhere/text.txt", text);
+        o = run_command(mpirun(1) + from(SCRATCH) + colon + from(SCRATCH + "/elsewhere"));
+        EXPECT_EQ(o.code, EXIT_USAGE);
+        EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
+    }
 }
 
 TEST(ranks_by_mpirun_end_when_one_is_killed) {
