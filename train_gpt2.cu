@@ -328,7 +328,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         // once in a while
         if (last || stopping() || validates || evaluates || samples || saves) {
             reporter.report();
-            flight_recorder().deadline = FlightRecorder().deadline;
+            flight_recorder().deadline = reporter.deadline_between_steps();
             const Log::Position logged = log.position();
             const Best best = run.best;
             run.seconds = clock.seconds();
@@ -341,7 +341,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             if (validates && !stopping()) {
                 flight_recorder().deadline = reporter.deadline();  // of a batch, which is no more than a step
                 const double loss = validate(run, model, *val_data, step, log);
-                flight_recorder().deadline = FlightRecorder().deadline;
+                flight_recorder().deadline = reporter.deadline_between_steps();
                 if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
             }
             if (can_sample && every(opt.sample_every, step, last) && !stopping() && (comm.rank == 0 || opt.zero >= 3)) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
@@ -390,10 +390,11 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
         set_history(*model, run.history);
     }
     if (opt.zero >= 3) gather_weights(*model);
-    // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data
+    // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data; what a leaf does, which is the
+    // same for any number of ranks
     model->fetches = false;  // each rank alone
-    if (opt.steps != 0) in_turn(run.comm, [&] {  // rank 0 autotunes, and the others find its choices in the cache
-        warm_up_and_autotune(model->stream, opt.cache, [&] { for (int micro = 0; micro < std::min(2, run.grad_accum); micro++) micro_step(*model, {.accumulate = micro > 0}); });
+    if (opt.steps != 0) autotune_together(run.comm, model->stream, opt.cache, run.autotuned, [&] {
+        for (int micro = 0; micro < std::min(2, run.grad_accum / model->leaves_of_rank()); micro++) micro_step(*model, {.accumulate = micro > 0});
     });
     model->fetches = true;
     if (!opt.chat.empty()) return chat(*model, run);

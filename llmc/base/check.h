@@ -27,13 +27,19 @@ constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was alloc
     va_end(args);
     // What is wrong on every rank, rank 0 says. The launcher then asks the others to end: a signal ends their wait, and nothing is said twice.
     const bool was_asked = g_stop_signal && code != 128 + g_stop_signal;  // before this failed, and not what ends it: that says nothing of who failed
-    for (int wait = 0; g_rank > 0 && wait < 30; wait++) {
+    for (int wait = 0; g_rank > 0 && wait < 60; wait++) {
         if (g_stop_signal && !was_asked) _Exit(code);
         usleep(10'000);
     }
     if (g_world > 1) fprintf(stderr, "error: rank %d: %s\n", g_rank, line);
     else             fprintf(stderr, "error: %s\n", line);
     fflush(nullptr);
+    if (g_before_death) g_before_death();
+    _Exit(code);
+}
+// Another rank says why.
+[[noreturn]] inline void end_silently(int code) {
+    usleep(2'000'000);  // its line, which may wait as above, comes first: a launcher ends all when one has ended
     if (g_before_death) g_before_death();
     _Exit(code);
 }

@@ -82,6 +82,8 @@ public:
         std::nth_element(sorted.begin(), sorted.begin() + (long)(sorted.size() / 2), sorted.end());
         return std::max(10.0, 5 * sorted[sorted.size() / 2]);
     }
+    // Of those between steps: weights are saved, questions answered.
+    double between_steps() const { return given_ > 0 ? std::min(10 * given_, FlightRecorder().deadline) : FlightRecorder().deadline; }
 };
 
 // Of this process.

@@ -52,6 +52,5 @@ inline void must_agree(const Comm& comm, const std::string& what, const std::str
     if (first < 0) return;
     const std::string rank0 = comm.broadcast(value);
     if (comm.rank == first) die_with(EXIT_USAGE, "%s: rank %d has %s, rank 0 has %s: they must be the same on every rank", what.c_str(), first, value.c_str(), rank0.c_str());
-    usleep(1'000'000);  // who differs speaks; it ends without a further word between ranks
-    _Exit(EXIT_USAGE);
+    end_silently(EXIT_USAGE);  // who differs speaks
 }

@@ -67,10 +67,17 @@ class SharedMemoryTransport : public Transport {
                 if ((int32_t)(now - meetings) >= 0) break;
                 if (look < 2000) { threads_detail::pause(); continue; }
                 sleep_on(theirs, now);
-                if (flight_recorder().seconds() - start > flight_recorder().deadline)
-                    comm_failed("rank %d (process %d) has not come within %.4g s: it is at step %d", r, (int)state(r).process, flight_recorder().deadline, (int)state(r).step);
+                if (flight_recorder().seconds() - start > flight_recorder().deadline) fail_late(r);
             }
         }
+    }
+    bool has_come(int r) const { return (int32_t)(state(r).meetings - meetings) >= 0; }
+    // The first of those that have come speaks, for all that wait.
+    [[noreturn]] void fail_late(int late) const {
+        int speaker = 0;
+        while (!has_come(speaker)) speaker++;
+        if (speaker != rank) (void)flight_recorder().save(), end_silently(EXIT_COMM);
+        comm_failed("rank %d (process %d) has not come within %.4g s: it is at step %d", late, (int)state(late).process, flight_recorder().deadline, (int)state(late).step);
     }
     // Announces the operation; after the meeting every rank must be at the same one.
     void announce() {

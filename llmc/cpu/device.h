@@ -11,7 +11,9 @@
 #include <cstring>
 #include <string>
 #include <utility>
+#include <vector>
 #include "../base/check.h"
+#include "../layers/autotune.h"
 #include "../layers/kernel_options.h"
 #include "../base/threads.h"
 
@@ -84,7 +86,10 @@ template <class Work> void replay(graph_t, stream_t, Work work) { work(); }
 inline void destroy(graph_t) {}
 
 // No kernels to load, nothing to autotune.
-template <class Work> void warm_up_and_autotune(stream_t, const std::string&, Work) {}
+template <class Work> std::string warm_up_and_autotune(stream_t, const Autotune& from, Work) {
+    return from.given.empty() ? "" : format("all %zu are of %s, here is a CPU", from.given.size(), from.given[0].substr(0, from.given[0].find(' ')).c_str());
+}
+inline std::vector<std::string> autotuned_choices() { return {}; }
 
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 

@@ -60,12 +60,12 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
     State& s = state();
     std::string& said = s.said[p.backward];
     const bool asked = stream.kernels.attention == AttentionBackend::CUDNN;
-    auto at = s.cache.known.find(p);
-    const bool known = at != s.cache.known.end();
+    const Choice* known = asked ? nullptr : s.cache.find(p);
     if (!asked && !known && !stream.autotuning) return false;  // nothing is measured outside the warm-up
-    if (asked || !known || at->second.cudnn) {
+    if (asked || !known || known->cudnn) {
         const Ready& r = plan_for(p);
         if (!r.builder.refused.empty()) {
+            if (known) s.cache.refuse(p);
             CHECK(!asked, "--attention cudnn: B %d, T %d, %d heads of %d: %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, r.builder.refused.c_str());
             said = "ours, as cuDNN does not do it: " + r.builder.refused;
             return false;
@@ -73,11 +73,11 @@ template <class Ours, class Theirs> bool choose(const Problem& p, stream_t strea
         if (asked) return said = version() + ", as asked", true;
         if (!known) {
             const float ours_ms = fastest_ms(4, stream, ours), cudnn_ms = fastest_ms(4, stream, theirs);
-            s.cache.store(p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms});
-            at = s.cache.known.find(p);
+            known = &s.cache.store(p, {cudnn_ms < ours_ms, ours_ms, cudnn_ms});
         }
     }
-    const Choice& c = at->second;
+    if (stream.autotuning) s.cache.use(p);
+    const Choice& c = *known;
     said = c.cudnn ? format("%s, %.3f ms, ours takes %.3f", version().c_str(), c.cudnn_ms, c.ours_ms)
                    : format("ours, %.3f ms, %s takes %.3f", c.ours_ms, version().c_str(), c.cudnn_ms);
     return c.cudnn;
@@ -125,8 +125,8 @@ inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic, bo
     return backward_bytes({B, T, NH, HS}, deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
 }
 
-inline void load_autotune_cache(const std::string& folder) { state().cache.load(folder); }
-inline void save_autotune_cache(const std::string& folder) { state().cache.save(folder); }
+// body(cache): of the autotune cache, where there is cuDNN to choose.
+template <class Body> void with_autotune_cache(Body body) { body(state().cache); }
 
 inline std::string path() {
     const State& s = state();
@@ -141,7 +141,6 @@ template <class... A> bool forward(const A&...) { return false; }
 template <class... A> bool backward(const A&...) { return false; }
 inline size_t scratch_bytes(int, int, int, int, bool, bool) { return 0; }
 inline std::string path() { return "by ours, built without cuDNN"; }
-inline void load_autotune_cache(const std::string&) {}
-inline void save_autotune_cache(const std::string&) {}
+template <class Body> void with_autotune_cache(Body) {}
 }  // namespace attention_cudnn
 #endif

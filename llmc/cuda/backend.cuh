@@ -1,5 +1,8 @@
 // backend.cuh: the CUDA backend: every layer, the warm-up, and the workspace that the layers share.
 #pragma once
+#include <string>
+#include <vector>
+#include "../layers/autotune.h"
 #include "adamw.cuh"
 #include "attention.cuh"
 #include "classifier.cuh"
@@ -21,18 +24,42 @@ inline void check_model(int C, int NH, AttentionBackend attention) {
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
 }
 
-// Warm-up: runs `work`, whose results are discarded, so that kernels are loaded, and the fastest algorithms are known: from the autotune cache
-// in the folder `cache` (~/.cache/llmc if empty), or measured now and saved there.
-template <class Work> void warm_up_and_autotune(stream_t& stream, const std::string& cache, Work work) {
-    const std::string folder = cache_folder(cache);
-    matmul_detail::autotune_cache().load(folder);
-    attention_cudnn::load_autotune_cache(folder);
+// body(cache) for each of the autotune caches.
+template <class Body> void for_each_autotune_cache(Body body) {
+    body(matmul_detail::autotune_cache());
+    attention_cudnn::with_autotune_cache(body);
+}
+
+// Warm-up: runs `work`, whose results are discarded, so that kernels are loaded, and the fastest algorithms are known: those that are given, else
+// those of the autotune cache, else measured now and saved there. Returns how many of those given are not used, and why.
+template <class Work> std::string warm_up_and_autotune(stream_t& stream, const Autotune& from, Work work) {
+    std::string other, here;
+    int others = 0, refused = 0;
+    for (const std::string& line : from.given) {
+        bool taken = false;
+        for_each_autotune_cache([&](auto& cache) { taken |= cache.give(line); });
+        if (!taken) others++, other = line.substr(0, line.find(' '));
+    }
+    const std::string folder = from.complete && !others ? "" : cache_folder(from.cache);
+    for_each_autotune_cache([&](auto& cache) { cache.load(folder); });
     stream.autotuning = true;
     work();
     synchronize(stream);
     stream.autotuning = false;
-    matmul_detail::autotune_cache().save(folder);
-    attention_cudnn::save_autotune_cache(folder);
+    for_each_autotune_cache([&](auto& cache) {
+        cache.save(folder);
+        refused += cache.refused, here += (here.empty() ? "" : " and ") + cache.name();
+    });
+    if (others) return format("%d of %zu are of %s, here is %s", others, from.given.size(), other.c_str(), here.c_str());
+    if (refused) return format("%d of %zu are refused by %s", refused, from.given.size(), here.c_str());
+    return "";
+}
+
+// What the warm-up chose, a line each, by which another run or rank chooses the same.
+inline std::vector<std::string> autotuned_choices() {
+    std::vector<std::string> lines;
+    for_each_autotune_cache([&](const auto& cache) { cache.list(lines); });
+    return lines;
 }
 
 // Bytes of a stream's workspace for batches of N tokens, a residual stream of width C, linear layers of at most OC outputs with a bias and a

@@ -58,11 +58,9 @@ template <class In, class Out> struct Gemm {
         }
         if (runs == 0) return refusal;
         if (refused) say_refused(refusal, shape, format("%zu of its algorithms are left out", refused));
-        if (runs > 1) {
-            autotune(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
-            return run_by(plan, plan.algorithms[0]);
-        }
-        return CUBLAS_STATUS_SUCCESS;
+        if (runs > 1) autotune(plan, shape, [&](const Algorithm& algorithm) { return run_by(plan, algorithm); }, stream);
+        if (stream.autotuning) autotune_cache().use(shape);
+        return runs > 1 ? run_by(plan, plan.algorithms[0]) : CUBLAS_STATUS_SUCCESS;
     }
     void run() const {
         GemmPlan& plan = plan_for(shape);
@@ -85,12 +83,15 @@ void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separ
         return status == CUBLAS_STATUS_SUCCESS;
     };
     if (product.stream.autotuning && !plan.algorithms.empty() && !plan.compared) {
+        autotune_cache().comparing = true;
         const bool runs = fused();
         separate();  // autotunes its own product
         if (runs && fastest_ms(4, product.stream, separate) < fastest_ms(4, product.stream, fused)) plan.algorithms.clear();
         plan.compared = true;
         store_choice(plan, product.shape);
+        autotune_cache().comparing = false;
     }
+    if (product.stream.autotuning) autotune_cache().use(product.shape);
     if (plan.algorithms.empty() || !fused()) separate();
 }
 

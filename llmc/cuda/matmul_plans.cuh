@@ -43,7 +43,7 @@ struct GemmPlan {
     cublasLtMatmulDesc_t product = nullptr;
     cublasLtMatrixLayout_t a = nullptr, b = nullptr, d = nullptr;
     std::vector<Algorithm> algorithms;  // the first one is used; empty: cuBLASLt has none with the epilogue, or the epilogue is slower than a kernel of its own
-    bool from_file = false;             // the algorithm is from the autotune cache
+    bool from_file = false;             // the algorithm is from the autotune cache, or was given
     bool compared = false;              // the epilogue's time with that of a kernel of its own
     GemmPlan() = default;
     GemmPlan(const GemmPlan&) = delete;
@@ -124,18 +124,18 @@ inline std::vector<Algorithm> propose_algorithms(const GemmPlan& plan, const Gem
 
 // From the autotune cache: the one algorithm, if the library still accepts it, or none, if the epilogue was not worth it. Else the heuristic's.
 inline void find_algorithms(GemmPlan& plan, const GemmShape& shape) {
-    const auto at = autotune_cache().known.find(shape);
+    const std::optional<Algorithm>* known = autotune_cache().find(shape);
     cublasLtMatmulHeuristicResult_t result;
-    plan.from_file = at != autotune_cache().known.end() && (!at->second ||
-        (cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &*at->second, &result) == CUBLAS_STATUS_SUCCESS && result.workspaceSize <= LIBRARY_WORKSPACE));
-    plan.compared = plan.from_file;
-    if (!plan.from_file) plan.algorithms = propose_algorithms(plan, shape);
-    else if (at->second) plan.algorithms = {*at->second};
+    if (known && *known && (cublasLtMatmulAlgoCheck(handle(), plan.product, plan.a, plan.b, plan.d, plan.d, &**known, &result) != CUBLAS_STATUS_SUCCESS || result.workspaceSize > LIBRARY_WORKSPACE))
+        autotune_cache().refuse(shape), known = nullptr;
+    plan.from_file = plan.compared = known;
+    if (!known) plan.algorithms = propose_algorithms(plan, shape);
+    else if (*known) plan.algorithms = {**known};
 }
 
 // Replaces an algorithm from the autotune cache, which was refused, by the heuristic's.
 inline void propose_again(GemmPlan& plan, const GemmShape& shape) {
-    if (plan.from_file) plan.algorithms = propose_algorithms(plan, shape), plan.from_file = false;
+    if (plan.from_file) autotune_cache().refuse(shape), plan.algorithms = propose_algorithms(plan, shape), plan.from_file = false;
 }
 
 // cuBLASLt rejected the arguments, and nothing was computed.

@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 #include "../base/check.h"
+#include "../base/xxh64.h"
 #include "../io/files.h"
 
 #ifdef GLOB_BRACE
@@ -97,6 +98,23 @@ inline Shard open_shard(const std::string& path) {
             (int64_t)tokens < header[2] ? "truncated? fetch or make it again" : "the header is wrong or the file was appended to");
     if (payload % (uint64_t)format->width) die("%s: ends in the middle of a token: truncated? fetch or make it again", path.c_str());
     return {path, format->width, 0, tokens};
+}
+
+// Of the tokens at four places in each shard: data of other ranks with as many tokens and another checksum are other data.
+inline uint64_t sample_checksum(const Shards& shards) {
+    using namespace shards_detail;
+    Xxh64 hash;
+    for (const Shard& shard : shards) {
+        const int fd = open_file(shard.path);
+        const uint64_t n = std::min<uint64_t>(shard.size(), 16384);
+        std::vector<char> tokens(n * (uint64_t)shard.width);
+        for (uint64_t place = 0; place < 4; place++) {
+            read_fully(fd, shard.path, SHARD_HEADER + (shard.begin + (shard.size() - n) / 3 * place) * (uint64_t)shard.width, tokens.size(), tokens.data());
+            hash.update(tokens.data(), tokens.size());
+        }
+        close(fd);
+    }
+    return hash.digest();
 }
 
 // Files that match a pattern, sorted by name as bytes; a name without wildcards is itself.

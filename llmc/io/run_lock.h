@@ -17,15 +17,19 @@ inline std::string host_name() {
     gethostname(name, sizeof name - 1);
     return *name ? name : "localhost";
 }
-// When a process of this host started, in ticks since boot: tells it from a later one with the same id. 0: unknown.
-inline unsigned long long start_time(long pid) {
+struct ProcessInfo {
+    char state = 0;                  // Z: has ended, and nobody has asked for its exit code yet
+    unsigned long long started = 0;  // in ticks since boot: tells it from a later one with the same id; 0: unknown
+};
+inline ProcessInfo process_info(long pid) {  // of this host
     std::string text;
-    if (!try_read_file(format("/proc/%ld/stat", pid), text).empty()) return 0;
+    ProcessInfo info;
+    if (!try_read_file(format("/proc/%ld/stat", pid), text).empty()) return info;
     size_t end = text.rfind(')');  // behind the name, which may hold anything
-    unsigned long long ticks = 0;
-    if (end != text.npos) sscanf(text.c_str() + end + 1, " %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &ticks);
-    return ticks;
+    if (end != text.npos) sscanf(text.c_str() + end + 1, " %c %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %*s %llu", &info.state, &info.started);
+    return info;
 }
+inline unsigned long long start_time(long pid) { return process_info(pid).started; }
 
 struct Holder { char host[256] = ""; long pid = 0; unsigned long long started = 0; };
 inline std::string holder_text(long pid) { return format("%s %ld %llu\n", host_name().c_str(), pid, start_time(pid)); }
@@ -35,8 +39,8 @@ inline bool is_stale(const std::string& text) {
     Holder h;
     if (!parse_holder(text, h) || h.host != host_name()) return false;  // of another host nothing is known
     if (kill((pid_t)h.pid, 0) != 0 && errno == ESRCH) return true;
-    const unsigned long long now = start_time(h.pid);
-    return now && h.started && now != h.started;
+    const ProcessInfo now = process_info(h.pid);
+    return now.state == 'Z' || (now.started && h.started && now.started != h.started);
 }
 inline std::string in_use(const std::string& folder, const std::string& text) {
     Holder h;

@@ -38,5 +38,5 @@ template <class F> void check_same_weights(Model<F>& model, const Comm& comm, in
         if (const int rank = differs(sums[i]); rank && comm.rank == 0)
             die("the weights of rank %d are not those of rank 0: %s has the checksum %016llx, here %016llx, after step %d: memory of one of them is damaged, or their machines compute differently", rank,
                 model.parameters.all[i].name.c_str(), (unsigned long long)all[(size_t)rank], (unsigned long long)all[0], step);
-        else if (rank) usleep(1'000'000), _Exit(EXIT_FAILED);  // rank 0 says it
+        else if (rank) end_silently(EXIT_FAILED);  // rank 0 says it
 }

@@ -25,6 +25,30 @@ template <class Work> void in_turn(const Comm& comm, Work work) {
     if (comm.rank != 0) work();
 }
 
+// Kernels are loaded and autotuned. Rank 0 measures, and its choices are everyone's, as ranks that round differently would make other bits than one rank
+// does. `choices`: those of the checkpoint that is resumed, which come first; then those of this run. Who cannot use what it is given says so.
+template <class Work> void autotune_together(const Comm& comm, stream_t& stream, const std::string& cache, std::vector<std::string>& choices, Work work) {
+    std::string unused;
+    if (comm.rank == 0) {
+        unused = warm_up_and_autotune(stream, {.cache = cache, .given = choices}, work);
+        if (!unused.empty()) printf("resume   autotuned choices of the checkpoint: %s: this machine's own are used, bits may change\n", unused.c_str());
+    }
+    if (comm.rank == 0) choices = autotuned_choices();
+    if (comm.world == 1) return;
+    std::string text;
+    for (const std::string& line : choices) text += line + "\n";
+    text = comm.broadcast(text), choices.clear();
+    for (size_t at = 0, end; at < text.size(); at = end + 1) choices.push_back(text.substr(at, (end = text.find('\n', at)) - at));
+    if (comm.rank != 0) unused = warm_up_and_autotune(stream, {.cache = cache, .given = choices, .complete = true}, work);
+    std::vector<char> all((size_t)comm.world);
+    all[(size_t)comm.rank] = comm.rank != 0 && !unused.empty();
+    comm.all_gather(all);
+    const int first = (int)(std::find(all.begin(), all.end(), 1) - all.begin()), others = (int)std::count(all.begin(), all.end(), 1) - 1;
+    if (first == comm.rank)
+        fprintf(stderr, "rank %d%s: autotuned choices of rank 0: %s: its own are used, bits may change with the number of ranks\n", comm.rank,
+                others > 0 ? format(" and %d others", others).c_str() : "", unused.c_str());
+}
+
 namespace run_detail {
 // OUT is one folder for all: what rank 0 writes there the others read.
 inline void check_shared_out(const Comm& comm, const std::string& out) {
@@ -41,8 +65,7 @@ inline void check_shared_out(const Comm& comm, const std::string& out) {
     if (comm.rank == 0) unlink(path.c_str());
     if (all_found) return;
     if (found != nonce) die_with(EXIT_USAGE, "--out: %s of rank %d is not the folder of rank 0: it must be one that all machines share", out.c_str(), comm.rank);
-    usleep(1'000'000);  // who does not find it speaks
-    _Exit(EXIT_USAGE);
+    end_silently(EXIT_USAGE);  // who does not find it speaks
 }
 
 inline void must_agree_on_options(const Comm& comm, const Options& opt) {

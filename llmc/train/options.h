@@ -74,7 +74,7 @@
     O("Machine", int, ranks, "", 1, "1..64", "on a CPU: start so many ranks, processes that share this machine's cores and the work of each step; mpirun starts them on many machines") \
     O("Machine", int, gpus, "", 0, "0..64", "on GPUs: start so many ranks on this machine, one process a GPU; 0: as many as GPUs are visible") \
     O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state, 2 gradients too, 3 weights too") \
-    O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed; 0: 5 median steps, 10 at least") \
+    O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed, ten times as many between steps; 0: 5 median steps, 10 at least, an hour between steps") \
     O("Machine", int, nproc, "pn", 1, "1..65536", "number of ranks on all machines, where no launcher says it; with --plan of the run that is planned") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \

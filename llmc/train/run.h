@@ -55,6 +55,7 @@ struct Run {
     Best best;                 // with --patience
     Log::Position log_position;
     double seconds = 0;        // of training so far
+    std::vector<std::string> autotuned;  // choices of algorithms, as other ones round differently
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
 
@@ -142,6 +143,8 @@ inline void read_trainer_state(Run& run) {
     read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+    if (const Json* choices = json.find("autotuned"))
+        for (const Json& line : choices->as_array(path)) run.autotuned.push_back(line.as_string(path));
     if (const Json* seconds = json.find("seconds")) run.seconds = seconds->as_double(path);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
@@ -394,8 +397,11 @@ inline void finish_preparing(Run& run) {
     }
     if (!run.out.empty() && run.comm.rank == 0) make_folders(run.out);
     if (!run.out.empty()) flight_recorder().path = run.out + format("/flight-%05d.txt", run.comm.rank);
-    must_agree(run.comm, "the data", format("%llu tokens to train on, %llu to validate on, vocabulary %d", (unsigned long long)count_tokens(run.train),
-                                            (unsigned long long)count_tokens(run.val), run.config.V));
+    if (run.comm.world == 1) return;
+    uint64_t checksum = sample_checksum(run.val);
+    for (const Source& source : run.train) checksum = 31 * checksum + sample_checksum(source.shards);
+    must_agree(run.comm, "the data", format("%llu tokens to train on, %llu to validate on, vocabulary %d, checksum of samples %016llx", (unsigned long long)count_tokens(run.train),
+                                            (unsigned long long)count_tokens(run.val), run.config.V, (unsigned long long)checksum));
 }
 
 inline DataOptions data_options(const Run& run, bool training) {

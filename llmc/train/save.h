@@ -35,11 +35,12 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     trainer.add("version", VERSION).add("step", step).add("position", position);
     trainer.add("seconds", run.seconds).add("main_log", log.main_log).add("metrics", log.metrics);
     trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
-    Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array();
+    Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array(), autotuned = Json::array();
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
     for (auto& [name, value] : describe(run.opt)) options.add(name, value);
     for (const std::string& field : run.opt.chosen) chosen.push(field);
-    trainer.add("losses", losses).add("norms", norms).add("options", options).add("chosen", chosen);
+    for (const std::string& line : run.autotuned) autotuned.push(line);
+    trainer.add("losses", losses).add("norms", norms).add("options", options).add("chosen", chosen).add("autotuned", autotuned);
     trainer.add("tokens_per_step", (int64_t)run.B * run.T * run.grad_accum * comm.world);
     if (comm.rank == 0) {
         checkpoint.add_text("trainer.json", json_dump(trainer, 2) + "\n");

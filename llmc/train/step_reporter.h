@@ -26,6 +26,7 @@ public:
     // What comes between steps is not part of one.
     void restart_clock() { last_report = Clock::now(), model.step_checked.begin(model.stream); }
     double deadline() const { return step_deadline.seconds(); }  // of what ranks do together within a step
+    double deadline_between_steps() const { return step_deadline.between_steps(); }
     // Waits for the step in flight, if there is one, and reports it. Ten skipped updates in a row end the run.
     void report() {
         if (!in_flight) return;

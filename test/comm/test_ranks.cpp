@@ -254,6 +254,56 @@ TEST(ranks_evaluate_alike) {
     }
 }
 
+// Ranks of one machine have equal shares of its memory: for the batch that is chosen, and for one that is refused.
+TEST(ranks_share_the_memory_of_a_machine) {
+    prepare();
+    const auto gib_of = [](const std::string& command, const char* before, const char* after) {
+        const std::string said = run_command(command).output;
+        const size_t end = said.find(after), at = end == said.npos ? end : said.rfind(before, end);
+        if (at == said.npos) FAIL("%s: said \"%s\"", command.c_str(), said.c_str());
+        return at == said.npos ? 0 : atof(said.c_str() + at + strlen(before));
+    };
+    std::vector<std::pair<int, std::string>> worlds = {{1, "--ranks 1"}, {2, "--ranks 2"}, {4, "--ranks 4"}};
+    if (!mpirun(1).empty()) worlds.push_back({2, ""});
+    double all[2] = {};
+    for (auto& [n, ranks] : worlds) {
+        const std::string start = ranks.empty() ? mpirun(n) : "", plain = format("timeout -s KILL 100 %s -i %s/text.txt -o %s/share -t 16 --tokenizer bytes -s 0 -v 0 -n 0 -x 1 %s ", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), ranks.c_str());
+        const double share[2] = {gib_of(start + plain + "-e d1c16h1 -d 256 -b auto", " of ", " GiB\n"), gib_of(start + plain + "-e d48 -b 65536", "the device has ", " to give")};
+        for (int i = 0; i < 2; i++) {
+            if (n == 1) all[i] = share[i];
+            if (std::fabs(share[i] - all[i] / n) > 0.1) FAIL("%d ranks%s: a share of %.1f GiB of %.1f", n, start.empty() ? "" : " by mpirun", share[i], all[i]);  // of numbers with one digit
+        }
+    }
+    EXPECT(all[0] == all[1] && all[0] > 0.5);
+}
+
+// A run that has ended is finished for any number of ranks. Rank 0 looks whether its last validation was made; another rank may see an older metrics.jsonl.
+TEST(ranks_restart_beside_a_stale_log) {
+    prepare();
+    const std::string options = "-x 4 -v 2 -m 5 -n 2 -y 1 ";
+    must(trainer("out", options + "--ranks 4"));
+    const std::string log = contents("out/main.log"), metrics = contents("out/metrics.jsonl"), stale = metrics.substr(0, metrics.rfind('\n', metrics.size() - 2) + 1);
+    EXPECT(has(metrics.substr(stale.size()), "val_loss") && !has(metrics.substr(stale.size()), "\"ms\""));
+    const std::string path = SCRATCH + "/out/metrics.jsonl", other = SCRATCH + "/other.jsonl";
+    // as a rank of another machine sees it, whose cache of the file system is behind, or ahead of rank 0's
+    const bool mounts = !mpirun(1).empty() && run_command("unshare -rm true").code == 0;
+    for (const char* ranks : {"--ranks 2", "", "behind", "ahead"}) {
+        const bool here = *ranks == 0 || *ranks == '-', ahead = !strcmp(ranks, "ahead");
+        if (!here && !mounts) SKIP("no mpirun, or unshare of mounts is not permitted: all ranks saw the same file");
+        for (bool validated : {true, false}) {
+            if (!here && validated == ahead) continue;
+            write_file_atomically(path, validated ? metrics : stale);
+            write_file_atomically(SCRATCH + "/out/main.log", validated ? log : log.substr(0, log.rfind("s:4 tel")));
+            write_file_atomically(other, ahead ? metrics : stale);
+            const std::string one = trainer("out", options + (here ? ranks : ""));
+            const Outcome o = must(here ? one : mpirun(1) + one + " : -np 1 unshare -rm sh -c 'mount --bind " + other + " " + path + " && exec " + one + "'");
+            if (has(o.output, "nothing to do: the run is finished") != validated) FAIL("%s, %s: said \"%s\"", ranks, validated ? "validated" : "not validated", o.output.c_str());
+            EXPECT_STR(contents("out/main.log"), log);
+            EXPECT_EQ(has(contents("out/metrics.jsonl").substr(stale.size()), "val_loss"), true);
+        }
+    }
+}
+
 TEST(ranks_stop_together_on_a_signal) {
     prepare();
     for (int signal : {SIGINT, SIGTERM}) {
@@ -349,15 +399,19 @@ TEST(ranks_by_mpirun_must_agree) {
     EXPECT_EQ(o.code, EXIT_USAGE);
     EXPECT(has(o.output, "error: rank 1: --lr: rank 1 has '0.02', rank 0 has '0.01': they must be the same on every rank\n"));
     make_folders(SCRATCH + "/elsewhere");
-    write_file_atomically(SCRATCH + "/elsewhere/text.txt", contents("text.txt") + "and more\n");
     const std::string here = std::string(getenv("PWD") ? getenv("PWD") : ".");
     const auto from = [&](const std::string& folder) {
         return format("sh -c 'cd %s/%s && exec %s/%s -i text.txt -o %s/%s/data -e d1c16h1 -b 2 -t 16 --tokenizer bytes -x 1 -v 0 -s 0 -n 0'", here.c_str(), folder.c_str(), here.c_str(), TRAINER,
                       here.c_str(), SCRATCH.c_str());
     };
-    o = run_command(mpirun(1) + from(SCRATCH) + colon + from(SCRATCH + "/elsewhere"));
-    EXPECT_EQ(o.code, EXIT_USAGE);
-    EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
+    std::string as_long = contents("text.txt");
+    as_long[as_long.size() / 2] = '!';
+    for (const std::string& text : {contents("text.txt") + "and more\n", as_long}) {
+        write_file_atomically(SCRATCH + "/elsewhere/text.txt", text);
+        o = run_command(mpirun(1) + from(SCRATCH) + colon + from(SCRATCH + "/elsewhere"));
+        EXPECT_EQ(o.code, EXIT_USAGE);
+        EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
+    }
 }
 
 TEST(ranks_by_mpirun_end_when_one_is_killed) {

@@ -118,11 +118,11 @@ TEST(attention_by_the_faster) {
     // the only choice that there is; with none the test has failed, and goes on
     const auto only_choice = [&] {
         EXPECT_EQ(state.cache.known.size(), (size_t)1);
-        return state.cache.known.empty() ? attention_cudnn::Choice{} : state.cache.known.begin()->second;
+        return state.cache.known.empty() ? attention_cudnn::Choice{} : state.cache.known.begin()->second.value;
     };
     EXPECT_STR(forward(false, AttentionBackend::FASTEST), "");  // nobody has measured: ours
     EXPECT_EQ(state.plans.size(), (size_t)0);              // nor built a plan for it
-    state.cache.known[{B, T, NH, C / NH}] = {false, 1, 2};
+    state.cache.known[{B, T, NH, C / NH}] = {{false, 1, 2}};
     EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by ours, 1.000 ms"));
     EXPECT_EQ(state.plans.size(), (size_t)0);  // nor where it is known that ours is faster
     state.cache.known.clear();
@@ -145,8 +145,21 @@ TEST(attention_by_the_faster) {
     state.plans.clear(), state.cache.known.clear(), emu::cudnn_refuses() = true;
     EXPECT(forward(true, AttentionBackend::FASTEST).find("cuDNN has no engine") != std::string::npos);
     EXPECT_REFUSED("--attention cudnn: B 1, T 128, 1 heads of 64: cuDNN has no engine", forward(false, AttentionBackend::CUDNN));
-    emu::cudnn_refuses() = false;
-    state.plans.clear();
+    // what another run chose goes before what is faster here, and is listed again; where it is not to be had, ours is used, and it is counted
+    for (bool cudnn : both()) {
+        state.plans.clear(), state.cache.clear(), emu::cudnn_refuses() = false, emu::cudnn_ticks() = cudnn ? 1e6 : 1e-6;
+        const std::string line = state.cache.name() + format(" 1 128 1 64 0 1 %d 1.0000 2.0000", cudnn);
+        EXPECT(state.cache.give(line));
+        EXPECT(forward(true, AttentionBackend::FASTEST).starts_with(cudnn ? "forward by cuDNN" : "forward by ours, 1.000 ms"));
+        std::vector<std::string> lines;
+        state.cache.list(lines);
+        EXPECT(lines.size() == 1 && lines[0] == line && state.cache.refused == 0);
+        state.plans.clear(), emu::cudnn_refuses() = true;
+        EXPECT(forward(true, AttentionBackend::FASTEST).starts_with("forward by ours"));
+        EXPECT_EQ(state.cache.refused, (int)cudnn);
+    }
+    emu::cudnn_refuses() = false, emu::cudnn_ticks() = 1000;
+    state.plans.clear(), state.cache.clear();
 #endif
     // the file: what it says is believed, and what cannot be read of it is not there
     const std::string folder = BUILD "/tmp/attention";
@@ -154,16 +167,16 @@ TEST(attention_by_the_faster) {
     state.cache.known.clear();
     forward(true, AttentionBackend::FASTEST);
     const attention_cudnn::Choice kept = only_choice();
-    attention_cudnn::save_autotune_cache(folder);
+    state.cache.save(folder);
     state.cache.known.clear();
-    attention_cudnn::load_autotune_cache(folder);
+    state.cache.load(folder);
     EXPECT_EQ(only_choice().cudnn, kept.cudnn);
     const std::string path = state.cache.path(folder), text = access(path.c_str(), R_OK) ? "" : read_file(path);
     EXPECT(text.size() > 9);
     for (std::string broken : {std::string(), text.substr(0, 9), "none\n" + text.substr(0, text.size() - 1) + " 1\n"}) {
         write_file_atomically(path, broken);
         state.cache.known.clear();
-        attention_cudnn::load_autotune_cache(folder);
+        state.cache.load(folder);
         EXPECT(state.cache.known.empty());
     }
     state.cache.known.clear(), state.cache.measured = 0;

@@ -117,6 +117,9 @@ TEST(cuda_matmul_epilogues_are_compared) {
         EXPECT(same_bits(g.bias(), g.expected));
         g.stream.stream.autotuning = false;
         EXPECT(plan().compared && plan().algorithms.empty() == (cost > 0));
+        std::vector<std::string> used;  // of the slower way nothing
+        matmul_detail::autotune_cache().list(used);
+        EXPECT_EQ(used.size(), (size_t)(cost > 0 ? 2 : 1));
         const int measured = matmul_detail::autotune_cache().measured;
         matmul_detail::plans().clear();
         g.stream.stream.autotuning = true;
@@ -164,12 +167,78 @@ TEST(cuda_matmul_refused_when_called) {
     const auto [shape, plan] = std::pair(matmul_detail::plans().begin()->first, matmul_detail::plans().begin()->second.algorithms[0]);
     for (bool none : both())
         expect(0, none ? "" : "2 of its algorithms are left out", !none, [&] {  // the one from the file, and the same again
-            matmul_detail::autotune_cache().known[shape] = none ? std::nullopt : std::optional(plan);
+            matmul_detail::autotune_cache().known[shape] = {none ? std::nullopt : std::optional(plan)};
             emu::refused_algorithms() = none ? 0 : 1;
             run(false);
         });
     emu::refused_algorithms() = 0;
     forget_plans();
+#endif
+}
+
+// What another run chose goes before what is measured or in the autotune cache, and does not get into it; what is not of this library and GPU, or
+// refused, is counted.
+TEST(cuda_matmul_takes_choices) {
+#ifndef CUBLAS_STAND_IN
+    SKIP("which algorithm is fastest is known of the stand-in only");
+#else
+    auto& cache = matmul_detail::autotune_cache();
+    const std::string folder = BUILD "/tmp/choices";
+    remove_tree(folder), make_folders(folder);
+    Gradients g(Random(11));
+    const auto autotune_quietly = [&] {
+        matmul_detail::plans().clear();
+        g.stream.stream.autotuning = true, g.weight(), g.stream.stream.autotuning = false;
+    };
+    const auto autotune = [&] {
+        autotune_quietly();
+        std::vector<std::string> lines;
+        cache.list(lines);
+        EXPECT_EQ(lines.size(), (size_t)1);
+        return lines.empty() ? "" : lines[0];
+    };
+    forget_plans();
+    const std::string faster = autotune();  // than the heuristic's first
+    EXPECT(faster.starts_with("cublaslt-130000-emulated-GPU 16 24 40 0 1 14 0 1 0 128 "));
+    cache.save(folder);
+    const std::string file = read_file(cache.path(folder));
+    forget_plans(), g.weight();
+    cache.store(matmul_detail::plans().begin()->first, matmul_detail::plans().begin()->second.algorithms[0]), cache.use(matmul_detail::plans().begin()->first);
+    std::vector<std::string> lines;
+    cache.list(lines);
+    const std::string slower = lines[0];
+    EXPECT(slower != faster);
+    for (bool give_first : both()) {
+        forget_plans();
+        if (!give_first) cache.load(folder);
+        EXPECT(cache.give(slower));
+        cache.load(folder);
+        EXPECT_STR(autotune(), slower);
+        EXPECT(cache.measured == 0 && cache.refused == 0);
+        cache.store({}, std::nullopt);  // another shape that is measured
+        cache.save(folder);
+        const std::string now = read_file(cache.path(folder));
+        EXPECT(now.find(file) != now.npos && now.size() > file.size());
+        write_file_atomically(cache.path(folder), file);
+    }
+    // refused before the call, and by it: the algorithm is measured anew, and the one refused is counted
+    forget_plans();
+    std::string other = slower;
+    other[other.rfind(' ') + 1 + 2 * 8] ^= 1;  // of another problem
+    EXPECT(cache.give(other));
+    EXPECT_STR(autotune(), faster);
+    EXPECT(cache.refused == 1 && cache.measured == 1);
+    forget_plans();
+    EXPECT(cache.give(slower));
+    emu::refused_algorithms() = 1;
+    EXPECT_STR(run_child([&] { autotune_quietly(), printf("%d of those given, %zu known\n", cache.refused, cache.known.size()); }).output,
+               "cublasLtMatmul: CUBLAS_STATUS_NOT_SUPPORTED: a product of (16, 40) x (40, 24), bf16 to fp32, epilogue 1, alignment 128: 2 of its algorithms are left out\n1 of those given, 0 known\n");
+    emu::refused_algorithms() = 0;
+    // of another library, version or GPU, or not to be read
+    forget_plans();
+    for (std::string line : {"cublaslt-130100-emulated-GPU" + faster.substr(faster.find(' ')), "attention-130000-emulated-GPU" + faster.substr(faster.find(' ')), faster.substr(0, faster.size() - 1),
+                             std::string("cublaslt-130000-emulated-GPU"), std::string()}) EXPECT(!cache.give(line));
+    EXPECT(cache.known.empty());
 #endif
 }
 

@@ -16,14 +16,14 @@ std::string train_command(const char* trainer, const std::string& out, const std
     return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t 24 -d 96 -v 5 -m 2 -s 0 -l 3e-3 -u 2 --cache %s/cache %s", trainer, SCRATCH.c_str(),
                   SCRATCH.c_str(), out.c_str(), SCRATCH.c_str(), rest.c_str());
 }
-void train(const char* trainer, const std::string& out, const std::string& rest) {
+[[maybe_unused]] void train(const char* trainer, const std::string& out, const std::string& rest) {
     Outcome outcome = run_command(train_command(trainer, out, rest));
     if (outcome.code) FAIL("%s %s: exit code %d: %s", trainer, rest.c_str(), outcome.code, outcome.output.c_str());
 }
 void prepare() { prepare_text(SCRATCH, 400); }
 std::string contents(const std::string& path) { return file_contents(SCRATCH + "/" + path); }
 std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
-bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
+[[maybe_unused]] bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
 
 [[maybe_unused]] void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
     for (const char* field : {"loss", "val_loss"}) {

@@ -3,6 +3,7 @@
 #pragma once
 #include <bit>
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <vector>
 #include "cuda_bf16.h"
@@ -48,6 +49,8 @@ struct Preference { size_t workspace = 0; uint32_t alignment[4] = {256, 256, 256
 
 inline bool& only_plain_epilogues() { static bool only = false; return only; }  // for tests of what is done without
 inline double& epilogue_cost() { static double ms = 0; return ms; }             // what a product with any other takes longer
+// Of the two algorithms the one that this machine is quicker by (EMU_FASTEST), in ticks: 1, or 3.
+inline uint32_t fastest_algorithm() { static const uint32_t ticks = getenv("EMU_FASTEST") ? (uint32_t)atoi(getenv("EMU_FASTEST")) : 1; return ticks; }
 inline int& proposals() { static int n = 2; return n; }                          // how many algorithms the heuristic knows of
 inline unsigned& refused_algorithms() { static unsigned bits = 0; return bits; }  // by their places: proposed, and refused when they are called
 inline bool& refused_epilogues() { static bool all = false; return all; }        // proposed, and refused when they are called
@@ -75,7 +78,7 @@ inline float gelu_slope(float x) {
 // What an algorithm remembers: for which problem it was found, and what it was promised.
 struct Algorithm {
     uint64_t workspace, problem;
-    uint32_t reductions, ticks;  // of the emulated clock that it takes
+    uint32_t reductions, ticks;  // of the emulated clock that it takes, and where its sums begin
     uint16_t alignment[6];  // of a, b, c, d, bias, aux
 };
 static_assert(sizeof(Algorithm) <= 64);

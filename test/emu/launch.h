@@ -197,7 +197,7 @@ inline cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
     EMU_ENTER();
     if (device < 0 || device >= emu::device_count()) return emu::failed(cudaErrorInvalidDevice);
     *p = {};
-    strcpy(p->name, "emulated GPU");
+    snprintf(p->name, sizeof p->name, "%s", getenv("EMU_GPU_NAME") ? getenv("EMU_GPU_NAME") : "emulated GPU");
     p->totalGlobalMem = emu::memory().capacity(), p->totalConstMem = 64 << 10;
     p->sharedMemPerBlock = emu::SHARED, p->sharedMemPerBlockOptin = emu::SHARED_OPTIN, p->sharedMemPerMultiprocessor = emu::SHARED_OPTIN + 1024;
     p->major = 9, p->multiProcessorCount = emu::MULTIPROCESSORS, p->warpSize = 32, p->maxThreadsPerBlock = 1024;

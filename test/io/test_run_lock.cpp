@@ -49,6 +49,26 @@ TEST(run_lock_of_one_process) {
     }
 }
 
+// Nobody has asked for its exit code yet.
+TEST(run_lock_of_a_zombie) {
+    for (LockCall lock : std::vector<LockCall>{flock, no_flock}) {
+        const std::string out = fresh("zombie");
+        fflush(nullptr);
+        const pid_t pid = fork();
+        if (pid == 0) {
+            static RunLock killed;
+            if (killed.take(out, lock).empty()) kill(getpid(), SIGKILL);
+            _exit(1);
+        }
+        siginfo_t info;
+        EXPECT_EQ(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT), 0);
+        EXPECT(kill(pid, 0) == 0 && names(out) != "" && !RunLock::is_in_use(out));
+        RunLock next;
+        EXPECT_STR(next.take(out, lock), "");
+        waitpid(pid, nullptr, 0);
+    }
+}
+
 // Who held it removes the file, and a third makes it anew, between our open and our flock: what we locked locks nobody out.
 static std::string g_file;
 static int removed_meanwhile(int fd, int how) {

@@ -1,0 +1,107 @@
+// What a run autotuned stays the run's: on another machine, and on ranks of other machines. Emulated machines prefer other algorithms, which add in
+// another order; each has an autotune cache of its own.
+#include "../../llmc/io/checkpoint.h"
+#include "train_test.h"
+
+namespace {
+const std::string SCRATCH = BUILD "/tmp/train_autotune";
+
+// fastest: of cuBLASLt's two algorithms
+struct Machine { const char* name; int fastest; const char* gpu = "emulated GPU"; };
+const Machine HOME{"home", 1}, AWAY{"away", 3}, OTHER{"other", 3, "other GPU"};
+
+std::string command_on(const Machine& m, const std::string& out, const std::string& rest) {
+    make_folders(SCRATCH + "/" + m.name);
+    return format("EMU_FASTEST=%d EMU_GPU_NAME='%s' XDG_CACHE_HOME=%s/%s timeout -s KILL 100 %s -i %s/text.txt -o %s/%s -e d1c32h2 -b 1 -t 16 -d 32 --leaves 2 -v 0 -s 0 -l 3e-3 --schedule constant "
+                  "--precision bf16 %s", m.fastest, m.gpu, SCRATCH.c_str(), m.name, CUDA_TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str());
+}
+std::string run_on(const Machine& m, const std::string& out, const std::string& rest) {
+    const Outcome o = run_command(command_on(m, out, rest));
+    if (o.code) FAIL("%s: %s: exit code %d: %s", m.name, out.c_str(), o.code, o.output.c_str());
+    return o.output;
+}
+// Of bf16 weights the last bits are in the master weights.
+std::string weights(const std::string& out, int step) {
+    const std::string folder = out + format("/step_%08d/", step);
+    return contents(folder + "model.safetensors") + contents(folder + "state-00000.safetensors");
+}
+std::vector<std::string> choices(const std::string& out, int step) {
+    std::vector<std::string> lines;
+    const Json trainer = json_parse(contents(out + format("/step_%08d/trainer.json", step)), "trainer.json");
+    for (const Json& line : trainer.at("autotuned", "trainer.json").as_array("trainer.json")) lines.push_back(line.as_string("trainer.json"));
+    return lines;
+}
+void copy(const std::string& from, const std::string& to) { run_command(format("rm -rf %s/%s && cp -r %s/%s %s/%s", SCRATCH.c_str(), to.c_str(), SCRATCH.c_str(), from.c_str(), SCRATCH.c_str(), to.c_str())); }
+std::string cache_of(const Machine& m) {
+    std::string all;
+    for (const std::string& name : list_folder(SCRATCH + "/" + m.name + "/llmc")) all += name + "\n" + contents(std::string(m.name) + "/llmc/" + name);
+    return all;
+}
+// The lines of `said` that say what may change.
+std::string warnings(const std::string& said) {
+    std::string found;
+    for (const std::string& line : lines_of(said)) if (line.find("bits may change") != std::string::npos) found += line + "\n";
+    return found;
+}
+#define NEEDS_MACHINES() do { if (!strstr(CUDA_TRAINER, "emu")) SKIP("machines that prefer other algorithms are there in the emulator only"); if (SLOW) SKIP("it is about choices, and the plain build looks at them"); } while (0)
+}  // namespace
+
+// Resumed where another algorithm is faster, and another is in the cache: the bits of the run that never moved. Nor does the cache there change.
+TEST(choices_move_with_the_checkpoint) {
+    NEEDS_MACHINES();
+    prepare();
+    EXPECT_STR(warnings(run_on(HOME, "a", "-x 2 -n 2")), "");
+    copy("a", "b"), copy("a", "c"), copy("a", "d");
+    run_on(HOME, "a", "-x 4 -n 2 -y 1");
+    run_on(AWAY, "fresh", "-x 4 -n 4");
+    EXPECT(weights("fresh", 4) != weights("a", 4));  // or the test could not fail
+    const std::string before = cache_of(AWAY);
+    for (const std::string& line : choices("a", 4)) EXPECT(before.find(line.substr(line.find(' ') + 1)) == std::string::npos || line.starts_with("attention-"));
+    const std::string said = run_on(AWAY, "b", "-x 4 -n 2 -y 1");
+    EXPECT_STR(warnings(said), "");
+    EXPECT(said.find("shapes measured") == std::string::npos);
+    EXPECT(weights("b", 4) == weights("a", 4));
+    EXPECT_STR(cache_of(AWAY), before);
+    // what is stored again is what was used, none more and none less
+    EXPECT(choices("a", 2).size() > 12 && choices("a", 4) == choices("a", 2) && choices("b", 4) == choices("a", 2) && choices("fresh", 4) != choices("a", 2));
+    // another GPU: its own are used, which is said, and stored from then on
+    const size_t n = choices("a", 2).size();
+    EXPECT_STR(warnings(run_on(OTHER, "c", "-x 4 -n 2 -y 1")),
+               format("resume   autotuned choices of the checkpoint: %zu of %zu are of attention-91900-emulated-GPU, here is cublaslt-130000-other-GPU and attention-91900-other-GPU: "
+                      "this machine's own are used, bits may change\n", n, n));
+    EXPECT(weights("c", 4) != weights("a", 4) && choices("c", 4).size() == n && choices("c", 4)[0].starts_with("cublaslt-130000-other-GPU "));
+    EXPECT_STR(warnings(run_on(OTHER, "c", "-x 5 -n 5 -y 1")), "");
+    // without a GPU
+    const Outcome o = run_command(format("%s -i %s/text.txt -o %s/d -x 3 -n 1 -b 1 -t 16 -d 32 --leaves 2 -v 0 -s 0 -l 3e-3 --schedule constant --precision bf16 -y 1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
+    EXPECT_EQ(o.code, 0);
+    EXPECT_STR(warnings(o.output), format("resume   autotuned choices of the checkpoint: all %zu are of cublaslt-130000-emulated-GPU, here is a CPU: this machine's own are used, bits may change\n", n));
+    EXPECT(choices("d", 3).empty());
+}
+
+// Ranks of machines that prefer other algorithms: rank 0 measures, and the bits are those of one rank on its machine.
+TEST(ranks_of_other_machines_take_the_choices_of_rank_0) {
+    NEEDS_MACHINES();
+    prepare();
+    run_on(HOME, "one", "-x 3 -n 3");
+    run_on(AWAY, "other", "-x 3 -n 3");
+    EXPECT(weights("one", 3) != weights("other", 3));
+    const auto together = [](const char* out, const Machine& zero, const Machine& one) {
+        const std::string ranks = format("-x 3 -n 3 -pn 2 -pg 1 -pi fs -pf %s/meet", SCRATCH.c_str());
+        return run_command("(" + command_on(zero, out, ranks + " -pr 0") + ") & p=$!; (" + command_on(one, out, ranks + " -pr 1") + "); code=$?; wait $p && exit $code");
+    };
+    const std::string cache = cache_of(AWAY);
+    Outcome o = together("ranks", HOME, AWAY);
+    if (o.code) FAIL("exit code %d: %s", o.code, o.output.c_str());
+    EXPECT_STR(warnings(o.output), "");
+    EXPECT(weights("ranks", 3) == weights("one", 3) && choices("ranks", 3) == choices("one", 3));
+    o = together("turned", AWAY, HOME);
+    EXPECT(o.code == 0 && weights("turned", 3) == weights("other", 3) && choices("turned", 3) == choices("other", 3));
+    EXPECT_STR(cache_of(AWAY), cache);
+    // rank 1 has another GPU
+    o = together("mixed", HOME, OTHER);
+    EXPECT_EQ(o.code, 0);
+    const size_t n = choices("one", 3).size();
+    EXPECT_STR(warnings(o.output), format("rank 1: autotuned choices of rank 0: %zu of %zu are of attention-91900-emulated-GPU, here is cublaslt-130000-other-GPU and attention-91900-other-GPU: "
+                                          "its own are used, bits may change with the number of ranks\n", n, n));
+    EXPECT(choices("mixed", 3) == choices("one", 3));
+}
