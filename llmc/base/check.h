@@ -26,7 +26,8 @@ constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was alloc
     vsnprintf(line, sizeof line, format, args);
     va_end(args);
     // What is wrong on every rank, rank 0 says. The launcher then asks the others to end: a signal ends their wait, and nothing is said twice.
-    const bool was_asked = g_stop_signal && code != 128 + g_stop_signal;  // before this failed, and not what ends it: that says nothing of who failed
+    // before this failed, and not what ends it: that says nothing of who failed; a wrong command line is wrong on rank 0 too, which may have ended already
+    const bool was_asked = g_stop_signal && code != 128 + g_stop_signal && code != EXIT_USAGE;
     for (int wait = 0; g_rank > 0 && wait < 60; wait++) {
         if (g_stop_signal && !was_asked) _Exit(code);
         usleep(10'000);
