@@ -219,7 +219,6 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
                (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
-    model.step_checked.record(stream);
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];
@@ -230,6 +229,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
+    model.step_checked.record(stream);
     gather_weights(model);
 }
 
@@ -362,7 +362,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         }
 
         flight_recorder().deadline = reporter.deadline();
-        // one step: gradients accumulate over the micro-batches, are reduced after the last one, and applied once
+        // one step: gradients accumulate over the micro-batches, are reduced over the ranks, and applied once
         for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro);
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr

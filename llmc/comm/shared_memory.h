@@ -25,6 +25,7 @@ struct alignas(128) RankState {
     std::atomic<uint32_t> meetings;   // to which it has come: what the others wait for
     std::atomic<int> process;
     std::atomic<int> step;
+    std::atomic<int> speaker;         // rank 0's: the rank that says who is late, from 1; 0: nobody was
     Operation operation;              // that it is at; written before it comes, read by who has waited for it
     char what[32];                    // its name: a pointer means nothing to another process
     uint64_t sends[MOST_RANKS];       // bytes for each other rank in this exchange
@@ -71,12 +72,10 @@ class SharedMemoryTransport : public Transport {
             }
         }
     }
-    bool has_come(int r) const { return (int32_t)(state(r).meetings - meetings) >= 0; }
-    // The first of those that have come speaks, for all that wait.
+    // Who has waited too long first speaks, for all that wait.
     [[noreturn]] void fail_late(int late) const {
-        int speaker = 0;
-        while (!has_come(speaker)) speaker++;
-        if (speaker != rank) (void)flight_recorder().save(), end_silently(EXIT_COMM);
+        int nobody = 0;
+        if (!state(0).speaker.compare_exchange_strong(nobody, rank + 1)) (void)flight_recorder().save(), end_silently(EXIT_COMM);
         comm_failed("rank %d (process %d) has not come within %.4g s: it is at step %d", late, (int)state(late).process, flight_recorder().deadline, (int)state(late).step);
     }
     // Announces the operation; after the meeting every rank must be at the same one.

@@ -2,6 +2,7 @@
 // GPU and version of a library, a line a key, so that the next run starts sooner and is bitwise identical. A run that goes on, and the ranks of a run
 // beside rank 0, are given the choices that the run began with instead, as other algorithms round differently.
 #pragma once
+#include <algorithm>
 #include <map>
 #include <string>
 #include <vector>
@@ -44,6 +45,10 @@ public:
         refused += at->second.origin == GIVEN;
         known.erase(at);
     }
+    // Choices by which the run computes and that it was not given.
+    int own() const { return (int)std::count_if(known.begin(), known.end(), [](const auto& entry) { return entry.second.used && entry.second.origin != GIVEN; }); }
+    // Of other shapes nothing is known from here on, whatever other runs have left in the file: on every rank the library's first choice.
+    void keep_used() { std::erase_if(known, [](const auto& entry) { return !entry.second.used; }); }
     void clear() { known.clear(), measured = 0, seconds = 0, stored = false, refused = 0; }
 
     // The library, its version and the GPU.

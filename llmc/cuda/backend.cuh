@@ -34,7 +34,7 @@ template <class Body> void for_each_autotune_cache(Body body) {
 // those of the autotune cache, else measured now and saved there. Returns how many of those given are not used, and why.
 template <class Work> std::string warm_up_and_autotune(stream_t& stream, const Autotune& from, Work work) {
     std::string other, here;
-    int others = 0, refused = 0;
+    int others = 0, refused = 0, own = 0;
     for (const std::string& line : from.given) {
         bool taken = false;
         for_each_autotune_cache([&](auto& cache) { taken |= cache.give(line); });
@@ -48,10 +48,12 @@ template <class Work> std::string warm_up_and_autotune(stream_t& stream, const A
     stream.autotuning = false;
     for_each_autotune_cache([&](auto& cache) {
         cache.save(folder);
-        refused += cache.refused, here += (here.empty() ? "" : " and ") + cache.name();
+        cache.keep_used();
+        refused += cache.refused, own += cache.own(), here += (here.empty() ? "" : " and ") + cache.name();
     });
     if (others) return format("%d of %zu are of %s, here is %s", others, from.given.size(), other.c_str(), here.c_str());
     if (refused) return format("%d of %zu are refused by %s", refused, from.given.size(), here.c_str());
+    if (own && !from.given.empty()) return format("%d of this run's are not among the %zu", own, from.given.size());
     return "";
 }
 

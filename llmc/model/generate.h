@@ -42,6 +42,7 @@ void generate(Model<F>& model, const std::vector<int>& prompt, int n, const Samp
         cached += n_new;
         float coin = uniform(philox(seed, RNG_SAMPLING, (uint32_t)step, (uint64_t)i).x[0]);
         int token = sample(logits.data(), model.config.V, sampler, coin);
+        if (model.options.zero >= 3) token = model.comm.broadcast(token);  // all go on with the same, also where one computes differently
         text.push_back(token);
         if (!on_token(token)) return;
     }

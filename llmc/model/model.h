@@ -49,7 +49,7 @@ public:
     float* grads = nullptr;    // (gradient buffers, parameters); from stage 2 on (in_use) of this micro-batch
     float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
     float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
-    float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state on its way to a file
+    float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state, in stage 3 weights too, on its way to a file
     double* loss_sum = nullptr;        // (1) of this leaf, so far
     double* sums = nullptr;            // (world, sums_of_rank()) each rank's losses, by leaf, and squares of gradients, by chunk
     unsigned* sums_order = nullptr;    // (leaves + chunks) in which they are added
@@ -65,7 +65,7 @@ public:
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
-    StepEvent step_checked;                  // host_step_stats has arrived, and all batches of its step have been read
+    StepEvent step_checked;                  // the step is done: host_step_stats has arrived, all batches have been read, weights are updated
     event_t computed{}, reduced{};     // gradients or weights, by the stream; all sums over the ranks, by comm_stream
     std::vector<event_t> gathered;     // (1 + L) weights of the whole model's tensors and of each layer are there, by comm_stream
     std::vector<event_t> exchanged;    // (1 + 2) from stage 2 on: gradients have left the memory where they were made

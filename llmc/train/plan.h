@@ -2,6 +2,7 @@
 #pragma once
 #include <unistd.h>
 #include <algorithm>
+#include <climits>
 #include <cmath>
 #include <memory>
 #include <string>
@@ -77,7 +78,7 @@ template <class F> void print_stages(const Model<F>& model) {
     for (int zero = 0; zero <= 3; zero++) {
         ModelOptions options = model.options;
         const bool is_this = zero == options.zero;
-        if (!is_this && std::max(zero, options.zero) >= 2) options.leaves = options.world * (zero >= 2 ? options.grad_accum : 1);  // the default of that stage
+        if (!is_this && std::max(zero, options.zero) >= 2) options.leaves = options.world * (zero >= 2 ? std::min(options.grad_accum, INT_MAX / options.world) : 1);  // the default of that stage
         options.zero = options.world > 1 ? zero : 0;
         const Model<F> other(model.config, options);
         const auto gib = [&](const char* category) { return (double)other.device.bytes_of(category) / GIB; };
@@ -123,10 +124,10 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     const DeviceMemory memory(gpu, run.comm);
-    auto plan = [&](int B) {
+    auto plan = [&](int B, int recompute) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
-        ModelOptions options{.B = B, .T = run.T, .recompute = opt.recompute, .grad_accum = grad_accum,
+        ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
                              .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .leaves = run_detail::leaves_of_step(opt, grad_accum), .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
@@ -137,18 +138,19 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         if (rows < 1 || (opt.total_batch && opt.total_batch % row))
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
         const auto fits_leaves = [&](int B) {
-            const int64_t micro_batches = (opt.total_batch ? rows / B : 1) * opt.nproc;
+            const int64_t grad_accum = opt.total_batch ? rows / B : 1, micro_batches = grad_accum * opt.nproc;
+            if (!run_detail::ranks_can_take_turns(opt, grad_accum)) return false;
             return opt.leaves == 0 || (opt.zero >= 2 && opt.nproc > 1 ? micro_batches == opt.leaves : micro_batches % opt.leaves == 0);
         };
         for (int B = 1; B <= rows && B <= 512; B++)
-            if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B)->device.bytes() <= 0.9 * memory.all)) run.B = B;
+            if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B, opt.recompute)->device.bytes() <= 0.9 * memory.all)) run.B = B;
         std::vector<int> all((size_t)run.comm.world, run.B);
         run.comm.all_gather(all);
         run.B = std::max(*std::min_element(all.begin(), all.end()), 1);  // what fits on every rank
-        const std::unique_ptr<Model<F>> chosen = plan(run.B);
+        const std::unique_ptr<Model<F>> chosen = plan(run.B, opt.recompute);
         printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
     }
-    auto model = plan(run.B);
+    auto model = plan(run.B, opt.recompute);
     if (!opt.plan.empty()) return model;
     // the batches of two steps wait in the host's memory: many micro-batches may not fit, whatever the device has
     if (const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / run.comm.local_world; (double)model->pinned.bytes() > host)
@@ -157,9 +159,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     if ((double)model->device.bytes() <= memory.usable) return model;
     for (int recompute = opt.recompute; recompute <= 3; recompute++)
         for (int B = run.B; B >= 1; B /= 2) {
-            ModelOptions smaller = model->options;
-            smaller.B = B, smaller.recompute = recompute;
-            if ((double)Model<F>(run.config, smaller).device.bytes() <= memory.usable)
+            const std::unique_ptr<Model<F>> smaller = plan(B, recompute);
+            if (run_detail::ranks_can_take_turns(opt, smaller->options.grad_accum) && (double)smaller->device.bytes() <= memory.usable)
                 die("out of memory: the plan takes %.1f GiB, the device has %.1f to give; --batch %d --recompute %d would fit",
                     (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30), B, recompute);
         }
