@@ -71,6 +71,11 @@ TEST(choices_move_with_the_checkpoint) {
                       "this machine's own are used, bits may change\n", n, n));
     EXPECT(weights("c", 4) != weights("a", 4) && choices("c", 4).size() == n && choices("c", 4)[0].starts_with("cublaslt-130000-other-GPU "));
     EXPECT_STR(warnings(run_on(OTHER, "c", "-x 5 -n 5 -y 1")), "");
+    // what the run had no need to choose, and now has
+    run_on(HOME, "e", "-x 2 -n 2 --attention ours");
+    const size_t fewer = choices("e", 2).size(), own = n - fewer;
+    EXPECT(own > 0);
+    EXPECT_STR(warnings(run_on(HOME, "e", "-x 3 -n 3 -y 1 --attention fastest")), format("resume   autotuned choices of the checkpoint: %zu of this run's are not among the %zu: this machine's own are used, bits may change\n", own, fewer));
     // without a GPU
     const Outcome o = run_command(format("%s -i %s/text.txt -o %s/d -x 3 -n 1 -b 1 -t 16 -d 32 --leaves 2 -v 0 -s 0 -l 3e-3 --schedule constant --precision bf16 -y 1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT_EQ(o.code, 0);
