@@ -56,7 +56,7 @@ std::string trainer(const std::string& out, const std::string& rest = "", const 
 std::string command_of(const Death& d, const std::string& out) {
     const std::string ranks = format("%s--ranks %d", d.step % 2 ? "-z 1 " : "", d.world);
     if (!d.mpi) return "cd " + SCRATCH + "/data && exec " + trainer(out, ranks);
-    std::string command = format("cd %s/data && export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0 TMPDIR=%s/%s.tmp OMPI_MCA_btl_vader_backing_directory=%s/%s.shm; exec mpirun --oversubscribe",
+    std::string command = format("cd %s/data && export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 ASAN_OPTIONS=detect_leaks=0:handle_segv=0 TMPDIR=%s/%s.tmp OMPI_MCA_btl_vader_backing_directory=%s/%s.shm; exec mpirun --oversubscribe",
                                  SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), SCRATCH.c_str(), out.c_str());
     for (int r = 0; r < d.world; r++) {
         const bool other = r == d.victim;
