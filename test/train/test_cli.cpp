@@ -409,6 +409,9 @@ TEST(memory_is_as_planned) {
 
 // The one-file trainer, copied to another place and compiled there, is the same program.
 TEST(single_file_compiles_and_trains) {
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("the file is compiled without sanitizers: the plain build looks at it");
+#endif
     prepare();
     write_file_atomically(SCRATCH + "/elsewhere.cpp", read_file("build/train_gpt2_single.cpp"));
     Outcome o = run_command(format("cd %s && %s -std=c++20 -O1 -pthread elsewhere.cpp -o elsewhere", SCRATCH.c_str(), COMPILER));
