@@ -63,7 +63,8 @@ template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n
 }
 
 // A warp a sequence, 32 tokens at a time; `start` carries over from one 32 to the next.
-static __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
+template <class = void>  // a template, as several files include this one
+__global__ void document_starts_kernel(int* starts, const int* tokens, int eot, int B, int T) {
     pdl_wait();
     const size_t row = thread_index() / WARP, lane = threadIdx.x % WARP;
     if (row >= (size_t)B) return;
@@ -82,7 +83,7 @@ static __global__ void document_starts_kernel(int* starts, const int* tokens, in
 inline void document_starts(int* starts,        // (B, T)
                             const int* tokens,  // (B, T)
                             int eot, int B, int T, stream_t stream) {
-    launch(attention_detail::document_starts_kernel, over((size_t)B * WARP, 128), stream, starts, tokens, eot, B, T);
+    launch(attention_detail::document_starts_kernel<>, over((size_t)B * WARP, 128), stream, starts, tokens, eot, B, T);
 }
 
 // out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head

@@ -83,7 +83,8 @@ __global__ void __launch_bounds__(256) sum_runs_kernel(float* dwte,             
 
 // dwte[token] += the partial sums of the slices that begin inside its run.  A block for the first such slice and 128 columns.
 constexpr int REDUCE_WARPS = 8;
-static __global__ void __launch_bounds__(REDUCE_WARPS* WARP) add_partials_kernel(float* dwte,                    // (V, C)
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(REDUCE_WARPS* WARP) add_partials_kernel(float* dwte,                    // (V, C)
                                                                           const float* partials,          // (slices, C)
                                                                           const Occurrence* occurrences,  // (N) sorted
                                                                           int slices, int length, int C) {
@@ -193,14 +194,14 @@ void embedding_backward(float* dwte,      // (V, C)
     for (int pass = 0; pass < PASSES; pass++) {
         const Occurrence* from = sorted;  // null in the first pass: the batch itself
         sorted = work.occurrences[pass % 2];
-        launch(histogram_kernel, over((size_t)tiles * WARP, WARP), stream, work.histograms, from, inp, (int)N, pass);
-        launch(scan_kernel, over(DIGITS * WARP, 256), stream, work.histograms, work.totals, tiles);
-        launch(scatter_kernel, over((size_t)tiles * WARP, WARP), stream, sorted, from, inp, work.histograms, work.totals, (int)N, pass);
+        launch(histogram_kernel<>, over((size_t)tiles * WARP, WARP), stream, work.histograms, from, inp, (int)N, pass);
+        launch(scan_kernel<>, over(DIGITS * WARP, 256), stream, work.histograms, work.totals, tiles);
+        launch(scatter_kernel<>, over((size_t)tiles * WARP, WARP), stream, sorted, from, inp, work.histograms, work.totals, (int)N, pass);
     }
     const unsigned threads = C / SIZE < 256 ? (unsigned)(ceil_div(C / SIZE, WARP) * WARP) : 256;
     const dim3 sum_blocks((unsigned)slices, (unsigned)ceil_div(C / SIZE, threads));
     launch(sum_runs_kernel<F>, Grid{sum_blocks, threads}, stream, dwte, work.partials, dout, sorted, (int)N, length, C);
     const dim3 add_blocks((unsigned)slices - 1, (unsigned)ceil_div((size_t)C, WARP * Pack<float>::SIZE));
-    launch(add_partials_kernel, Grid{add_blocks, REDUCE_WARPS * WARP}, stream, dwte, work.partials, sorted, slices, length, C);
+    launch(add_partials_kernel<>, Grid{add_blocks, REDUCE_WARPS * WARP}, stream, dwte, work.partials, sorted, slices, length, C);
     launch(positions_kernel<F>, over(end / SIZE, 256), stream, dwpe, dout, B, TC, end, accumulate);
 }

@@ -57,7 +57,8 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* squares, Parts par
     if (threadIdx.x == 0) squares[blockIdx.x] = sum_of_squares;
 }
 
-static __global__ void __launch_bounds__(THREADS) add_kernel(float* sum, const float* other, size_t n) {
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(THREADS) add_kernel(float* sum, const float* other, size_t n) {
     pdl_wait();
     const size_t i = thread_index() * SIZE;
     if (i >= n) return;
@@ -75,7 +76,7 @@ inline void add_gradients(float* sum,          // (n)
                           size_t n, stream_t stream) {
     using namespace gradients_detail;
     CHECK(n % 64 == 0, "add_gradients: %zu elements, must be a multiple of 64: 16-byte loads", n);
-    launch(add_kernel, over(n / SIZE, THREADS), stream, sum, other, n);
+    launch(add_kernel<>, over(n / SIZE, THREADS), stream, sum, other, n);
 }
 
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`, which

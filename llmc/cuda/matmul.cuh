@@ -95,7 +95,8 @@ void fused_or_separate(const Gemm<In, Out>& product, After after, Separate separ
     if (plan.algorithms.empty() || !fused()) separate();
 }
 
-static __global__ void add_kernel(float* to, const float* x, int n) {
+template <class = void>  // a template, as several files include this one
+__global__ void add_kernel(float* to, const float* x, int n) {
     pdl_wait();
     const size_t i = thread_index();
     if (i < (size_t)n) to[i] += x[i];
@@ -162,6 +163,6 @@ void matmul_backward_weight(float* dweight,   // (OC, C)
     float* sums = (float*)((char*)stream.workspace + LIBRARY_WORKSPACE);
     // the product reads dout anyway; its epilogue overwrites dbias, so to accumulate it goes to `sums` and is added afterwards
     const Gemm fused(dweight, inp, dout, C, OC, N, false, true, CUBLASLT_EPILOGUE_BGRADB, {.bias = accumulate ? sums : dbias, .accumulate = accumulate}, stream);
-    fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel, over(OC, 256), stream, dbias, (const float*)sums, OC); },
+    fused_or_separate(fused, [&] { if (accumulate) launch(add_kernel<>, over(OC, 256), stream, dbias, (const float*)sums, OC); },
                       [&] { plain.run(), sum_columns(dbias, dout, sums, N, OC, accumulate, stream); });
 }

@@ -21,7 +21,8 @@ __device__ inline void load_tile(Occurrence (&mine)[STEPS], const Occurrence* fr
     }
 }
 
-static __global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,         // (DIGITS, tiles)
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,         // (DIGITS, tiles)
                                                          const Occurrence* from,  // (N)
                                                          const int* inp,          // (N)
                                                          int N, int pass) {
@@ -37,7 +38,8 @@ static __global__ void __launch_bounds__(WARP) histogram_kernel(int* histograms,
 }
 
 // Exclusive scan along the tiles, in place: histograms[d][tile] = keys of digit d in the tiles before; totals[d] = in all tiles.  A warp a digit.
-static __global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
+template <class = void>  // a template, as several files include this one
+__global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
                             int* totals,      // (DIGITS)
                             int tiles) {
     pdl_wait();
@@ -56,7 +58,8 @@ static __global__ void scan_kernel(int* histograms,  // (DIGITS, tiles)
     if (lane == 0) totals[d] = before;
 }
 
-static __global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(WARP) scatter_kernel(Occurrence* to,          // (N)
                                                        const Occurrence* from,  // (N)
                                                        const int* inp,          // (N)
                                                        const int* histograms,   // (DIGITS, tiles) scanned

@@ -9,7 +9,8 @@ namespace step_guard_detail {
 constexpr int THREADS = 1024;
 
 // One block; a thread adds every 1024th loss, so the order of additions is the same on every GPU.
-static __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, const float* losses, size_t N, bool accumulate) {
     pdl_wait();
     double sum = 0;
     for (size_t n = threadIdx.x; n < N; n += THREADS) sum += (double)losses[n];
@@ -18,7 +19,8 @@ static __global__ void __launch_bounds__(THREADS) sum_kernel(double* loss_sum, c
 }
 
 // One block; a thread adds every 1024th chunk's, so the order of additions is the same on every GPU and for any number of them.
-static __global__ void __launch_bounds__(THREADS) guard_step_kernel(StepStats* step_stats, History* history, const double* sums, const unsigned* order,
+template <class = void>  // a template, as several files include this one
+__global__ void __launch_bounds__(THREADS) guard_step_kernel(StepStats* step_stats, History* history, const double* sums, const unsigned* order,
                                                              size_t leaves, size_t chunks, double n_losses, StepLimits limits) {
     pdl_wait();
     double norm_squared = 0;
@@ -36,7 +38,7 @@ inline void sum_losses(double* loss_sum,     // (1)
                        const float* losses,  // (N)
                        size_t N, bool accumulate, stream_t stream) {
     using namespace step_guard_detail;
-    launch(sum_kernel, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
+    launch(sum_kernel<>, {1, THREADS}, stream, loss_sum, losses, N, accumulate);
 }
 
 // step_stats = check_step of a step; the history gets its loss and norm. Its losses' sums, one a leaf of the micro-batches, and its gradients' sums of
@@ -47,5 +49,5 @@ inline void guard_step(StepStats* step_stats,       // (1)
                        const unsigned* order,       // (leaves + chunks)
                        size_t leaves, size_t chunks,
                        double n_losses, StepLimits limits, stream_t stream) {
-    launch(step_guard_detail::guard_step_kernel, {1, step_guard_detail::THREADS}, stream, step_stats, history, sums, order, leaves, chunks, n_losses, limits);
+    launch(step_guard_detail::guard_step_kernel<>, {1, step_guard_detail::THREADS}, stream, step_stats, history, sums, order, leaves, chunks, n_losses, limits);
 }
