@@ -57,24 +57,22 @@ TEST(shared_memory_exchange) {
 }
 
 TEST(shared_memory_names_who_is_late) {
-    const auto outcomes = run_ranks(3, 0.5, [](const Comm& comm) {
-        comm.barrier();
+    const auto outcomes = run_ranks(3, 1.5, [](const Comm& comm) {
         flight_recorder().step = 7;
-        if (comm.rank == 1) sleep(3);
+        if (comm.rank == 1) sleep(4);
         comm.barrier();
     });
     const std::string said = outcomes[0].output + outcomes[2].output;  // one of them has said it
     EXPECT(outcomes[0].code == EXIT_COMM && outcomes[2].code == EXIT_COMM && (outcomes[0].output.empty() || outcomes[2].output.empty()));
-    EXPECT(said.find("rank 1 (process ") != std::string::npos && said.find("has not come within 0.5 s") != std::string::npos);
+    EXPECT(said.find("rank 1 (process ") != std::string::npos && said.find("has not come within 1.5 s") != std::string::npos);
     EXPECT(said.find("(step 7, operation 2, all_gather of values, 1 bytes)") != std::string::npos);
     EXPECT_EQ(outcomes[1].code, EXIT_COMM);  // the others are gone
 }
 // Who has waited too long speaks, and not one that came later: when its deadline is over a launcher has ended all.
 TEST(shared_memory_names_who_never_comes) {
-    const auto outcomes = run_ranks(3, 1, [](const Comm& comm) {
-        comm.barrier();
-        if (comm.rank == 0) sleep(5);
-        if (comm.rank == 1) usleep(600'000);
+    const auto outcomes = run_ranks(3, 2, [](const Comm& comm) {
+        if (comm.rank == 0) sleep(6);
+        if (comm.rank == 1) usleep(1'500'000);
         comm.barrier();
     });
     EXPECT(outcomes[2].code == EXIT_COMM && outcomes[2].output.find("rank 0 (process ") != std::string::npos);
@@ -89,14 +87,14 @@ TEST(shared_memory_names_what_does_not_fit) {
             if (o.output.find(text) == std::string::npos || o.output.find('\n') != o.output.size() - 1) FAIL("said \"%s\", expected one line with \"%s\"", o.output.c_str(), text);
         }
     };
-    said(run_ranks(2, 1, [](const Comm& comm) { if (comm.rank) comm.broadcast(1); else comm.broadcast(1.0); }), "values of 8");
-    said(run_ranks(2, 1, [](const Comm& comm) {
+    said(run_ranks(2, 3, [](const Comm& comm) { if (comm.rank) comm.broadcast(1); else comm.broadcast(1.0); }), "values of 8");
+    said(run_ranks(2, 3, [](const Comm& comm) {
         float x[4] = {};
         const int peer = 1 - comm.rank;
         comm.exchange({{peer, x, comm.rank ? 4u : 8u}}, {{peer, x + 2, 4}}, stream_t{});
         comm.barrier();
     }), "");
-    said(run_ranks(2, 1, [](const Comm& comm) {
+    said(run_ranks(2, 3, [](const Comm& comm) {
         float x[2] = {};
         if (comm.rank) comm.barrier();
         else comm.exchange({{1, x, 4}}, {{1, x + 1, 4}}, stream_t{});
