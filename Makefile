@@ -39,7 +39,9 @@ B        := build
 SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data comm train scripts,test/$(folder)/*.cpp)))
+# those that instantiate whole models are compiled as one file, in a third of the time (dev/together.sh)
+OF_MODELS := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts,test/$(folder)/*.cpp)))) $(B)/test/models.o
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -74,9 +76,16 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/comm/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+TEST_HEADERS := $(wildcard test/*.h test/comm/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+TEST_COMPILE  = $(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -I. -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
+$(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D) build/tmp
-	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
+	$(call say,CXX)$(TEST_COMPILE)
+$(B)/test/models.o: $(B)/test/models.cpp $(TEST_HEADERS)
+	$(call say,CXX)$(TEST_COMPILE)
+$(B)/test/models.cpp: $(OF_MODELS) dev/together.sh
+	@mkdir -p $(@D) build/tmp
+	$(call say,CAT)dev/together.sh $(OF_MODELS) > $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
@@ -167,17 +176,25 @@ test-nccl:                                ## whether the stand-in for NCCL answe
 	$Q$(MAKE) LOOK=plain $(E)/tests
 	$(call say,TEST)$(if $(NCCL_LIBRARY),EMU_NCCL_LIBRARY=$(NCCL_LIBRARY) $(E)/tests nccl_as_the_library,echo "test-nccl: skipped: no libnccl.so found")
 
+# one file to compile, as all of them instantiate the same kernels: a third of the time
+LAYER_TESTS := $(wildcard test/cuda/*.cu)
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 $(addprefix -Xcompiler ,$(NATIVE))
-GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cu test/cuda/*.cpp) test/main.cpp)
+GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cpp) test/main.cpp) build/gpu/layers.o
 test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trainer and its kernels on a GPU
 	$(call say,TEST)build/gpu/tests
 build/gpu/tests: $(GPU_TESTS)
 	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $^ -o $@ $(NVLIBS)
+GPU_COMPILE = $(NVCC) $(GPU_FLAGS) -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
 build/gpu/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
 	@mkdir -p $(@D) build/gpu/tmp
-	$(call say,NVCC)$(NVCC) $(GPU_FLAGS) $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"./train_gpt2cu"' -DBUILD='"build/gpu"' -x cu -c $< -o $@
+	$(call say,NVCC)$(GPU_COMPILE)
+build/gpu/layers.o: build/gpu/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
+	$(call say,NVCC)$(GPU_COMPILE)
+build/gpu/layers.cpp: $(LAYER_TESTS) dev/together.sh
+	@mkdir -p $(@D) build/gpu/tmp
+	$(call say,CAT)dev/together.sh $(LAYER_TESTS) > $@
 build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
@@ -187,11 +204,12 @@ build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 LOOK        := plain
 E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
-LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+# without the three checks of UBSan's that ask of each access what ASan asks of it: half of the trainer's compile time (dev/LOG.md, 46)
+LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
 EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu $(GARBAGE)
-EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cu test/cuda/*.cpp test/emu/test_*.cpp))
-EMU_OBJECTS := $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cpp test/emu/test_*.cpp))
+EMU_OBJECTS := $(if $(EMU_ONLY),,$(E)/layers.o) $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
@@ -206,15 +224,22 @@ build/mutants: test/mutants/mutants.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
-emu-build: $(E)/tests $(E)/train_gpt2cu
+# the trainer takes longest: first
+emu-build: $(E)/train_gpt2cu $(E)/tests
 $(E)/tests: $(EMU_OBJECTS)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
 $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
+EMU_COMPILE  = $(CXX) $(EMU_FLAGS) -I. $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
 $(E)/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
-	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"$(E)/train_gpt2cu"' -DBUILD='"$(E)"' -DCOMPILER='"$(CXX)"' -x c++ -c $< -o $@
+	$(call say,CXX)$(EMU_COMPILE)
+$(E)/layers.o: $(E)/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
+	$(call say,CXX)$(EMU_COMPILE)
+$(E)/layers.cpp: $(LAYER_TESTS) dev/together.sh
+	@mkdir -p $(@D) $(E)/tmp
+	$(call say,CAT)dev/together.sh $(LAYER_TESTS) > $@
 $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ -c $< -o $@
