@@ -24,6 +24,7 @@
 #include "llmc/model/model_files.h"
 #include "llmc/model/reduce.h"
 #include "llmc/model/same_weights.h"
+#include "llmc/model/verify.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
 #include "llmc/train/eval.h"
@@ -218,7 +219,9 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     const StepLimits limits{.grad_clip = opt.grad_clip, .skip_loss_z = opt.skip_loss_z, .skip_grad_z = opt.skip_grad_z};
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
                (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
+    if (step % VERIFY_STATE_EVERY == 0) verify_state(model);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
+    copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), stream);
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];
@@ -231,6 +234,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     }
     model.step_checked.record(stream);
     gather_weights(model);
+    if ((step + 1) % VERIFY_STATE_EVERY == 0) keep_sums_of_state(model);
 }
 
 // Of a batch without gradients: the sum of the losses, the number of targets that count, bytes of text that they stand for.
@@ -363,7 +367,10 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
         flight_recorder().deadline = reporter.deadline();
         // one step: gradients accumulate over the micro-batches, are reduced over the ranks, and applied once
-        for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro);
+        const uint64_t position = data->position();
+        const auto gradients = [&] { for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro); };
+        gradients();
+        if (opt.verify_steps && step % opt.verify_steps == 0) verify_gradients(model, [&] { synchronize(model.stream), data->seek(position), gradients(); });
         reporter.report();  // the step before this one, whose statistics this one's will overwrite
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);

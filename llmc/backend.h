@@ -5,6 +5,7 @@
 #else
 #include "cpu/adamw.h"
 #include "cpu/attention.h"
+#include "cpu/checksum.h"
 #include "cpu/classifier.h"
 #include "cpu/device.h"
 #include "cpu/embedding.h"

@@ -5,6 +5,7 @@
 #include "../layers/autotune.h"
 #include "adamw.cuh"
 #include "attention.cuh"
+#include "checksum.cuh"
 #include "classifier.cuh"
 #include "device.cuh"
 #include "embedding.cuh"

@@ -28,6 +28,9 @@ struct ModelOptions {
     bool any_gpu = false;  // a plan for a GPU that is not here
 };
 
+// Of what checksums are kept, see verify.h.
+enum Kind : size_t { WEIGHTS, MASTER_WEIGHTS, FIRST_MOMENTS, SECOND_MOMENTS, GRADIENTS, KINDS };
+
 template <class F> class Model {
 public:
     const Config config;
@@ -56,11 +59,14 @@ public:
     Chunk* chunks = nullptr;           // (chunks) in which the gradients are added
     StepStats* step_stats = nullptr;        // (1) on this step
     History* history = nullptr;        // (1) losses and norms of the last steps
+    uint64_t* kept_sums = nullptr;     // (KINDS, chunks) checksums of weights, moments, gradients; verify.h
+    uint64_t* changed = nullptr;       // (1) the first of them that memory no longer has
     Segment* segments = nullptr;       // of each owned range in turn: which of its elements decay
     char* workspace = nullptr;         // of the stream's kernels
     int* tokens = nullptr;             // (2, most_tokens()) inputs and targets on the device
     // in pinned memory
     StepStats* host_step_stats = nullptr;   // of the last step that was reported or waits for it
+    uint64_t* host_changed = nullptr;  // likewise
     History* host_history = nullptr;   // in transit between checkpoints and the device
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
@@ -69,6 +75,7 @@ public:
     event_t computed{}, reduced{};     // gradients or weights, by the stream; all sums over the ranks, by comm_stream
     std::vector<event_t> gathered;     // (1 + L) weights of the whole model's tensors and of each layer are there, by comm_stream
     std::vector<event_t> exchanged;    // (1 + 2) from stage 2 on: gradients have left the memory where they were made
+    bool has_kept_sums = false;        // of weights and moments
     bool gathering = false;            // the stream has not come after all of `gathered` yet
     static constexpr int NO_LAYER = -2;
     int layer_in[2] = {NO_LAYER, NO_LAYER};  // in stage 3: whose weights are in the memory of two layers, or on their way there
@@ -105,6 +112,8 @@ public:
         buffer(loss_sum, device, "loss", "scratch", 1, ALWAYS);
         buffer(step_stats, device, "step_stats", "scratch", 1, ALWAYS);
         buffer(history, device, "history", "scratch", 1, ALWAYS);
+        buffer(kept_sums, device, "kept_sums", "scratch", train * KINDS * partition.chunks, ALWAYS);
+        buffer(changed, device, "changed", "scratch", 1, ALWAYS);
         buffer(segments, device, "segments", "scratch", segment_list().size(), ALWAYS);
         buffer(workspace, device, "workspace", "scratch", workspace_bytes(most, c.C, widest_output(), c.Vp()), ALWAYS);
         buffer(tokens, device, "tokens", "activations", 2 * most, ALWAYS);
@@ -116,6 +125,7 @@ public:
         ACTIVATIONS(ADD)
 #undef ADD
         buffer(host_step_stats, pinned, "step_stats", "host", 1, ALWAYS);
+        buffer(host_changed, pinned, "changed", "host", 1, ALWAYS);
         buffer(host_history, pinned, "history", "host", 1, ALWAYS);
         buffer(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
         buffer(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
@@ -164,6 +174,8 @@ public:
         const std::vector<Chunk> chunk_list = partition.chunk_list();
         if (options.train) copy_to_device(sums_order, order.data(), order.size() * sizeof(unsigned), stream);
         if (options.train) copy_to_device(chunks, chunk_list.data(), chunk_list.size() * sizeof(Chunk), stream);
+        *host_changed = UNCHANGED;
+        copy_to_device(changed, host_changed, sizeof(uint64_t), stream);
         synchronize(stream);
     }
 

@@ -50,6 +50,7 @@
     O("Optimizer", double, eps, "", 1e-8, ">0..", "AdamW's epsilon") \
     O("Optimizer", double, skip_loss_z, "sl", 0, "0..", "step guard: skip an update whose loss lies more than so many standard deviations above the mean of the last 128; 0: never") \
     O("Optimizer", double, skip_grad_z, "sg", 0, "0..", "step guard: likewise for the norm of the gradient") \
+    O("Optimizer", int, verify_steps, "", 0, "0..", "compute the gradients of every so many steps twice, and end where they differ by a bit: processors that compute wrongly now and then; 0: never") \
     O("Optimizer", uint64_t, seed, "", 42, "0..", "seed of the initial weights, the order of the data, stochastic rounding and sampling") \
     O("Output", std::string, out, "o", "", "", "folder for logs and checkpoints; without it out, out2, ...: the first that is free") \
     O("Output", int, val_every, "v", 250, "0..", "validate every so many steps; 0: never") \

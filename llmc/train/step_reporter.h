@@ -7,6 +7,7 @@
 #include "../comm/flight_recorder.h"
 #include "../layers/step_stats.h"
 #include "../model/model.h"
+#include "../model/verify.h"
 #include "log.h"
 #include "replay.h"
 
@@ -33,6 +34,7 @@ public:
         model.step_checked.wait();
         const StepStats stats = *model.host_step_stats;
         const int step = in_flight->step + 1;
+        if (const std::string changed = what_changed(model); !changed.empty()) die("step %d: %s; nothing of this step is saved", step, changed.c_str());
         const double seconds = model.step_checked.seconds();
         step_deadline.step_took(seconds_since(last_report));  // ranks wait for each other by the host's clock
         last_report = Clock::now();
