@@ -29,7 +29,7 @@ TEST(bits_stay) {
     prepare();
     for (std::string precision : kinds(with_cudnn("--precision bf16 -x 3", {"--precision fp32 -x 3", "--precision bf16 -x 3"}))) {
         train(CUDA_TRAINER, "a", precision);
-        for (std::string options : kinds({"", "-r 1", "-r 2", "-r 3", "-r 3 --separate-buffers 1"})) {
+        for (std::string options : kinds({"", "-r 1", "-r 2 --verify-steps 1", "-r 3", "-r 3 --separate-buffers 1"})) {
             train(CUDA_TRAINER, "b", precision + " " + options);
             for (const char* file : {"model.safetensors", "state-00000.safetensors"})
                 if (!same_file("a/step_00000003/" + std::string(file), "b/step_00000003/" + std::string(file))) FAIL("%s %s: %s differs", precision.c_str(), options.c_str(), file);

@@ -21,7 +21,7 @@ TEST(gpus_make_the_same_bits) {
     setenv("EMU_GPUS", "4", 1);
     // pairwise: each world with each stage, each recompute level and precision with some of them
     const struct { const char *name, *options; std::vector<const char*> gpus; } kinds[] = {
-        {"bf16", "--precision bf16 --attention ours", {"--gpus 2 -z 1", "--gpus 2 -z 3", "--gpus 4", "--gpus 4 -z 2"}},
+        {"bf16", "--precision bf16 --attention ours", {"--gpus 2 -z 1", "--gpus 2 -z 3 --verify-steps 2", "--gpus 4", "--gpus 4 -z 2"}},
         {"fp32", "-r 3 -f 0", {"--gpus 4 -z 1", "--gpus 2 -z 2", "--gpus 4 -z 3"}},
         {"accumulated", "-r 2 -f 0 -d 128", {"--gpus 2", "--gpus 2 -z 1"}},  // two micro-batches a leaf, two leaves a rank
         {"three", "-r 1 -d 48 --leaves 3 --precision bf16 --attention ours", {"--gpus 3", "--gpus 3 -z 3"}}};

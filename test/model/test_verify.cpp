@@ -156,6 +156,6 @@ TEST(verify_steps_changes_no_bits) {
     FILE* f = fopen((std::string(BUILD) + "/tmp/verify.txt").c_str(), "w");
     fwrite(text.data(), 1, text.size(), f), fclose(f);
     const std::string once = run("");
-    EXPECT_EQ(run_command(std::string(TRAINER) + " -i " + BUILD + "/tmp/verify.txt --tokenizer bytes --verify-steps 5 --deterministic 0 2>&1 | grep -c '^--verify-steps: 5 given'").code, 0);
+    EXPECT_EQ(run_command(std::string(TRAINER) + " -i " + BUILD + "/tmp/verify.txt --tokenizer bytes --verify-steps 5 --deterministic 0 2>&1 | grep -c '^error: --verify-steps: 5 given'").code, 0);
     EXPECT(once.size() > 1000 && once == run("--verify-steps 1") && once == run("--verify-steps 50"));
 }
