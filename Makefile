@@ -39,7 +39,7 @@ B        := build
 SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data comm train scripts,test/$(folder)/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(wildcard $(foreach folder,base cpu io model tokenizer data comm train scripts faults,test/$(folder)/*.cpp)))
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -60,6 +60,9 @@ test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_st
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments
 
+test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000
+	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
+
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
@@ -74,7 +77,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/comm/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+$(B)/test/%.o: test/%.cpp $(wildcard test/*.h test/comm/*.h test/data/*.h test/faults/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
 	@mkdir -p $(@D) build/tmp
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 
@@ -280,4 +283,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-deaths test-kill test-power test-faults test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

@@ -1,0 +1,108 @@
+// Faults: each call on files that the shipped trainer makes, in a run from the start and in one that is resumed, fails once with each of six errors or does
+// half of what it was asked. The run goes on and is right, or ends with one line that names the file; resumed without faults it has the undisturbed
+// run's bits, and no checkpoint that was there before is lost. And a disk that is full for real, in a mount namespace of its own.
+//     FAULTS=100000 build/tests calls_that_fail     all of them (make test-faults)         FAULT=1234 build/tests calls_that_fail     that one alone
+#include <sched.h>
+#include <sys/mount.h>
+#include "runs.h"
+#include "tracer.h"
+
+namespace {
+std::string SCRATCH;
+
+struct Fault { int error; const char* name; };  // error 0: half of it
+constexpr Fault FAULT_KINDS[] = {{EIO, "EIO"}, {ENOSPC, "ENOSPC"}, {EINTR, "EINTR"}, {EMFILE, "EMFILE"}, {ENOMEM, "ENOMEM"}, {EDQUOT, "EDQUOT"}, {0, "half"}};
+constexpr int KINDS = 7;
+
+// From the start, or resumed after step 4 with checkpoints of 2 and 4.
+struct Start { const char* folder; int calls; };
+Start g_starts[2] = {{"", 0}, {"four", 0}};
+
+void begin_as(const Start& start, const std::string& out) {
+    remove_tree(SCRATCH + "/" + out);
+    if (*start.folder) run_command(format("cp -a %s/%s %s/%s", SCRATCH.c_str(), start.folder, SCRATCH.c_str(), out.c_str()));
+}
+
+// POSIX lets a signal interrupt these, and a read or write do a part: a program goes on.
+bool must_go_on(const Call& call, int error) {
+    if (error == 0) return true;
+    return error == EINTR && (call.is(Does::OPENS) || call.is(Does::READS) || call.is(Does::WRITES) || call.is(Does::SYNCS) || call.is(Does::TRUNCATES) || call.is(Does::LOCKS) || call.is(Does::CLOSES));
+}
+std::string last_line(const std::string& text) { return lines_of(text).empty() ? "" : lines_of(text).back(); }
+std::string name_of_file(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+// "", or why what the run did after the fault is wrong.
+std::string judge(const Call& call, int error, const Tracer::Ended& ended, int newest_before) {
+    const std::string out = SCRATCH + "/a";
+    if (ended.code == -1) return "it did not end";
+    int newest = -1;
+    for (const Checkpoint& c : list_checkpoints(out)) {
+        const std::string damage = verify_checkpoint(c.path);
+        if (!damage.empty()) return c.path + ": " + damage;
+        newest = std::max(newest, c.step);
+    }
+    for (const std::string& name : list_folder(out))
+        if (name.starts_with("DONE_") && !has_checkpoint(out, atoi(name.c_str() + 5))) return name + " without its checkpoint";
+    if (newest < newest_before) return format("the newest checkpoint is of step %d, it was of step %d", newest, newest_before);
+    if (ended.code == 0) return compare_with_undisturbed(out, SCRATCH + "/alone");
+    if (must_go_on(call, error)) return "it did not go on";
+    if (ended.code != 1 && ended.code != 2) return "it did not end with 1 or 2";
+    std::vector<std::string> lines = lines_of(ended.said);
+    std::erase_if(lines, [](const std::string& line) { return !line.starts_with("error: "); });  // where it reads ahead, a step may end after it
+    if (lines.size() != 1) return "it did not say one line why";
+    return has(lines[0], name_of_file(call.path)) || (!call.path2.empty() && has(lines[0], name_of_file(call.path2))) ? "" : "it does not name the file";
+}
+
+// The n-th: which start, call and kind. "" if all is as it should be; `what` says what it was.
+std::string fail_and_resume(int n, std::string& what) {
+    const int kind = n % KINDS, at = n / KINDS;
+    const Start& start = g_starts[at >= g_starts[0].calls];
+    const int wanted = at < g_starts[0].calls ? at : at - g_starts[0].calls;
+    const Fault& fault = FAULT_KINDS[kind];
+    begin_as(start, "a");
+    Tracer tracer(SCRATCH);
+    Call failed = {};
+    tracer.on_entry = [&](const Call& call, int c) {
+        if (c != wanted) return Order{};
+        failed = call;
+        return fault.error ? Order{Order::FAIL, fault.error} : Order{Order::SHORT};
+    };
+    const Tracer::Ended ended = tracer.run(small_run(SCRATCH, "a", 1, "-y 1"), SCRATCH + "/said");
+    what = format("%s of call %d, %s, %s", fault.name, wanted, failed.row ? failed.text().c_str() : "which did not come", *start.folder ? "resumed" : "from the start");
+    if (!failed.row) return "";
+    if (!fault.error && (failed.bytes < 2 || !(failed.is(Does::READS) || failed.is(Does::WRITES)))) return "";
+    std::string error = judge(failed, fault.error, ended, *start.folder ? 4 : -1);
+    if (error.empty() && ended.code) error = resume_and_compare(SCRATCH, "a", SCRATCH + "/alone", 1);
+    return error.empty() ? "" : error + format("; it ended with %d: ", ended.code) + (ended.code ? last_line(ended.said) : "");
+}
+
+void prepare_runs() {
+    for (Start& start : g_starts) {
+        begin_as(start, "alone");
+        Tracer tracer(SCRATCH);
+        const Tracer::Ended ended = tracer.run(small_run(SCRATCH, "alone", 1, "-y 1"), SCRATCH + "/said");
+        if (ended.code) FAIL("the undisturbed run ended with %d: %s", ended.code, ended.said.c_str());
+        start.calls = tracer.calls;
+        if (!*start.folder) run_command(small_run(SCRATCH, "four", 1, "-x 4"));
+    }
+    begin_as(g_starts[0], "alone");
+    run_command(small_run(SCRATCH, "alone", 1));
+}
+}  // namespace
+
+TEST(calls_that_fail) {
+    const Scratch scratch("calls");
+    SCRATCH = scratch.path;
+    prepare_runs();
+    const int only = how_many("FAULT", -1), all = (g_starts[0].calls + g_starts[1].calls) * KINDS, faults = std::min(how_many("FAULTS", 42), all);
+    int wrong = 0;
+    for (int i = 0; i < (only >= 0 ? 1 : faults); i++) {
+        // spread over the calls, each kind in its turn
+        const int n = only >= 0 ? only : faults == all ? i : (int)((int64_t)(i / KINDS) * KINDS * (all / KINDS) / ((faults + KINDS - 1) / KINDS) / KINDS * KINDS) + i % KINDS;
+        std::string what;
+        if (const std::string error = fail_and_resume(n, what); !error.empty()) wrong++, printf("    FAULT=%d, %s: %s\n", n, what.c_str(), error.c_str());
+        else if (only >= 0) printf("    %s\n", what.c_str());
+    }
+    printf("    %d faults of %d, %d of them wrong\n", only >= 0 ? 1 : faults, all, wrong);
+    EXPECT_EQ(wrong, 0);
+}
