@@ -63,6 +63,12 @@ test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled o
 test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000
 	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
 
+test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a power cut, by two models; no sync without need
+	$(call say,TEST)STATES=$(or $(STATES),100000) RESUMES=$(or $(RESUMES),2000) $(B)/tests power_cuts
+
+test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
+	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
+
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests

@@ -423,20 +423,23 @@ inline DataOptions data_options(const Run& run, bool training) {
     return data;
 }
 
+// Whole lines behind the first `from` bytes of a file that have one of two words in them.
+inline size_t count_lines(const std::string& path, int64_t from, const char* word, const char* other) {
+    std::string text;
+    if (!try_read_file(path, text).empty()) return 0;
+    size_t count = 0;
+    for (size_t at = (size_t)from, end; (end = text.find('\n', at)) != text.npos; at = end + 1) {
+        const std::string_view line = std::string_view(text).substr(at, end - at);
+        count += line.find(word) != line.npos || line.find(other) != line.npos;
+    }
+    return count;
+}
 // The checkpoint is of the last step, or of a later one: true, and said; unless the run was ended before the `due` validations and evaluations that
-// follow its last step had their lines in metrics.jsonl, which then are made.
+// follow its last step had their lines in both logs, one of which may have lost them with the power: then they are made.
 inline bool is_finished(const Run& run, size_t due) {
     if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
-    std::string metrics;
-    if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty()) {
-        size_t made = 0;
-        for (size_t at = (size_t)run.log_position.metrics, end; at < metrics.size(); at = end + 1) {
-            end = std::min(metrics.find('\n', at), metrics.size());
-            const std::string_view line = std::string_view(metrics).substr(at, end - at);
-            made += end < metrics.size() && (line.find("\"val_loss\": ") != line.npos || line.find("\"eval\": ") != line.npos);
-        }
-        if (made < due) return false;
-    }
+    if (run.first_step == run.steps && (count_lines(run.out + "/metrics.jsonl", run.log_position.metrics, "\"val_loss\": ", "\"eval\": ") < due ||
+                                        count_lines(run.out + "/main.log", run.log_position.main_log, " tel:", " eval:") < due)) return false;
     const bool by_clock = run.opt.minutes > 0 && run.opt.steps != run.steps;
     printf("step %d of %d: nothing to do%s; a larger %s goes on, -x 0 validates\n", run.first_step, run.steps,
            run.first_step == run.steps ? ": the run is finished" : "", by_clock ? "--minutes" : "--steps");

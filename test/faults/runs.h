@@ -6,6 +6,7 @@
 #include "../../llmc/io/checkpoint.h"
 #include "../../llmc/io/json.h"
 #include "../trainer_runs.h"
+#include "known.h"
 
 constexpr int LAST_STEP = 6;  // it saves at steps 2, 4 and 6, keeps two, and validates: all that a run writes, in 50 ms
 
@@ -18,7 +19,8 @@ struct Scratch {
     const std::string path;
     explicit Scratch(const std::string& name) : path(access("/dev/shm", W_OK | X_OK) ? absolute_path(BUILD) + "/tmp/faults-" + name : format("/dev/shm/faults-%s-%d", name.c_str(), (int)getpid())) { prepare_text(path, 300); }
     Scratch(const Scratch&) = delete;
-    ~Scratch() { remove_tree(path); }
+    std::string said() const { return path + ".said"; }  // by a run that is traced: beside the folder, as what it says is no file that counts
+    ~Scratch() { remove_tree(path), remove_tree(said()); }
 };
 // FOLDER/text.txt is trained on, in FOLDER/OUT. Bits do not depend on the ranks: --leaves 2.
 inline std::string small_run(const std::string& folder, const std::string& out, int ranks, const std::string& rest = "") {
@@ -55,14 +57,11 @@ inline std::string without_place(const std::string& trainer) {
     return kept;
 }
 
-// Faults of the program that are known and not yet mended: parts of the names of files that may be left in a folder.
-inline const std::vector<std::string> KNOWN_LEFT = {".tmp"};
-
 // "", or what in the folder of a run that has ended is not as the undisturbed run left it.
 inline std::string compare_with_undisturbed(const std::string& out, const std::string& undisturbed) {
     const auto names_of = [&](const std::string& folder) {
         std::vector<std::string> names = list_folder(folder);
-        std::erase_if(names, [&](const std::string& name) { return std::any_of(KNOWN_LEFT.begin(), KNOWN_LEFT.end(), [&](const std::string& part) { return has(name, part); }); });
+        if (TEMPORARY_FILES_STAY) std::erase_if(names, [](const std::string& name) { return has(name, ".tmp"); });
         std::string text;
         for (const std::string& name : names) text += name + " ";
         return text;

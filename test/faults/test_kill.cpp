@@ -20,7 +20,7 @@ Undisturbed count_calls(const std::string& out, int ranks) {
     Undisturbed run;
     Tracer tracer(SCRATCH);
     tracer.on_entry = [&](const Call& call, int n) { if (call.is(Does::WRITES) && call.bytes > 1) run.writes.push_back(n); return Order{}; };
-    const Tracer::Ended ended = tracer.run(small_run(SCRATCH, out, ranks), SCRATCH + "/said");
+    const Tracer::Ended ended = tracer.run(small_run(SCRATCH, out, ranks), SCRATCH + ".said");
     if (ended.code) FAIL("the undisturbed run ended with %d: %s", ended.code, ended.said.c_str());
     run.calls = tracer.calls;
     remove_tree(SCRATCH + "/" + out);
@@ -38,7 +38,7 @@ bool kill_at(const std::string& command, int call, bool half_way, bool all, std:
         came |= n == call;
         return n == call ? Order{half_way ? Order::KILL_HALF_WAY : Order::KILL, 0, all} : Order{};
     };
-    const Tracer::Ended ended = tracer.run(command, SCRATCH + "/said");
+    const Tracer::Ended ended = tracer.run(command, SCRATCH + ".said");
     said = ended.code == -1 ? "it did not end" : ended.said;
     return came;
 }
