@@ -46,13 +46,13 @@ inline std::string for_each_block(const std::string& path, const std::function<v
     std::string error;
     int fd = open_regular(path, error);
     if (fd < 0) return path + ": " + error;
-    std::vector<char> block(FILE_BLOCK);
+    const std::unique_ptr<char[]> block(new char[FILE_BLOCK]);  // not zeroed: a small file touches one page of it
     for (;;) {
-        ssize_t n = read(fd, block.data(), block.size());
+        ssize_t n = read(fd, block.get(), FILE_BLOCK);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) error = errno_text(path);
         if (n <= 0) break;
-        use(block.data(), (size_t)n);
+        use(block.get(), (size_t)n);
     }
     close(fd);
     return error;
