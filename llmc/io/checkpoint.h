@@ -31,7 +31,7 @@ inline int step_of(const std::string& name, const std::string& suffix) {
 inline std::string hidden(const std::string& out, int step, const char* suffix) {
     return out + "/." + step_name(step) + suffix;
 }
-inline bool exists(const std::string& path) { struct stat s; return lstat(path.c_str(), &s) == 0; }
+inline bool exists(const std::string& path) { return is_there(path); }
 
 struct ManifestLine { std::string name; FileSum sum; };
 
