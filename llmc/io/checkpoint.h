@@ -148,7 +148,7 @@ inline void repair_done(const std::string& out, int newest) {
         int step = -1;
         if (sscanf(name.c_str(), "DONE_%d", &step) != 1 || out + "/" + name != done_path(out, step)) continue;
         const bool there = std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return c.step == step; });
-        if (!there || step > newest) unlink(done_path(out, step).c_str());
+        if (!there || step > newest) remove_file(done_path(out, step));
     }
     if (newest >= 0) mark_done(out, newest);
 }
@@ -160,7 +160,7 @@ inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 
 // The checkpoint of a step goes, if there is one.
 inline void drop_checkpoint(const std::string& out, int step) {
     using namespace checkpoint_detail;
-    if (unlink(done_path(out, step).c_str()) == 0) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
+    if (remove_file(done_path(out, step))) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
     for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
 }
 

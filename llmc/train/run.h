@@ -70,7 +70,11 @@ inline bool is_folder(const std::string& path) {
     struct stat info;
     return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
-inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+inline bool is_file(const std::string& path) {
+    if (access(path.c_str(), R_OK) == 0) return true;
+    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == EACCES || errno == ELOOP, "%s", errno_text(path).c_str());
+    return false;
+}
 
 // An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
 // wrong has been found. Rank 0 holds the lock for all.
