@@ -41,7 +41,7 @@ SANITIZE :=
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 # those that instantiate whole models are compiled as one file, in a third of the time (dev/together.sh)
 OF_MODELS := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts,test/$(folder)/*.cpp)))) $(B)/test/models.o
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts faults,test/$(folder)/*.cpp)))) $(B)/test/models.o
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -62,6 +62,15 @@ test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_st
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments
 
+test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000
+	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
+
+test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a power cut, by two models; no sync without need
+	$(call say,TEST)STATES=$(or $(STATES),100000) RESUMES=$(or $(RESUMES),2000) $(B)/tests power_cuts
+
+test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
+	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
+
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
@@ -76,7 +85,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-TEST_HEADERS := $(wildcard test/*.h test/comm/*.h test/data/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+TEST_HEADERS := $(wildcard test/*.h test/comm/*.h test/data/*.h test/faults/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
 TEST_COMPILE  = $(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -I. -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D) build/tmp
@@ -305,4 +314,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-deaths test-kill test-power test-faults test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

@@ -68,6 +68,10 @@ END {
 if grep -nE 'for \(.*[^:]: *\{ *[A-Za-z_:]+(<[^>]*>)?\{' $(echo "$sources" | grep -E '^(llmc|train_gpt2|test/cuda|test/[a-z]*\.h|dev/bench/(layers\.cpp|[a-z_]*\.h))'); then
     echo '    nvcc 12.4 wants a name before the list of a range-for: std::vector<X>{{1}, {2}}'; ok=0
 fi
+# what is written must be synced, and be seen by tests that let calls fail: not through buffers of stdio. A record of a rank's death is read by people alone
+if grep -nE 'fopen\([^)]*"[wa+]|fopen\([^)]*"r\+|[^a-z_]ofstream|freopen|O_TMPFILE' $(echo "$sources" | grep -E '^(llmc|train_gpt2)' | grep -vE '^llmc/(comm/flight_recorder|train/log)\.h'); then
+    echo '    files are written by llmc/io/files.h, or by open, write and fsync'; ok=0
+fi
 if grep -lE '\basm\b *(volatile)? *\(' llmc/cuda/* | grep -v ptx.cuh; then echo '    asm stands in ptx.cuh alone'; ok=0; fi
 [ "$ok" = 1 ] && echo 'check-includes: every include points down'
 [ "$ok" = 1 ]

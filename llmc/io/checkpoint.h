@@ -3,9 +3,9 @@
 //
 // A folder has its final name only when every byte of it is on the disk. While it is written, replaced or deleted, it has
 // one of these names, and a process that dies leaves just that:
-//     .step_00005000.new   being written; removed by the next save
+//     .step_00005000.new   being written; removed by the next save, or when the run is resumed
 //     .step_00005000.old   the one that is being replaced: counts as step_00005000 as long as that is not there
-//     .step_00005000.del   being deleted; removed by the next save
+//     .step_00005000.del   being deleted; removed by the same
 // OUT/DONE_00005000, empty, comes after its checkpoint and goes before it: scripts that start a run until it is done look for it.
 // MANIFEST lists name, length and XXH64 of each file; its last line does the same for the lines above it.
 #pragma once
@@ -31,7 +31,7 @@ inline int step_of(const std::string& name, const std::string& suffix) {
 inline std::string hidden(const std::string& out, int step, const char* suffix) {
     return out + "/." + step_name(step) + suffix;
 }
-inline bool exists(const std::string& path) { struct stat s; return lstat(path.c_str(), &s) == 0; }
+inline bool exists(const std::string& path) { return is_there(path); }
 
 struct ManifestLine { std::string name; FileSum sum; };
 
@@ -148,7 +148,7 @@ inline void repair_done(const std::string& out, int newest) {
         int step = -1;
         if (sscanf(name.c_str(), "DONE_%d", &step) != 1 || out + "/" + name != done_path(out, step)) continue;
         const bool there = std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return c.step == step; });
-        if (!there || step > newest) unlink(done_path(out, step).c_str());
+        if (!there || step > newest) remove_file(done_path(out, step));
     }
     if (newest >= 0) mark_done(out, newest);
 }
@@ -160,7 +160,7 @@ inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 
 // The checkpoint of a step goes, if there is one.
 inline void drop_checkpoint(const std::string& out, int step) {
     using namespace checkpoint_detail;
-    if (unlink(done_path(out, step).c_str()) == 0) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
+    if (remove_file(done_path(out, step))) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
     for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
 }
 
@@ -176,6 +176,20 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
         if (c.step == best || (major > 0 && c.step % major == 0)) continue;
         drop_checkpoint(out, c.step);
     }
+}
+
+// What earlier processes left when they died: half-written and half-deleted checkpoints go. None of them is alive: the caller holds the lock.
+inline void clean_up_checkpoints(const std::string& out) {
+    using namespace checkpoint_detail;
+    for (const std::string& name : list_folder(out)) {
+        if (step_of(name, ".new") >= 0 || step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
+        int s = step_of(name, ".old");
+        if (s < 0) continue;
+        std::string path = out + "/" + step_name(s);  // died between the two renames of commit: put it back
+        if (exists(path)) remove_checkpoint(out, out + "/" + name, s);
+        else rename_file(out + "/" + name, path);
+    }
+    fsync_dir(out);
 }
 
 // ---- saving --------------------------------------------------------------------------------------------------------
@@ -194,19 +208,6 @@ class CheckpointWriter {
     SaveRanks ranks;
     std::vector<checkpoint_detail::ManifestLine> lines;
 
-    // What earlier processes left when they died. None is alive: we hold the lock.
-    void clean_up() {
-        using namespace checkpoint_detail;
-        for (const std::string& name : list_folder(out)) {
-            if (step_of(name, ".new") >= 0 || step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
-            int s = step_of(name, ".old");
-            if (s < 0) continue;
-            std::string path = out + "/" + step_name(s);  // died between the two renames of commit: put it back
-            if (exists(path)) remove_checkpoint(out, out + "/" + name, s);
-            else rename_file(out + "/" + name, path);
-        }
-        fsync_dir(out);
-    }
     // What goes if a write fails: the folder, if it is ours alone; of several ranks the others write there, and the next save cleans up.
     std::string scrap() const { return ranks.world == 1 ? temporary : ""; }
     std::string part_path(int rank) const { return temporary + format("/.manifest-%05d", rank); }
@@ -222,7 +223,7 @@ public:
             make_folders(out);
             if (!RunLock::held_here(out))
                 if (std::string holder = lock.take(out); !holder.empty()) die("%s", holder.c_str());
-            clean_up();
+            clean_up_checkpoints(out);
             CHECK(mkdir(temporary.c_str(), 0777) == 0, "%s", errno_text(temporary).c_str());
         }
         ranks.barrier();

@@ -46,13 +46,13 @@ inline std::string for_each_block(const std::string& path, const std::function<v
     std::string error;
     int fd = open_regular(path, error);
     if (fd < 0) return path + ": " + error;
-    std::vector<char> block(FILE_BLOCK);
+    const std::unique_ptr<char[]> block(new char[FILE_BLOCK]);  // not zeroed: a small file touches one page of it
     for (;;) {
-        ssize_t n = read(fd, block.data(), block.size());
+        ssize_t n = read(fd, block.get(), FILE_BLOCK);
         if (n < 0 && errno == EINTR) continue;
         if (n < 0) error = errno_text(path);
         if (n <= 0) break;
-        use(block.data(), (size_t)n);
+        use(block.get(), (size_t)n);
     }
     close(fd);
     return error;
@@ -86,14 +86,32 @@ inline bool is_plain_name(std::string_view name) {
     });
 }
 
-// The names in a folder, sorted; none if there is no such folder.
+// Whether something has that name. A disk that does not answer has not said no.
+inline bool is_there(const std::string& path) {
+    struct stat s;
+    if (lstat(path.c_str(), &s) == 0) return true;
+    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG, "%s", errno_text(path).c_str());
+    return false;
+}
+
+// Whether a file of that name was there; it is not any more.
+inline bool remove_file(const std::string& path) {
+    if (unlink(path.c_str()) == 0) return true;
+    CHECK(errno == ENOENT, "%s: cannot remove: %s", path.c_str(), strerror(errno));
+    return false;
+}
+
+// The names in a folder, sorted; none if there is no such folder. All of them: what is not listed would be taken for missing.
 inline std::vector<std::string> list_folder(const std::string& path) {
     std::vector<std::string> names;
     DIR* folder = opendir(path.c_str());
+    while (!folder && errno == EINTR) folder = opendir(path.c_str());
     CHECK(folder || errno == ENOENT, "%s", errno_text(path).c_str());
     if (!folder) return names;
+    errno = 0;
     while (dirent* entry = readdir(folder))
         if (std::string_view name = entry->d_name; name != "." && name != "..") names.emplace_back(name);
+    CHECK(errno == 0, "%s", errno_text(path).c_str());
     closedir(folder);
     std::sort(names.begin(), names.end());
     return names;

@@ -70,7 +70,11 @@ inline bool is_folder(const std::string& path) {
     struct stat info;
     return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
-inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+inline bool is_file(const std::string& path) {
+    if (access(path.c_str(), R_OK) == 0) return true;
+    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == EACCES || errno == ELOOP, "%s", errno_text(path).c_str());
+    return false;
+}
 
 // An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
 // wrong has been found. Rank 0 holds the lock for all.
@@ -97,6 +101,7 @@ inline void make_out(Run& run) {
 // The newest checkpoint that verifies, if there is one; it says what it does. Rank 0 looks, for all.
 inline void find_checkpoint(Run& run) {
     Checkpoint newest;
+    if (run.lock && is_folder(run.out)) clean_up_checkpoints(run.out);
     if (run.comm.rank == 0) newest = find_newest_checkpoint(run.out);
     newest.step = run.comm.broadcast(newest.step), newest.path = run.comm.broadcast(newest.path);
     if (newest.step < 0 && !list_checkpoints(run.out).empty())
@@ -342,6 +347,8 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
+    if (run.resumed && run.lock && opt.steps != 0)  // what was saved last may be the last of all, and a kill have come before its pruning
+        prune_checkpoints(run.out, opt.keep, opt.major, run.first_step, opt.patience ? run.best.step : -1);
     if (planning) find_planned_data(run);
     if (!run.resumed && comm.rank == 0) choose_for_text(run.opt);
     share_choices(comm, run.opt);
@@ -421,20 +428,23 @@ inline DataOptions data_options(const Run& run, bool training) {
     return data;
 }
 
+// Whole lines behind the first `from` bytes of a file that have one of two words in them.
+inline size_t count_lines(const std::string& path, int64_t from, const char* word, const char* other) {
+    std::string text;
+    if (!try_read_file(path, text).empty()) return 0;
+    size_t count = 0;
+    for (size_t at = (size_t)from, end; (end = text.find('\n', at)) != text.npos; at = end + 1) {
+        const std::string_view line = std::string_view(text).substr(at, end - at);
+        count += line.find(word) != line.npos || line.find(other) != line.npos;
+    }
+    return count;
+}
 // The checkpoint is of the last step, or of a later one: true, and said; unless the run was ended before the `due` validations and evaluations that
-// follow its last step had their lines in metrics.jsonl, which then are made.
+// follow its last step had their lines in both logs, one of which may have lost them with the power: then they are made.
 inline bool is_finished(const Run& run, size_t due) {
     if (!run.resumed || run.opt.steps == 0 || run.first_step < run.steps) return false;
-    std::string metrics;
-    if (run.first_step == run.steps && try_read_file(run.out + "/metrics.jsonl", metrics).empty()) {
-        size_t made = 0;
-        for (size_t at = (size_t)run.log_position.metrics, end; at < metrics.size(); at = end + 1) {
-            end = std::min(metrics.find('\n', at), metrics.size());
-            const std::string_view line = std::string_view(metrics).substr(at, end - at);
-            made += end < metrics.size() && (line.find("\"val_loss\": ") != line.npos || line.find("\"eval\": ") != line.npos);
-        }
-        if (made < due) return false;
-    }
+    if (run.first_step == run.steps && (count_lines(run.out + "/metrics.jsonl", run.log_position.metrics, "\"val_loss\": ", "\"eval\": ") < due ||
+                                        count_lines(run.out + "/main.log", run.log_position.main_log, " tel:", " eval:") < due)) return false;
     const bool by_clock = run.opt.minutes > 0 && run.opt.steps != run.steps;
     printf("step %d of %d: nothing to do%s; a larger %s goes on, -x 0 validates\n", run.first_step, run.steps,
            run.first_step == run.steps ? ": the run is finished" : "", by_clock ? "--minutes" : "--steps");
