@@ -14,11 +14,14 @@
 #include "tensors.h"
 #include "two_layers.h"
 
+enum class Reduce { TREE, LIBRARY };  // who adds gradients over the ranks: our own code as a binary tree, or the library as it likes
+
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int rank = 0, world = 1;
     int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too, 3: weights too
     int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
+    Reduce reduce = Reduce::TREE;
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
@@ -78,7 +81,7 @@ public:
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o)
-        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
@@ -98,7 +101,7 @@ public:
         buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * (size_t)(o.world - 1) * partition.largest_piece(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * received_floats(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
@@ -212,6 +215,7 @@ public:
     size_t training_slots() const { return held_batches() + 2; }
     static constexpr size_t VALIDATION_SLOTS = 2;
     size_t classifier_chunk() const { return chunk; }
+    size_t received_floats() const { return options.reduce == Reduce::LIBRARY ? 0 : (size_t)(options.world - 1) * partition.largest_piece(); }
     size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
 
 private:

@@ -22,13 +22,46 @@ struct OwnPiece { Bucket bucket, chunks; Range range; size_t at, chunks_at; };
 // What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
 struct Owned { Range range; size_t at; };
 
+// How a bucket is cut into pieces.
+struct Cut {
+    bool equally = false;  // to the element, but for less than 64 a rank, which the last one has too: as libraries add; else at the end of a chunk
+};
+
 class Partition {
     struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; };
-    std::vector<Tensor> tensors;  // in the order of memory
+    std::vector<Tensor> tensors;  // in the order of memory; those that are cut equally in parts
     size_t elements;
+    Cut cut;
 
     const Tensor& tensor_of(size_t chunk) const {
         return *(std::upper_bound(tensors.begin(), tensors.end(), chunk, [](size_t c, const Tensor& t) { return c < t.first_chunk; }) - 1);
+    }
+    // The chunk that begins at this element.
+    size_t chunk_at(size_t element) const {
+        if (element == elements) return chunks;
+        const Tensor& t = *(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - 1);
+        return t.first_chunk + (element - t.begin) / CHUNK;
+    }
+    // Chunks end where pieces do.
+    void cut_equally() {
+        std::vector<Range> ranges;
+        std::vector<size_t> cuts;
+        for (const Bucket& b : buckets) {
+            ranges.push_back(range_of(b));
+            for (size_t r = 0; r < (size_t)world; r++) cuts.push_back(ranges.back().begin + r * equal_share(ranges.back()));
+        }
+        std::vector<Tensor> parts;
+        size_t next = 0, first_chunk = 0;
+        for (const Tensor& t : tensors)
+            for (size_t at = t.begin, end; at < t.end; at = end) {
+                while (next < cuts.size() && cuts[next] <= at) next++;
+                end = next < cuts.size() ? std::min(cuts[next], t.end) : t.end;
+                const size_t n = (end - at + CHUNK - 1) / CHUNK;
+                parts.push_back({at, end, first_chunk, n, false, t.layer});
+                first_chunk += n;
+            }
+        tensors = std::move(parts), chunks = first_chunk;
+        for (size_t i = 0; i < buckets.size(); i++) buckets[i].begin = chunk_at(ranges[i].begin), buckets[i].end = chunk_at(ranges[i].end);
     }
 
 public:
@@ -38,7 +71,7 @@ public:
 
     // The optimizer decides where a piece may end: AdamW's after any chunk; Muon orthogonalises whole matrices, so that a piece which would end
     // within one of its matrices ends at the nearer end of that matrix.
-    Partition(const ParameterList& list, int ranks, Update optimizer) : elements(list.elements), world(ranks) {
+    Partition(const ParameterList& list, int ranks, Update optimizer, Cut how = {}) : elements(list.elements), cut(how), world(ranks) {
         for (size_t i = 0; i < list.all.size(); i++) {
             const Parameter& p = list.all[i];
             const size_t end = i + 1 < list.all.size() ? list.all[i + 1].offset : elements, n = (end - p.offset + CHUNK - 1) / CHUNK;
@@ -58,6 +91,8 @@ public:
         }
         for (const Bucket& w : whole)  // none is larger than a layer, and so is the memory for what is received
             for (size_t at = w.begin; at < w.end; at += largest_layer) buckets.push_back({at, std::min(w.end, at + largest_layer), w.layer});
+        CHECK(!cut.equally || optimizer == ADAMW, "whole matrices are no equal pieces");
+        if (cut.equally) cut_equally();
     }
 
     // Where a chunk begins, in elements.
@@ -76,6 +111,7 @@ public:
     // A rank's piece of a bucket, in chunks and in elements.
     Bucket chunks_of(const Bucket& bucket, int rank) const {
         const auto bound = [&](int r) {
+            if (cut.equally && r < world) return chunk_at(range_of(bucket).begin + (size_t)r * equal_share(range_of(bucket)));
             const size_t c = bucket.begin + (bucket.end - bucket.begin) * (size_t)r / (size_t)world;
             if (c == bucket.begin || c == bucket.end) return c;
             const Tensor& t = tensor_of(c);
@@ -85,6 +121,8 @@ public:
         };
         return {bound(rank), bound(rank + 1), bucket.layer};
     }
+    // Elements of each rank's piece of a bucket, but for the last one's, if it is cut equally.
+    size_t equal_share(const Range& bucket) const { return bucket.size() / (size_t)world / 64 * 64; }
     Range range_of(const Bucket& bucket) const { return {begin_of(bucket.begin), begin_of(bucket.end)}; }
     Range piece(const Bucket& bucket, int rank) const { return range_of(chunks_of(bucket, rank)); }
     std::vector<OwnPiece> own_pieces(int rank) const {

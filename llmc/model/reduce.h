@@ -1,4 +1,4 @@
-// reduce.h: gradients are added up over the ranks, by ZeRO's reduce-scatter: a layer at a time, on a stream of their own, beside the backward pass of the
+// reduce.h: gradients are added up over the ranks, by ZeRO's reduce-scatter, ours or the library's: a layer at a time, on a stream of their own, beside the backward pass of the
 // layers before it. Every rank exchanges the same buckets in the same order.
 //
 // Up to stage 1 that is in the step's last micro-batch: each rank has made the sum of its leaves, which is a node of the tree. From stage 2 on no rank
@@ -16,11 +16,31 @@ template <class F> void add_to_subtrees(Model<F>& model, int leaf, size_t at, si
     for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1) + at, model.gradients(buffer) + at, n, stream);
 }
 
-// What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank. Each rank gets its piece from
-// all the others and adds them up, in the order of the tree. ZeRO stage 0: the summed pieces go to all.
-template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
+// A bucket's gradients become their sum over the ranks: this one's piece, and in ZeRO stage 0 all of them. Each rank gets its piece from all the others
+// and adds them up, in the order of the tree; or the library does all that, in an order of its own, and squares alone are left to be made.
+template <class F> void add_over_ranks(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
     const Partition& partition = model.partition;
     const Comm& comm = model.comm;
+    const bool sums_to_all = model.options.zero == 0;
+    const stream_t stream = model.comm_stream;
+    const Range all = partition.range_of(own.bucket);
+    const size_t first = own.range.begin, n = own.range.size(), n_chunks = own.chunks.end - own.chunks.begin;
+    const Chunk* chunks = model.chunks + own.chunks.begin;
+    float* mine = bucket + (first - all.begin);
+    if (model.options.reduce == Reduce::LIBRARY) {
+        const size_t share = partition.equal_share(all);
+        if (sums_to_all) comm.all_reduce(bucket, all.size(), stream);
+        else comm.reduce_scatter(bucket, share, all.size() - (size_t)comm.world * share, stream);
+        return sum_gradients(mine, squares, model.received, 0, 1, chunks, n_chunks, first, n, stream);
+    }
+    exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
+    sum_gradients(mine, squares, model.received, comm.rank, comm.world, chunks, n_chunks, first, n, stream);
+    if (sums_to_all) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+}
+
+// What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank.
+template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
+    const Partition& partition = model.partition;
     const int zero = model.options.zero;
     const bool last = leaf + 1 == model.leaves_of_rank();
     const stream_t stream = model.comm_stream;
@@ -33,9 +53,7 @@ template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
         double* squares = model.own_sums() + model.leaves_of_rank() + own.chunks_at;
         const Chunk* chunks = model.chunks + own.chunks.begin;
         if (zero < 2) add_to_subtrees(model, leaf, all.begin, all.size(), stream);
-        exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
-        sum_gradients(mine, squares, model.received, comm.rank, comm.world, chunks, n_chunks, first, n, stream);
-        if (zero == 0) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+        add_over_ranks(model, own, bucket, squares);
         if (zero < 2 || n == 0) continue;
         copy_on_device(model.gradients(waiting_subtrees(leaf)) + own.at, mine, n * sizeof(float), stream);
         add_to_subtrees(model, leaf, own.at, n, stream);

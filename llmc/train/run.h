@@ -338,6 +338,8 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     parse_batch(opt);
     if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
+    if (opt.reduce == "nccl" && comm.world > 1 && !comm.transport->adds())
+        die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own");
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);

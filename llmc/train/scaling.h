@@ -32,6 +32,7 @@ struct Workload {
     bool master = true;   // fp32 master weights beside them
     bool cudnn = true;    // its attention, else ours
     double chunks = 1;    // of the classifier
+    bool library_adds = false;  // gradients over the ranks, while it carries them; else our kernel, behind that
     double N() const { return (double)B * T; }
 };
 
@@ -145,8 +146,10 @@ inline double exchange_seconds(double bytes, const Cluster& on) {
     if (M > 1) seconds += on.latency * (CALL + NET_HOP + (M - 1) * MESSAGE) + (M - 1) / M * bytes / G / (NET * on.net);
     return seconds;
 }
-// Reduce-scatter of n gradients in fp32: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W.
-inline double reduce_seconds(double n, const Cluster& on) {
+// Reduce-scatter of n gradients in fp32: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W. The
+// library's moves as much, in as many levels.
+inline double reduce_seconds(double n, const Workload& w, const Cluster& on) {
+    if (w.library_adds) return exchange_seconds(4 * n, on);
     const double G = on.per_node, M = on.nodes;
     const double added = (G > 1 ? n + n / G : 0) + (M > 1 ? n / G + n / G / M : 0);
     return exchange_seconds(4 * n, on) + 4 * added / (scaling_detail::MEMORY * on.memory);
@@ -184,7 +187,7 @@ struct Parts {
 inline Parts parts_of(const Workload& w, const Cluster& on) {
     const double block = block_parameters(w.config), rest = other_parameters(w.config);
     // stage 0: every rank updates everything, so the sums are gathered too
-    const auto reduce = [&](double n) { return reduce_seconds(n, on) + (w.zero == 0 ? exchange_seconds(4 * n, on) : 0); };
+    const auto reduce = [&](double n) { return reduce_seconds(n, w, on) + (w.zero == 0 ? exchange_seconds(4 * n, on) : 0); };
     const auto gather = [&](double n) { return exchange_seconds(w.size * n, on); };
     return {block_forward(w, on).sum(), block_backward(w, on).sum(), classify_and_embed(w, on).sum(),
             gather(block), gather(rest), reduce(block), reduce(rest)};

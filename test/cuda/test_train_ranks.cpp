@@ -41,6 +41,37 @@ TEST(gpus_make_the_same_bits) {
     unsetenv("EMU_GPUS");
 }
 
+// --reduce nccl: the losses are the tree's, to the rounding of sums in another order; that all ranks have the same weights is looked at before each save.
+// The stand-in's order is another with another seed, and so are the bits.
+TEST(gpus_add_as_the_library_likes) {
+    if (GPUS < 3) SKIP("%d GPUs here", GPUS);
+    prepare();
+    setenv("EMU_GPUS", "4", 1);
+    const std::string options = on_gpus("-f 0 -d 48 --leaves 3 --comm-timeout 60 ");  // three ranks: pieces of many sizes
+    train(CUDA_TRAINER, "tree", options + "--gpus 1");
+    for (const char* gpus : {"--gpus 3", "--gpus 3 -z 1", "--gpus 3 -z 3"}) {
+        if (SLOW && strcmp(gpus, "--gpus 3 -z 1")) continue;
+        std::string bits[3];
+        for (int seed = 1; seed <= (strcmp(gpus, "--gpus 3") ? 1 : 2); seed++) {
+            remove_tree(SCRATCH + "/library");
+            setenv("EMU_SEED", std::to_string(seed).c_str(), 1);
+            train(CUDA_TRAINER, "library", options + gpus + " --reduce nccl");
+            bits[seed] = contents("library/step_00000002/model.safetensors");
+            for (const char* field : {"loss", "val_loss", "grad_norm"}) {
+                const std::vector<double> ours = series("tree", field), theirs = series("library", field);
+                EXPECT(ours.size() == theirs.size() && !ours.empty());
+                for (size_t i = 0; i < ours.size(); i++) if (!(std::fabs(ours[i] - theirs[i]) <= 1e-5 * ours[i])) FAIL("%s: %s %zu: %.9g by the tree, %.9g by the library", gpus, field, i, ours[i], theirs[i]);
+            }
+        }
+#if __has_include(<cuda_on_cpu.h>)
+        EXPECT(bits[1] != bits[2]);
+#endif
+    }
+    unsetenv("EMU_SEED"), unsetenv("EMU_GPUS");
+    const Outcome alone = run_command(train_command(CUDA_TRAINER, "refused", "--gpus 1 -x 1 --reduce nccl"));
+    EXPECT(alone.code == EXIT_USAGE && alone.output.find("--reduce: 'nccl' given, must be tree or left out: it has no effect in a run of one process") != std::string::npos);
+}
+
 TEST(more_ranks_than_gpus_are_refused) {
     prepare();
     const Outcome o = run_command(train_command(CUDA_TRAINER, "many", format("-b 1 -x 1 -d 1536 --gpus %d", 64)));

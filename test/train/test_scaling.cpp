@@ -101,8 +101,11 @@ TEST(scaling_exchanges_by_hand) {
     instant.latency = 0;
     EXPECT_NEAR(exchange_seconds(8000, instant), 7000e-9 / 0.82 + 750e-9 / 0.85);
     // 1000 gradients are 4000 B; added: 1000 read, 125 written; then 125 read and 31.25 written, of 4 B at 0.8e9
-    EXPECT_NEAR(reduce_seconds(1000, instant), 3500e-9 / 0.82 + 375e-9 / 0.85 + 4 * (1000 + 125 + 125 + 31.25) / 0.8e9);
-    EXPECT_EQ(reduce_seconds(1000, PLAIN), 0.0);
+    EXPECT_NEAR(reduce_seconds(1000, {}, instant), 3500e-9 / 0.82 + 375e-9 / 0.85 + 4 * (1000 + 125 + 125 + 31.25) / 0.8e9);
+    Workload library;
+    library.library_adds = true;
+    EXPECT_NEAR(reduce_seconds(1000, library, instant), 3500e-9 / 0.82 + 375e-9 / 0.85);
+    EXPECT_EQ(reduce_seconds(1000, {}, PLAIN), 0.0);
     EXPECT_NEAR(small_reduce_seconds(cluster(PLAIN, 8, 4)), link + net + 3e-6);
 }
 
@@ -116,8 +119,8 @@ TEST(scaling_what_travels) {
             const scaling_detail::Parts p = scaling_detail::parts_of(w, on);
             EXPECT_NEAR(p.gather_block, exchange_seconds(size * 3280, on));
             EXPECT_NEAR(p.gather_rest, exchange_seconds(size * 1760, on));
-            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, on) + (zero == 0 ? exchange_seconds(4 * 3280, on) : 0));
-            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, on) + (zero == 0 ? exchange_seconds(4 * 1760, on) : 0));
+            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, w, on) + (zero == 0 ? exchange_seconds(4 * 3280, on) : 0));
+            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, w, on) + (zero == 0 ? exchange_seconds(4 * 1760, on) : 0));
         }
 }
 
@@ -205,7 +208,7 @@ TEST(scaling_limits) {
                 Cluster free = h100(8, 16);
                 free.link = free.net = 1e300, free.latency = 0;
                 const Step hidden = step_time(w, free);
-                const double add = reduce_seconds(other_parameters(w.config), free) + reduce_seconds(block_parameters(w.config), free);
+                const double add = reduce_seconds(other_parameters(w.config), w, free) + reduce_seconds(block_parameters(w.config), w, free);
                 if (hidden.exposed > add * (1 + 1e-9)) FAIL("stage %d: %g s exposed, %g of adding", zero, hidden.exposed, add);
                 EXPECT_NEAR(hidden.seconds, hidden.compute + hidden.exposed + hidden.update);
                 // more GPUs with the same batch each never make a step faster, but for the update, which they share
