@@ -49,6 +49,10 @@ inline void add_block(float* sum, const float* other, size_t begin, size_t end) 
     for (size_t i = begin; i < end; i += W) store(sum + i, load(sum + i) + load(other + i));
 }
 
+template <class Out, class In> void cast_block(Out* out, const In* in, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i += W) store(out + i, load(in + i));
+}
+
 inline void sum_chunk(float* grads, double* squares, const float* received, int rank, int world, const Chunk* chunk, size_t first, size_t n) {
     float* sum = grads + (chunk->offset - first);
     if (world > 1) {
@@ -66,6 +70,15 @@ inline void add_gradients(float* sum,          // (n)
                           size_t n, stream_t) {
     CHECK(n % 64 == 0, "add_gradients: %zu elements, must be a multiple of 64", n);
     parallel_blocks(n, 1 << 15, [=](size_t begin, size_t end) { gradients_detail::add_block(sum, other, begin, end); });
+}
+
+// out = in, rounded to nearest: float to bf16, or back
+template <class Out, class In>
+void cast_gradients(Out* out,      // (n)
+                    const In* in,  // (n)
+                    size_t n, stream_t) {
+    CHECK(n % 64 == 0, "cast_gradients: %zu elements, must be a multiple of 64", n);
+    parallel_blocks(n, 1 << 15, [=](size_t begin, size_t end) { gradients_detail::cast_block(out, in, begin, end); });
 }
 
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`;

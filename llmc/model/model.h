@@ -22,6 +22,7 @@ struct ModelOptions {
     int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too, 3: weights too
     int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
     Reduce reduce = Reduce::TREE;
+    bool exchange_bf16 = false;  // gradients travel rounded to bf16
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
@@ -53,6 +54,8 @@ public:
     float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
     float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
     float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state, in stage 3 weights too, on its way to a file
+    bf16* rounded = nullptr;   // with exchange_bf16: (largest bucket) gradients as they travel
+    bf16* received_bf16 = nullptr;  // likewise: (world - 1, largest piece) as they arrive
     double* loss_sum = nullptr;        // (1) of this leaf, so far
     double* sums = nullptr;            // (world, sums_of_rank()) each rank's losses, by leaf, and squares of gradients, by chunk
     unsigned* sums_order = nullptr;    // (leaves + chunks) in which they are added
@@ -102,6 +105,8 @@ public:
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
         buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * received_floats(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(rounded, device, "rounded", "exchange", train * o.exchange_bf16 * partition.largest_bucket(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(received_bf16, device, "received_bf16", "exchange", train * o.exchange_bf16 * received_floats(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);

@@ -135,6 +135,11 @@ public:
         }
         return list;
     }
+    size_t largest_bucket() const {
+        size_t most = 0;
+        for (const Bucket& b : buckets) most = std::max(most, range_of(b).size());
+        return most;
+    }
     size_t largest_piece() const {
         size_t most = 0;
         for (const Bucket& b : buckets) for (int r = 0; r < world; r++) most = std::max(most, piece(b, r).size());

@@ -17,7 +17,7 @@ template <class F> void add_to_subtrees(Model<F>& model, int leaf, size_t at, si
 }
 
 // A bucket's gradients become their sum over the ranks: this one's piece, and in ZeRO stage 0 all of them. Each rank gets its piece from all the others
-// and adds them up, in the order of the tree; or the library does all that, in an order of its own, and squares alone are left to be made.
+// and adds them up in fp32, in the order of the tree; or the library does all that, in an order of its own, and squares alone are left to be made.
 template <class F> void add_over_ranks(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
     const Partition& partition = model.partition;
     const Comm& comm = model.comm;
@@ -33,9 +33,19 @@ template <class F> void add_over_ranks(Model<F>& model, const OwnPiece& own, flo
         else comm.reduce_scatter(bucket, share, all.size() - (size_t)comm.world * share, stream);
         return sum_gradients(mine, squares, model.received, 0, 1, chunks, n_chunks, first, n, stream);
     }
-    exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
+    const bool rounds = model.options.exchange_bf16;
+    if (rounds) {
+        cast_gradients(model.rounded, bucket, all.size(), stream);
+        exchange_pieces(partition, own.bucket, comm, model.rounded, model.received_bf16, stream);
+        cast_gradients(model.received, model.received_bf16, (size_t)(comm.world - 1) * n, stream);
+    } else exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
     sum_gradients(mine, squares, model.received, comm.rank, comm.world, chunks, n_chunks, first, n, stream);
-    if (sums_to_all) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+    if (sums_to_all && rounds) {  // this rank has its own sums as the others get them
+        bf16* mine_rounded = model.rounded + (first - all.begin);
+        cast_gradients(mine_rounded, mine, n, stream);
+        gather_pieces(partition, own.bucket, comm, model.rounded, mine_rounded, stream);
+        cast_gradients(bucket, model.rounded, all.size(), stream);
+    } else if (sums_to_all) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
 }
 
 // What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank.

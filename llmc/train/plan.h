@@ -55,7 +55,7 @@ template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
     const bool bf16 = !std::is_same_v<F, float>, cudnn = bf16 && run.opt.attention != "ours" && !run.opt.doc_mask;
     const double chunks = std::ceil((double)model.N() / (double)model.classifier_chunk());
     return {.config = run.config, .B = run.B, .T = run.T, .grad_accum = (double)run.grad_accum, .zero = run.opt.zero, .recompute = run.opt.recompute, .size = sizeof(F),
-            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks, .library_adds = run.opt.reduce == "nccl"};
+            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks, .library_adds = run.opt.reduce == "nccl", .exchanged = run.opt.exchange == "bf16" ? 2.0 : 4.0};
 }
 
 // Of a GPU that is known: how long a step takes, what of it exchanges cost, and how many GPUs the same step could use. By scaling.h.
@@ -128,7 +128,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);

@@ -338,6 +338,7 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     parse_batch(opt);
     if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
+    if (opt.reduce == "nccl" && opt.exchange == "bf16") die_with(EXIT_USAGE, "--exchange: 'bf16' given, must be fp32 with --reduce nccl: the library would add in bf16");
     if (opt.reduce == "nccl" && comm.world > 1 && !comm.transport->adds())
         die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own");
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide

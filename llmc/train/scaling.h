@@ -33,6 +33,7 @@ struct Workload {
     bool cudnn = true;    // its attention, else ours
     double chunks = 1;    // of the classifier
     bool library_adds = false;  // gradients over the ranks, while it carries them; else our kernel, behind that
+    double exchanged = 4;       // bytes of a gradient that travels; 2: in bf16, rounded and widened by kernels of ours
     double N() const { return (double)B * T; }
 };
 
@@ -146,13 +147,19 @@ inline double exchange_seconds(double bytes, const Cluster& on) {
     if (M > 1) seconds += on.latency * (CALL + NET_HOP + (M - 1) * MESSAGE) + (M - 1) / M * bytes / G / (NET * on.net);
     return seconds;
 }
-// Reduce-scatter of n gradients in fp32: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W. The
-// library's moves as much, in as many levels.
+// Reduce-scatter of n gradients: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W. The
+// library's moves as much, in as many levels. In bf16 what is sent is rounded before, and what comes is widened behind: 6 bytes each.
 inline double reduce_seconds(double n, const Workload& w, const Cluster& on) {
     if (w.library_adds) return exchange_seconds(4 * n, on);
     const double G = on.per_node, M = on.nodes;
     const double added = (G > 1 ? n + n / G : 0) + (M > 1 ? n / G + n / G / M : 0);
-    return exchange_seconds(4 * n, on) + 4 * added / (scaling_detail::MEMORY * on.memory);
+    const double cast = w.exchanged == 2 ? (G > 1 ? n + n * (G - 1) / G : 0) + (M > 1 ? n / G + n / G * (M - 1) / M : 0) : 0;
+    return exchange_seconds(w.exchanged * n, on) + (4 * added + 6 * cast) / (scaling_detail::MEMORY * on.memory);
+}
+// All-gather of their sums: stage 0.
+inline double gather_sums_seconds(double n, const Workload& w, const Cluster& on) {
+    const double cast = w.exchanged == 2 && on.ranks() > 1 ? n + n / on.ranks() : 0;
+    return exchange_seconds(w.exchanged * n, on) + 6 * cast / (scaling_detail::MEMORY * on.memory);
 }
 // The sum over ranks of a few numbers: the norm's.
 inline double small_reduce_seconds(const Cluster& on) { return exchange_seconds(0, on); }
@@ -187,7 +194,7 @@ struct Parts {
 inline Parts parts_of(const Workload& w, const Cluster& on) {
     const double block = block_parameters(w.config), rest = other_parameters(w.config);
     // stage 0: every rank updates everything, so the sums are gathered too
-    const auto reduce = [&](double n) { return reduce_seconds(n, w, on) + (w.zero == 0 ? exchange_seconds(4 * n, on) : 0); };
+    const auto reduce = [&](double n) { return reduce_seconds(n, w, on) + (w.zero == 0 ? gather_sums_seconds(n, w, on) : 0); };
     const auto gather = [&](double n) { return exchange_seconds(w.size * n, on); };
     return {block_forward(w, on).sum(), block_backward(w, on).sum(), classify_and_embed(w, on).sum(),
             gather(block), gather(rest), reduce(block), reduce(rest)};

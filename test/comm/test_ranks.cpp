@@ -136,6 +136,21 @@ TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
     }
 }
 
+// Gradients travel rounded: half the bytes, other bits, losses that are near; all ranks have the same weights, which is looked at before a save.
+TEST(ranks_exchange_in_bf16) {
+    prepare();
+    must(trainer("fp32", FOUR_STEPS + "--leaves 8"));
+    const std::vector<double> whole = metrics_of(SCRATCH + "/fp32", "loss");
+    for (const char* options : {"--ranks 2", "--ranks 4 -z 1", "--ranks 2 --leaves 8 -z 3"}) {
+        remove_tree(SCRATCH + "/bf16");
+        must(trainer("bf16", FOUR_STEPS + "--exchange bf16 " + options));
+        const std::vector<double> losses = metrics_of(SCRATCH + "/bf16", "loss");
+        EXPECT(whole.size() == 4 && losses.size() == 4 && losses != whole);
+        // a step of AdamW is lr 1e-2 of an element whatever its size; 2^-9 of a gradient is that of its step, and few elements' signs are in doubt
+        for (size_t i = 0; i < losses.size(); i++) if (!(std::fabs(losses[i] - whole[i]) <= 2e-3 * whole[i])) FAIL("%s: loss %zu: %.9g, with fp32 %.9g", options, i, losses[i], whole[i]);
+    }
+}
+
 // Where no rank has all weights: validation, questions, completions, a sample and the exported file are those of one rank.
 TEST(ranks_that_shard_weights_do_everything_else) {
     prepare();
@@ -368,6 +383,8 @@ TEST(ranks_refuse) {
         {"--leaves 16", "--leaves: 16 given, must be a multiple of the 1 ranks that divides the 8 micro-batches of a step"},
         {"--ranks 2 -z 2", "--leaves: 4 given, must be the 8 micro-batches of a step with --zero 2: where no rank keeps whole gradients, each micro-batch is a leaf"},
         {"--ranks 3 -d 192 --leaves 6 -z 3", "--zero: 3 given, but of 3 ranks, no power of two, which take turns at 2 micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed"},
+        {"--ranks 2 --reduce nccl --exchange bf16", "--exchange: 'bf16' given, must be fp32 with --reduce nccl: the library would add in bf16"},
+        {"--exchange bf16", "--exchange: 'bf16' given, must be fp32 or left out: it has no effect in a run of one process"},
         {"--ranks 2 --reduce nccl", "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own"},
         {"--reduce nccl", "--reduce: 'nccl' given, must be tree or left out: it has no effect in a run of one process"},
         {"--ranks 65", "--ranks: '65' given, must be a whole number in 1..64"},

@@ -72,6 +72,26 @@ TEST(gpus_add_as_the_library_likes) {
     EXPECT(alone.code == EXIT_USAGE && alone.output.find("--reduce: 'nccl' given, must be tree or left out: it has no effect in a run of one process") != std::string::npos);
 }
 
+// Gradients that travel in bf16: near the losses of those in fp32, the same for any schedule, the same weights on all ranks.
+TEST(gpus_exchange_in_bf16) {
+    if (GPUS < 2) SKIP("%d GPU here", GPUS);
+    prepare();
+    setenv("EMU_GPUS", "4", 1);
+    train(CUDA_TRAINER, "fp32", on_gpus("-f 0 --gpus 2"));
+    for (const char* out : {"bf16", "again"}) {
+        setenv("EMU_SEED", *out == 'b' ? "1" : "2", 1);
+        train(CUDA_TRAINER, out, on_gpus("-f 0 --gpus 2 --exchange bf16"));
+        if (SLOW) break;
+    }
+    unsetenv("EMU_SEED"), unsetenv("EMU_GPUS");
+    const std::vector<double> whole = series("fp32", "loss"), losses = series("bf16", "loss");
+    EXPECT(whole.size() == 2 && losses.size() == 2);
+    for (size_t i = 0; i < losses.size(); i++) EXPECT(std::fabs(losses[i] - whole[i]) <= 2e-3 * whole[i]);
+    const char* weights = "/step_00000002/model.safetensors";
+    EXPECT(!same_file(std::string("fp32") + weights, std::string("bf16") + weights));
+    EXPECT(SLOW || same_file(std::string("again") + weights, std::string("bf16") + weights));
+}
+
 TEST(more_ranks_than_gpus_are_refused) {
     prepare();
     const Outcome o = run_command(train_command(CUDA_TRAINER, "many", format("-b 1 -x 1 -d 1536 --gpus %d", 64)));

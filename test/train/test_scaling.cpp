@@ -102,6 +102,13 @@ TEST(scaling_exchanges_by_hand) {
     EXPECT_NEAR(exchange_seconds(8000, instant), 7000e-9 / 0.82 + 750e-9 / 0.85);
     // 1000 gradients are 4000 B; added: 1000 read, 125 written; then 125 read and 31.25 written, of 4 B at 0.8e9
     EXPECT_NEAR(reduce_seconds(1000, {}, instant), 3500e-9 / 0.82 + 375e-9 / 0.85 + 4 * (1000 + 125 + 125 + 31.25) / 0.8e9);
+    // in bf16 half of it travels; rounded: 1000 and 125, widened: 875 and 93.75, of 6 B each; back to all: 1000 widened, 31.25 rounded
+    Workload narrow;
+    narrow.exchanged = 2;
+    EXPECT_NEAR(reduce_seconds(1000, narrow, instant), 1750e-9 / 0.82 + 187.5e-9 / 0.85 + (4 * (1000 + 125 + 125 + 31.25) + 6 * (1000 + 125 + 875 + 93.75)) / 0.8e9);
+    EXPECT_NEAR(gather_sums_seconds(1000, narrow, instant), 1750e-9 / 0.82 + 187.5e-9 / 0.85 + 6 * 1031.25 / 0.8e9);
+    EXPECT_EQ(gather_sums_seconds(1000, narrow, PLAIN), 0.0);
+    EXPECT_EQ(reduce_seconds(1000, narrow, PLAIN), 0.0);
     Workload library;
     library.library_adds = true;
     EXPECT_NEAR(reduce_seconds(1000, library, instant), 3500e-9 / 0.82 + 375e-9 / 0.85);
@@ -119,8 +126,8 @@ TEST(scaling_what_travels) {
             const scaling_detail::Parts p = scaling_detail::parts_of(w, on);
             EXPECT_NEAR(p.gather_block, exchange_seconds(size * 3280, on));
             EXPECT_NEAR(p.gather_rest, exchange_seconds(size * 1760, on));
-            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, w, on) + (zero == 0 ? exchange_seconds(4 * 3280, on) : 0));
-            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, w, on) + (zero == 0 ? exchange_seconds(4 * 1760, on) : 0));
+            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, w, on) + (zero == 0 ? gather_sums_seconds(3280, w, on) : 0));
+            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, w, on) + (zero == 0 ? gather_sums_seconds(1760, w, on) : 0));
         }
 }
 
