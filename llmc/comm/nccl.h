@@ -282,7 +282,7 @@ private:
     stream_t stream_;  // of host_
     event_t done_ = nullptr;
     char *pinned_ = nullptr, *device_ = nullptr;  // (world, PIECE)
-    InFlight in_flight_[256];  // of more than a micro-batch, and below stage 2 a step: of 48 layers either has some 100 to 200
+    InFlight in_flight_[512];  // of more than a micro-batch, and below stage 2 a step: of 48 layers either has some 100 to 200, in two levels twice as many
     size_t next_ = 0;
     bool waits_for_all_ = false;
 };

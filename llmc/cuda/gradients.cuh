@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* squares, Parts par
         if (LEVEL > 0) store_floats(LAST ? parts.grads + (i - parts.first) : parts.at(part, i), sum);
         for (int k = 0; k < SIZE; k++) sum_of_squares += (double)sum[k] * (double)sum[k];
     }
-    if (!LAST) return;
+    if (!LAST || !squares) return;
     sum_of_squares = block_sum(sum_of_squares);
     if (threadIdx.x == 0) squares[blockIdx.x] = sum_of_squares;
 }
@@ -102,6 +102,7 @@ void cast_gradients(Out* out,      // (n)
 
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`, which
 // is overwritten; squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate.
+// Null: none are made.
 inline void sum_gradients(float* grads,            // (n)
                           double* squares,         // (n_chunks)
                           float* received,         // (world - 1, n), in the order of the ranks

@@ -17,35 +17,45 @@ template <class F> void add_to_subtrees(Model<F>& model, int leaf, size_t at, si
 }
 
 // A bucket's gradients become their sum over the ranks: this one's piece, and in ZeRO stage 0 all of them. Each rank gets its piece from all the others
-// and adds them up in fp32, in the order of the tree; or the library does all that, in an order of its own, and squares alone are left to be made.
-template <class F> void add_over_ranks(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
+// and adds them up in fp32, in the order of the tree; over several nodes in two levels, of which the first makes nodes of the tree.
+template <class F> void add_as_tree(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
     const Partition& partition = model.partition;
     const Comm& comm = model.comm;
-    const bool sums_to_all = model.options.zero == 0;
+    const bool rounds = model.options.exchange_bf16;
     const stream_t stream = model.comm_stream;
     const Range all = partition.range_of(own.bucket);
-    const size_t first = own.range.begin, n = own.range.size(), n_chunks = own.chunks.end - own.chunks.begin;
-    const Chunk* chunks = model.chunks + own.chunks.begin;
-    float* mine = bucket + (first - all.begin);
-    if (model.options.reduce == Reduce::LIBRARY) {
-        const size_t share = partition.equal_share(all);
-        if (sums_to_all) comm.all_reduce(bucket, all.size(), stream);
-        else comm.reduce_scatter(bucket, share, all.size() - (size_t)comm.world * share, stream);
-        return sum_gradients(mine, squares, model.received, 0, 1, chunks, n_chunks, first, n, stream);
+    const std::vector<Level> levels = levels_of(partition, own.bucket, comm.rank);
+    Range whole = all;  // what this level cuts into parts
+    for (const Level& level : levels) {
+        const Range part = partition.range_of(level.own());
+        const size_t others = level.ranks.size() - 1;
+        float* at = bucket + (whole.begin - all.begin);
+        if (rounds) {
+            cast_gradients(model.rounded, at, whole.size(), stream);
+            exchange_level(partition, level, comm, model.rounded, whole.begin, model.received_bf16, stream);
+            cast_gradients(model.received, model.received_bf16, others * part.size(), stream);
+        } else exchange_level(partition, level, comm, at, whole.begin, model.received, stream);
+        sum_gradients(bucket + (part.begin - all.begin), &level == &levels.back() ? squares : nullptr, model.received, (int)level.mine, (int)others + 1, model.chunks + level.own().begin,
+                      level.own().end - level.own().begin, part.begin, part.size(), stream);
+        whole = part;
     }
-    const bool rounds = model.options.exchange_bf16;
-    if (rounds) {
-        cast_gradients(model.rounded, bucket, all.size(), stream);
-        exchange_pieces(partition, own.bucket, comm, model.rounded, model.received_bf16, stream);
-        cast_gradients(model.received, model.received_bf16, (size_t)(comm.world - 1) * n, stream);
-    } else exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
-    sum_gradients(mine, squares, model.received, comm.rank, comm.world, chunks, n_chunks, first, n, stream);
-    if (sums_to_all && rounds) {  // this rank has its own sums as the others get them
-        bf16* mine_rounded = model.rounded + (first - all.begin);
-        cast_gradients(mine_rounded, mine, n, stream);
-        gather_pieces(partition, own.bucket, comm, model.rounded, mine_rounded, stream);
-        cast_gradients(bucket, model.rounded, all.size(), stream);
-    } else if (sums_to_all) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+    if (model.options.zero > 0) return;
+    float* mine = bucket + (own.range.begin - all.begin);
+    if (!rounds) return gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+    bf16* mine_rounded = model.rounded + (own.range.begin - all.begin);  // this rank has its own sums as the others get them
+    cast_gradients(mine_rounded, mine, own.range.size(), stream);
+    gather_pieces(partition, own.bucket, comm, model.rounded, mine_rounded, stream);
+    cast_gradients(bucket, model.rounded, all.size(), stream);
+}
+
+// The same by the library, in an order of its own; squares alone are left to be made.
+template <class F> void add_by_library(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
+    const Range all = model.partition.range_of(own.bucket);
+    const size_t share = model.partition.equal_share(all), first = own.range.begin;
+    const stream_t stream = model.comm_stream;
+    if (model.options.zero == 0) model.comm.all_reduce(bucket, all.size(), stream);
+    else model.comm.reduce_scatter(bucket, share, all.size() - (size_t)model.comm.world * share, stream);
+    sum_gradients(bucket + (first - all.begin), squares, model.received, 0, 1, model.chunks + own.chunks.begin, own.chunks.end - own.chunks.begin, first, own.range.size(), stream);
 }
 
 // What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank.
@@ -63,7 +73,8 @@ template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
         double* squares = model.own_sums() + model.leaves_of_rank() + own.chunks_at;
         const Chunk* chunks = model.chunks + own.chunks.begin;
         if (zero < 2) add_to_subtrees(model, leaf, all.begin, all.size(), stream);
-        add_over_ranks(model, own, bucket, squares);
+        if (model.options.reduce == Reduce::TREE) add_as_tree(model, own, bucket, squares);
+        else add_by_library(model, own, bucket, squares);
         if (zero < 2 || n == 0) continue;
         copy_on_device(model.gradients(waiting_subtrees(leaf)) + own.at, mine, n * sizeof(float), stream);
         add_to_subtrees(model, leaf, own.at, n, stream);

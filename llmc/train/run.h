@@ -46,6 +46,7 @@ struct Run {
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
     Config config;
     int B = 0, T = 0, grad_accum = 1, leaves = 0;
+    int per_node = 0;          // ranks of each of several nodes, if they add gradients among themselves first; else 0
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete
     int first_step = 0, steps = 0;
     Record record;             // of the run that is replayed
@@ -327,6 +328,12 @@ inline int ranks_to_start(const Options& opt, const Place& place) {
     return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
 }
 
+// As ranks_of_each_node (open.h) would find them.
+inline int planned_ranks_of_each_node(const Options& opt) {
+    const int G = opt.gpus_per_node;
+    return G > 1 && opt.nproc > G && opt.nproc % G == 0 && (G & (G - 1)) == 0 ? G : 0;
+}
+
 // Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
 inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     using namespace run_detail;
@@ -342,6 +349,7 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (opt.reduce == "nccl" && comm.world > 1 && !comm.transport->adds())
         die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own");
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
+    if (opt.reduce == "tree") run.per_node = planning ? planned_ranks_of_each_node(opt) : ranks_of_each_node(comm);
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (planning) find_planned_data(run);

@@ -20,6 +20,7 @@ struct Cluster {
     int per_node = 1, nodes = 1;
     double latency = 1;  // times the latencies below; 0: an exchange takes its bytes alone
     double ranks() const { return (double)per_node * nodes; }
+    bool two_levels() const { return nodes > 1 && (per_node & (per_node - 1)) == 0; }  // else what a node adds is no node of the tree
 };
 
 // What a rank does in a step.
@@ -138,11 +139,14 @@ inline double update_seconds(const Workload& w, const Cluster& on) {
 
 // Of a tensor of so many bytes, scattered (each rank sends each other one its share) or gathered (each sends all its own): in two levels, inside
 // the node, then between ranks of equal local number; gathered in the other order. A rank sends (G - 1) / G of the tensor over its link, and
-// (M - 1) / M of its G-th over the network. All peers of a node are reached at once.
+// (M - 1) / M of its G-th over the network. All peers of a node are reached at once. In one level it sends each other rank a W-th, over link and network
+// at the same time.
 inline double exchange_seconds(double bytes, const Cluster& on) {
     using namespace scaling_detail;
     const double G = on.per_node, M = on.nodes;
     double seconds = 0;
+    if (M > 1 && G > 1 && !on.two_levels())
+        return on.latency * (CALL + NET_HOP + (M - 1) * G * MESSAGE) + bytes / on.ranks() * std::max((G - 1) / (LINK * on.link), (M - 1) * G / (NET * on.net));
     if (G > 1) seconds += on.latency * (CALL + LINK_HOP) + (G - 1) / G * bytes / (LINK * on.link);
     if (M > 1) seconds += on.latency * (CALL + NET_HOP + (M - 1) * MESSAGE) + (M - 1) / M * bytes / G / (NET * on.net);
     return seconds;
@@ -152,6 +156,8 @@ inline double exchange_seconds(double bytes, const Cluster& on) {
 inline double reduce_seconds(double n, const Workload& w, const Cluster& on) {
     if (w.library_adds) return exchange_seconds(4 * n, on);
     const double G = on.per_node, M = on.nodes;
+    if (M > 1 && G > 1 && !on.two_levels())
+        return exchange_seconds(w.exchanged * n, on) + (4 * (n + n / (G * M)) + (w.exchanged == 2) * 6 * (2 * n - n / (G * M))) / (scaling_detail::MEMORY * on.memory);
     const double added = (G > 1 ? n + n / G : 0) + (M > 1 ? n / G + n / G / M : 0);
     const double cast = w.exchanged == 2 ? (G > 1 ? n + n * (G - 1) / G : 0) + (M > 1 ? n / G + n / G * (M - 1) / M : 0) : 0;
     return exchange_seconds(w.exchanged * n, on) + (4 * added + 6 * cast) / (scaling_detail::MEMORY * on.memory);

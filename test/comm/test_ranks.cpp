@@ -410,6 +410,20 @@ TEST(ranks_by_mpirun_make_the_same_bits) {
     }
 }
 
+// Two nodes of two ranks, as the launcher would say of two machines: they add in two levels, and the bits are those of one rank.
+TEST(ranks_by_mpirun_of_two_nodes_make_the_same_bits) {
+    if (mpirun(4).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    const struct { const char *name, *options; } kinds[] = {{"fp32", "-z 1"}, {"bf16", "--precision bf16"}, {"leaves", "-e d4c32h2 --leaves 8 -z 3"}};
+    for (auto& kind : kinds) {
+        const std::string out = std::string(kind.name) + ".4", one = trainer(out, FOUR_STEPS + kind.options);
+        must(trainer(kind.name, FOUR_STEPS + kind.options));
+        const Outcome o = must(mpirun(4) + "sh -c 'OMPI_COMM_WORLD_LOCAL_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=$((OMPI_COMM_WORLD_RANK % 2)) exec " + one + "'");
+        EXPECT(has(o.output, "exchange in two levels: among the 2 ranks of a machine, then between 2 machines\n"));
+        same_run(kind.name, out);
+    }
+}
+
 // --reduce nccl is MPI's own sum: the losses are the tree's to its rounding; that all ranks have the same weights is looked at before a save.
 TEST(ranks_by_mpirun_add_by_mpi) {
     if (mpirun(2).empty()) SKIP("no mpirun, or the trainer was built without MPI");

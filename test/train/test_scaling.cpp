@@ -97,6 +97,8 @@ TEST(scaling_exchanges_by_hand) {
     EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 1, 4)), net + 3e-6 + 6000e-9 / 0.85);
     // 4 nodes of 8: 7/8 in the node, then 3/4 of an eighth between nodes, 750 B
     EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 8, 4)), link + 7000e-9 / 0.82 + net + 3e-6 + 750e-9 / 0.85);
+    // of 2 nodes of 3, no power of two, each rank sends each other a sixth, 2666 B in the node and 4000 to the other, to 3 ranks
+    EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 3, 2)), net + 3e-6 + 4000e-9 / 0.85);
     Cluster instant = cluster(PLAIN, 8, 4);
     instant.latency = 0;
     EXPECT_NEAR(exchange_seconds(8000, instant), 7000e-9 / 0.82 + 750e-9 / 0.85);
