@@ -112,6 +112,72 @@ TEST(gpus_exchange_in_bf16) {
     EXPECT(SLOW || same_file(std::string("again") + weights, std::string("bf16") + weights));
 }
 
+namespace {
+struct Work { double begin, end; std::string stream, name; };
+// Of each rank's process.
+std::vector<std::vector<Work>> read_timelines(const std::string& path) {
+    std::vector<std::vector<Work>> all;
+    for (const std::string& file : lines_of(run_command("ls " + path + ".*").output)) {
+        std::vector<Work> works;
+        for (const std::string& line : lines_of(read_file(file))) {
+            Work w{};
+            char stream[32] = "";
+            int at = 0;
+            if (sscanf(line.c_str(), "%lf %lf %31s %n", &w.begin, &w.end, stream, &at) == 3) w.stream = stream, w.name = line.substr((size_t)at), works.push_back(w);
+        }
+        if (!works.empty()) all.push_back(works);
+    }
+    return all;
+}
+// Of a rank's last step, in units of a kernel's time: exchanges of gradients that have ended with the backward pass, and those that have not; how long all of
+// them take, and how much of it the update waits for; how long the backward pass waits.
+struct Overlap { int hidden = 0, behind = 0; double exchanged = 0, exposed = 0, waited = 0; };
+Overlap overlap_of(const std::vector<Work>& works) {
+    const auto last = [&](const char* name) {
+        Work found{-1, -1, "", ""};
+        for (const Work& w : works) if (w.name.find(name) != w.name.npos && w.end > found.end) found = w;
+        EXPECT(found.end >= 0);
+        return found;
+    };
+    const Work classifier = last("classifier_detail::classifier_kernel"), embedding = last("embedding_detail::positions_kernel"), sum = last("gradients_detail::sum_kernel"), guard = last("step_guard_detail::guard_step_kernel");
+    Overlap o{.exposed = guard.begin - embedding.end, .waited = embedding.end - classifier.end};
+    bool in_step = false;  // what was autotuned before has times and addresses of streams that are gone
+    for (const Work& w : works) {
+        in_step |= w.name == classifier.name && w.end == classifier.end;
+        if (!in_step || w.begin < classifier.end || w.end > guard.begin) continue;
+        if (w.stream == embedding.stream && w.end <= embedding.end) o.waited -= w.end - w.begin;
+        if (w.stream != sum.stream || w.name != "nccl") continue;
+        (w.end <= embedding.end ? o.hidden : o.behind)++;
+        o.exchanged += w.end - w.begin;
+    }
+    return o;
+}
+}  // namespace
+
+// On a timeline of streams that run side by side, on which a block's exchange takes no longer than its backward pass: that waits for nothing, and
+// when it ends all but the first block's gradients have been exchanged. Behind it are those of the whole model's four tensors, and the norm's sums.
+TEST(gpus_exchange_beside_the_backward_pass) {
+    if (!ON_EMULATOR || SLOW) SKIP("the stand-in's timeline, by its plain build");
+    prepare();
+    setenv("EMU_GPUS", "2", 1), setenv("EMU_TIMELINE_NCCL", "7", 1);
+    for (int zero : {0, 1}) {
+        const std::string path = SCRATCH + format("/timeline%d", zero);
+        setenv("EMU_TIMELINE", path.c_str(), 1);
+        train(CUDA_TRAINER, format("overlap%d", zero), on_gpus(format("-v 0 -n 0 -f 0 --pdl 0 --gpus 2 -z %d", zero)));
+        const std::vector<std::vector<Work>> ranks = read_timelines(path);
+        EXPECT_EQ(ranks.size(), (size_t)2);
+        for (const std::vector<Work>& works : ranks) {
+            const Overlap o = overlap_of(works);
+            printf("stage %d: %d exchanges hidden by the backward pass, %d not; of %g units of communication %g are exposed; the backward pass waits for %g\n", zero, o.hidden, o.behind, o.exchanged,
+                   o.exposed, o.waited);
+            const int each = zero == 0 ? 2 : 1;  // in stage 0 sums come back
+            EXPECT_EQ(o.waited, 0.0);
+            EXPECT(o.hidden >= 3 * each && o.hidden + o.behind == 8 * each + 1 && o.exposed > 0);
+        }
+    }
+    for (const char* name : {"EMU_GPUS", "EMU_TIMELINE", "EMU_TIMELINE_NCCL"}) unsetenv(name);
+}
+
 TEST(more_ranks_than_gpus_are_refused) {
     prepare();
     const Outcome o = run_command(train_command(CUDA_TRAINER, "many", format("-b 1 -x 1 -d 1536 --gpus %d", 64)));
