@@ -82,5 +82,15 @@ struct Comm {
         transport->all_gather(all, bytes, stream);
         flight_recorder().end();
     }
+    void reduce_scatter(float* all, size_t n, size_t rest, stream_t stream) const {
+        flight_recorder().begin("reduce_scatter", ((size_t)world * n + rest) * sizeof(float));
+        transport->reduce_scatter(all, n, rest, stream);
+        flight_recorder().end();
+    }
+    void all_reduce(float* all, size_t n, stream_t stream) const {
+        flight_recorder().begin("all_reduce", n * sizeof(float));
+        transport->all_reduce(all, n, stream);
+        flight_recorder().end();
+    }
     void leave() const { if (transport) transport->leave(); }
 };

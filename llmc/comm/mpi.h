@@ -1,5 +1,5 @@
 // mpi.h: ranks on one machine or many, started by mpirun or srun, that send each other messages by MPI (MPI standard 3.1). Everything is a non-blocking
-// message from one rank to another, even where MPI has a collective: so that, when one does not come, it is known whose.
+// message from one rank to another, even where MPI has a collective: so that, when one does not come, it is known whose. But for MPI's own sums.
 #pragma once
 #include <mpi.h>
 #include <time.h>
@@ -25,7 +25,8 @@ inline std::string error_text(int error) {
 }  // namespace mpi_detail
 
 class MpiTransport : public Transport {
-    struct Pending { int peer; size_t bytes; bool receives; };
+    static constexpr int ALL = -1;
+    struct Pending { int peer; size_t bytes; bool receives; };  // peer: or ALL
     int rank = 0, world = 1;
     std::vector<MPI_Request> requests;
     std::vector<Pending> pending;
@@ -44,6 +45,11 @@ class MpiTransport : public Transport {
             else check(MPI_Isend(data, (int)n, MPI_BYTE, m.peer, tag, MPI_COMM_WORLD, &requests.back()), "MPI_Isend");
         }
     }
+    void begin_sum() { requests.emplace_back(), pending.push_back({ALL, 0, false}); }
+    static int count_of(size_t n) {
+        CHECK(n <= INT_MAX, "MPI counts %zu elements in an int", n);
+        return (int)n;
+    }
     // Until all of them are done: awake for a while, then asleep in between, as MPI itself would spin on a core that others need.
     void complete() {
         const double start = flight_recorder().seconds();
@@ -53,7 +59,7 @@ class MpiTransport : public Transport {
             const int error = MPI_Testall((int)requests.size(), requests.data(), &done, statuses.data());
             for (size_t i = 0; error == MPI_ERR_IN_STATUS && i < requests.size(); i++)
                 if (const int e = statuses[i].MPI_ERROR; e != MPI_SUCCESS && e != MPI_ERR_PENDING)
-                    comm_failed("%s rank %d failed: %s", pending[i].receives ? "receiving from" : "sending to", pending[i].peer, mpi_detail::error_text(e).c_str());
+                    pending[i].peer == ALL ? comm_failed("the sum over the ranks failed: %s", mpi_detail::error_text(e).c_str()) : comm_failed("%s rank %d failed: %s", pending[i].receives ? "receiving from" : "sending to", pending[i].peer, mpi_detail::error_text(e).c_str());
             check(error, "MPI_Testall");
             if (done) break;
             if (look < 1000) continue;
@@ -71,6 +77,7 @@ class MpiTransport : public Transport {
     }
     [[noreturn]] void fail_late() {
         std::string late;
+        if (pending[0].peer == ALL) comm_failed("the sum over the ranks is not there within %.4g s: another rank is gone, hangs, or is at something else", flight_recorder().deadline);
         for (size_t i = 0; i < requests.size(); i++) {
             int done = 0;
             MPI_Status status;
@@ -108,6 +115,21 @@ public:
         complete();
     }
     void all_gather(void* all, size_t bytes, stream_t) override { all_gather_host(all, bytes); }
+    bool adds() const override { return true; }
+    void reduce_scatter(float* all, size_t n, size_t rest, stream_t) override {
+        std::vector<int> counts((size_t)world, count_of(n));
+        counts.back() = count_of(n + rest);
+        std::vector<float> mine((size_t)counts[(size_t)rank]);
+        begin_sum();
+        check(MPI_Ireduce_scatter(all, mine.data(), counts.data(), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &requests.back()), "MPI_Ireduce_scatter");
+        complete();
+        std::copy(mine.begin(), mine.end(), all + (size_t)rank * n);
+    }
+    void all_reduce(float* all, size_t n, stream_t) override {
+        begin_sum();
+        check(MPI_Iallreduce(MPI_IN_PLACE, all, count_of(n), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD, &requests.back()), "MPI_Iallreduce");
+        complete();
+    }
     void leave() override {
         flight_recorder().begin("leave", 0);
         std::vector<char> none((size_t)world);

@@ -117,6 +117,19 @@ public:
         call(data_, ncclAllGather((char*)all + (size_t)rank_ * bytes, all, bytes, ncclUint8, data_, stream), "ncclAllGather");
         remember({}, stream);
     }
+    bool adds() const override { return true; }
+    void reduce_scatter(float* all, size_t n, size_t rest, stream_t stream) override {
+        float* behind = all + (size_t)world_ * n;
+        queued(ncclGroupStart(), "ncclGroupStart");  // a group: one kernel
+        if (n > 0) queued(ncclReduceScatter(all, all + (size_t)rank_ * n, n, ncclFloat32, ncclSum, data_, stream), "ncclReduceScatter");
+        if (rest > 0) queued(ncclAllReduce(behind, behind, rest, ncclFloat32, ncclSum, data_, stream), "ncclAllReduce");  // a few, and no call gives one rank more
+        call(data_, ncclGroupEnd(), "ncclGroupEnd");
+        remember({}, stream);
+    }
+    void all_reduce(float* all, size_t n, stream_t stream) override {
+        call(data_, ncclAllReduce(all, all, n, ncclFloat32, ncclSum, data_, stream), "ncclAllReduce");
+        remember({}, stream);
+    }
     // Graphs with operations of a rank in them are destroyed before: NCCL waits for that.
     void leave() override {
         flight_recorder().begin("end of NCCL", 0);
@@ -269,7 +282,7 @@ private:
     stream_t stream_;  // of host_
     event_t done_ = nullptr;
     char *pinned_ = nullptr, *device_ = nullptr;  // (world, PIECE)
-    InFlight in_flight_[256];  // of more than a micro-batch, and below stage 2 a step: of 48 layers either has some 100 to 200
+    InFlight in_flight_[512];  // of more than a micro-batch, and below stage 2 a step: of 48 layers either has some 100 to 200, in two levels twice as many
     size_t next_ = 0;
     bool waits_for_all_ = false;
 };

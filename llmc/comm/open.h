@@ -28,6 +28,18 @@ inline Comm open_comm(const Place& place, const Meeting& how) {
     return comm;
 }
 
+// Ranks of each node, if there are several nodes, all have as many, a power of two, and are filled one after the other: then what the ranks of a node add
+// is a node of the tree of leaves. Else 0.
+inline int ranks_of_each_node(const Comm& comm) {
+    struct Local { int rank, world; };
+    std::vector<Local> all((size_t)comm.world);
+    all[(size_t)comm.rank] = {comm.local_rank, comm.local_world};
+    comm.all_gather(all);
+    const int G = all[0].world;
+    for (int r = 0; r < comm.world; r++) if (all[(size_t)r].world != G || all[(size_t)r].rank != r % G) return 0;
+    return G > 1 && G < comm.world && comm.world % G == 0 && (G & (G - 1)) == 0 ? G : 0;
+}
+
 // Cores for each rank. A launcher may have bound its ranks to cores of their own; ranks of one machine with the same affinity share its cores.
 inline int cores_of_rank(const Comm& comm) {
     struct Home { uint64_t host, affinity; };

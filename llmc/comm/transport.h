@@ -1,9 +1,10 @@
 // transport.h: what carries bytes between the ranks of a run. A file an implementation: shared memory (shared_memory.h), MPI (mpi.h), NCCL (nccl.h).
-// Nothing here adds: sums are made by our own code in a fixed order.
+// What it carries is added by our own code in a fixed order, unless --reduce nccl asks for the library's sums.
 #pragma once
 #include <cstddef>
 #include <vector>
 #include "../backend.h"
+#include "../base/check.h"
 
 // From or to another rank. Several messages of one pair arrive in the order in which both sides list them.
 struct Message {
@@ -23,6 +24,11 @@ public:
     virtual void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t stream) = 0;
     // all (world, bytes) of device memory, likewise in place
     virtual void all_gather(void* all, size_t bytes, stream_t stream) = 0;
+    // Whether it has sums of its own, which it makes in whatever order it likes, the same for all ranks. Of floats in device memory, in place:
+    virtual bool adds() const { return false; }
+    // all (world, n), and behind it `rest` more, which belong to the last rank: each rank gets the sum of its own part; the others' are left undefined.
+    virtual void reduce_scatter(float* /*all*/, size_t /*n*/, size_t /*rest*/, stream_t) { die("this transport adds nothing"); }
+    virtual void all_reduce(float* /*all*/, size_t /*n*/, stream_t) { die("this transport adds nothing"); }
     // All is well on every rank; whoever does not come here has failed.
     virtual void leave() = 0;
 };

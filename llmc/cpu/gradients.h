@@ -49,6 +49,10 @@ inline void add_block(float* sum, const float* other, size_t begin, size_t end) 
     for (size_t i = begin; i < end; i += W) store(sum + i, load(sum + i) + load(other + i));
 }
 
+template <class Out, class In> void cast_block(Out* out, const In* in, size_t begin, size_t end) {
+    for (size_t i = begin; i < end; i += W) store(out + i, load(in + i));
+}
+
 inline void sum_chunk(float* grads, double* squares, const float* received, int rank, int world, const Chunk* chunk, size_t first, size_t n) {
     float* sum = grads + (chunk->offset - first);
     if (world > 1) {
@@ -56,7 +60,7 @@ inline void sum_chunk(float* grads, double* squares, const float* received, int 
         for (int r = 0; r < world; r++) parts[r] = r == rank ? sum : received + (size_t)(r < rank ? r : r - 1) * n + (chunk->offset - first);
         add_tree(sum, parts, world, chunk->count);
     }
-    *squares = sum_of_squares(sum, chunk->count);
+    if (squares) *squares = sum_of_squares(sum, chunk->count);
 }
 }  // namespace gradients_detail
 
@@ -68,8 +72,17 @@ inline void add_gradients(float* sum,          // (n)
     parallel_blocks(n, 1 << 15, [=](size_t begin, size_t end) { gradients_detail::add_block(sum, other, begin, end); });
 }
 
+// out = in, rounded to nearest: float to bf16, or back
+template <class Out, class In>
+void cast_gradients(Out* out,      // (n)
+                    const In* in,  // (n)
+                    size_t n, stream_t) {
+    CHECK(n % 64 == 0, "cast_gradients: %zu elements, must be a multiple of 64", n);
+    parallel_blocks(n, 1 << 15, [=](size_t begin, size_t end) { gradients_detail::cast_block(out, in, begin, end); });
+}
+
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`;
-// squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate.
+// squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate. Null: none are made.
 inline void sum_gradients(float* grads,            // (n)
                           double* squares,         // (n_chunks)
                           const float* received,   // (world - 1, n), in the order of the ranks
@@ -78,6 +91,6 @@ inline void sum_gradients(float* grads,            // (n)
                           size_t first, size_t n, stream_t) {
     CHECK(world <= 1 << 10, "sum_gradients: %d ranks, must be at most 1024", world);
     parallel_blocks(n_chunks, 8, [=](size_t begin, size_t end) {
-        for (size_t c = begin; c < end; c++) gradients_detail::sum_chunk(grads, squares + c, received, rank, world, chunks + c, first, n);
+        for (size_t c = begin; c < end; c++) gradients_detail::sum_chunk(grads, squares ? squares + c : nullptr, received, rank, world, chunks + c, first, n);
     });
 }

@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS) sum_kernel(double* squares, Parts par
         if (LEVEL > 0) store_floats(LAST ? parts.grads + (i - parts.first) : parts.at(part, i), sum);
         for (int k = 0; k < SIZE; k++) sum_of_squares += (double)sum[k] * (double)sum[k];
     }
-    if (!LAST) return;
+    if (!LAST || !squares) return;
     sum_of_squares = block_sum(sum_of_squares);
     if (threadIdx.x == 0) squares[blockIdx.x] = sum_of_squares;
 }
@@ -68,6 +68,17 @@ __global__ void __launch_bounds__(THREADS) add_kernel(float* sum, const float* o
     for (int k = 0; k < SIZE; k++) a[k] += b[k];
     store_floats(sum + i, a);
 }
+
+template <class Out, class In>
+__global__ void __launch_bounds__(THREADS) cast_kernel(Out* out, const In* in, size_t n) {
+    pdl_wait();
+    constexpr int K = Pack<bf16>::SIZE;
+    const size_t i = thread_index() * K;
+    if (i >= n) return;
+    float x[K];
+    load_floats<ONCE>(x, in + i);
+    store_floats(out + i, x);
+}
 }  // namespace gradients_detail
 
 // sum += other, a node of the tree
@@ -79,8 +90,19 @@ inline void add_gradients(float* sum,          // (n)
     launch(add_kernel<>, over(n / SIZE, THREADS), stream, sum, other, n);
 }
 
+// out = in, rounded to nearest: float to bf16, or back
+template <class Out, class In>
+void cast_gradients(Out* out,      // (n)
+                    const In* in,  // (n)
+                    size_t n, stream_t stream) {
+    using namespace gradients_detail;
+    CHECK(n % 64 == 0, "cast_gradients: %zu elements, must be a multiple of 64: 16-byte loads", n);
+    launch(cast_kernel<Out, In>, over(n / Pack<bf16>::SIZE, THREADS), stream, out, in, n);
+}
+
 // Elements first .. first + n of the gradients = their sum over the ranks, of which this one's own are in place and the others' in `received`, which
 // is overwritten; squares = the sum of g^2 of each of their chunks, in double, so that nothing overflows; NaN and infinity propagate.
+// Null: none are made.
 inline void sum_gradients(float* grads,            // (n)
                           double* squares,         // (n_chunks)
                           float* received,         // (world - 1, n), in the order of the ranks

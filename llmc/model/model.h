@@ -14,11 +14,16 @@
 #include "tensors.h"
 #include "two_layers.h"
 
+enum class Reduce { TREE, LIBRARY };  // who adds gradients over the ranks: our own code as a binary tree, or the library as it likes
+
 struct ModelOptions {
     int B, T, recompute = 0, grad_accum = 1;
     int rank = 0, world = 1;
     int zero = 0;    // ZeRO stage, what is divided over the ranks: 1: masters and moments, 2: gradients too, 3: weights too
+    int per_node = 0;  // ranks of each of several nodes, if they add gradients among themselves first: a power of two; 0: all together
     int leaves = 1;  // runs of a step's micro-batches whose sums are added as a tree; a multiple of the ranks
+    Reduce reduce = Reduce::TREE;
+    bool exchange_bf16 = false;  // gradients travel rounded to bf16
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
@@ -52,7 +57,9 @@ public:
     float* grads = nullptr;    // (gradient buffers, parameters); from stage 2 on (in_use) of this micro-batch
     float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
     float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
-    float* received = nullptr; // (world - 1, largest piece) gradients of the other ranks; between steps, optimizer state, in stage 3 weights too, on its way to a file
+    float* received = nullptr; // (most_received()) gradients of the other ranks; between steps, optimizer state, in stage 3 weights too, on its way to a file
+    bf16* rounded = nullptr;   // with exchange_bf16: (largest bucket) gradients as they travel
+    bf16* received_bf16 = nullptr;  // likewise: (most_received()) as they arrive
     double* loss_sum = nullptr;        // (1) of this leaf, so far
     double* sums = nullptr;            // (world, sums_of_rank()) each rank's losses, by leaf, and squares of gradients, by chunk
     unsigned* sums_order = nullptr;    // (leaves + chunks) in which they are added
@@ -85,7 +92,7 @@ public:
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o)
-        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY, .per_node = o.per_node}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
@@ -105,7 +112,9 @@ public:
         buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
         buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
         buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
-        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * (size_t)(o.world - 1) * partition.largest_piece(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * received_floats(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(rounded, device, "rounded", "exchange", train * o.exchange_bf16 * partition.largest_bucket(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
+        buffer(received_bf16, device, "received_bf16", "exchange", train * o.exchange_bf16 * received_floats(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
@@ -224,6 +233,7 @@ public:
     size_t training_slots() const { return held_batches() + 2; }
     static constexpr size_t VALIDATION_SLOTS = 2;
     size_t classifier_chunk() const { return chunk; }
+    size_t received_floats() const { return options.reduce == Reduce::LIBRARY ? 0 : partition.most_received(); }
     size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
 
 private:

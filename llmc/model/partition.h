@@ -22,23 +22,68 @@ struct OwnPiece { Bucket bucket, chunks; Range range; size_t at, chunks_at; };
 // What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
 struct Owned { Range range; size_t at; };
 
+// How a bucket is cut into pieces.
+struct Cut {
+    bool equally = false;  // to the element, but for less than 64 a rank, which the last one has too: as libraries add; else at the end of a chunk
+    int per_node = 0;      // ranks of each node, whose pieces are such that they exchange among themselves first: pieces.h; 0: all are of one
+};
+
 class Partition {
     struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; };
-    std::vector<Tensor> tensors;  // in the order of memory
+    std::vector<Tensor> tensors;  // in the order of memory; those that are cut equally in parts
     size_t elements;
+    Cut cut;
 
     const Tensor& tensor_of(size_t chunk) const {
         return *(std::upper_bound(tensors.begin(), tensors.end(), chunk, [](size_t c, const Tensor& t) { return c < t.first_chunk; }) - 1);
     }
+    // The chunk that begins at this element.
+    size_t chunk_at(size_t element) const {
+        if (element == elements) return chunks;
+        const Tensor& t = *(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - 1);
+        return t.first_chunk + (element - t.begin) / CHUNK;
+    }
+    // The chunk that begins piece `place` of a bucket; the end of the bucket where place = world.
+    size_t bound(const Bucket& bucket, int place) const {
+        if (cut.equally && place < world) return chunk_at(range_of(bucket).begin + (size_t)place * equal_share(range_of(bucket)));
+        const size_t c = bucket.begin + (bucket.end - bucket.begin) * (size_t)place / (size_t)world;
+        if (c == bucket.begin || c == bucket.end) return c;
+        const Tensor& t = tensor_of(c);
+        if (!t.whole || c == t.first_chunk) return c;
+        const size_t after = t.first_chunk + t.chunks;
+        return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
+    }
+    // Chunks end where pieces do.
+    void cut_equally() {
+        std::vector<Range> ranges;
+        std::vector<size_t> cuts;
+        for (const Bucket& b : buckets) {
+            ranges.push_back(range_of(b));
+            for (size_t r = 0; r < (size_t)world; r++) cuts.push_back(ranges.back().begin + r * equal_share(ranges.back()));
+        }
+        std::vector<Tensor> parts;
+        size_t next = 0, first_chunk = 0;
+        for (const Tensor& t : tensors)
+            for (size_t at = t.begin, end; at < t.end; at = end) {
+                while (next < cuts.size() && cuts[next] <= at) next++;
+                end = next < cuts.size() ? std::min(cuts[next], t.end) : t.end;
+                const size_t n = (end - at + CHUNK - 1) / CHUNK;
+                parts.push_back({at, end, first_chunk, n, false, t.layer});
+                first_chunk += n;
+            }
+        tensors = std::move(parts), chunks = first_chunk;
+        for (size_t i = 0; i < buckets.size(); i++) buckets[i].begin = chunk_at(ranges[i].begin), buckets[i].end = chunk_at(ranges[i].end);
+    }
 
 public:
-    int world;
+    int world, per_node, nodes;
     size_t chunks = 0;            // of all gradients
     std::vector<Bucket> buckets;  // in the order of memory
 
     // The optimizer decides where a piece may end: AdamW's after any chunk; Muon orthogonalises whole matrices, so that a piece which would end
     // within one of its matrices ends at the nearer end of that matrix.
-    Partition(const ParameterList& list, int ranks, Update optimizer) : elements(list.elements), world(ranks) {
+    Partition(const ParameterList& list, int ranks, Update optimizer, Cut how = {}) : elements(list.elements), cut(how), world(ranks), per_node(how.per_node ? how.per_node : ranks), nodes(ranks / per_node) {
+        CHECK(world % per_node == 0 && (nodes == 1 || !cut.equally), "%d ranks, %d of a node", world, per_node);
         for (size_t i = 0; i < list.all.size(); i++) {
             const Parameter& p = list.all[i];
             const size_t end = i + 1 < list.all.size() ? list.all[i + 1].offset : elements, n = (end - p.offset + CHUNK - 1) / CHUNK;
@@ -58,6 +103,8 @@ public:
         }
         for (const Bucket& w : whole)  // none is larger than a layer, and so is the memory for what is received
             for (size_t at = w.begin; at < w.end; at += largest_layer) buckets.push_back({at, std::min(w.end, at + largest_layer), w.layer});
+        CHECK(!cut.equally || optimizer == ADAMW, "whole matrices are no equal pieces");
+        if (cut.equally) cut_equally();
     }
 
     // Where a chunk begins, in elements.
@@ -73,18 +120,14 @@ public:
         return list;
     }
 
-    // A rank's piece of a bucket, in chunks and in elements.
+    // A rank's piece of a bucket, in chunks and in elements. Those of equal local number lie together.
     Bucket chunks_of(const Bucket& bucket, int rank) const {
-        const auto bound = [&](int r) {
-            const size_t c = bucket.begin + (bucket.end - bucket.begin) * (size_t)r / (size_t)world;
-            if (c == bucket.begin || c == bucket.end) return c;
-            const Tensor& t = tensor_of(c);
-            if (!t.whole || c == t.first_chunk) return c;
-            const size_t after = t.first_chunk + t.chunks;
-            return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
-        };
-        return {bound(rank), bound(rank + 1), bucket.layer};
+        const int place = rank % per_node * nodes + rank / per_node;
+        return {bound(bucket, place), bound(bucket, place + 1), bucket.layer};
     }
+    Bucket part_of_local(const Bucket& bucket, int local) const { return {bound(bucket, local * nodes), bound(bucket, (local + 1) * nodes), bucket.layer}; }
+    // Elements of each rank's piece of a bucket, but for the last one's, if it is cut equally.
+    size_t equal_share(const Range& bucket) const { return bucket.size() / (size_t)world / 64 * 64; }
     Range range_of(const Bucket& bucket) const { return {begin_of(bucket.begin), begin_of(bucket.end)}; }
     Range piece(const Bucket& bucket, int rank) const { return range_of(chunks_of(bucket, rank)); }
     std::vector<OwnPiece> own_pieces(int rank) const {
@@ -97,9 +140,21 @@ public:
         }
         return list;
     }
+    size_t largest_bucket() const {
+        size_t most = 0;
+        for (const Bucket& b : buckets) most = std::max(most, range_of(b).size());
+        return most;
+    }
     size_t largest_piece() const {
         size_t most = 0;
         for (const Bucket& b : buckets) for (int r = 0; r < world; r++) most = std::max(most, piece(b, r).size());
+        return most;
+    }
+
+    // Elements that a rank receives at a time, at most: of each other rank of a level its own part.
+    size_t most_received() const {
+        size_t most = (size_t)((nodes > 1 ? nodes : world) - 1) * largest_piece();
+        for (const Bucket& b : buckets) for (int g = 0; g < per_node && nodes > 1; g++) most = std::max(most, (size_t)(per_node - 1) * range_of(part_of_local(b, g)).size());
         return most;
     }
 

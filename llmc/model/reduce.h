@@ -1,4 +1,4 @@
-// reduce.h: gradients are added up over the ranks, by ZeRO's reduce-scatter: a layer at a time, on a stream of their own, beside the backward pass of the
+// reduce.h: gradients are added up over the ranks, by ZeRO's reduce-scatter, ours or the library's: a layer at a time, on a stream of their own, beside the backward pass of the
 // layers before it. Every rank exchanges the same buckets in the same order.
 //
 // Up to stage 1 that is in the step's last micro-batch: each rank has made the sum of its leaves, which is a node of the tree. From stage 2 on no rank
@@ -16,11 +16,51 @@ template <class F> void add_to_subtrees(Model<F>& model, int leaf, size_t at, si
     for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1) + at, model.gradients(buffer) + at, n, stream);
 }
 
-// What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank. Each rank gets its piece from
-// all the others and adds them up, in the order of the tree. ZeRO stage 0: the summed pieces go to all.
-template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
+// A bucket's gradients become their sum over the ranks: this one's piece, and in ZeRO stage 0 all of them. Each rank gets its piece from all the others
+// and adds them up in fp32, in the order of the tree; over several nodes in two levels, of which the first makes nodes of the tree.
+template <class F> void add_as_tree(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
     const Partition& partition = model.partition;
     const Comm& comm = model.comm;
+    const bool rounds = model.options.exchange_bf16;
+    const stream_t stream = model.comm_stream;
+    const Range all = partition.range_of(own.bucket);
+    const std::vector<Level> levels = levels_of(partition, own.bucket, comm.rank);
+    Range whole = all;  // what this level cuts into parts
+    for (const Level& level : levels) {
+        const Range part = partition.range_of(level.own());
+        const size_t others = level.ranks.size() - 1;
+        float* at = bucket + (whole.begin - all.begin);
+        if (rounds) {
+            cast_gradients(model.rounded, at, whole.size(), stream);
+            exchange_level(partition, level, comm, model.rounded, whole.begin, model.received_bf16, stream);
+            cast_gradients(model.received, model.received_bf16, others * part.size(), stream);
+        } else exchange_level(partition, level, comm, at, whole.begin, model.received, stream);
+        sum_gradients(bucket + (part.begin - all.begin), &level == &levels.back() ? squares : nullptr, model.received, (int)level.mine, (int)others + 1, model.chunks + level.own().begin,
+                      level.own().end - level.own().begin, part.begin, part.size(), stream);
+        whole = part;
+    }
+    if (model.options.zero > 0) return;
+    float* mine = bucket + (own.range.begin - all.begin);
+    if (!rounds) return gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+    bf16* mine_rounded = model.rounded + (own.range.begin - all.begin);  // this rank has its own sums as the others get them
+    cast_gradients(mine_rounded, mine, own.range.size(), stream);
+    gather_pieces(partition, own.bucket, comm, model.rounded, mine_rounded, stream);
+    cast_gradients(bucket, model.rounded, all.size(), stream);
+}
+
+// The same by the library, in an order of its own; squares alone are left to be made.
+template <class F> void add_by_library(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
+    const Range all = model.partition.range_of(own.bucket);
+    const size_t share = model.partition.equal_share(all), first = own.range.begin;
+    const stream_t stream = model.comm_stream;
+    if (model.options.zero == 0) model.comm.all_reduce(bucket, all.size(), stream);
+    else model.comm.reduce_scatter(bucket, share, all.size() - (size_t)model.comm.world * share, stream);
+    sum_gradients(bucket + (first - all.begin), squares, model.received, 0, 1, model.chunks + own.chunks.begin, own.chunks.end - own.chunks.begin, first, own.range.size(), stream);
+}
+
+// What the stream has done so far makes a layer's gradients, or those of the whole model's tensors, complete on this rank.
+template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
+    const Partition& partition = model.partition;
     const int zero = model.options.zero;
     const bool last = leaf + 1 == model.leaves_of_rank();
     const stream_t stream = model.comm_stream;
@@ -33,9 +73,8 @@ template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
         double* squares = model.own_sums() + model.leaves_of_rank() + own.chunks_at;
         const Chunk* chunks = model.chunks + own.chunks.begin;
         if (zero < 2) add_to_subtrees(model, leaf, all.begin, all.size(), stream);
-        exchange_pieces(partition, own.bucket, comm, bucket, model.received, stream);
-        sum_gradients(mine, squares, model.received, comm.rank, comm.world, chunks, n_chunks, first, n, stream);
-        if (zero == 0) gather_pieces(partition, own.bucket, comm, bucket, mine, stream);
+        if (model.options.reduce == Reduce::TREE) add_as_tree(model, own, bucket, squares);
+        else add_by_library(model, own, bucket, squares);
         if (zero < 2 || n == 0) continue;
         copy_on_device(model.gradients(waiting_subtrees(leaf)) + own.at, mine, n * sizeof(float), stream);
         add_to_subtrees(model, leaf, own.at, n, stream);

@@ -30,6 +30,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
+    if (run.per_node) printf("exchange in two levels: among the %d ranks of a machine, then between %d machines\n", run.per_node, run.opt.nproc / run.per_node);
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak.flops).c_str(), peak.source);
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)
@@ -55,7 +56,7 @@ template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
     const bool bf16 = !std::is_same_v<F, float>, cudnn = bf16 && run.opt.attention != "ours" && !run.opt.doc_mask;
     const double chunks = std::ceil((double)model.N() / (double)model.classifier_chunk());
     return {.config = run.config, .B = run.B, .T = run.T, .grad_accum = (double)run.grad_accum, .zero = run.opt.zero, .recompute = run.opt.recompute, .size = sizeof(F),
-            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks};
+            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks, .library_adds = run.opt.reduce == "nccl", .exchanged = run.opt.exchange == "bf16" ? 2.0 : 4.0};
 }
 
 // Of a GPU that is known: how long a step takes, what of it exchanges cost, and how many GPUs the same step could use. By scaling.h.
@@ -128,7 +129,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .leaves = run_detail::leaves_of_step(opt, grad_accum), .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);

@@ -46,6 +46,7 @@ struct Run {
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known
     Config config;
     int B = 0, T = 0, grad_accum = 1, leaves = 0;
+    int per_node = 0;          // ranks of each of several nodes, if they add gradients among themselves first; else 0
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete
     int first_step = 0, steps = 0;
     Record record;             // of the run that is replayed
@@ -332,6 +333,12 @@ inline int ranks_to_start(const Options& opt, const Place& place) {
     return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
 }
 
+// As ranks_of_each_node (open.h) would find them.
+inline int planned_ranks_of_each_node(const Options& opt) {
+    const int G = opt.gpus_per_node;
+    return G > 1 && opt.nproc > G && opt.nproc % G == 0 && (G & (G - 1)) == 0 ? G : 0;
+}
+
 // Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
 inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     using namespace run_detail;
@@ -343,8 +350,13 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     parse_batch(opt);
     if (opt.patience && opt.val_every == 0 && was_given(opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but --val-every 0 validates nothing", opt.patience);
     if (opt.minutes > 0 && opt.steps == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "--minutes: %g given, but --steps 0 trains nothing", opt.minutes);
-    if (opt.verify_steps && !opt.deterministic) die_with(EXIT_USAGE, "--verify-steps: %d given, which compares bits, but --deterministic 0 lets them differ", opt.verify_steps);
+    if (const char* differs = !opt.deterministic ? "--deterministic 0" : opt.reduce == "nccl" ? "--reduce nccl" : nullptr; opt.verify_steps && differs)
+        die_with(EXIT_USAGE, "--verify-steps: %d given, which compares bits, but %s lets them differ", opt.verify_steps, differs);
+    if (opt.reduce == "nccl" && opt.exchange == "bf16") die_with(EXIT_USAGE, "--exchange: 'bf16' given, must be fp32 with --reduce nccl: the library would add in bf16");
+    if (opt.reduce == "nccl" && comm.world > 1 && !comm.transport->adds())
+        die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own");
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
+    if (opt.reduce == "tree") run.per_node = planning ? planned_ranks_of_each_node(opt) : ranks_of_each_node(comm);
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
     if (run.resumed && run.lock && opt.steps != 0)  // what was saved last may be the last of all, and a kill have come before its pruning

@@ -20,6 +20,7 @@ struct Cluster {
     int per_node = 1, nodes = 1;
     double latency = 1;  // times the latencies below; 0: an exchange takes its bytes alone
     double ranks() const { return (double)per_node * nodes; }
+    bool two_levels() const { return nodes > 1 && (per_node & (per_node - 1)) == 0; }  // else what a node adds is no node of the tree
 };
 
 // What a rank does in a step.
@@ -32,6 +33,8 @@ struct Workload {
     bool master = true;   // fp32 master weights beside them
     bool cudnn = true;    // its attention, else ours
     double chunks = 1;    // of the classifier
+    bool library_adds = false;  // gradients over the ranks, while it carries them; else our kernel, behind that
+    double exchanged = 4;       // bytes of a gradient that travels; 2: in bf16, rounded and widened by kernels of ours
     double N() const { return (double)B * T; }
 };
 
@@ -136,20 +139,33 @@ inline double update_seconds(const Workload& w, const Cluster& on) {
 
 // Of a tensor of so many bytes, scattered (each rank sends each other one its share) or gathered (each sends all its own): in two levels, inside
 // the node, then between ranks of equal local number; gathered in the other order. A rank sends (G - 1) / G of the tensor over its link, and
-// (M - 1) / M of its G-th over the network. All peers of a node are reached at once.
+// (M - 1) / M of its G-th over the network. All peers of a node are reached at once. In one level it sends each other rank a W-th, over link and network
+// at the same time.
 inline double exchange_seconds(double bytes, const Cluster& on) {
     using namespace scaling_detail;
     const double G = on.per_node, M = on.nodes;
     double seconds = 0;
+    if (M > 1 && G > 1 && !on.two_levels())
+        return on.latency * (CALL + NET_HOP + (M - 1) * G * MESSAGE) + bytes / on.ranks() * std::max((G - 1) / (LINK * on.link), (M - 1) * G / (NET * on.net));
     if (G > 1) seconds += on.latency * (CALL + LINK_HOP) + (G - 1) / G * bytes / (LINK * on.link);
     if (M > 1) seconds += on.latency * (CALL + NET_HOP + (M - 1) * MESSAGE) + (M - 1) / M * bytes / G / (NET * on.net);
     return seconds;
 }
-// Reduce-scatter of n gradients in fp32: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W.
-inline double reduce_seconds(double n, const Cluster& on) {
+// Reduce-scatter of n gradients: they are exchanged, and our kernel adds them: reads G shards of n / G, writes one; then M of n / W. The
+// library's moves as much, in as many levels. In bf16 what is sent is rounded before, and what comes is widened behind: 6 bytes each.
+inline double reduce_seconds(double n, const Workload& w, const Cluster& on) {
+    if (w.library_adds) return exchange_seconds(4 * n, on);
     const double G = on.per_node, M = on.nodes;
+    if (M > 1 && G > 1 && !on.two_levels())
+        return exchange_seconds(w.exchanged * n, on) + (4 * (n + n / (G * M)) + (w.exchanged == 2) * 6 * (2 * n - n / (G * M))) / (scaling_detail::MEMORY * on.memory);
     const double added = (G > 1 ? n + n / G : 0) + (M > 1 ? n / G + n / G / M : 0);
-    return exchange_seconds(4 * n, on) + 4 * added / (scaling_detail::MEMORY * on.memory);
+    const double cast = w.exchanged == 2 ? (G > 1 ? n + n * (G - 1) / G : 0) + (M > 1 ? n / G + n / G * (M - 1) / M : 0) : 0;
+    return exchange_seconds(w.exchanged * n, on) + (4 * added + 6 * cast) / (scaling_detail::MEMORY * on.memory);
+}
+// All-gather of their sums: stage 0.
+inline double gather_sums_seconds(double n, const Workload& w, const Cluster& on) {
+    const double cast = w.exchanged == 2 && on.ranks() > 1 ? n + n / on.ranks() : 0;
+    return exchange_seconds(w.exchanged * n, on) + 6 * cast / (scaling_detail::MEMORY * on.memory);
 }
 // The sum over ranks of a few numbers: the norm's.
 inline double small_reduce_seconds(const Cluster& on) { return exchange_seconds(0, on); }
@@ -184,7 +200,7 @@ struct Parts {
 inline Parts parts_of(const Workload& w, const Cluster& on) {
     const double block = block_parameters(w.config), rest = other_parameters(w.config);
     // stage 0: every rank updates everything, so the sums are gathered too
-    const auto reduce = [&](double n) { return reduce_seconds(n, on) + (w.zero == 0 ? exchange_seconds(4 * n, on) : 0); };
+    const auto reduce = [&](double n) { return reduce_seconds(n, w, on) + (w.zero == 0 ? gather_sums_seconds(n, w, on) : 0); };
     const auto gather = [&](double n) { return exchange_seconds(w.size * n, on); };
     return {block_forward(w, on).sum(), block_backward(w, on).sum(), classify_and_embed(w, on).sum(),
             gather(block), gather(rest), reduce(block), reduce(rest)};

@@ -7,6 +7,7 @@
 #include "../../llmc/comm/flight_recorder.h"
 #include "../../llmc/io/checkpoint.h"
 #include "../test.h"
+#include "../trainer_runs.h"
 
 namespace {
 const std::string SCRATCH = "build/tmp/ranks";
@@ -132,6 +133,21 @@ TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
             must(trainer(out, FOUR_STEPS + kind.options + " " + kind.worlds[i]));
             same_run(kind.name, out);
         }
+    }
+}
+
+// Gradients travel rounded: half the bytes, other bits, losses that are near; all ranks have the same weights, which is looked at before a save.
+TEST(ranks_exchange_in_bf16) {
+    prepare();
+    must(trainer("fp32", FOUR_STEPS + "--leaves 8"));
+    const std::vector<double> whole = metrics_of(SCRATCH + "/fp32", "loss");
+    for (const char* options : {"--ranks 2", "--ranks 4 -z 1", "--ranks 2 --leaves 8 -z 3"}) {
+        remove_tree(SCRATCH + "/bf16");
+        must(trainer("bf16", FOUR_STEPS + "--exchange bf16 " + options));
+        const std::vector<double> losses = metrics_of(SCRATCH + "/bf16", "loss");
+        EXPECT(whole.size() == 4 && losses.size() == 4 && losses != whole);
+        // a step of AdamW is lr 1e-2 of an element whatever its size; 2^-9 of a gradient is that of its step, and few elements' signs are in doubt
+        for (size_t i = 0; i < losses.size(); i++) if (!(std::fabs(losses[i] - whole[i]) <= 2e-3 * whole[i])) FAIL("%s: loss %zu: %.9g, with fp32 %.9g", options, i, losses[i], whole[i]);
     }
 }
 
@@ -367,6 +383,10 @@ TEST(ranks_refuse) {
         {"--leaves 16", "--leaves: 16 given, must be a multiple of the 1 ranks that divides the 8 micro-batches of a step"},
         {"--ranks 2 -z 2", "--leaves: 4 given, must be the 8 micro-batches of a step with --zero 2: where no rank keeps whole gradients, each micro-batch is a leaf"},
         {"--ranks 3 -d 192 --leaves 6 -z 3", "--zero: 3 given, but of 3 ranks, no power of two, which take turns at 2 micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed"},
+        {"--ranks 2 --reduce nccl --exchange bf16", "--exchange: 'bf16' given, must be fp32 with --reduce nccl: the library would add in bf16"},
+        {"--exchange bf16", "--exchange: 'bf16' given, must be fp32 or left out: it has no effect in a run of one process"},
+        {"--ranks 2 --reduce nccl", "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own"},
+        {"--reduce nccl", "--reduce: 'nccl' given, must be tree or left out: it has no effect in a run of one process"},
         {"--ranks 65", "--ranks: '65' given, must be a whole number in 1..64"},
     };
     for (auto& c : cases) {
@@ -388,6 +408,49 @@ TEST(ranks_by_mpirun_make_the_same_bits) {
         must(mpirun(ranks) + trainer("many" + std::to_string(ranks), FOUR_STEPS + "-z 1"));
         same_run("one", "many" + std::to_string(ranks));
     }
+}
+
+// Two nodes of two ranks, as the launcher would say of two machines: they add in two levels, and the bits are those of one rank.
+TEST(ranks_by_mpirun_of_two_nodes_make_the_same_bits) {
+    if (mpirun(4).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    const struct { const char *name, *options; } kinds[] = {{"fp32", "-z 1"}, {"bf16", "--precision bf16"}, {"leaves", "-e d4c32h2 --leaves 8 -z 3"}};
+    for (auto& kind : kinds) {
+        const std::string out = std::string(kind.name) + ".4", one = trainer(out, FOUR_STEPS + kind.options);
+        must(trainer(kind.name, FOUR_STEPS + kind.options));
+        const Outcome o = must(mpirun(4) + "sh -c 'OMPI_COMM_WORLD_LOCAL_SIZE=2 OMPI_COMM_WORLD_LOCAL_RANK=$((OMPI_COMM_WORLD_RANK % 2)) exec " + one + "'");
+        EXPECT(has(o.output, "exchange in two levels: among the 2 ranks of a machine, then between 2 machines\n"));
+        same_run(kind.name, out);
+    }
+}
+
+// --reduce nccl is MPI's own sum: the losses are the tree's to its rounding; that all ranks have the same weights is looked at before a save.
+TEST(ranks_by_mpirun_add_by_mpi) {
+    if (mpirun(2).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    must(trainer("tree", FOUR_STEPS + "--leaves 8"));
+    const std::vector<double> ours = metrics_of(SCRATCH + "/tree", "loss");
+    const struct { int ranks; const char* options; } runs[] = {{4, "-z 1"}, {2, ""}, {2, "--leaves 8 -z 3"}};
+    for (auto& run : runs) {
+        remove_tree(SCRATCH + "/mpi");
+        must(mpirun(run.ranks) + trainer("mpi", FOUR_STEPS + "--reduce nccl " + run.options));
+        const std::vector<double> theirs = metrics_of(SCRATCH + "/mpi", "loss");
+        EXPECT(ours.size() == 4 && theirs.size() == 4);
+        for (size_t i = 0; i < theirs.size(); i++) if (!(std::fabs(ours[i] - theirs[i]) <= 1e-5 * ours[i])) FAIL("%d ranks %s: loss %zu: %.9g by the tree, %.9g by MPI", run.ranks, run.options, i, ours[i], theirs[i]);
+    }
+}
+
+// A rank that stops within a sum is not named by MPI's collective: that one of them has is said, within the deadline.
+TEST(ranks_by_mpirun_do_not_wait_for_a_sum) {
+    if (mpirun(1).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    std::string rank = trainer("out", "-x 100000 -v 0 -n 0 --comm-timeout 1 --reduce nccl");
+    rank = rank.substr(rank.find(TRAINER));
+    const std::string log = SCRATCH + "/out/metrics.jsonl";
+    const std::string waits = "while [ $(grep -c '\"ms\"' " + log + " 2>/dev/null || true)0 -lt 30 ]; do kill -0 $p || exit 1; sleep 0.1; done";  // for the third step
+    const Outcome o = run_command(mpirun(1) + rank + " : -np 1 sh -c '" + rank + " & p=$!; trap \"kill -KILL $p\" TERM EXIT; " + waits + "; kill -STOP $p; sleep 20'");
+    EXPECT(o.code != 0 && has(o.output, "error: rank 0: the sum over the ranks is not there within 1 s: another rank is gone, hangs, or is at something else (step "));
+    EXPECT(run_command("pgrep -f '[o]ut.*-x 100000 -v 0 -n 0 --comm-timeout 1 --reduce'").code != 0);  // nobody is left
 }
 
 // Other options, or other data under the same name, on one rank: a line that says whose, before a step is made.

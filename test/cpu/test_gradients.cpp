@@ -33,6 +33,21 @@ TEST(gradients_of_leaves_are_those_of_ranks) {
     EXPECT(same_bits(std::vector<float>(left.begin() + (long)c.first, left.begin() + (long)(c.first + c.n)), c.expected()));
 }
 
+// As bf16.h rounds and widens, element by element.
+TEST(gradients_are_cast) {
+    Random r(5);
+    for (size_t n : {(size_t)64, (size_t)70016}) {
+        std::vector<float> x = normal_values<float>(r, n), back(n);
+        x[3] = INFINITY, x[5] = NAN, x[7] = 3.4e38f, x[9] = 1e-41f, x[11] = -0.0f;
+        std::vector<bf16> y(n);
+        cast_gradients(y.data(), x.data(), n, stream_t{});
+        cast_gradients(back.data(), y.data(), n, stream_t{});
+        int wrong = 0;
+        for (size_t i = 0; i < n; i++) wrong += y[i].bits != bf16(x[i]).bits || __builtin_bit_cast(uint32_t, back[i]) != (uint32_t)y[i].bits << 16;
+        EXPECT_EQ(wrong, 0);
+    }
+}
+
 TEST(gradients_pass_nan_and_infinity_on) {
     Random r(3);
     GradientsCase c(r, 2);

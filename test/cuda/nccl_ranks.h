@@ -56,6 +56,9 @@ public:
     void all_gather_host(void* all, size_t bytes) override { note([&] { inner_->all_gather_host(all, bytes); }); }
     void exchange(const std::vector<Message>& sends, const std::vector<Message>& receives, stream_t stream) override { note([&] { inner_->exchange(sends, receives, stream); }); }
     void all_gather(void* all, size_t bytes, stream_t stream) override { note([&] { inner_->all_gather(all, bytes, stream); }); }
+    bool adds() const override { return inner_->adds(); }
+    void reduce_scatter(float* all, size_t n, size_t rest, stream_t stream) override { note([&] { inner_->reduce_scatter(all, n, rest, stream); }); }
+    void all_reduce(float* all, size_t n, stream_t stream) override { note([&] { inner_->all_reduce(all, n, stream); }); }
     void leave() override { note([&] { inner_->leave(); }); }
 };
 

@@ -47,6 +47,29 @@ TEST(cuda_gradients_are_added) {
     EXPECT_REFUSED("must be a multiple of 64", add_gradients(x.data(), y.data(), 65, stream));
 }
 
+TEST(cuda_gradients_are_cast) {
+    Random r(4);
+    for (size_t n : {64, 4096, 70016}) {
+        std::vector<float> x = normal_values<float>(r, n);
+        x[3] = INFINITY, x[7] = 3.4e38f, x[11] = -0.0f;
+        const std::vector<float> back = for_schedules([&] {
+            OnDevice<float> a(x), b(n);
+            OnDevice<bf16> y(n);
+            TestStream stream;
+            cast_gradients(y.data(), a.data(), n, stream);
+            cast_gradients(b.data(), y.data(), n, stream);
+            return b.written();
+        });
+        int wrong = 0;
+        for (size_t i = 0; i < n; i++) wrong += __builtin_bit_cast(uint32_t, back[i]) != (uint32_t)bf16(x[i]).bits << 16;
+        EXPECT_EQ(wrong, 0);
+    }
+    OnDevice<float> x(65);
+    OnDevice<bf16> y(65);
+    TestStream stream;
+    EXPECT_REFUSED("must be a multiple of 64", cast_gradients(y.data(), x.data(), 65, stream));
+}
+
 TEST(cuda_gradients_pass_nan_and_infinity_on) {
     Random r(3);
     GradientsCase c(r, 2);

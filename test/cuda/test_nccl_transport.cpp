@@ -108,6 +108,48 @@ TEST(all_gather) {
             }));
 }
 
+namespace {
+__global__ void fill_floats_kernel(float* x, size_t n, int rank) {
+    pdl_wait();
+    const size_t i = thread_index();
+    if (i < n) x[i] = 1.0f / (float)(1 + (i * 7 + (size_t)rank * 131) % 1009);
+}
+// Whether it is the sum of what the ranks have there, by so many additions in any order, each rounded.
+bool is_sum(float sum, size_t i, int world) {
+    double exact = 0;
+    for (int r = 0; r < world; r++) exact += 1.0f / (float)(1 + (i * 7 + (size_t)r * 131) % 1009);
+    return std::fabs(sum - exact) <= (world - 1) * exact * 0x1p-24;
+}
+}  // namespace
+
+// The library's own sums: of each rank's part, and the last one's is longer; or of all, the same bits on all.
+TEST(sums_of_the_library) {
+    NEEDS_GPUS(1);
+    struct Sizes { size_t n, rest; };
+    for (int world : worlds({1, 2, 3, 4, 8}))
+        for (const Sizes sizes : std::vector<Sizes>{{192, 64}, {4096, 0}, {0, 64}})
+            expect_well(on_ranks({.world = world, .environment = {seed(5), "EMU_NCCL_DELAY_SEED=5"}}, [sizes](Comm& comm) {
+                stream_t stream = open_stream({});
+                const size_t n = sizes.n, all_n = n * (size_t)comm.world + sizes.rest, first = (size_t)comm.rank * n, end = first + n + (comm.rank + 1 == comm.world) * sizes.rest;
+                OnDevice<float> all(all_n);
+                EXPECT(comm.transport->adds());
+                for (int round = 0; round < 2; round++) {  // memory is used again in the order of the stream
+                    launch(fill_floats_kernel, over(all_n, 128), stream, all.data(), all_n, comm.rank);
+                    comm.reduce_scatter(all.data(), n, sizes.rest, stream);
+                    synchronize(stream);
+                    const std::vector<float> got = all.values();
+                    for (size_t i = first; i < end; i++) if (!is_sum(got[i], i, comm.world)) { FAIL("rank %d, scattered, element %zu of %zu", comm.rank, i, all_n); break; }
+                    launch(fill_floats_kernel, over(all_n, 128), stream, all.data(), all_n, comm.rank);
+                    comm.all_reduce(all.data(), all_n, stream);
+                    synchronize(stream);
+                    const std::vector<float> sums = all.values();
+                    for (size_t i = 0; i < all_n; i++) if (!is_sum(sums[i], i, comm.world)) { FAIL("rank %d, element %zu of %zu", comm.rank, i, all_n); break; }
+                    const std::string bits((const char*)sums.data(), all_n * sizeof(float));
+                    EXPECT(comm.broadcast(bits) == bits);
+                }
+            }));
+}
+
 // An event is behind the operation that was asked for before it was recorded.
 TEST(events_are_behind) {
     NEEDS_GPUS(2);

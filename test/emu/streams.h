@@ -1,12 +1,14 @@
 // streams.h: streams and events. A call puts work into a graph of what must come after what, and nothing happens until somebody
 // waits: then the work is done in an order drawn from the seed among those that the graph allows.
 #pragma once
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
 #include "memory.h"
+#include "timeline.h"
 
 enum { cudaStreamDefault = 0, cudaStreamNonBlocking = 1 };
 enum { cudaEventDefault = 0, cudaEventBlockingSync = 1, cudaEventDisableTiming = 2, cudaEventInterprocess = 4, cudaEventRecordDefault = 0,
@@ -24,6 +26,8 @@ struct Op {
     bool behind_kernel = false; // of an event: whether a kernel behind it may come early
     bool done = false;
     double finished = 0;        // on the emulated clock, in ms
+    const void* stream = nullptr;
+    double ends = 0;            // on the timeline: timeline.h
     // of what other processes have a part in (nccl.h): called after `run`, until it has moved all that it has to
     std::function<Moved()> go_on = nullptr;
     const void* owner = nullptr;  // its communicator
@@ -96,6 +100,9 @@ inline bool step() {
         if (moved == Moved::NOTHING) { ready.erase(ready.begin() + (long)pick); continue; }
         if (moved == Moved::SOME) return true;
         std::erase(q.pending, op);
+        double begin = 0;
+        for (const OpPtr& before : op->after) begin = std::max(begin, before->ends);
+        op->ends = put_on_timeline(begin, op->kind == KERNEL || op->kind == COPY || op->kind == SET, op->stream, op->name);
         op->done = true, op->finished = q.clock += 0.01, op->after.clear(), op->run = nullptr, op->go_on = nullptr;
         return true;
     }
@@ -146,6 +153,7 @@ inline cudaError_t enqueue(cudaStream_t s, const char* name, std::function<void(
     Queue& q = queue();
     EmuStream* stream = stream_of(s);
     OpPtr op = std::make_shared<Op>(Op{name, std::move(run), ends(*stream), kind, places, may_be_early(*stream)});
+    op->stream = stream;
     stream->also.clear();
     stream->last = op;
     if (stream->capture) { add_to_graph(*stream->capture->graph, op); return cudaSuccess; }

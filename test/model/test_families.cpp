@@ -91,23 +91,29 @@ TEST(families_merged_matrices_are_parts_in_files) {
     EXPECT(b.headw && !b.wpe && !b.ln1b && !b.qnormw && !b.fcb && b.fcprojw);  // what a family lacks is null
 }
 
-// Every element of every bucket has one rank; shares are equal to a chunk, and where Muon is the optimizer to one matrix, none of which is cut.
+// Every element of every bucket has one rank; shares are equal to a chunk, and where Muon is the optimizer to one matrix, none of which is cut; or equal but
+// for less than 64 elements a rank, which the last one has too.
 TEST(families_partition) {
     for (const Config& c : {Config(), Config{.V = 131, .L = 3, .NH = 3, .C = 48}, LLAMA_TINY})
         for (int ranks : {1, 2, 3, 8, 64})
-            for (Update optimizer : {ADAMW, MUON}) {
+            for (int kind : {0, 1, 2, 3}) {  // pieces that end with chunks; with matrices; equal ones; of nodes of two
+                const int per_node = kind == 3 && ranks % 2 == 0 ? 2 : 0, nodes = per_node ? ranks / 2 : 1;
                 const ParameterList list(c);
-                const Partition partition(list, ranks, optimizer);
+                const Update optimizer = kind == 1 ? MUON : ADAMW;
+                const Partition partition(list, ranks, optimizer, {.equally = kind == 2, .per_node = per_node});
                 size_t at = 0, chunk = 0, owned = 0, chunks = 0, largest_matrix = 0;
                 for (const Parameter& p : list.all) if (p.update == MUON) largest_matrix = std::max(largest_matrix, p.size() + 63);
                 for (const Bucket& b : partition.buckets) {
                     const size_t share = (partition.begin_of(b.end) - partition.begin_of(b.begin)) / (size_t)ranks + 2 * CHUNK;
+                    const size_t equal = partition.equal_share(partition.range_of(b));
                     EXPECT_EQ(b.begin, chunk);
-                    for (int r = 0; r < ranks; r++) {
+                    for (int place = 0; place < ranks; place++) {  // in memory those of equal local number lie together
+                        const int r = per_node ? place % nodes * 2 + place / nodes : place;
                         const Range piece = partition.piece(b, r);
                         const Bucket in_chunks = partition.chunks_of(b, r);
                         EXPECT(piece.begin == at && piece.end >= at && in_chunks.begin == chunk && in_chunks.end >= chunk);
                         EXPECT(piece.size() <= share + (optimizer == MUON ? largest_matrix : 0));
+                        if (kind == 2 && ranks > 1) EXPECT(r + 1 < ranks ? piece.size() == equal : piece.size() >= equal && piece.size() < equal + 64 * (size_t)ranks);
                         at = piece.end, chunk = in_chunks.end;
                     }
                     EXPECT_EQ(b.end, chunk);

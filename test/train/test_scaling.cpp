@@ -97,12 +97,24 @@ TEST(scaling_exchanges_by_hand) {
     EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 1, 4)), net + 3e-6 + 6000e-9 / 0.85);
     // 4 nodes of 8: 7/8 in the node, then 3/4 of an eighth between nodes, 750 B
     EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 8, 4)), link + 7000e-9 / 0.82 + net + 3e-6 + 750e-9 / 0.85);
+    // of 2 nodes of 3, no power of two, each rank sends each other a sixth, 2666 B in the node and 4000 to the other, to 3 ranks
+    EXPECT_NEAR(exchange_seconds(8000, cluster(PLAIN, 3, 2)), net + 3e-6 + 4000e-9 / 0.85);
     Cluster instant = cluster(PLAIN, 8, 4);
     instant.latency = 0;
     EXPECT_NEAR(exchange_seconds(8000, instant), 7000e-9 / 0.82 + 750e-9 / 0.85);
     // 1000 gradients are 4000 B; added: 1000 read, 125 written; then 125 read and 31.25 written, of 4 B at 0.8e9
-    EXPECT_NEAR(reduce_seconds(1000, instant), 3500e-9 / 0.82 + 375e-9 / 0.85 + 4 * (1000 + 125 + 125 + 31.25) / 0.8e9);
-    EXPECT_EQ(reduce_seconds(1000, PLAIN), 0.0);
+    EXPECT_NEAR(reduce_seconds(1000, {}, instant), 3500e-9 / 0.82 + 375e-9 / 0.85 + 4 * (1000 + 125 + 125 + 31.25) / 0.8e9);
+    // in bf16 half of it travels; rounded: 1000 and 125, widened: 875 and 93.75, of 6 B each; back to all: 1000 widened, 31.25 rounded
+    Workload narrow;
+    narrow.exchanged = 2;
+    EXPECT_NEAR(reduce_seconds(1000, narrow, instant), 1750e-9 / 0.82 + 187.5e-9 / 0.85 + (4 * (1000 + 125 + 125 + 31.25) + 6 * (1000 + 125 + 875 + 93.75)) / 0.8e9);
+    EXPECT_NEAR(gather_sums_seconds(1000, narrow, instant), 1750e-9 / 0.82 + 187.5e-9 / 0.85 + 6 * 1031.25 / 0.8e9);
+    EXPECT_EQ(gather_sums_seconds(1000, narrow, PLAIN), 0.0);
+    EXPECT_EQ(reduce_seconds(1000, narrow, PLAIN), 0.0);
+    Workload library;
+    library.library_adds = true;
+    EXPECT_NEAR(reduce_seconds(1000, library, instant), 3500e-9 / 0.82 + 375e-9 / 0.85);
+    EXPECT_EQ(reduce_seconds(1000, {}, PLAIN), 0.0);
     EXPECT_NEAR(small_reduce_seconds(cluster(PLAIN, 8, 4)), link + net + 3e-6);
 }
 
@@ -116,8 +128,8 @@ TEST(scaling_what_travels) {
             const scaling_detail::Parts p = scaling_detail::parts_of(w, on);
             EXPECT_NEAR(p.gather_block, exchange_seconds(size * 3280, on));
             EXPECT_NEAR(p.gather_rest, exchange_seconds(size * 1760, on));
-            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, on) + (zero == 0 ? exchange_seconds(4 * 3280, on) : 0));
-            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, on) + (zero == 0 ? exchange_seconds(4 * 1760, on) : 0));
+            EXPECT_NEAR(p.reduce_block, reduce_seconds(3280, w, on) + (zero == 0 ? gather_sums_seconds(3280, w, on) : 0));
+            EXPECT_NEAR(p.reduce_rest, reduce_seconds(1760, w, on) + (zero == 0 ? gather_sums_seconds(1760, w, on) : 0));
         }
 }
 
@@ -205,7 +217,7 @@ TEST(scaling_limits) {
                 Cluster free = h100(8, 16);
                 free.link = free.net = 1e300, free.latency = 0;
                 const Step hidden = step_time(w, free);
-                const double add = reduce_seconds(other_parameters(w.config), free) + reduce_seconds(block_parameters(w.config), free);
+                const double add = reduce_seconds(other_parameters(w.config), w, free) + reduce_seconds(block_parameters(w.config), w, free);
                 if (hidden.exposed > add * (1 + 1e-9)) FAIL("stage %d: %g s exposed, %g of adding", zero, hidden.exposed, add);
                 EXPECT_NEAR(hidden.seconds, hidden.compute + hidden.exposed + hidden.update);
                 // more GPUs with the same batch each never make a step faster, but for the update, which they share
