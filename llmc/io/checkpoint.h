@@ -7,7 +7,8 @@
 //     .step_00005000.old   the one that is being replaced: counts as step_00005000 as long as that is not there
 //     .step_00005000.del   being deleted; removed by the next save
 // OUT/DONE_00005000, empty, comes after its checkpoint and goes before it: scripts that start a run until it is done look for it.
-// OUT/GOOD_00005000, empty, says that it is good, OUT/BAD_00005000 why it is not; without either nothing is known yet.
+// OUT/GOOD_00005000 says that it is good (empty: of a run that went on, else that it was the last one), OUT/BAD_00005000 why it is not; without either
+// nothing is known yet.
 // MANIFEST lists name, length and XXH64 of each file; its last line does the same for the lines above it.
 #pragma once
 #include <algorithm>
@@ -183,9 +184,15 @@ inline void forget_marks(const std::string& out, int step, bool bad) {
 }  // namespace checkpoint_detail
 
 inline void mark_done(const std::string& out, int step) { checkpoint_detail::make_empty_file(done_path(out, step)); }
-inline void mark_good(const std::string& out, int step) { checkpoint_detail::make_empty_file(good_path(out, step)); }
+inline void mark_good(const std::string& out, int step) { unlink(good_path(out, step).c_str()), checkpoint_detail::make_empty_file(good_path(out, step)); }
+inline void mark_last(const std::string& out, int step) { write_file_atomically(good_path(out, step), "the last one of a run\n"); }
 inline void mark_bad(const std::string& out, int step, const std::string& why) { write_file_atomically(bad_path(out, step), why + "\n"); }
 inline bool is_good(const std::string& out, int step) { return checkpoint_detail::exists(good_path(out, step)) && !checkpoint_detail::exists(bad_path(out, step)); }
+// And not only as the last one of a run.
+inline bool is_confirmed(const std::string& out, int step) {
+    struct stat s;
+    return is_good(out, step) && stat(good_path(out, step).c_str(), &s) == 0 && s.st_size == 0;
+}
 inline std::string why_bad(const std::string& out, int step) {  // "": nothing is known against it
     std::string text;
     if (!checkpoint_detail::exists(bad_path(out, step))) return "";
@@ -208,7 +215,7 @@ inline Checkpoint find_newest_checkpoint(const std::string& out, const std::func
             if (why[i].empty()) found = list[i];
         }
     for (size_t i = list.size(); i-- > 0 && list[i].step > found.step;)
-        log("skipped " + list[i].path + ": " + (why[i].empty() ? "not known to be good: its run ended too soon after it" : why[i]));
+        log("skipped " + list[i].path + ": " + (!why_bad(out, list[i].step).empty() ? why_bad(out, list[i].step) : why[i].empty() ? "not known to be good: its run ended too soon after it" : why[i]));
     return found;
 }
 

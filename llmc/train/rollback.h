@@ -25,7 +25,7 @@ inline void record(Log& log, int step, uint64_t position, int count, const StepV
 }  // namespace rollback_detail
 
 // True: the run is at run.first_step again. `position`: of the data behind the spike. All ranks call it, after the same step.
-template <class F> bool roll_back(Run& run, Model<F>& model, DataLoader& data, Log& log, const Confirmation& confirmation, const StepVerdict& spike, uint64_t position) {
+template <class F> bool roll_back(Run& run, Model<F>& model, DataLoader& data, Log& log, Confirmation& confirmation, const StepVerdict& spike, uint64_t position) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
     if (opt.on_spike != "rollback" || !run.record.empty()) return false;  // a replay has its rollbacks from the record
@@ -43,6 +43,7 @@ template <class F> bool roll_back(Run& run, Model<F>& model, DataLoader& data, L
     await_weights(model);  // what is on its way would come after what is loaded
     synchronize(model.stream), synchronize(model.comm_stream);
     const int rollbacks = run.rollbacks + 1;
+    confirmation.goes_back(to, spike);
     read_progress(run, to.path);
     run.rollbacks = rollbacks;
     load_training_state(run, model, to.path);
