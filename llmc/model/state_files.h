@@ -7,6 +7,7 @@
 #include <vector>
 #include "../comm/comm.h"
 #include "../io/checkpoint.h"
+#include "../io/state_pieces.h"
 #include "model.h"
 #include "model_files.h"
 
