@@ -317,7 +317,8 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     StepClock clock(opt.minutes, run.seconds);
     if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
     if (clock.steps(run.first_step, 0, comm) <= run.first_step) run.steps = run.first_step;
-    if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
+    Confirmation confirmation(run);
+    if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return confirmation.prune(run.first_step);  // a kill may have come before it
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     // options are of any length, and a prompt may be long
@@ -326,7 +327,6 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                       "\"tokens_per_step\": %.0f, \"batch\": %d}", VERSION, BACKEND, peak, model.parameters.count(), run.first_step, run.steps, tokens, run.B));
 
     StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record, opt.comm_timeout);
-    Confirmation confirmation(run);
     const Clock::time_point start = Clock::now();
 
     const auto stopping = [&] { return comm.any(stop_requested()); };  // a signal to one rank is for all

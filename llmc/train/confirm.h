@@ -39,6 +39,7 @@ class Confirmation {
   public:
     // What was not known when the run was interrupted is found out after all.
     explicit Confirmation(const Run& run) : run_(run) {
+        if (run.resumed && run.opt.steps != 0 && writes() && is_good(run.out, run.first_step)) newest_good_ = run.first_step;
         std::vector<int> unknown;
         if (run.resumed && run.opt.steps != 0 && writes())
             for (const Checkpoint& c : list_checkpoints(run.out))

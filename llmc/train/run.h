@@ -364,8 +364,6 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (!planning && opt.zero > 0 && comm.world == 1) run.opt.zero = 0;  // of one rank there is nothing to divide
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
-    if (run.resumed && run.lock && opt.steps != 0)  // what was saved last may be the last of all, and a kill have come before its pruning
-        prune_checkpoints(run.out, opt.keep, opt.major, run.first_step, opt.patience ? run.best.step : -1);
     if (planning) find_planned_data(run);
     if (!run.resumed && comm.rank == 0) choose_for_text(run.opt);
     share_choices(comm, run.opt);

@@ -2,7 +2,7 @@
 // they should be.
 #pragma once
 
-constexpr bool LOGS_ARE_NOT_SYNCED = true;      // a power cut may leave logs shorter than trainer.json says, which ends a resume
-constexpr bool INTERRUPTED_CALLS_END = true;    // EINTR of open, fsync, ftruncate, close and of a log's write ends the run
-constexpr bool LOG_ERRORS_NAME_NO_FILE = true;  // "the log cannot be written"
-constexpr bool TEMPORARY_FILES_STAY = true;     // of the token cache, when the run is killed
+constexpr bool LOGS_ARE_NOT_SYNCED = false;      // a power cut may leave logs shorter than trainer.json says, which ends a resume
+constexpr bool INTERRUPTED_CALLS_END = false;    // EINTR of open, fsync, ftruncate, close and of a log's write ends the run
+constexpr bool LOG_ERRORS_NAME_NO_FILE = false;  // "the log cannot be written"
+constexpr bool TEMPORARY_FILES_STAY = false;     // of the token cache, when the run is killed

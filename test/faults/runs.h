@@ -24,7 +24,7 @@ struct Scratch {
 };
 // FOLDER/text.txt is trained on, in FOLDER/OUT. Bits do not depend on the ranks: --leaves 2.
 inline std::string small_run(const std::string& folder, const std::string& out, int ranks, const std::string& rest = "") {
-    return format("%s -i %s/text.txt -o %s/%s -e d1c8h1 -b 1 -t 16 -d 32 --leaves 2 --tokenizer bytes -s 0 -v 2 -m 1 -n 2 -nk 2 -x %d --schedule constant -l 1e-2 --threads 1 --ranks %d %s",
+    return format("%s -i %s/text.txt -o %s/%s -e d1c8h1 -b 1 -t 16 -d 32 --leaves 2 --tokenizer bytes -s 0 -v 2 -m 1 -n 2 -nk 2 --confirm 1 -x %d --schedule constant -l 1e-2 --threads 1 --ranks %d %s",
                   absolute_path(TRAINER).c_str(), folder.c_str(), folder.c_str(), out.c_str(), LAST_STEP, ranks, rest.c_str());
 }
 
