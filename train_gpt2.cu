@@ -444,7 +444,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
     if (!opt.export_bin.empty()) {
-        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
+        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", on_one_line(opt.export_bin).c_str());
         else save_bin(*model, opt.export_bin);
     }
     run.comm.leave();

@@ -280,7 +280,7 @@ struct TrainVal { Shards train, val; };
 inline TrainVal hold_out(const Shards& all, int eot) {
     const uint64_t total = count_tokens(all), held = std::max<uint64_t>(total / 10, 2);  // 2: one target
     if (total < 2 + held)
-        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "no data" : all[0].path.c_str(),
+        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "the data" : all[0].path.c_str(),
             (unsigned long long)total);
     const uint64_t trained = total - held;
 
