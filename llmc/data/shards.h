@@ -203,7 +203,7 @@ class ShardWriter {
         off_t bytes = (off_t)(SHARD_HEADER + keep * (uint64_t)width_);
         if (fstat(fd_, &info)) fail_to("write");
         if (keep && info.st_size < bytes) die("%s: holds less than the %llu tokens it had", part.c_str(), (unsigned long long)keep);
-        if (ftruncate(fd_, bytes)) fail_to("write");
+        while (ftruncate(fd_, bytes)) if (errno != EINTR) fail_to("write");
     }
     ShardWriter(const ShardWriter&) = delete;
     ShardWriter& operator=(const ShardWriter&) = delete;

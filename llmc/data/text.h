@@ -105,6 +105,7 @@ class DocumentReader {
         size_t before = buffer_.size();
         buffer_.resize(before + bytes);
         size_t n = fread(buffer_.data() + before, 1, bytes, file_);
+        while (n < bytes && ferror(file_) && errno == EINTR) clearerr(file_), n += fread(buffer_.data() + before + n, 1, bytes - n, file_);
         if (ferror(file_)) error_ = format("cannot read: %s", strerror(errno));
         buffer_.resize(before + n);
         if (n == 0 && compressed_ && !gzip_.finish() && error_.empty()) error_ = "gzip cannot read it: damaged or cut short?";

@@ -37,7 +37,7 @@ inline int step_of(const std::string& name, const std::string& suffix) {
 inline std::string hidden(const std::string& out, int step, const char* suffix) {
     return out + "/." + step_name(step) + suffix;
 }
-inline bool exists(const std::string& path) { struct stat s; return lstat(path.c_str(), &s) == 0; }
+inline bool exists(const std::string& path) { return is_there(path); }
 
 struct ManifestLine { std::string name; FileSum sum; };
 
@@ -253,7 +253,13 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
     for (int kept = 0; !list.empty(); list.pop_back()) {
         const Checkpoint& c = list.back();
         if (c.step > now) continue;
-        if (kept < keep || c.step == now) { kept += why_bad(out, c.step).empty() && checkpoint_detail::check_folder(c.path, false).empty(); continue; }
+        if (kept < keep || c.step == now) {
+            bool of_the_machine = false;
+            const std::string error = checkpoint_detail::check_folder(c.path, false, &of_the_machine);
+            CHECK(!of_the_machine, "%s/%s: cannot be verified", c.path.c_str(), error.c_str());
+            kept += error.empty() && why_bad(out, c.step).empty();
+            continue;
+        }
         if (std::find(spared.begin(), spared.end(), c.step) != spared.end() || (major > 0 && c.step % major == 0)) continue;
         drop_checkpoint(out, c.step);
     }

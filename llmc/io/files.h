@@ -103,14 +103,25 @@ inline bool is_plain_name(std::string_view name) {
     });
 }
 
-// The names in a folder, sorted; none if there is no such folder.
+// Whether something has that name. A disk that does not answer has not said no.
+inline bool is_there(const std::string& path) {
+    struct stat s;
+    if (lstat(path.c_str(), &s) == 0) return true;
+    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG, "%s", errno_text(path).c_str());
+    return false;
+}
+
+// The names in a folder, sorted; none if there is no such folder. All of them: what is not listed would be taken for missing.
 inline std::vector<std::string> list_folder(const std::string& path) {
     std::vector<std::string> names;
     DIR* folder = opendir(path.c_str());
+    while (!folder && errno == EINTR) folder = opendir(path.c_str());
     CHECK(folder || errno == ENOENT, "%s", errno_text(path).c_str());
     if (!folder) return names;
+    errno = 0;
     while (dirent* entry = readdir(folder))
         if (std::string_view name = entry->d_name; name != "." && name != "..") names.emplace_back(name);
+    CHECK(errno == 0, "%s", errno_text(path).c_str());
     closedir(folder);
     std::sort(names.begin(), names.end());
     return names;
