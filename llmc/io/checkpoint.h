@@ -176,9 +176,9 @@ inline int step_of_mark(const std::string& name) {
 namespace checkpoint_detail {
 // What was said of a checkpoint that goes, or is replaced; but `bad`, what was said against it, as long as it is there.
 inline void forget_marks(const std::string& out, int step, bool bad) {
-    bool any = unlink(good_path(out, step).c_str()) == 0;
-    if (unlink(done_path(out, step).c_str()) == 0) any = true;
-    if (bad && unlink(bad_path(out, step).c_str()) == 0) any = true;
+    bool any = remove_file(good_path(out, step));
+    if (remove_file(done_path(out, step))) any = true;
+    if (bad && remove_file(bad_path(out, step))) any = true;
     if (any) fsync_dir(out);
 }
 }  // namespace checkpoint_detail
@@ -227,7 +227,7 @@ inline void repair_done(const std::string& out, int newest) {
         const int step = checkpoint_detail::step_of_mark(name);
         if (step < 0) continue;
         const bool there = std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return c.step == step; });
-        if (!there || (step > newest && name[0] == 'D')) unlink((out + "/" + name).c_str());
+        if (!there || (step > newest && name[0] == 'D')) remove_file(out + "/" + name);
     }
     if (newest >= 0) mark_done(out, newest);
 }

@@ -111,6 +111,13 @@ inline bool is_there(const std::string& path) {
     return false;
 }
 
+// Whether a file of that name was there; it is not any more.
+inline bool remove_file(const std::string& path) {
+    if (unlink(path.c_str()) == 0) return true;
+    CHECK(errno == ENOENT, "%s: cannot remove: %s", path.c_str(), strerror(errno));
+    return false;
+}
+
 // The names in a folder, sorted; none if there is no such folder. All of them: what is not listed would be taken for missing.
 inline std::vector<std::string> list_folder(const std::string& path) {
     std::vector<std::string> names;

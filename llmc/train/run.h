@@ -72,7 +72,11 @@ inline bool is_folder(const std::string& path) {
     struct stat info;
     return stat(path.c_str(), &info) == 0 && S_ISDIR(info.st_mode);
 }
-inline bool is_file(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+inline bool is_file(const std::string& path) {
+    if (access(path.c_str(), R_OK) == 0) return true;
+    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == EACCES || errno == ELOOP, "%s", errno_text(path).c_str());
+    return false;
+}
 // What is there, or would be, instead of a file; empty: nothing is, or a file. A link counts as what it leads to.
 inline std::string kind_of_no_file(const std::string& path) {
     struct stat s;

@@ -70,8 +70,10 @@ Kill kill_and_resume(int n) {
     std::string said;
     int came = 0;
     remove_tree(SCRATCH + "/a");
-    // 37 has no factor in common with most numbers: few kills are spread over the run, many come to each call
-    if (kind == AT_CALL || kind == RANK_AT_CALL) came += kill_at(command, turn * 37 % run.calls, false, turn % 4, said);  // one rank alone: the other has 3 s to end
+    // 37 has no factor in common with most numbers: few kills are spread over the run, many come to each call. After the last save nothing comes that would
+    // put in order what is left: half of them are there
+    const int at = turn % 2 ? run.calls - 1 - turn / 2 * 37 % (run.calls / 4) : turn / 2 * 37 % run.calls;
+    if (kind == AT_CALL || kind == RANK_AT_CALL) came += kill_at(command, at, false, turn % 4, said);  // one rank alone: the other has 3 s to end
     else if (kind == HALF_WAY) came += kill_at(command, run.writes[(size_t)turn * 37 % run.writes.size()], true, false, said);
     else if (kind == CHAIN) for (int i = r.between(2, 5); i > 0; i--) came += kill_at(command, r.between(0, run.calls * 2 / 3), r.between(0, 1), false, said);
     else came += kill_after(command, run.seconds * r.between(0, 1000) / 1000);

@@ -22,6 +22,7 @@ struct Recorded {
     std::vector<std::set<int>> required;       // after so many operations: the checkpoints that must be there
     std::set<int> damaged, went_before;        // by us, before it began; and those that it did not find, for once
     std::string cache, cached;                 // the token cache: path and contents
+    std::map<std::string, std::set<std::string>> marks;  // GOOD_00000002 and the like: what they ever said
 };
 
 int step_of_name(const std::string& name, const char* prefix) {  // "DONE_00000002" -> 2 for "DONE_"; else -1
@@ -52,6 +53,8 @@ void find_required(Recorded& r) {
         live.apply(o);
         const bool in_out = o.is_of_names() && o.folder == live.find(OUT);
         if (in_out && o.what == Operation::RENAME && o.name.ends_with(".new")) r.saved[step_of_name(o.name2, "step_")].push_back(save_of(live, o.node));
+        const std::string& named = o.what == Operation::RENAME ? o.name2 : o.name;
+        if (in_out && o.what != Operation::REMOVE && !has(named, ".tmp") && (named.starts_with("GOOD_") || named.starts_with("BAD_"))) r.marks[named].insert(live.data(o.node));
         if (const int step = in_out && o.what == Operation::CREATE ? step_of_name(o.name, "DONE_") : -1; step >= 0) required.insert(step);
         if (const int step = in_out && o.what == Operation::RENAME && o.name2.ends_with(".del") ? step_of_name(o.name, "step_") : -1; step >= 0) required.erase(step);
         r.required.push_back(required);
@@ -117,6 +120,10 @@ std::string look_at(const Recorded& r, size_t p, const Disk& disk) {
         for (const auto& [name, node] : disk.nodes[(size_t)folder].entries)
             if (const int step = step_of_name(name, "DONE_"); step >= 0 && !whole.count(step) && !r.damaged.count(step)) return name + " without its checkpoint";
     if (p == r.operations.size() && disk.find(OUT + format("/DONE_%08d", LAST_STEP)) < 0) return "the run has ended, and no DONE says so";
+    for (const auto& [name, said] : r.marks) {
+        const int node = disk.find(OUT + "/" + name);
+        if (node >= 0 ? !said.count(disk.data(node)) : p == r.operations.size() && name.ends_with(format("%08d", LAST_STEP))) return name + " does not say what was written";
+    }
     if (const int node = disk.find(r.cache); node >= 0 && disk.data(node) != r.cached) return r.cache + ": a part of the token cache";
     return "";
 }
@@ -210,7 +217,12 @@ const std::map<std::string, const char*> NOT_NEEDED = {
     {"fsync r: openat r/.lock; openat r/.ranks.tmp-#; rename r/.ranks.tmp-# -> r/.ranks;", "the same"},
     {"fsync r/.step_#.new/.manifest-#: write r/.step_#.new/.manifest-#;", "rank 0 reads it now, and its lines are in MANIFEST, which is synced"},
     {"fsync r: openat r/main.log; openat r/metrics.jsonl;", "the commit syncs the folder again, before a checkpoint counts on the logs"},
-    {"fsync r: mkdir r/.step_#.new; rename r/step_# -> r/.step_#.old;", "the rename that follows takes the name which this one leaves: one is not there without the other"},
+    {"fsync r: rename r/step_# -> r/.step_#.old;", "the rename that follows takes the name which this one leaves: one is not there without the other"},
+    {"fsync r: mkdir r/.step_#.new; unlink r/GOOD_#;", "what replaces it is as good: that it is not known yet makes a run go back further"},
+    {"fsync r: openat r/DONE_#;", "what says that it is good, or a pruning, comes next and syncs the folder again"},
+    {"fsync r: openat r/GOOD_#;", "without it less is known, and a run goes back further than it must"},
+    {"fsync r: unlink r/DONE_#;", "the save that follows syncs the folder before it counts"},
+    {"fsync r/tokens: openat r/tokens/text.txt-#c#cb#a#b.bin.#.tmp; rename r/tokens/text.txt-#c#cb#a#b.bin.#.tmp -> r/tokens/text.txt-#c#cb#a#b.bin;", "a token cache that is missing is made again"},
     {"fsync r: rename r/.step_#.old -> r/.step_#.del;", "what replaced it is there, so that .old counts no more, half-deleted or not"},
     {"fsync r: openat r/DONE_#; rmdir r/.step_#.del;", "the pruning that follows here syncs the folder again"},
 };
