@@ -93,7 +93,7 @@ std::string fail_and_resume(int n, std::string& what) {
     return error.empty() ? "" : error + format("; it ended with %d: ", ended.code) + (ended.code ? last_line(ended.said) : "");
 }
 
-// So many faults: all, or of each sort of call some, each kind of fault in its turn.
+// So many faults: all, or of each sort of call some, the last ones first, as an early checkpoint may be gone when it is looked at; each kind of fault in its turn.
 std::vector<int> choose(int faults) {
     std::vector<int> chosen;
     const int all = (g_starts[0].calls + g_starts[1].calls) * KINDS;
@@ -101,7 +101,7 @@ std::vector<int> choose(int faults) {
     for (int turn = 0; (int)chosen.size() < std::min(faults, all); turn++)
         for (const auto& [name, calls] : g_alike) {
             const bool moves = has(name, "read") || has(name, "write");  // what can be done by half
-            chosen.push_back(calls[(size_t)turn * 37 % calls.size()] * KINDS + (moves ? turn % KINDS : 1 + turn % (KINDS - 1)));
+            chosen.push_back(calls[calls.size() - 1 - (size_t)turn * 37 % calls.size()] * KINDS + (moves ? turn % KINDS : 1 + turn % (KINDS - 1)));
         }
     return chosen;
 }

@@ -45,6 +45,7 @@ void find_required(Recorded& r) {
         for (const auto& [name, node] : live.nodes[(size_t)out].entries) {
             if (const int step = step_of_name(name, "step_"); step >= 0 && !r.damaged.count(step)) r.saved[step].push_back(save_of(live, node));
             if (const int step = step_of_name(name, "DONE_"); step >= 0 && !r.damaged.count(step)) required.insert(step);
+            if (name.starts_with("GOOD_") || name.starts_with("BAD_")) r.marks[name].insert(live.data(node));
         }
     r.required.push_back(required);
     // one that is passed over does not count on the logs any more: they are cut to where the one before it does
@@ -133,7 +134,8 @@ std::string go_on_from(const Disk& disk, int ranks) {
     remove_tree(g_work + "/" + OUT);
     if (const int out = disk.find(OUT); out >= 0) write_out(disk, out, g_work + "/" + OUT, "");
     std::string error = resume_and_compare(g_work, OUT, g_work + "/alone", ranks);
-    return LOGS_ARE_NOT_SYNCED && has(error, "but the checkpoint was written at byte") ? "" : error;
+    const bool of_logs = has(error, "but the checkpoint was written at byte") || has(error, "main.log differs") || has(error, "metrics.jsonl differs");
+    return LOGS_ARE_NOT_SYNCED && of_logs ? "" : error;
 }
 
 // The bytes and names of a disk, as one number: a state that was looked at is not looked at again.
