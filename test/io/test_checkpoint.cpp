@@ -178,6 +178,16 @@ TEST(every_damage_is_named) {
     EXPECT(std::count(log.begin(), log.end(), '\n') == 1);
 }
 
+TEST(a_signal_is_no_error) {
+    int calls = 0;
+    EXPECT_EQ(uninterrupted([&] { return errno = EINTR, ++calls < 3 ? -1 : 7; }), 7);
+    EXPECT_EQ(uninterrupted([&] { return errno = EIO, ++calls, -1; }), -1);  // what is one is not tried again
+    EXPECT_EQ(calls, 4);
+    EXPECT(!close_file(-1) && errno == EBADF);
+    for (auto [name, pid] : {std::pair{"a.tmp-12", 12L}, {"a.12.tmp", 12L}, {".ranks.tmp-1", 1L}, {"a.tmp-", 0L}, {"a.tmp-1x", 0L}, {".tmp-5", 0L}, {".5.tmp", 0L}, {"5.tmp", 0L}, {"a.tmp", 0L}, {".tmp", 0L}, {"", 0L}, {"a.tmp-1234567890", 0L}, {"a.tmp-0", 0L}})
+        if (process_of_temporary(name) != pid) FAIL("%s: %ld, expected %ld", name, process_of_temporary(name), pid);
+}
+
 // A disk that does not answer, or a process that may open no more files, says nothing of a checkpoint: nothing is passed over for it.
 TEST(errors_of_the_machine_are_no_damage) {
     const std::string out = fresh("machine"), config = out + "/step_00000200/config.json", manifest = out + "/step_00000200/MANIFEST";
