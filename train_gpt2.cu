@@ -389,13 +389,13 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (stopping()) {  // in whatever of this it came
-                save(), confirmation.ends(step);
+                save(), confirmation.ends(step, true);
                 log.say(format("interrupted after step %d", step));
                 break;
             }
             if (last) {
                 CHECK(refused.empty(), "step %d: ends without a checkpoint: %s; an earlier one is resumed by --resume 1", step, refused.c_str());
-                confirmation.ends(step);
+                confirmation.ends(step, false);
                 if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
                 break;
             }

@@ -29,11 +29,11 @@ class Confirmation {
         if (writes()) good(run_.out, step);
         newest_good_ = std::max(newest_good_, step);
     }
-    // Saved for its validation alone, and another one is the best by now. A last step that is no multiple of --val-every is not validated again if the run
-    // is made longer: it stays.
+    // Saved for its validation alone, and another one is the best by now. Unless that is a last step beside the others, which is not validated again if the
+    // run is made longer: then this one is the best again.
     bool is_superseded(int step) const {
         const Options& opt = run_.opt;
-        return opt.patience > 0 && step != run_.best.step && !every(opt.checkpoint_every, step, false) && !(opt.major > 0 && step % opt.major == 0) && every(opt.val_every, step, false);
+        return opt.patience > 0 && step != run_.best.step && !every(opt.checkpoint_every, step, false) && !(opt.major > 0 && step % opt.major == 0) && every(opt.val_every, step, false) && every(opt.val_every, run_.best.step, false);
     }
 
   public:
@@ -68,10 +68,11 @@ class Confirmation {
         for (; is_due(step); pending_.pop_front()) mark(pending_.front(), mark_good);
         prune(step);
     }
-    // The run ends after this step. If it passed and was saved, that is all that can be known of its checkpoint.
-    void ends(int step) {
+    // The run ends after this step. If it passed and was saved, that is all that can be known of its checkpoint. A run that was interrupted goes on, and will
+    // know more: it prunes nothing.
+    void ends(int step, bool interrupted) {
         if (!pending_.empty() && pending_.back() == step && (step > run_.first_step || !run_.resumed)) mark(step, mark_last), pending_.pop_back();
-        prune(step);
+        if (!interrupted) prune(step);
     }
     // To which a spike in this step leads back: the newest of those that --checkpoint-every makes and later steps confirmed, so that an interrupted run
     // returns to where the undisturbed one does.
@@ -92,9 +93,9 @@ class Confirmation {
     void prune(int step) {
         const Options& opt = run_.opt;
         if (!writes() || newest_good_ < 0) return;
-        std::vector<int> spared(pending_.begin(), pending_.end());
+        std::vector<int> spared;
         if (opt.patience) spared.push_back(run_.best.step);
-        if (opt.on_spike == "rollback") spared.push_back(before_spike(step + 1).step);
+        if (opt.on_spike == "rollback") spared = {run_.best.step, before_spike(step + 1).step}, spared.insert(spared.end(), pending_.begin(), pending_.end());
         prune_checkpoints(run_.out, opt.keep, opt.major, newest_good_, spared);
         for (const Checkpoint& c : list_checkpoints(run_.out))
             if (c.step < newest_good_ && is_superseded(c.step)) drop_checkpoint(run_.out, c.step);
