@@ -56,6 +56,7 @@ std::string judge(const Call& call, int error, const Tracer::Ended& ended, int n
     for (const std::string& name : list_folder(out))
         if (name.starts_with("DONE_") && !has_checkpoint(out, atoi(name.c_str() + 5))) return name + " without its checkpoint";
     if (newest < newest_before) return format("the newest checkpoint is of step %d, it was of step %d", newest, newest_before);
+    if (ended.code == 0 && call.is(Does::SYNCS) && error != EINTR) return "it went on, though nothing says that the bytes are on the disk";
     if (ended.code == 0 && LOOKS_THAT_FAIL_ARE_DAMAGE && has(call.path, "/step_") && (call.is(Does::LOOKS) || call.is(Does::OPENS) || call.is(Does::READS))) return "";
     if (ended.code == 0 && call.is(Does::UNLINKS) && name_of_file(call.path) == ".lock") remove_file(call.path);  // stays, as after a kill: nobody holds it
     if (ended.code == 0) return compare_with_undisturbed(out, SCRATCH + "/alone");
