@@ -39,9 +39,11 @@ B        := build
 SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
+# what traces the trainer knows the registers of x86-64 alone
+FAULTS   := $(if $(filter x86_64,$(shell uname -m)),faults)
 # those that instantiate whole models are compiled as one file, in a third of the time (dev/together.sh)
 OF_MODELS := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts faults,test/$(folder)/*.cpp)))) $(B)/test/models.o
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts $(FAULTS),test/$(folder)/*.cpp)))) $(B)/test/models.o
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -58,6 +60,7 @@ plot: dev/plot.cpp $(wildcard dev/plot/*.h) $(HOST)  ## runs as a page: loss, no
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
 	$(call say,TEST)$(B)/tests --jobs $(JOBS)
+	$(if $(FAULTS),,@echo "skipped: test/faults, which needs x86-64")
 
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments

@@ -27,12 +27,14 @@
 #include "llmc/model/verify.h"
 #include "llmc/train/chat.h"
 #include "llmc/train/clock.h"
+#include "llmc/train/confirm.h"
 #include "llmc/train/eval.h"
 #include "llmc/train/log.h"
 #include "llmc/train/options.h"
 #include "llmc/train/peak.h"
 #include "llmc/train/plan.h"
 #include "llmc/train/replay.h"
+#include "llmc/train/rollback.h"
 #include "llmc/train/run.h"
 #include "llmc/train/save.h"
 #include "llmc/train/schedule.h"
@@ -278,18 +280,28 @@ template <class F> double validate(const Run& run, Model<F>& model, DataLoader& 
     return sum.loss / sum.targets;
 }
 
-// --patience: a validation that is the best so far has its checkpoint saved, in place of the one that was. True: the run has waited long enough for
+// The loss of one batch, of validation where there are such data, the largest of the ranks': whether the weights are worth a checkpoint. 0 without data.
+template <class F> double probe(const Run& run, Model<F>& model, std::optional<DataLoader>& train_data, std::optional<DataLoader>& val_data) {
+    std::optional<DataLoader>& data = val_data ? val_data : train_data;
+    if (!data) return 0;
+    const uint64_t position = data->position();
+    if (val_data) data->seek(0);
+    const LossSum sum = batch_loss(model, data->next(), {});
+    data->seek(position);
+    std::vector<double> losses((size_t)run.comm.world);
+    losses[(size_t)run.comm.rank] = sum.targets > 0 ? sum.loss / sum.targets : 0;
+    run.comm.all_gather(losses);
+    double largest = 0;
+    for (double loss : losses) if (!(loss <= largest)) largest = std::isnan(loss) ? INFINITY : loss;
+    return largest;
+}
+
+// --patience: a validation that is the best so far has its checkpoint saved, and the one that was goes when it is known to be good. True: the run has waited long enough for
 // a better one, and ends.
 template <class Save> bool keep_best(Run& run, int step, bool last, double loss, const Save& save, Log& log) {
     const Options& opt = run.opt;
-    const int before = run.best.step;
     run.best.look(step, loss);
-    if (run.best.step == step) {
-        save();
-        // A last step beside the others is not validated again if the run is made longer: then the one before is the best again.
-        const bool is_kept = every(opt.checkpoint_every, before, false) || (opt.major > 0 && before % opt.major == 0) || !every(opt.val_every, step, false);
-        if (before >= 0 && before < step && !is_kept && run.comm.rank == 0 && has_checkpoint(run.out, step)) drop_checkpoint(run.out, before);
-    }
+    if (run.best.step == step) save();
     if (last || !run.best.gives_up(opt.patience)) return false;
     log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
     save();
@@ -309,7 +321,8 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     StepClock clock(opt.minutes, run.seconds);
     if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
     if (clock.steps(run.first_step, 0, comm) <= run.first_step) run.steps = run.first_step;
-    if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return;
+    Confirmation confirmation(run);
+    if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return confirmation.prune(run.first_step);  // a kill may have come before it
     // what only validates adds to the logs; what trains again cuts them to where its checkpoint was written
     Log log(run.out, comm.rank == 0, run.resumed && opt.steps == 0 ? Log::end_of(run.out) : run.log_position);
     // options are of any length, and a prompt may be long
@@ -322,42 +335,71 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
     const auto stopping = [&] { return comm.any(stop_requested()); };  // a signal to one rank is for all
     const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
+    uint64_t position = run.position;  // of the data behind the last step
+    bool is_owed = false;              // a checkpoint that was due in a streak of steps that did not pass
+    // Reports the step before this one. True: it did not pass the step guard, and the run is back at an earlier one.
+    const auto went_back = [&] {
+        reporter.report();
+        const StepVerdict verdict = reporter.take_verdict();
+        if (verdict.step < 0) return false;
+        confirmation.look(verdict);
+        if (verdict.failed.empty()) return false;
+        flight_recorder().deadline = reporter.deadline_between_steps();
+        const bool is_back = roll_back(run, model, *data, log, confirmation, verdict, position);
+        if (is_back) reporter.forget(), is_owed = false;
+        comm.barrier();
+        flight_recorder().deadline = reporter.deadline();
+        return is_back;
+    };
     for (int step = run.first_step;; step++) {
         const double steps = std::min<double>(run.steps, clock.steps(step, seconds_since(start), comm));  // in all, as far as is known
         bool last = step >= steps;
         const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
         const bool can_sample = run.has_tokenizer && (step > 0 || was_given(opt, "prompt")), samples = can_sample && every(opt.sample_every, step, last);
-        const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && every(opt.checkpoint_every, step, last);
+        const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, saves = may_save && (is_owed || every(opt.checkpoint_every, step, last));
         flight_recorder().step = step;
         // once in a while
-        if (last || stopping() || validates || evaluates || samples || saves) {
-            reporter.report();
+        if (last || stopping() || validates || evaluates || samples || saves || confirmation.is_due(step)) {
+            if (went_back()) {
+                step = run.first_step - 1;
+                continue;
+            }
             flight_recorder().deadline = reporter.deadline_between_steps();
+            confirmation.confirm(step);
             const Log::Position logged = log.position();
             const Best best = run.best;
             run.seconds = clock.seconds();
             bool saved = false;
+            std::string refused;  // why there is no checkpoint of this step
             const auto save = [&] {
-                if (may_save && !saved) save_checkpoint(run, model, step, data ? data->position() : 0, logged, best);
+                if (!may_save || saved || !refused.empty()) return;
+                if (!confirmation.failed().empty() && !last) refused = confirmation.failed();
+                else if (const double loss = probe(run, model, data, val_data); last ? !std::isfinite(loss) : is_ruined(loss, run.config.V)) refused = "of a batch: " + why_ruined(loss, run.config.V);
+                if (!refused.empty() && !is_owed) log.say(format("step %d: no checkpoint: %s", step, refused.c_str()));
+                if (is_owed = !refused.empty(); is_owed) return;
+                save_checkpoint(run, model, step, data ? data->position() : 0, log, logged, best);
                 saved = true;
+                confirmation.saved(step), confirmation.confirm(step);
             };
             if (saves) save();
             if (validates && !stopping()) {
                 flight_recorder().deadline = reporter.deadline();  // of a batch, which is no more than a step
                 const double loss = validate(run, model, *val_data, step, log);
                 flight_recorder().deadline = reporter.deadline_between_steps();
-                if (opt.patience && opt.steps != 0 && !stopping()) last = keep_best(run, step, last, loss, save, log) || last;
+                if (opt.patience && opt.steps != 0 && !stopping() && confirmation.failed().empty()) last = keep_best(run, step, last, loss, save, log) || last;
             }
             if (can_sample && every(opt.sample_every, step, last) && !stopping() && (comm.rank == 0 || opt.zero >= 3)) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (stopping()) {  // in whatever of this it came
-                save();
+                save(), confirmation.ends(step, true);
                 log.say(format("interrupted after step %d", step));
                 break;
             }
             if (last) {
+                CHECK(refused.empty(), "step %d: ends without a checkpoint: %s; an earlier one is resumed by --resume 1", step, refused.c_str());
+                confirmation.ends(step, false);
                 if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
                 break;
             }
@@ -367,14 +409,19 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
 
         flight_recorder().deadline = reporter.deadline();
         // one step: gradients accumulate over the micro-batches, are reduced over the ranks, and applied once
-        const uint64_t position = data->position();
+        follow_record(run, step, *data, log);
+        const uint64_t from = data->position();
         const auto gradients = [&] { for (int micro = 0; micro < run.grad_accum; micro++) forward_backward(model, data->next(), micro); };
         gradients();
-        if (opt.verify_steps && step % opt.verify_steps == 0) verify_gradients(model, [&] { synchronize(model.stream), data->seek(position), gradients(); });
-        reporter.report();  // the step before this one, whose statistics this one's will overwrite
+        if (opt.verify_steps && step % opt.verify_steps == 0) verify_gradients(model, [&] { synchronize(model.stream), data->seek(from), gradients(); });
+        if (went_back()) {  // the step before this one, whose statistics this one's will overwrite
+            step = run.first_step - 1;
+            continue;
+        }
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
                         : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
         update(model, opt, lr, step);
+        position = data->position();
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
         reporter.launched(step, lr, clock.seconds_left());
         if (model.step_checked.reached()) reporter.report();
@@ -391,11 +438,8 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     model->allocate();
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
+    else if (run.resumed && opt.steps != 0) load_training_state(run, *model, run.weights);
     else run.prefix = load_folder(*model, run.weights);
-    if (run.resumed && opt.steps != 0) {
-        if (std::string done = load_state(*model, run.weights); !done.empty()) printf("resume   %s\n", done.c_str());
-        set_history(*model, run.history);
-    }
     if (opt.zero >= 3) gather_weights(*model);
     // warm-up: loads kernels and autotunes; results are discarded; with real weights, as GPUs run slower on non-zero data; what a leaf does, which is the
     // same for any number of ranks
@@ -407,7 +451,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     if (!opt.chat.empty()) return chat(*model, run);
     train(run, *model, peak, eval_sets);
     if (!opt.export_bin.empty()) {
-        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", opt.export_bin.c_str());
+        if (run.comm.any(stop_requested())) printf("--export-bin: interrupted: %s is not written\n", on_one_line(opt.export_bin).c_str());
         else save_bin(*model, opt.export_bin);
     }
     run.comm.leave();

@@ -5,6 +5,7 @@
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 
 inline int g_rank = 0, g_world = 1;  // set by comm.h; here so that an error can say who speaks
@@ -16,15 +17,37 @@ inline void (*g_before_death)() = nullptr;  // what die does last; safe from any
 constexpr int EXIT_FAILED = 1;  // the work failed: a file, a disk, a device
 constexpr int EXIT_USAGE = 2;   // the command line was wrong: nothing was allocated or written
 
+// A newline in a name would make two lines of one, and other control bytes speak to the terminal: they are shown, as \n, \x1b or \xc2\x9b. What does not
+// fit is cut. Without memory of its own: there may be none left.
+inline void show_on_one_line(char* out, size_t size, const char* text) {
+    const auto put = [&](char c) { if (size > 1) *out++ = c, size--; };
+    for (const unsigned char* c = (const unsigned char*)text; *c; c++) {
+        const bool two = c[0] == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0;  // the control characters of 8-bit terminals, in UTF-8
+        if (*c == '\n') put('\\'), put('n');
+        else if (*c < 0x20 || *c == 0x7f || two)
+            for (int i = 0; i <= two; i++) put('\\'), put('x'), put("0123456789abcdef"[c[i] >> 4]), put("0123456789abcdef"[c[i] & 15]);
+        else put((char)*c);
+        c += two;
+    }
+    *out = 0;
+}
+inline std::string on_one_line(const std::string& text) {
+    std::string shown(4 * text.size() + 1, 0);
+    show_on_one_line(shown.data(), shown.size(), text.c_str());
+    shown.resize(strlen(shown.c_str()));
+    return shown;
+}
+
 // Prints one line on stderr, with the rank in front when there are several, and ends the process at once: no
 // destructors, so it is safe from any thread.
 [[noreturn, gnu::format(printf, 2, 3)]] inline void die_with(int code, const char* format, ...) {
     fflush(stdout);
-    char line[4096];
+    char text[4096], line[4096];
     va_list args;
     va_start(args, format);
-    vsnprintf(line, sizeof line, format, args);
+    vsnprintf(text, sizeof text, format, args);
     va_end(args);
+    show_on_one_line(line, sizeof line, text);
     // What is wrong on every rank, rank 0 says. The launcher then asks the others to end: a signal ends their wait, and nothing is said twice.
     // before this failed, and not what ends it: that says nothing of who failed; a wrong command line is wrong on rank 0 too, which may have ended already
     const bool was_asked = g_stop_signal && code != 128 + g_stop_signal && code != EXIT_USAGE;

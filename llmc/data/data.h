@@ -74,7 +74,7 @@ class RowIndex {
 
   public:
     RowIndex(const Shards& shards, const DataOptions& o) : shards_(shards), T_((uint64_t)o.T), once_(o.once) {
-        CHECK(!shards.empty(), "no data");
+        CHECK(!shards.empty(), "the data: no shards, must be at least one");
         CHECK(!o.bos_align || o.eot >= 0, "--bos-align needs a tokenizer with an end-of-text token");
         uint64_t rows = 0;
         for (const Shard& shard : shards_) {
@@ -214,7 +214,10 @@ class DataLoader {
     DataLoader(const Mixture& sources, const DataOptions& options, int* slots, int nslots, int held = 1)
         : o_(options), order_(sources, options.seed), row_((size_t)options.T + 1), slots_(slots), nslots_((uint64_t)nslots), held_((uint64_t)held) {
         for (const Source& source : sources) sources_.emplace_back(source.shards, options);
-        CHECK(held >= 1 && nslots >= held && o_.B >= 1 && o_.T >= 1 && o_.rank >= 0 && o_.rank < o_.world, "data loader: bad sizes");
+        const char* name = sources.empty() || sources[0].shards.empty() ? "the data" : sources[0].shards[0].path.c_str();
+        CHECK(held >= 1 && nslots >= held, "%s: %d slots for batches, %d of them held: must be at least 1, and no fewer slots", name, nslots, held);
+        CHECK(o_.B >= 1 && o_.T >= 1, "%s: batch %d x %d, must be at least 1 x 1", name, o_.B, o_.T);
+        CHECK(o_.rank >= 0 && o_.rank < o_.world, "%s: rank %d of %d, must be below it", name, o_.rank, o_.world);
     }
     DataLoader(const Shards& shards, const DataOptions& options, int* slots, int nslots, int held = 1)
         : DataLoader(Mixture{{"", shards}}, options, slots, nslots, held) {}

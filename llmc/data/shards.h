@@ -12,6 +12,7 @@
 #include <cstdint>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 #include "../base/check.h"
 #include "../base/xxh64.h"
@@ -196,7 +197,7 @@ class ShardWriter {
     ShardWriter(const std::string& path, int vocab_size, const std::string& part = "", uint64_t keep = 0)
         : path_(path), temporary_(part), resumable_(!part.empty()), width_(vocab_size <= 65536 ? 2 : 4), count_(keep) {
         if (!resumable_) temporary_ = path + format(".%d.tmp", (int)getpid());
-        fd_ = open(temporary_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+        fd_ = open_file(temporary_, O_RDWR | O_CREAT);
         if (fd_ < 0) die("%s: cannot write: %s", temporary_.c_str(), strerror(errno));
         struct stat info;
         off_t bytes = (off_t)(SHARD_HEADER + keep * (uint64_t)width_);
@@ -238,16 +239,17 @@ class ShardWriter {
     }
     void sync() {
         flush();
-        if (fsync(fd_)) fail_to("write");
+        if (!sync_file(fd_)) fail_to("write");
+        fsync_dir(parent_folder(temporary_));  // dataset.part.json counts on its name too
     }
     void finish() {
         flush();
         const auto& f = shards_detail::FORMATS[width_ == 2 ? 0 : 1];
         int32_t header[256] = {f.magic, f.version, (int32_t)(uint32_t)count_};
         write_at(header, sizeof header, 0);
-        if (fsync(fd_) || close(fd_)) fail_to("write");
-        fd_ = -1;
+        if (!sync_file(fd_) || !close_file(std::exchange(fd_, -1))) fail_to("write");
         if (rename(temporary_.c_str(), path_.c_str())) fail_to("rename");
+        fsync_dir(parent_folder(path_));
     }
 };
 
@@ -278,7 +280,7 @@ struct TrainVal { Shards train, val; };
 inline TrainVal hold_out(const Shards& all, int eot) {
     const uint64_t total = count_tokens(all), held = std::max<uint64_t>(total / 10, 2);  // 2: one target
     if (total < 2 + held)
-        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "no data" : all[0].path.c_str(),
+        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "the data" : all[0].path.c_str(),
             (unsigned long long)total);
     const uint64_t trained = total - held;
 

@@ -302,8 +302,8 @@ inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, st
 
 // One line on stderr for each thing that a text's reader should know of.
 inline void say(const std::string& path, const TextReport& report, const char* special_option) {
-    if (report.bad) fprintf(stderr, "%s: %d lines are no documents and were left out, the first: %s\n", path.c_str(), report.bad, report.first_bad.c_str());
-    if (report.specials) fprintf(stderr, "%s: special tokens, as %s, are written in it %llu times and taken as plain text; %s 1 takes them as special tokens\n", path.c_str(),
+    if (report.bad) fprintf(stderr, "%s: %d lines are no documents and were left out, the first: %s\n", on_one_line(path).c_str(), report.bad, on_one_line(report.first_bad).c_str());
+    if (report.specials) fprintf(stderr, "%s: special tokens, as %s, are written in it %llu times and taken as plain text; %s 1 takes them as special tokens\n", on_one_line(path).c_str(),
                                  report.special.c_str(), (unsigned long long)report.specials, special_option);
 }
 }

@@ -1,5 +1,5 @@
-// checkpoint.h: the life of the folders OUT/step_00005000/: written whole, verified, found again, pruned; and the pieces of
-// optimizer state in them, which any number of ranks can load.
+// checkpoint.h: the life of the folders OUT/step_00005000/: written whole, verified, found again, pruned. Three words: a checkpoint is *whole* when its
+// MANIFEST verifies, *good* when its step and those after it passed the step guard (train/confirm.h), *best* when its validation loss is the lowest.
 //
 // A folder has its final name only when every byte of it is on the disk. While it is written, replaced or deleted, it has
 // one of these names, and a process that dies leaves just that:
@@ -7,9 +7,15 @@
 //     .step_00005000.old   the one that is being replaced: counts as step_00005000 as long as that is not there
 //     .step_00005000.del   being deleted; removed by the same
 // OUT/DONE_00005000, empty, comes after its checkpoint and goes before it: scripts that start a run until it is done look for it.
+// OUT/GOOD_00005000 says that it is good (empty: of a run that went on, else that it was the last one), OUT/BAD_00005000 why it is not; without either
+// nothing is known yet.
 // MANIFEST lists name, length and XXH64 of each file; its last line does the same for the lines above it.
 #pragma once
+#include <algorithm>
+#include <climits>
 #include <functional>
+#include <string>
+#include <vector>
 #include "files.h"
 #include "run_lock.h"
 #include "safetensors.h"
@@ -66,24 +72,31 @@ inline std::string parse_manifest(const std::string& text, std::vector<ManifestL
     return "";
 }
 
-// Returns "" or the first file that is not as the MANIFEST has it. Without `contents` only the lengths are compared.
-inline std::string check_folder(const std::string& path, bool contents) {
-    std::string text, error = try_read_file(path + "/MANIFEST", text);
-    if (!error.empty()) return error.substr(path.size() + 1);  // "MANIFEST: No such file or directory"
+inline std::string read_manifest(const std::string& path, std::vector<ManifestLine>& lines, bool* of_the_machine = nullptr) {
+    std::string text, error = try_read_file(path + "/MANIFEST", text, of_the_machine);
+    return error.empty() ? parse_manifest(text, lines) : error.substr(path.size() + 1);  // "MANIFEST: No such file or directory"
+}
+
+// Returns "" or the first file that is not as the MANIFEST has it, and whether that is an error of the machine, which says nothing of the file. Without
+// `contents` only the lengths are compared.
+inline std::string check_folder(const std::string& path, bool contents, bool* of_the_machine = nullptr) {
     std::vector<ManifestLine> lines;
-    error = parse_manifest(text, lines);
+    std::string error = read_manifest(path, lines, of_the_machine);
     if (!error.empty()) return error;
     for (const auto& [name, expected] : lines) {
         struct stat s;
         std::string file = path + "/" + name;
-        if (stat(file.c_str(), &s) != 0) return errno_text(name);
+        if (stat(file.c_str(), &s) != 0) {
+            if (of_the_machine) *of_the_machine = is_of_the_machine(errno);
+            return errno_text(name);
+        }
         if (!S_ISREG(s.st_mode)) return name + ": not a file";
         if ((uint64_t)s.st_size != expected.bytes)
             return format("%s: holds %llu bytes, expected %llu", name.c_str(), (unsigned long long)s.st_size,
                           (unsigned long long)expected.bytes);
         if (!contents) continue;
         FileSum found;
-        error = sum_file(file, found);
+        error = sum_file(file, found, of_the_machine);
         if (!error.empty()) return error.substr(path.size() + 1);
         if (found.checksum != expected.checksum)
             return format("%s: has the checksum %016llx, expected %016llx: damaged", name.c_str(),
@@ -103,8 +116,24 @@ inline void remove_checkpoint(const std::string& out, const std::string& path, i
 }  // namespace checkpoint_detail
 
 // Every file of the folder against its MANIFEST. "" if all are as they were written, otherwise which one is not, and how.
-// Files that are not in the MANIFEST are nobody's concern.
-inline std::string verify_checkpoint(const std::string& path) { return checkpoint_detail::check_folder(path, true); }
+// Files that are not in the MANIFEST are nobody's concern. A disk that does not answer is no damage: nothing is passed over for it.
+inline std::string verify_checkpoint(const std::string& path) {
+    bool of_the_machine = false;
+    const std::string error = checkpoint_detail::check_folder(path, true, &of_the_machine);
+    CHECK(!of_the_machine, "%s/%s: cannot be verified", path.c_str(), error.c_str());
+    return error;
+}
+// Before a model is loaded from a folder, whoever loads it: where a MANIFEST lies all is as it was written. Folders of other programs have none.
+inline void verify_model_folder(const std::string& path) {
+    struct stat s;
+    if (stat(path.c_str(), &s) != 0 || !S_ISDIR(s.st_mode) || (lstat((path + "/MANIFEST").c_str(), &s) != 0 && !is_of_the_machine(errno))) return;
+    const std::string error = verify_checkpoint(path);
+    CHECK(error.empty(), "%s/%s", path.c_str(), error.c_str());
+    std::vector<checkpoint_detail::ManifestLine> lines;
+    checkpoint_detail::read_manifest(path, lines);
+    for (const char* needed : {"config.json", "model.safetensors"})
+        CHECK(std::any_of(lines.begin(), lines.end(), [&](const auto& line) { return line.name == needed; }), "%s/MANIFEST: does not list %s", path.c_str(), needed);
+}
 
 // Oldest first, verified or not.
 inline std::vector<Checkpoint> list_checkpoints(const std::string& out) {
@@ -122,33 +151,83 @@ inline std::vector<Checkpoint> list_checkpoints(const std::string& out) {
     return list;
 }
 
-// The newest one that verifies; `log` gets one line for each that was passed over. One rank looks, and tells the others.
-inline Checkpoint find_newest_checkpoint(const std::string& out, const std::function<void(const std::string&)>& log =
-                                         [](const std::string& line) { fprintf(stderr, "%s\n", line.c_str()); }) {
-    std::vector<Checkpoint> list = list_checkpoints(out);
-    for (; !list.empty(); list.pop_back()) {
-        std::string error = verify_checkpoint(list.back().path);
-        if (error.empty()) return list.back();
-        log("skipped " + list.back().path + ": " + error);
-    }
-    return {};
-}
+// ---- what is said of a checkpoint, by empty files beside it ------------------------------------------------------------
 
 inline std::string done_path(const std::string& out, int step) { return out + format("/DONE_%08d", step); }
-inline void mark_done(const std::string& out, int step) {
-    int fd = open(done_path(out, step).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
-    CHECK(fd >= 0, "%s", errno_text(done_path(out, step)).c_str());
-    close(fd);
-    fsync_dir(out);
+inline std::string good_path(const std::string& out, int step) { return out + format("/GOOD_%08d", step); }
+inline std::string bad_path(const std::string& out, int step) { return out + format("/BAD_%08d", step); }
+
+namespace checkpoint_detail {
+inline void make_empty_file(const std::string& path) {
+    const int fd = open_file(path, O_WRONLY | O_CREAT);
+    CHECK(fd >= 0, "%s", errno_text(path).c_str());
+    CHECK((sync_file(fd) || errno == EINVAL) && close_file(fd), "%s", errno_text(path).c_str());
+    fsync_dir(parent_folder(path));
 }
-// `newest` verified, none after it did; -1: none at all. Says DONE of it, where a crash came between, and of nothing that is not there.
+// What a name says of which step; -1 if it is none of these files.
+inline int step_of_mark(const std::string& name) {
+    int step = -1;
+    for (const char* mark : {"DONE_%d", "GOOD_%d", "BAD_%d"})
+        if (sscanf(name.c_str(), mark, &step) == 1 && step >= 0 && (name == format("DONE_%08d", step) || name == format("GOOD_%08d", step) || name == format("BAD_%08d", step))) return step;
+    return -1;
+}
+}  // namespace checkpoint_detail
+
+namespace checkpoint_detail {
+// What was said of a checkpoint that goes, or is replaced; but `bad`, what was said against it, as long as it is there.
+inline void forget_marks(const std::string& out, int step, bool bad) {
+    bool any = remove_file(good_path(out, step));
+    if (remove_file(done_path(out, step))) any = true;
+    if (bad && remove_file(bad_path(out, step))) any = true;
+    if (any) fsync_dir(out);
+}
+}  // namespace checkpoint_detail
+
+inline void mark_done(const std::string& out, int step) { checkpoint_detail::make_empty_file(done_path(out, step)); }
+inline void mark_good(const std::string& out, int step) { unlink(good_path(out, step).c_str()), checkpoint_detail::make_empty_file(good_path(out, step)); }
+inline void mark_last(const std::string& out, int step) { write_file_atomically(good_path(out, step), "the last one of a run\n"); }
+inline void mark_bad(const std::string& out, int step, const std::string& why) { write_file_atomically(bad_path(out, step), why + "\n"); }
+inline bool is_good(const std::string& out, int step) { return checkpoint_detail::exists(good_path(out, step)) && !checkpoint_detail::exists(bad_path(out, step)); }
+// And not only as the last one of a run.
+inline bool is_confirmed(const std::string& out, int step) {
+    struct stat s;
+    return is_good(out, step) && stat(good_path(out, step).c_str(), &s) == 0 && s.st_size == 0;
+}
+inline std::string why_bad(const std::string& out, int step) {  // "": nothing is known against it
+    std::string text;
+    if (!checkpoint_detail::exists(bad_path(out, step))) return "";
+    (void)try_read_file(bad_path(out, step), text);
+    return text.empty() ? "not good" : text.substr(0, text.find('\n'));
+}
+
+// The newest good one that verifies. Where none is good yet the newest of those against which nothing is known: its run was killed too soon. `log` gets one
+// line for each that was passed over. One rank looks, and tells the others.
+inline Checkpoint find_newest_checkpoint(const std::string& out, const std::function<void(const std::string&)>& log =
+                                         [](const std::string& line) { fprintf(stderr, "%s\n", on_one_line(line).c_str()); }) {
+    const std::vector<Checkpoint> list = list_checkpoints(out);
+    std::vector<std::string> why(list.size());  // it was passed over
+    Checkpoint found;
+    for (const bool good : {true, false})
+        for (size_t i = list.size(); i-- > 0 && found.step < 0;) {
+            if (is_good(out, list[i].step) != good) continue;
+            why[i] = why_bad(out, list[i].step);
+            if (why[i].empty()) why[i] = verify_checkpoint(list[i].path);
+            if (why[i].empty()) found = list[i];
+        }
+    for (size_t i = list.size(); i-- > 0 && list[i].step > found.step;)
+        log("skipped " + list[i].path + ": " + (!why_bad(out, list[i].step).empty() ? why_bad(out, list[i].step) : why[i].empty() ? "not known to be good: its run ended too soon after it" : why[i]));
+    return found;
+}
+
+// `newest` verified, none after it did; -1: none at all. Says DONE of it, where a crash came between, and of nothing that is not there. What is said of
+// checkpoints that are gone goes too.
 inline void repair_done(const std::string& out, int newest) {
     const std::vector<Checkpoint> list = list_checkpoints(out);
     for (const std::string& name : list_folder(out)) {
-        int step = -1;
-        if (sscanf(name.c_str(), "DONE_%d", &step) != 1 || out + "/" + name != done_path(out, step)) continue;
+        const int step = checkpoint_detail::step_of_mark(name);
+        if (step < 0) continue;
         const bool there = std::any_of(list.begin(), list.end(), [&](const Checkpoint& c) { return c.step == step; });
-        if (!there || step > newest) remove_file(done_path(out, step));
+        if (!there || (step > newest && name[0] == 'D')) remove_file(out + "/" + name);
     }
     if (newest >= 0) mark_done(out, newest);
 }
@@ -160,20 +239,28 @@ inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 
 // The checkpoint of a step goes, if there is one.
 inline void drop_checkpoint(const std::string& out, int step) {
     using namespace checkpoint_detail;
-    if (remove_file(done_path(out, step))) fsync_dir(out);  // first: DONE without a checkpoint would be a lie
+    forget_marks(out, step, false);  // first: DONE without a checkpoint would be a lie
     for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
+    forget_marks(out, step, true);
 }
 
-// After step `now` was saved: keeps the newest `keep` (0: all), every step divisible by `major` (0: none), and `best`. Steps after
-// `now` are of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be loaded.
-inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, int best = -1) {
+// After the checkpoint of step `now` was found good: keeps the newest `keep` (0: all), `now` among them, every step divisible by `major` (0: none), and `spared`.
+// Steps after `now` are not known to be good yet, or of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be
+// loaded or is bad.
+inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}) {
     if (keep <= 0) return;
     std::vector<Checkpoint> list = list_checkpoints(out);
     for (int kept = 0; !list.empty(); list.pop_back()) {
         const Checkpoint& c = list.back();
         if (c.step > now) continue;
-        if (kept < keep) { kept += checkpoint_detail::check_folder(c.path, false).empty(); continue; }
-        if (c.step == best || (major > 0 && c.step % major == 0)) continue;
+        if (kept < keep || c.step == now) {
+            bool of_the_machine = false;
+            const std::string error = checkpoint_detail::check_folder(c.path, false, &of_the_machine);
+            CHECK(!of_the_machine, "%s/%s: cannot be verified", c.path.c_str(), error.c_str());
+            kept += error.empty() && why_bad(out, c.step).empty();
+            continue;
+        }
+        if (std::find(spared.begin(), spared.end(), c.step) != spared.end() || (major > 0 && c.step % major == 0)) continue;
         drop_checkpoint(out, c.step);
     }
 }
@@ -275,6 +362,7 @@ public:
             fsync_dir(temporary);
             std::string final_path = checkpoint_path(out, step), old = hidden(out, step, ".old");
             bool replace = exists(final_path);  // the step was reached before, by a run that was resumed before it
+            forget_marks(out, step, true);      // what was said of that one is not known of this one
             if (replace) rename_file(final_path, old), fsync_dir(out);
             rename_file(temporary, final_path);
             fsync_dir(out);
@@ -283,84 +371,5 @@ public:
             lock.release();
         }
         ranks.barrier();
-    }
-};
-
-// ---- optimizer state, by name and offset ---------------------------------------------------------------------------
-
-// state-0000n.safetensors hold, in whatever cut, elements [offset, offset + count) of the `kind` (exp_avg, exp_avg_sq, master) of a parameter, flat,
-// in the parameter's order in memory, as the tensor "exp_avg/h.0.attn.c_attn.weight@12345" with shape [count].
-struct StatePiece { std::string kind, param; size_t offset = 0, count = 0; };
-
-inline std::string state_file(int number) { return format("state-%05d.safetensors", number); }
-inline TensorSpec state_spec(const StatePiece& p, Dtype dtype = Dtype::F32) {
-    return {format("%s/%s@%zu", p.kind.c_str(), p.param.c_str(), p.offset), dtype, {p.count}};
-}
-
-// All the pieces of a checkpoint, for reading any range whatever the cut was when they were written.
-class StateReader {
-    struct Stored {
-        std::string_view name;  // "exp_avg/h.0.attn.c_attn.weight"
-        size_t offset;
-        const SafetensorsFile* file;
-        const TensorInfo* tensor;
-        size_t end() const { return offset + tensor->count(); }
-        bool operator<(const Stored& o) const { return name != o.name ? name < o.name : offset < o.offset; }
-    };
-    std::string dir;
-    std::vector<SafetensorsFile> files;
-    std::vector<Stored> pieces;  // by name, then offset
-
-    static bool parse(const TensorInfo& t, Stored& s) {
-        size_t slash = t.name.find('/'), at = t.name.rfind('@');
-        if (at == t.name.npos || slash == 0 || slash > at || slash + 1 == at || t.shape.size() != 1) return false;
-        s.name = std::string_view(t.name).substr(0, at);
-        s.offset = strtoull(&t.name[at + 1], nullptr, 10);
-        return s.offset <= SIZE_MAX - t.count() && t.name == std::string(s.name) + format("@%zu", s.offset);  // as we write it
-    }
-    std::vector<Stored>::const_iterator first_of(std::string_view name) const {
-        return std::lower_bound(pieces.begin(), pieces.end(), Stored{name, 0, nullptr, nullptr});
-    }
-
-public:
-    explicit StateReader(const std::string& dir_) : dir(dir_) {
-        for (const std::string& name : list_folder(dir))
-            if (name.substr(0, 6) == "state-" && name.size() > 12 && name.substr(name.size() - 12) == ".safetensors")
-                files.emplace_back(dir + "/" + name);
-        for (const SafetensorsFile& file : files)
-            for (const TensorInfo& t : file.tensors()) {
-                Stored s{{}, 0, &file, &t};
-                CHECK(parse(t, s), "%s: %s %s: expected kind/parameter@offset, shape [count]", file.path().c_str(),
-                      json_shown(t.name).c_str(), t.shape_text().c_str());
-                if (t.count() > 0) pieces.push_back(s);
-            }
-        std::sort(pieces.begin(), pieces.end());
-        for (size_t i = 1; i < pieces.size(); i++) {
-            const Stored &a = pieces[i - 1], &b = pieces[i];
-            CHECK(a.name != b.name || a.end() <= b.offset, "%s: %s overlaps %s of %s", b.file->path().c_str(),
-                  json_shown(b.tensor->name).c_str(), json_shown(a.tensor->name).c_str(), a.file->path().c_str());
-        }
-    }
-    StateReader(const StateReader&) = delete;  // `pieces` points into `files`
-
-    bool has(const std::string& kind, const std::string& param) const {
-        std::string name = kind + "/" + param;
-        auto s = first_of(name);
-        return s != pieces.end() && s->name == name;
-    }
-
-    // dst[0 .. count) = elements [offset, offset + count)
-    void read(const std::string& kind, const std::string& param, size_t offset, size_t count, float* dst) const {
-        std::string name = kind + "/" + param;
-        size_t at = offset, end = offset + count;
-        for (auto s = first_of(name); s != pieces.end() && s->name == name && at < end; s++) {
-            if (s->end() <= at) continue;
-            if (s->offset > at) break;
-            size_t n = std::min(s->end(), end) - at;
-            s->file->read_as_float(*s->tensor, dst + (at - offset), at - s->offset, n);
-            at += n;
-        }
-        CHECK(at == end, "%s: %s, elements [%zu, %zu): [%zu, ...) is in no state-*.safetensors", dir.c_str(), name.c_str(),
-              offset, end, at);
     }
 };

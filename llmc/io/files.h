@@ -8,8 +8,11 @@
 #include <algorithm>
 #include <bit>
 #include <cerrno>
+#include <csignal>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <functional>
 #include <memory>
 #include <string>
@@ -28,28 +31,44 @@ struct FileSum { uint64_t bytes = 0, checksum = 0; };
 
 constexpr size_t FILE_BLOCK = 1 << 20;  // 1 MB: large enough that a system call costs nothing, and still in the L2 cache
 
+// A signal that comes during a call is no error of it: the call is made again. But for close, which has closed the file then.
+template <class Call> inline auto uninterrupted(Call call) {
+    for (;;) if (auto result = call(); result != -1 || errno != EINTR) return result;
+}
+inline int open_file(const std::string& path, int flags) { return uninterrupted([&] { return open(path.c_str(), flags | O_CLOEXEC, 0666); }); }
+inline bool sync_file(int fd) { return uninterrupted([&] { return fsync(fd); }) == 0; }
+inline bool close_file(int fd) { return close(fd) == 0 || errno == EINTR; }
+
 inline std::string errno_text(const std::string& path) { return format("%s: %s", path.c_str(), strerror(errno)); }
+
+// An error that says nothing of the file: of the disk, or of what this process may do or has left. Of a file that is missing, or is none, it does.
+inline bool is_of_the_machine(int error) { return error && error != ENOENT && error != ENOTDIR && error != EISDIR && error != ELOOP && error != ENXIO; }
 
 // A descriptor, or -1 and the error. Only regular files: a pipe would be waited for, and most files here are read twice.
 inline int open_regular(const std::string& path, std::string& error) {
-    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
+    int fd = open_file(path, O_RDONLY | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
     struct stat s;
     if (fd < 0 || fstat(fd, &s) != 0) error = strerror(errno);
     else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) return fd;  // of a directory reading says what is wrong
-    else error = format("is a %s, must be a file", S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device");
+    else error = format("is a %s, must be a file", S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device"), errno = 0;
+    const int why = errno;  // 0: nothing is wrong with the machine
     if (fd >= 0) close(fd);
+    errno = why;
     return -1;
 }
 
-// Calls use(bytes, count) on block after block of the file. Returns the error, or "".
-inline std::string for_each_block(const std::string& path, const std::function<void(const char*, size_t)>& use) {
+// Calls use(bytes, count) on block after block of the file. Returns the error, or ""; if asked, whether it is of the machine.
+inline std::string for_each_block(const std::string& path, const std::function<void(const char*, size_t)>& use, bool* of_the_machine = nullptr) {
     std::string error;
+    errno = 0;
     int fd = open_regular(path, error);
+    if (of_the_machine) *of_the_machine = fd < 0 && is_of_the_machine(errno);
     if (fd < 0) return path + ": " + error;
     const std::unique_ptr<char[]> block(new char[FILE_BLOCK]);  // not zeroed: a small file touches one page of it
     for (;;) {
         ssize_t n = read(fd, block.get(), FILE_BLOCK);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && of_the_machine) *of_the_machine = is_of_the_machine(errno);
         if (n < 0) error = errno_text(path);
         if (n <= 0) break;
         use(block.get(), (size_t)n);
@@ -58,9 +77,9 @@ inline std::string for_each_block(const std::string& path, const std::function<v
     return error;
 }
 
-inline std::string try_read_file(const std::string& path, std::string& text) {
+inline std::string try_read_file(const std::string& path, std::string& text, bool* of_the_machine = nullptr) {
     text.clear();
-    return for_each_block(path, [&](const char* p, size_t n) { text.append(p, n); });
+    return for_each_block(path, [&](const char* p, size_t n) { text.append(p, n); }, of_the_machine);
 }
 inline std::string read_file(const std::string& path) {
     std::string text, error = try_read_file(path, text);
@@ -68,10 +87,10 @@ inline std::string read_file(const std::string& path) {
     return text;
 }
 
-inline std::string sum_file(const std::string& path, FileSum& sum) {
+inline std::string sum_file(const std::string& path, FileSum& sum, bool* of_the_machine = nullptr) {
     Xxh64 hash;
     sum = {};
-    std::string error = for_each_block(path, [&](const char* p, size_t n) { hash.update(p, n), sum.bytes += n; });
+    std::string error = for_each_block(path, [&](const char* p, size_t n) { hash.update(p, n), sum.bytes += n; }, of_the_machine);
     sum.checksum = hash.digest();
     return error;
 }
@@ -119,10 +138,10 @@ inline std::vector<std::string> list_folder(const std::string& path) {
 
 // Names live in their folder, not in their file: only this makes a creation, a rename or a removal survive a power loss.
 inline void fsync_dir(const std::string& path) {
-    int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = open_file(path, O_RDONLY | O_DIRECTORY);
     CHECK(fd >= 0, "%s", errno_text(path).c_str());
     // Some network file systems cannot sync a folder, and say EINVAL: they are as safe as they can be.
-    CHECK(fsync(fd) == 0 || errno == EINVAL || errno == ENOTSUP, "%s", errno_text(path).c_str());
+    CHECK(sync_file(fd) || errno == EINVAL || errno == ENOTSUP, "%s", errno_text(path).c_str());
     close(fd);
 }
 
@@ -193,7 +212,7 @@ class FileWriter {
 
 public:
     explicit FileWriter(const std::string& path_, const std::string& scrap_ = "") : path(path_), scrap(scrap_) {
-        fd = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+        fd = open_file(path, O_WRONLY | O_CREAT | O_TRUNC);
         if (fd < 0) fail();
     }
     FileWriter(FileWriter&& o) noexcept
@@ -221,8 +240,8 @@ public:
     FileSum close() {
         put(buffer.get(), filled), filled = 0;
         sum.checksum = hash.digest();
-        if (fsync(fd) != 0 && errno != EINVAL) fail();  // EINVAL: a pipe or a device has nothing to sync
-        if (::close(std::exchange(fd, -1)) != 0) fail();
+        if (!sync_file(fd) && errno != EINVAL) fail();  // EINVAL: a pipe or a device has nothing to sync
+        if (!close_file(std::exchange(fd, -1))) fail();
         return sum;
     }
 };
@@ -248,10 +267,42 @@ template <class Body> void for_each_line(const std::string& path, Body body) {
     }
 }
 
+// "NAME.tmp-PID", as write_file_atomically names a file that it writes, or "NAME.PID.tmp", as a shard: of process `pid`, or 0 if it is no such name.
+inline long process_of_temporary(const std::string& name) {
+    const bool shard = name.ends_with(".tmp");
+    const size_t end = shard ? name.size() - 4 : name.size(), begin = shard && end > 0 ? name.rfind('.', end - 1) : name.rfind(".tmp-");
+    const std::string digits = begin == name.npos || begin == 0 ? "" : name.substr(begin + (shard ? 1 : 5), end - begin - (shard ? 1 : 5));
+    if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != digits.npos) return 0;
+    return atol(digits.c_str());
+}
+inline std::string temporary_name(const std::string& path) { return path + format(".tmp-%d", (int)getpid()); }
+
+// What a process that was killed while it wrote this file has left. One that lives, or that may live on another machine, still writes: its file changes.
+inline void remove_leftovers_of(const std::string& path) {
+    constexpr time_t OLD = 60;  // seconds without a change: longer than a write of 4 MB takes on any disk that works
+    const std::string folder = parent_folder(path), base = path.substr(path.rfind('/') + 1);
+    DIR* entries = opendir(folder.c_str());
+    if (!entries) return;  // whoever writes says why
+    while (dirent* entry = readdir(entries)) {
+        const std::string name = entry->d_name, file = folder + "/" + name;
+        const long pid = name.starts_with(base + ".tmp-") ? process_of_temporary(name) : 0;
+        struct stat s;
+        if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH && lstat(file.c_str(), &s) == 0 && S_ISREG(s.st_mode) && time(nullptr) - s.st_mtime > OLD) unlink(file.c_str());
+    }
+    closedir(entries);
+}
+// In a folder that is locked nobody else writes: what was written under such a name is left over.
+inline void remove_leftovers(const std::string& folder) {
+    struct stat s;
+    for (const std::string& name : list_folder(folder))
+        if (const std::string file = folder + "/" + name; process_of_temporary(name) > 0 && lstat(file.c_str(), &s) == 0 && S_ISREG(s.st_mode)) unlink(file.c_str());
+}
+
 // A reader sees the old file or the new one, never a part, whenever the power goes: the new bytes reach the disk before the
 // rename gives them the name, and the folder is synced last, so that the rename itself stays.
 inline void write_file_atomically(const std::string& path, std::string_view text) {
-    std::string temporary = path + format(".tmp-%d", (int)getpid());
+    const std::string temporary = temporary_name(path);
+    remove_leftovers_of(path);
     FileWriter file(temporary);
     file.write(text.data(), text.size());
     file.close();

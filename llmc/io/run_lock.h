@@ -49,7 +49,7 @@ inline std::string in_use(const std::string& folder, const std::string& text) {
 }
 inline bool write_holder(int fd) {
     const std::string text = holder_text(getpid());
-    return ftruncate(fd, 0) == 0 && pwrite(fd, text.data(), text.size(), 0) == (ssize_t)text.size();
+    return uninterrupted([&] { return ftruncate(fd, 0); }) == 0 && uninterrupted([&] { return pwrite(fd, text.data(), text.size(), 0); }) == (ssize_t)text.size();
 }
 
 inline void forget(const Held& lock, bool remove_empty_folder) {
@@ -77,9 +77,9 @@ class RunLock {
         using namespace run_lock_detail;
         const std::string file = folder_ + "/.lock.exclusive", aside = file + format(".%d", (int)getpid());
         for (int attempt = 0; attempt < 100; attempt++) {
-            int fd = open(file.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+            int fd = open_file(file, O_RDWR | O_CREAT | O_EXCL);
             if (fd >= 0) {
-                CHECK(write_holder(fd) && fsync(fd) == 0 && close(fd) == 0, "%s", errno_text(file).c_str());
+                CHECK(write_holder(fd) && sync_file(fd) && close_file(fd), "%s", errno_text(file).c_str());
                 return hold(file);
             }
             CHECK(errno == EEXIST, "%s", errno_text(file).c_str());
@@ -125,7 +125,7 @@ class RunLock {
         else make_folders(folder);  // says what is wrong with it
         const std::string file = folder + "/.lock";
         for (;;) {
-            int fd = open(file.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+            int fd = open_file(file, O_RDWR | O_CREAT);
             CHECK(fd >= 0, "%s", errno_text(file).c_str());
             if (lock(fd, LOCK_EX | LOCK_NB) == 0) {
                 struct stat ours, named;  // who held it may have removed the file before we locked it: then it locks nobody out

@@ -71,6 +71,8 @@ public:
     BinModel(const BinModel&) = delete;
     ~BinModel() { close(fd); }
 
+    const std::string& path() const { return path_; }
+
     // dst = elements [first, first + n) of the file
     void read_as_float(float* dst, uint64_t first, size_t n) const {
         shards_detail::read_fully(fd, path_, BIN_HEADER + first * (uint64_t)width, n * (size_t)width, dst);

@@ -2,6 +2,8 @@
 // passes through model.staging in pieces, so that saving takes no memory that the plan does not show.
 #pragma once
 #include <algorithm>
+#include <atomic>
+#include <cmath>
 #include <memory>
 #include <optional>
 #include <string>
@@ -67,6 +69,19 @@ inline std::vector<size_t> file_shape(const Parameter& p, const FileTensor& t) {
     return p.transposed ? std::vector<size_t>{p.cols, t.rows} : std::vector<size_t>{t.rows, p.cols};
 }
 
+// Weights that are loaded are finite: one that is not makes every result NaN.
+inline void check_finite(const float* values, size_t n, const std::string& path, const std::string& tensor, size_t first) {
+    std::atomic<size_t> bad = n;
+    parallel_blocks(n, 1 << 16, [&](size_t begin, size_t end) {
+        for (size_t i = begin; i < end; i++)
+            if (!std::isfinite(values[i])) {
+                for (size_t least = bad; i < least && !bad.compare_exchange_weak(least, i);) {}
+                return;
+            }
+    });
+    CHECK(bad == n, "%s: %s is %g at element %zu: weights must be finite", path.c_str(), tensor.c_str(), values[bad], first + bad);
+}
+
 // Weights = the tensors of those names, which find(name) locates.
 template <class F, class Find> void load_weights(Model<F>& model, Find find) {
     std::vector<float> piece;
@@ -80,11 +95,16 @@ template <class F, class Find> void load_weights(Model<F>& model, Find find) {
             CHECK(t.shape == wanted.shape, "%s: %s has shape %s, the model's is %s", file.path().c_str(), json_shown(t.name).c_str(),
                   t.shape_text().c_str(), wanted.shape_text().c_str());
             for_each_piece(model, p, part, [&](size_t row, size_t rows) {
-                if (!p.transposed) file.read_as_float(t, model.staging, (row - part.first_row) * p.cols, rows * p.cols);
+                if (!p.transposed) {
+                    const size_t first = (row - part.first_row) * p.cols;
+                    file.read_as_float(t, model.staging, first, rows * p.cols);
+                    check_finite(model.staging, rows * p.cols, file.path(), json_shown(t.name), first);
+                }
                 else for (size_t col = 0, n; col < p.cols; col += n) {  // file rows are memory's columns: 1 MB of them at a time
                     n = std::min(p.cols - col, std::max<size_t>((1 << 18) / rows, 1));
                     piece.resize(n * rows);
                     file.read_as_float(t, piece.data(), col * rows, n * rows);
+                    check_finite(piece.data(), n * rows, file.path(), json_shown(t.name), col * rows);
                     for (size_t r = 0; r < rows; r++)
                         for (size_t c = 0; c < n; c++) model.staging[r * p.cols + col + c] = piece[c * rows + r];
                 }
@@ -179,6 +199,7 @@ template <class F> void load_bin(Model<F>& model, const BinModel& file) {
         for_each_piece(model, *place.parameter, [&](size_t row, size_t rows) {
             const Parameter& p = *place.parameter;
             file.read_as_float(model.staging, place.offset + row * p.cols, rows * p.cols);
+            check_finite(model.staging, rows * p.cols, file.path(), p.name, row * p.cols);
             store_staged(model, p.offset + row * p.cols, rows * p.cols);
         });
 }
@@ -190,9 +211,9 @@ template <class F> void save_bin(Model<F>& model, const std::string& path) {
     const uint64_t padded_V = ((uint64_t)c.V + 127) / 128 * 128;
     const BinLayout layout = bin_layout(model.parameters, padded_V);
     CHECK(layout.places.size() == model.parameters.all.size(), "--export-bin: the format has no place for some tensors of this model");
-    const std::string temporary = path + format(".tmp-%d", (int)getpid());
+    const std::string temporary = temporary_name(path);
     std::optional<FileWriter> file;
-    if (model.comm.rank == 0) file.emplace(temporary);
+    if (model.comm.rank == 0) remove_leftovers_of(path), file.emplace(temporary);
     const int32_t header[256] = {BIN_MAGIC, std::is_same_v<F, float> ? 3 : 5, c.max_T, c.V, c.L, c.NH, c.C, (int32_t)padded_V};
     if (file) file->write(header, sizeof header);
     F* staging = (F*)model.staging;

@@ -7,6 +7,7 @@
 #include <vector>
 #include "../comm/comm.h"
 #include "../io/checkpoint.h"
+#include "../io/state_pieces.h"
 #include "model.h"
 #include "model_files.h"
 
@@ -106,6 +107,7 @@ template <class F> std::string load_state(Model<F>& model, const std::string& fo
     const std::vector<Parameter>& all = model.parameters.all;
     const bool masters = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return reader.has("master", p.name); });
     std::string done;
+    model.has_kept_sums = false;
     if (model.master && !masters) kinds.pop_back(), done = "master weights made from the checkpoint's weights: it has none";
     const auto read = [&](const std::string& kind, const Parameter& p, size_t first, size_t count, float* to) {
         for (size_t at = 0, n; at < count; at += n) {

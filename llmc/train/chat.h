@@ -41,7 +41,7 @@ template <class F> void chat(Model<F>& model, const Run& run) {
     const double weights = (double)(model.parameters.elements - (size_t)c.max_T * (size_t)c.C) * sizeof(F);
     const double position = 2.0 * c.L * c.C * sizeof(F);
     const bool typed = isatty(STDIN_FILENO);
-    printf("%s: %s parameters in %s, context %d, %d threads; memory reads %.1f GB/s: at most %.0f tokens/s\n", run.weights.c_str(),
+    printf("%s: %s parameters in %s, context %d, %d threads; memory reads %.1f GB/s: at most %.0f tokens/s\n", on_one_line(run.weights).c_str(),
            human((double)model.parameters.count()).c_str(), run.opt.precision.c_str(), model.options.T, max_threads(), bandwidth / 1e9, bandwidth / weights);
     char* line = nullptr;
     size_t size = 0;

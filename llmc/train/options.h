@@ -37,20 +37,22 @@
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
-    O("Optimizer", double, lr, "l", 6e-4, "0..", "peak learning rate") \
+    O("Optimizer", double, lr, "l", 6e-4, "0..3.4e38", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
     O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a fraction of the peak") \
     O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
     O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
     O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records; on a GPU with the autotune cache that it had") \
-    O("Optimizer", double, weight_decay, "c", 0.1, "0..", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
+    O("Optimizer", double, weight_decay, "c", 0.1, "0..3.4e38", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
     O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
-    O("Optimizer", double, beta1, "", 0.9, "0..<1", "AdamW's decay rate of the first moment") \
-    O("Optimizer", double, beta2, "", 0.95, "0..<1", "AdamW's decay rate of the second moment") \
-    O("Optimizer", double, eps, "", 1e-8, ">0..", "AdamW's epsilon") \
+    O("Optimizer", double, beta1, "", 0.9, "0..0.9999999", "AdamW's decay rate of the first moment") \
+    O("Optimizer", double, beta2, "", 0.95, "0..0.9999999", "AdamW's decay rate of the second moment") \
+    O("Optimizer", double, eps, "", 1e-8, "1.2e-38..3.4e38", "AdamW's epsilon") \
     O("Optimizer", double, skip_loss_z, "sl", 0, "0..", "step guard: skip an update whose loss lies more than so many standard deviations above the mean of the last 128; 0: never") \
     O("Optimizer", double, skip_grad_z, "sg", 0, "0..", "step guard: likewise for the norm of the gradient") \
     O("Optimizer", int, verify_steps, "", 0, "0..", "compute the gradients of every so many steps twice, and end where they differ by a bit: processors that compute wrongly now and then; 0: never") \
+    O("Optimizer", std::string, on_spike, "", "skip", "skip|rollback", "after a step that does not pass the step guard: its update is skipped, or the run goes back to its last good checkpoint, and on behind the data that led there") \
+    O("Optimizer", int, rollbacks, "", 3, "0..", "with --on-spike rollback: at most so many in a run; further updates are skipped") \
     O("Optimizer", uint64_t, seed, "", 42, "0..", "seed of the initial weights, the order of the data, stochastic rounding and sampling") \
     O("Output", std::string, out, "o", "", "", "folder for logs and checkpoints; without it out, out2, ...: the first that is free") \
     O("Output", int, val_every, "v", 250, "0..", "validate every so many steps; 0: never") \
@@ -59,7 +61,8 @@
     O("Output", int, sample_every, "s", 250, "0..", "print a sample every so many steps; 0: never") \
     O("Output", int, sample_tokens, "g", 200, "1..", "tokens in a sample") \
     O("Output", int, checkpoint_every, "n", 1000, "0..", "checkpoint every so many steps and at the end; 0: never") \
-    O("Output", int, keep, "nk", 0, "0..", "keep the newest so many checkpoints; 0: all") \
+    O("Output", int, confirm, "", 10, "0..", "a checkpoint is good, and earlier ones may go for it, when so many steps after it have passed the step guard, or the run ends well") \
+    O("Output", int, keep, "nk", 0, "0..", "keep the newest so many good checkpoints; 0: all") \
     O("Output", int, major, "nm", 0, "0..", "with --keep: also keep those whose step is a multiple of this; 0: none") \
     O("Output", int, resume, "y", 0, "0..1", "1: go on from the newest good checkpoint in --out") \
     O("Output", std::string, export_bin, "", "", "", "write the model as a .bin file (llm.c's format) at the end") \
@@ -299,6 +302,8 @@ inline void refuse_idle(const Options& opt) {
         const bool sampling = std::any_of(std::begin(samples), std::end(samples), [&](const char* field) { return !strcmp(field, row.field); });
         if (sampling && opt.sample_every == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "%s: given, but --sample-every 0 prints no samples", row.name().c_str());
     }
+    if (was_given(opt, "rollbacks") && opt.on_spike != "rollback") die_with(EXIT_USAGE, "--rollbacks: %d given, but --on-spike %s makes none", opt.rollbacks, opt.on_spike.c_str());
+    if (opt.on_spike == "rollback" && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--on-spike: 'rollback' given, but --checkpoint-every 0 makes no checkpoint to go back to");
     if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
     if (opt.temperature == 0 && opt.top_p < 1) die_with(EXIT_USAGE, "--top-p: %g given, but --temperature 0 takes the most likely token", opt.top_p);
 }

@@ -24,8 +24,8 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
     printf("%smodel    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), c.L, c.C, c.NH, context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
-    if (!run.weights.empty()) printf("weights  %s\n", run.weights.c_str());
-    if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", run.tokenizer_is.c_str());
+    if (!run.weights.empty()) printf("weights  %s\n", on_one_line(run.weights).c_str());
+    if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", on_one_line(run.tokenizer_is).c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
                                    human((double)count_tokens(run.val)).c_str());
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
@@ -35,7 +35,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)
         printf("eval     rows of up to %d tokens, as the model's context is %d; this run trains the first %d positions\n", run.eval_T, c.max_T, run.T);
-    if (!run.out.empty()) printf("out      %s\n", run.out.c_str());
+    if (!run.out.empty()) printf("out      %s\n", on_one_line(run.out).c_str());
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
     fflush(stdout);

@@ -2,17 +2,21 @@
 // last step, which is all that a run by the clock decides while it runs.
 #pragma once
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 #include "../io/files.h"
 #include "../io/json.h"
 #include "options.h"
 #include "resume.h"
 
-struct RecordedStep { double lr; std::string loss, grad_norm; };  // losses and norms as they are written, to be compared
+// Losses and norms as they are written, to be compared. position: where the data went on before the step, if the run had rolled back to there; else -1.
+struct RecordedStep { double lr; std::string loss, grad_norm; int64_t position; int rollbacks; };
 using Record = std::vector<RecordedStep>;                         // of step 1, 2, ...
 
 namespace replay_detail {
@@ -24,8 +28,8 @@ inline bool is_one_of(const char* field, std::initializer_list<const char*> fiel
 inline bool changes_weights(const OptionRow& row) {
     return !is_one_of(row.group, {"Output", "Sampling"}) && !is_of_this_machine(row.field) && strcmp(row.field, "replay");
 }
-// All that these decide are learning rates and the last step, which are recorded.
-inline bool is_schedule(const OptionRow& row) { return is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule"}); }
+// All that these decide are learning rates, the last step and where the data go on, which are recorded.
+inline bool is_schedule(const OptionRow& row) { return is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule", "on_spike", "rollbacks"}); }
 inline const OptionRow* find_row(const std::string& field) {
     for (const OptionRow& row : TABLE) if (field == row.field) return &row;
     return nullptr;
@@ -49,6 +53,12 @@ inline Record open_record(Options& opt) {
     const auto refuse = [&](const std::string& what) { die_with(EXIT_USAGE, "--replay: %s: line %d: %s", path.c_str(), number, what.c_str()); };
     Json first, run;  // options of the run that began, and of the one that the steps below belong to
     bool compared = false;
+    int64_t position = -1;
+    int rollbacks = 0;
+    if (const size_t whole = text.rfind('\n') + 1; whole < text.size()) {  // rfind: npos + 1 is 0
+        printf("replay   %s: its last line is not whole, and not used\n", on_one_line(path).c_str());
+        text.resize(whole);
+    }
     for (size_t at = 0, end; at < text.size(); at = end + 1) {
         end = std::min(text.find('\n', at), text.size()), number++;
         Json line;
@@ -63,6 +73,10 @@ inline Record open_record(Options& opt) {
                 for (Json& option : run.items) if (option.key == "total_batch" && option.text == "0") option.text = tokens->text;
         }
         if (run.type != Json::OBJECT) refuse("is not the beginning of a run");
+        if (const Json* rollback = line.find("rollback")) {
+            if (line.at("step", path).as_int(path, 0) != (int64_t)record.size()) refuse(format("a rollback to step %zu must be here", record.size()));
+            position = rollback->at("position", path).as_int(path, 0), rollbacks = (int)rollback->at("count", path).as_int(path, 0);
+        }
         const Json *lr = line.find("lr"), *step = line.find("step"), *loss = line.find("loss"), *norm = line.find("grad_norm");
         if (!lr) continue;
         if (!step || step->text != std::to_string(record.size() + 1) || lr->type != Json::NUMBER || !loss || !norm)
@@ -75,7 +89,8 @@ inline Record open_record(Options& opt) {
                 refuse(format("from step %zu on the run had %s %s, was %s: such a run cannot be repeated", record.size() + 1, row->name().c_str(), option.text.c_str(), was->text.c_str()));
         }
         compared = true;
-        record.push_back({lr->as_double(path), json_dump(*loss), json_dump(*norm)});
+        if (!std::isfinite((float)lr->as_double(path))) refuse(format("lr is %s, must be a number that a float holds", lr->text.c_str()));
+        record.push_back({lr->as_double(path), json_dump(*loss), json_dump(*norm), std::exchange(position, -1), rollbacks});
     }
     if (record.empty()) die_with(EXIT_USAGE, "--replay: %s: no step is recorded", path.c_str());
 

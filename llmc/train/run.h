@@ -13,6 +13,7 @@
 #include "../model/sampler.h"
 #include "../data/data.h"
 #include "../io/json.h"
+#include "../io/state_pieces.h"
 #include "../layers/kernel_options.h"
 #include "../layers/step_stats.h"
 #include "agree.h"
@@ -56,6 +57,7 @@ struct Run {
     Best best;                 // with --patience
     Log::Position log_position;
     double seconds = 0;        // of training so far
+    int rollbacks = 0;         // so far: --on-spike
     std::vector<std::string> autotuned;  // choices of algorithms, as other ones round differently
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
 };
@@ -75,6 +77,13 @@ inline bool is_file(const std::string& path) {
     if (access(path.c_str(), R_OK) == 0) return true;
     CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG || errno == EACCES || errno == ELOOP, "%s", errno_text(path).c_str());
     return false;
+}
+// What is there, or would be, instead of a file; empty: nothing is, or a file. A link counts as what it leads to.
+inline std::string kind_of_no_file(const std::string& path) {
+    struct stat s;
+    if (path.ends_with("/")) return "folder";
+    if (stat(path.c_str(), &s) != 0 || S_ISREG(s.st_mode)) return "";
+    return S_ISDIR(s.st_mode) ? "folder" : S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device";
 }
 
 // An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
@@ -106,11 +115,11 @@ inline void find_checkpoint(Run& run) {
     if (run.comm.rank == 0) newest = find_newest_checkpoint(run.out);
     newest.step = run.comm.broadcast(newest.step), newest.path = run.comm.broadcast(newest.path);
     if (newest.step < 0 && !list_checkpoints(run.out).empty())
-        die("%s: none of its checkpoints can be resumed; move them away, or give another --out, to start afresh", run.out.c_str());
+        die("%s: none of its checkpoints can be resumed, which is said of each above; move them away, or give another --out, to start afresh", run.out.c_str());
     if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
     if (newest.step < 0) {
         if (run.lock) repair_done(run.out, -1);
-        return (void)printf("%s: no checkpoint: starts afresh\n", run.out.c_str());
+        return (void)printf("%s: no checkpoint: starts afresh\n", on_one_line(run.out).c_str());
     }
     if (run.opt.steps != 0 && !is_file(newest.path + "/" + state_file(0)))
         die_with(EXIT_USAGE, "%s: has no optimizer state, as --steps 0 writes none: -e %s with another --out trains it", newest.path.c_str(), newest.path.c_str());
@@ -138,25 +147,38 @@ inline void check_named_model(const Run& run, const Json& trainer, const std::st
     if (!difference.empty()) die_with(EXIT_USAGE, "--model: '%s' given, is not the model of %s: %s", named.c_str(), run.weights.c_str(), difference.c_str());
 }
 
-// trainer.json of the checkpoint that is resumed.
-inline void read_trainer_state(Run& run) {
-    if (!run.resumed) return;
-    std::string path = run.weights + "/trainer.json";
+}  // namespace run_detail
+
+// Where a run was, by trainer.json of its checkpoint.
+inline Json read_progress(Run& run, const std::string& checkpoint) {
+    using namespace run_detail;
+    const std::string path = checkpoint + "/trainer.json";
     Json json = json_parse(read_file(path), path);
+    run.history = {}, run.best = {};
     run.first_step = (int)json.at("step", path).as_int(path, 0, INT_MAX);
     run.position = (uint64_t)json.at("position", path).as_int(path, 0);
     read_window(run.history.losses, json, "losses", path);
     read_window(run.history.norms, json, "norms", path);
     run.log_position.main_log = json.at("main_log", path).as_int(path, 0);
     run.log_position.metrics = json.at("metrics", path).as_int(path, 0);
+    if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
+    if (const Json* rollbacks = json.find("rollbacks")) run.rollbacks = (int)rollbacks->as_int(path, 0, INT_MAX);
+    return json;
+}
+
+namespace run_detail {
+// trainer.json of the checkpoint that is resumed.
+inline void read_trainer_state(Run& run) {
+    if (!run.resumed) return;
+    const std::string path = run.weights + "/trainer.json";
+    const Json json = read_progress(run, run.weights);
     if (const Json* choices = json.find("autotuned"))
         for (const Json& line : choices->as_array(path)) run.autotuned.push_back(line.as_string(path));
     if (const Json* seconds = json.find("seconds")) run.seconds = seconds->as_double(path);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
-    if (const Json* best = json.find("best")) run.best = best_from_json(*best, path);
     check_named_model(run, json, path);
-    printf("resume   %s: goes on after step %d\n", run.weights.c_str(), run.first_step);
+    printf("resume   %s: goes on after step %d\n", on_one_line(run.weights).c_str(), run.first_step);
     const Json *saved = json.find("options"), *ranks = saved ? saved->find("nproc") : nullptr, *tokens = json.find("tokens_per_step");
     const Json* leaves = saved ? saved->find("leaves") : nullptr;
     const bool of_ranks = leaves && leaves->as_string(path) != "1";  // now or before: the tokens of a step are not a matter of how many there are
@@ -166,7 +188,7 @@ inline void read_trainer_state(Run& run) {
             printf("resume   --total-batch %lld, as it was on %s rank%s\n", (long long)run.opt.total_batch, ranks->as_string(path).c_str(), ranks->as_string(path) == "1" ? "" : "s");
     }
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
-        printf("resume   %s\n", line.c_str());
+        printf("resume   %s\n", on_one_line(line).c_str());
         if (line.starts_with("--val-data ") || line.starts_with("--val-batches ")) run.best = {};  // its loss was another's
         if (line.starts_with("--train-data ") || line.starts_with("--val-data ")) run.train_tokens = run.val_tokens = -1;  // other data, which is said
     }
@@ -214,7 +236,7 @@ inline void open_files(Run& run) {
         if (const std::string side = opt.val_data + ".floor"; is_file(side)) {
             const std::string error = error_of([&] { json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side); });
             if (error.empty()) run.floor = json_parse(read_file(side), side).at("bits_per_byte", side).as_double(side);
-            else printf("%s: not used\n", error.c_str());
+            else printf("%s: not used\n", on_one_line(error).c_str());
         }
     }
     if (opt.train_data.empty()) return;
@@ -359,17 +381,16 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (opt.reduce == "tree") run.per_node = planning ? planned_ranks_of_each_node(opt) : ranks_of_each_node(comm);
     choose_out(run);
     if (opt.resume && !run.out.empty()) find_checkpoint(run), read_trainer_state(run);
-    if (run.resumed && run.lock && opt.steps != 0)  // what was saved last may be the last of all, and a kill have come before its pruning
-        prune_checkpoints(run.out, opt.keep, opt.major, run.first_step, opt.patience ? run.best.step : -1);
     if (planning) find_planned_data(run);
     if (!run.resumed && comm.rank == 0) choose_for_text(run.opt);
     share_choices(comm, run.opt);
     run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
+    if (!planning && !run.resumed) in_turn(comm, [&, first = comm.rank == 0] { if (first) verify_model_folder(run.weights); });  // one that is resumed was verified when it was found
     if (was_given(opt, "init_std") && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "--init-std: %g given, but the weights are those of %s", opt.init_std, run.weights.c_str());
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
-    if (is_folder(opt.export_bin) || opt.export_bin.ends_with("/")) die_with(EXIT_USAGE, "--export-bin: %s is a folder, must be a file", opt.export_bin.c_str());
+    if (const std::string is = kind_of_no_file(opt.export_bin); !is.empty()) die_with(EXIT_USAGE, "--export-bin: %s is a %s, must be a file", opt.export_bin.c_str(), is.c_str());
     if (opt.attention == "cudnn" && (opt.precision != "bf16" || opt.doc_mask))
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, which makes attention in bf16 (--precision bf16) and not within documents (--doc-mask 0)");
     choose_sizes(run);

@@ -6,6 +6,11 @@
 #include "../io/run_lock.h"
 #include "options.h"
 
+// What an earlier run was writing when it was killed. The lock is ours.
+inline void clear_leftovers(const std::string& out) {
+    for (const char* folder : {"", "/tokens"}) remove_leftovers(out + folder);
+}
+
 // Dies, before anything is written, if another process runs there or an earlier run's checkpoints would be overwritten.
 inline std::shared_ptr<RunLock> lock_folder(const std::string& out, bool resume) {
     auto lock = std::make_shared<RunLock>();
@@ -14,6 +19,7 @@ inline std::shared_ptr<RunLock> lock_folder(const std::string& out, bool resume)
     if (!resume && !list_checkpoints(out).empty())
         die_with(EXIT_USAGE, "--out: %s holds checkpoints of an earlier run; --resume 1 goes on from the newest, another "
                  "--out starts afresh", out.c_str());
+    clear_leftovers(out);
     return lock;
 }
 
@@ -28,6 +34,7 @@ inline std::string take_free_folder(std::shared_ptr<RunLock>& lock) {
         if (!missing && used()) continue;
         auto mine = std::make_shared<RunLock>();
         if (!mine->take(out).empty() || used()) continue;  // another run was faster, and may have ended already
+        clear_leftovers(out);
         return lock = mine, out;
     }
 }

@@ -25,15 +25,22 @@ template <class F> const History& get_history(Model<F>& model) {
     return *model.host_history;
 }
 
+// Weights, optimizer state and history of a checkpoint of the run, whose progress was read.
+template <class F> void load_training_state(Run& run, Model<F>& model, const std::string& folder) {
+    run.prefix = load_folder(model, folder);
+    if (std::string done = load_state(model, folder); !done.empty()) printf("resume   %s\n", done.c_str());
+    set_history(model, run.history);
+}
+
 // `log`, `best`: as they were before this step's validation, which a run that goes on from here makes again.
-template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log::Position log, const Best& best) {
+template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uint64_t position, Log& log, Log::Position logged, const Best& best) {
     const Comm& comm = run.comm;
     check_same_weights(model, comm, step);  // damaged ones are not saved
     CheckpointWriter checkpoint(run.out, step, {comm.rank, comm.world, [&] { comm.barrier(); }});
     const History& history = get_history(model);
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
-    trainer.add("seconds", run.seconds).add("main_log", log.main_log).add("metrics", log.metrics);
+    trainer.add("seconds", run.seconds).add("main_log", logged.main_log).add("metrics", logged.metrics).add("rollbacks", run.rollbacks);
     trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
     Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array(), autotuned = Json::array();
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
@@ -51,6 +58,6 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     }
     save_weights(model, checkpoint, run.prefix);
     if (model.options.train) save_state(model, checkpoint, comm);
+    log.sync();  // before the checkpoint has its name: it counts on what they hold
     checkpoint.commit();
-    if (comm.rank == 0) prune_checkpoints(run.out, run.opt.keep, run.opt.major, step, run.opt.patience ? best.step : -1);
 }

@@ -4,10 +4,12 @@
 #include <cmath>
 #include <optional>
 #include <string>
+#include <utility>
 #include "../comm/flight_recorder.h"
 #include "../layers/step_stats.h"
 #include "../model/model.h"
 #include "../model/verify.h"
+#include "confirm.h"
 #include "log.h"
 #include "replay.h"
 
@@ -49,10 +51,15 @@ public:
             const std::string other = compare_with_record(record, step, Log::number(stats.loss), Log::number(stats.norm));
             if (is_recorded = other.empty(); !is_recorded) log.say(other);
         }
+        verdict = {step, stats.skip ? line.skipped : is_ruined(stats.loss, model.config.V) ? why_ruined(stats.loss, model.config.V) : ""};
         skipped_in_a_row = stats.skip ? skipped_in_a_row + 1 : 0;
         if (stats.skip) log.say(format("step %d: update skipped: %s", step, line.skipped.c_str()));
         CHECK(skipped_in_a_row < 10, "step %d: 10 updates in a row were skipped: %s; try a lower --lr or an earlier checkpoint", step, why_skipped(stats).c_str());
     }
+    // On the step that was reported last; of each once, then its step is -1.
+    StepVerdict take_verdict() { return std::exchange(verdict, {}); }
+    // The run is back at an earlier step.
+    void forget() { skipped_in_a_row = 0, restart_clock(); }
 
 private:
     struct InFlight { int step; double lr, seconds_left; };
@@ -64,6 +71,7 @@ private:
     StepDeadline step_deadline;
     std::optional<InFlight> in_flight;
     int skipped_in_a_row = 0;
+    StepVerdict verdict;
     double seconds_a_step = 0;
     Clock::time_point last_report = Clock::now();
 };

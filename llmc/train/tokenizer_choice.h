@@ -123,7 +123,7 @@ inline TokenizerChoice choose_tokenizer(const Options& opt, const std::string& w
             die_with(EXIT_USAGE, "%s: no tokenizer beside the token shards: --tokenizer must name one", shard.c_str());
         }
     }
-    for (const std::string& why : not_used) printf("%s: not used\n", why.c_str());
+    for (const std::string& why : not_used) printf("%s: not used\n", on_one_line(why).c_str());
     // a new model: bytes are as good as any
     if (!chosen && weights.empty() && !shards) chosen = Candidate{Tokenizer::bytes(), "bytes", "as none is named"};
     if (!chosen) return {{}, format("none: token ids, vocabulary %s", weights.empty() ? "by the format of the shards" : "of the model")};

@@ -352,7 +352,7 @@ TEST(loader_errors) {
     EXPECT_DIES("b.bin: token 42 is 30042", firsts(two_shards(7), o, 9));
     Shards small = {open_shard(write_shard("small.bin", numbers(0, 7)))};
     EXPECT_DIES("small.bin: 7 tokens, one row takes 8", firsts(small, o, 1));
-    EXPECT_DIES("no data", firsts({}, o, 1));
+    EXPECT_DIES("the data: no shards", firsts({}, o, 1));
     DataOptions aligned{.B = 1, .T = 3, .bos_align = true};
     EXPECT_DIES("end-of-text", firsts(small, aligned, 1));
     aligned.eot = 6;

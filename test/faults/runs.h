@@ -6,7 +6,6 @@
 #include "../../llmc/io/checkpoint.h"
 #include "../../llmc/io/json.h"
 #include "../trainer_runs.h"
-#include "known.h"
 
 constexpr int LAST_STEP = 6;  // it saves at steps 2, 4 and 6, keeps two, and validates: all that a run writes, in 50 ms
 
@@ -24,7 +23,7 @@ struct Scratch {
 };
 // FOLDER/text.txt is trained on, in FOLDER/OUT. Bits do not depend on the ranks: --leaves 2.
 inline std::string small_run(const std::string& folder, const std::string& out, int ranks, const std::string& rest = "") {
-    return format("%s -i %s/text.txt -o %s/%s -e d1c8h1 -b 1 -t 16 -d 32 --leaves 2 --tokenizer bytes -s 0 -v 2 -m 1 -n 2 -nk 2 -x %d --schedule constant -l 1e-2 --threads 1 --ranks %d %s",
+    return format("%s -i %s/text.txt -o %s/%s -e d1c8h1 -b 1 -t 16 -d 32 --leaves 2 --tokenizer bytes -s 0 -v 2 -m 1 -n 2 -nk 2 --confirm 1 -x %d --schedule constant -l 1e-2 --threads 1 --ranks %d %s",
                   absolute_path(TRAINER).c_str(), folder.c_str(), folder.c_str(), out.c_str(), LAST_STEP, ranks, rest.c_str());
 }
 
@@ -60,10 +59,8 @@ inline std::string without_place(const std::string& trainer) {
 // "", or what in the folder of a run that has ended is not as the undisturbed run left it.
 inline std::string compare_with_undisturbed(const std::string& out, const std::string& undisturbed) {
     const auto names_of = [&](const std::string& folder) {
-        std::vector<std::string> names = list_folder(folder);
-        if (TEMPORARY_FILES_STAY) std::erase_if(names, [](const std::string& name) { return has(name, ".tmp"); });
         std::string text;
-        for (const std::string& name : names) text += name + " ";
+        for (const std::string& name : list_folder(folder)) text += name + " ";
         return text;
     };
     for (const std::string& folder : {std::string(""), std::string("/tokens"), checkpoint_path("", LAST_STEP)})

@@ -1,5 +1,6 @@
 // A checkpoint is whole or it is not there: whatever is damaged is named, whenever the process dies the last good one stays.
 #include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/state_pieces.h"
 #include "../test.h"
 #include <atomic>
 #include <pthread.h>
@@ -175,6 +176,79 @@ TEST(every_damage_is_named) {
     std::string log;
     EXPECT_EQ(newest(out, &log).step, -1);
     EXPECT(std::count(log.begin(), log.end(), '\n') == 1);
+}
+
+TEST(a_signal_is_no_error) {
+    int calls = 0;
+    EXPECT_EQ(uninterrupted([&] { return errno = EINTR, ++calls < 3 ? -1 : 7; }), 7);
+    EXPECT_EQ(uninterrupted([&] { return errno = EIO, ++calls, -1; }), -1);  // what is one is not tried again
+    EXPECT_EQ(calls, 4);
+    EXPECT(!close_file(-1) && errno == EBADF);
+    for (auto [name, pid] : {std::pair{"a.tmp-12", 12L}, {"a.12.tmp", 12L}, {".ranks.tmp-1", 1L}, {"a.tmp-", 0L}, {"a.tmp-1x", 0L}, {".tmp-5", 0L}, {".5.tmp", 0L}, {"5.tmp", 0L}, {"a.tmp", 0L}, {".tmp", 0L}, {"", 0L}, {"a.tmp-1234567890", 0L}, {"a.tmp-0", 0L}})
+        if (process_of_temporary(name) != pid) FAIL("%s: %ld, expected %ld", name, process_of_temporary(name), pid);
+}
+
+// A disk that does not answer, or a process that may open no more files, says nothing of a checkpoint: nothing is passed over for it.
+TEST(errors_of_the_machine_are_no_damage) {
+    const std::string out = fresh("machine"), config = out + "/step_00000200/config.json", manifest = out + "/step_00000200/MANIFEST";
+    save(out, 100), save(out, 200);
+    rlimit files{};
+    EXPECT(getrlimit(RLIMIT_NOFILE, &files) == 0);
+    files.rlim_cur = 3;
+    EXPECT_DIES("Too many open files", setrlimit(RLIMIT_NOFILE, &files); verify_checkpoint(out + "/step_00000200"));
+    if (access("/proc/self/mem", F_OK) == 0)  // reading it from byte 0 is an I/O error
+        for (const std::string& file : {manifest, config}) {
+            const std::string text = read_file(file);
+            unlink(file.c_str());
+            EXPECT(symlink("/proc/self/mem", file.c_str()) == 0);
+            if (file == manifest) EXPECT_DIES("MANIFEST: Input/output error: cannot be verified", newest(out));
+            if (file == manifest) EXPECT_DIES("Input/output error", verify_model_folder(out + "/step_00000200"));
+            unlink(file.c_str()), put_file(file, text);
+        }
+    chmod(config.c_str(), 0);
+    EXPECT_DIES("config.json: Permission denied: cannot be verified", if (getuid() == 0) (void)!setuid(65534); newest(out));
+    chmod(config.c_str(), 0644);
+    EXPECT_EQ(newest(out).step, 200);
+    // these do say something: the file is not there, or is none
+    for (const char* target : {"nothing", "config.json", "."}) {
+        unlink(config.c_str());
+        EXPECT(symlink(target, config.c_str()) == 0);
+        EXPECT_EQ(newest(out).step, 100);
+    }
+}
+
+TEST(good_ones_first) {
+    const std::string out = fresh("good");
+    for (int step : {10, 20, 30, 40, 50}) save(out, step);
+    std::string log;
+    EXPECT_EQ(newest(out, &log).step, 50);
+    mark_good(out, 20), mark_last(out, 30), mark_bad(out, 40, "why 40");
+    EXPECT(is_good(out, 20) && is_confirmed(out, 20) && is_good(out, 30) && !is_confirmed(out, 30) && !is_good(out, 40) && !is_good(out, 50));
+    EXPECT_EQ(newest(out, &log).step, 30);
+    EXPECT_STR(log, "skipped " + out + "/step_00000050: not known to be good: its run ended too soon after it\nskipped " + out + "/step_00000040: why 40\n");
+    put_file(out + "/step_00000030/config.json", "");
+    EXPECT_EQ(newest(out, &log).step, 20);
+    mark_bad(out, 20, "why 20"), mark_bad(out, 50, "why 50");  // against what was said for it
+    EXPECT_EQ(newest(out).step, 10);
+    mark_good(out, 30);
+    EXPECT(is_confirmed(out, 30));
+    save(out, 30);  // another one in its place: nothing is known of it
+    EXPECT(!is_good(out, 30) && why_bad(out, 30).empty());
+    mark_bad(out, 10, "why 10"), mark_bad(out, 30, "why 30");
+    EXPECT_EQ(newest(out, &(log = "")).step, -1);
+    for (int step : {10, 20, 30, 40, 50}) EXPECT(log.find(format("step_%08d: why %d\n", step, step)) != log.npos);
+    drop_checkpoint(out, 20), repair_done(out, 30);
+    EXPECT_STR(names(out), "BAD_00000010 BAD_00000030 BAD_00000040 BAD_00000050 DONE_00000010 DONE_00000030 step_00000010 step_00000030 step_00000040 step_00000050 ");
+    remove_tree(out + "/step_00000050"), mark_good(out, 60), repair_done(out, -1);
+    EXPECT_STR(names(out), "BAD_00000010 BAD_00000030 BAD_00000040 step_00000010 step_00000030 step_00000040 ");
+    // bad ones do not count when those that are kept are counted, and what is newer than the good one stays
+    remove_tree(out), make_folders(out);
+    for (int step : {10, 20, 30, 40, 50}) save(out, step);
+    mark_good(out, 10), mark_bad(out, 20, "why"), mark_good(out, 30);
+    prune_checkpoints(out, 2, 0, 30);
+    EXPECT_EQ(list_checkpoints(out).size(), (size_t)5);
+    prune_checkpoints(out, 1, 0, 40, {10});
+    EXPECT_STR(names(out), "DONE_00000010 DONE_00000040 DONE_00000050 GOOD_00000010 step_00000010 step_00000040 step_00000050 ");
 }
 
 TEST(the_same_step_again) {
@@ -463,6 +537,16 @@ TEST(state_that_does_not_fit) {
     }
     put(1, {{"m/w@100", Dtype::F32, {1, 1}}});
     EXPECT_DIES("\"m/w@100\" [1,1]: expected kind/parameter@offset, shape [count]", StateReader r(dir));
+    // where a MANIFEST says which files are part of it, others are not looked at
+    {
+        using namespace checkpoint_detail;
+        FileSum sum;
+        EXPECT_STR(sum_file(dir + "/" + state_file(0), sum), "");
+        put_file(dir + "/MANIFEST", manifest_text({{state_file(0), sum}})), put_file(dir + "/state-junk.safetensors", "junk");
+        StateReader r(dir);
+        r.read("m", "w", 0, 10, y);
+        unlink((dir + "/MANIFEST").c_str()), unlink((dir + "/state-junk.safetensors").c_str());
+    }
     put(1, {state_spec({"m", "w", 100, 1}, Dtype::I32)});
     EXPECT_DIES("\"m/w@100\" is I32, expected F32, BF16, F16 or F64", StateReader r(dir); r.read("m", "w", 100, 1, y));
 }

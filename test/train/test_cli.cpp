@@ -244,6 +244,9 @@ TEST(chat) {
     EXPECT_EQ(access("out", F_OK), -1);
     unlink((model + "/tokenizer.json").c_str());
     o = says("Ben\n", "");
+    EXPECT(o.code == 1 && has(o.output, "tokenizer.json: No such file or directory"));  // its MANIFEST lists one
+    unlink((model + "/MANIFEST").c_str());
+    o = says("Ben\n", "");
     EXPECT(o.code == 2 && has(o.output, "--chat: no tokenizer.json beside the model: --tokenizer must name one"));
     EXPECT_EQ(says("Ben\n", "--tokenizer bytes").code, 0);
 }

@@ -4,6 +4,7 @@
 #include <tuple>
 #include "../../llmc/data/shards.h"
 #include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/state_pieces.h"
 #include "../test.h"
 
 namespace {
