@@ -209,15 +209,35 @@ public:
     }
 };
 
-// Where what was measured on this machine is kept from run to run: `given`, or $XDG_CACHE_HOME or ~/.cache, and there llmc; made if
-// it is missing. Empty if none was given and the usual place cannot be written.
-inline std::string cache_folder(const std::string& given) {
-    if (!given.empty()) return make_folders(given), given;
+// A folder for what a run believes when it finds it there, made for this user alone if it is missing. Returns why it cannot be believed, or "": who may
+// write to it decides what the next run reads, and where a link in it leads.
+inline std::string private_folder(const std::string& path) {
+    if (mkdir(path.c_str(), 0700) == 0) return fsync_dir(parent_folder(path)), "";
+    struct stat s;
+    if (lstat(path.c_str(), &s) != 0) return errno_text(path);
+    if (!S_ISDIR(s.st_mode)) return path + ": is no folder, must be one, and no link";
+    if (s.st_uid != geteuid()) return format("%s: belongs to user %d, must be this user's, %d", path.c_str(), (int)s.st_uid, (int)geteuid());
+    if (s.st_mode & 022) return format("%s: others may write to it (mode %04o): chmod go-w lets only this user", path.c_str(), (unsigned)s.st_mode & 07777);
+    return access(path.c_str(), W_OK | X_OK) == 0 ? "" : errno_text(path);
+}
+
+// Where what was found out on this machine is kept from run to run: `given`, or $XDG_CACHE_HOME or ~/.cache, and there llmc; made if
+// it is missing. Empty, with the reason, if none was given and the usual place cannot be used.
+inline std::string cache_folder(const std::string& given, std::string& why) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    const std::string parent = cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
-    if (parent.empty()) return "";
-    for (const std::string& folder : {parent, parent + "/llmc"}) mkdir(folder.c_str(), 0777);
-    return access((parent + "/llmc").c_str(), W_OK | X_OK) == 0 ? parent + "/llmc" : "";
+    const std::string parent = !given.empty() ? parent_folder(given) : cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
+    const std::string folder = given.empty() ? parent + "/llmc" : given;
+    why = parent.empty() ? "neither XDG_CACHE_HOME nor HOME says where" : "";
+    if (!given.empty()) make_folders(parent);
+    else if (!parent.empty()) mkdir(parent.c_str(), 0700);
+    if (why.empty()) why = private_folder(folder);
+    if (!given.empty()) CHECK(why.empty(), "%s", why.c_str());
+    return why.empty() ? folder : "";
+}
+inline std::string cache_folder(const std::string& given) {
+    std::string why, folder = cache_folder(given, why);
+    if (!why.empty()) fprintf(stderr, "%s: no cache is used\n", why.c_str());
+    return folder;
 }
 
 // body(line) for each line of a file, where there is one that can be read.
