@@ -384,6 +384,7 @@ void write_shards(const Options& o) {
 
 int main(int argc, char** argv) {
     open_standard_files();
+    die_when_memory_ends();
     Options o = parse(argc, argv);
     choose_threads(o.threads);
     catch_signals();

@@ -27,7 +27,7 @@ struct TextReport { int bad = 0; std::string first_bad; uint64_t specials = 0; s
 namespace text_detail {
 constexpr std::string_view SEPARATOR = "<|endoftext|>";
 constexpr size_t BLOCK = 1 << 18;          // bytes; a longer document is cut into pieces about as long
-constexpr size_t LONGEST = 1 << 19;        // bytes without a place to cut: cut anyway, so that memory has a bound
+constexpr size_t LONGEST = 1 << 18;        // bytes without a place to cut: cut anyway, so that memory has a bound
 constexpr size_t LONGEST_LINE = 64 << 20;  // bytes of a .jsonl line
 constexpr size_t BATCH = 8 << 20;          // bytes: work for all cores, little memory; less while less than 16 batches have been read
 constexpr size_t LEAST_BATCH = 1 << 20;
@@ -345,7 +345,7 @@ inline void remove_leftovers(const std::string& shard) {
 // covers the text, the tokenizer and how the text is read.
 inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     using namespace text_detail;
-    constexpr uint64_t VERSION_OF_READING = 3;  // 2: no byte order mark; 3: LONGEST is 512 KB
+    constexpr uint64_t VERSION_OF_READING = 3;  // 2: no byte order mark; 3: LONGEST is 256 KB
     uint64_t prints[4] = {fingerprint(path), tokenizer.fingerprint(), VERSION_OF_READING << 1 | options.special, is_jsonl(path) ? (uint64_t)options.skip_bad : 0};
     std::string name = path.substr(path.rfind('/') + 1);  // npos + 1 == 0: the whole path
     std::string shard = cache + "/" + name + format("-%016llx.bin", (unsigned long long)xxh64(prints, sizeof prints));
