@@ -104,9 +104,14 @@ inline int index_of(const Json& json, const std::string& where, size_t choices) 
     return (int)number.as_int(where, 0, (int64_t)choices - 1);
 }
 
+// An element of a list of strings.
+inline std::string element(const Json& list, const Json& item, const std::string& where) {
+    CHECK(item.type == Json::STRING, "%s: line %d: %s holds %s, must hold strings", where.c_str(), item.line, json_shown(list.key).c_str(), item.shown().c_str());
+    return item.text;
+}
 inline std::vector<std::string> strings(const Json& json, const std::string& where) {
     std::vector<std::string> all;
-    for (const Json& item : json.as_array(where)) all.push_back(item.as_string(where));
+    for (const Json& item : json.as_array(where)) all.push_back(element(json, item, where));
     return all;
 }
 
@@ -118,7 +123,8 @@ inline void add_choice(EvalItem& item, const std::string& space, const std::stri
 
 inline void read_plain(EvalItem& item, const Json& json, const std::string& where) {
     const Json &context = json.at("context", where), &answer = json.at("answer", where);
-    const JsonItems& choices = json.at("choices", where).as_array(where);
+    const Json& list = json.at("choices", where);
+    const JsonItems& choices = list.as_array(where);
     item.contexts = context.type == Json::ARRAY ? strings(context, where) : std::vector<std::string>{context.as_string(where)};
     CHECK(item.contexts.size() == 1 || item.contexts.size() == choices.size(), "%s: line %d: %zu contexts for %zu choices, must be one, or one for each",
           where.c_str(), item.line, item.contexts.size(), choices.size());
@@ -130,7 +136,7 @@ inline void read_plain(EvalItem& item, const Json& json, const std::string& wher
     } else item.answer = index_of(answer, where, choices.size());
     item.choices.reserve(choices.size()), item.rows.reserve(choices.size());
     for (size_t i = 0; i < choices.size(); i++) {
-        const std::string c = choices[i].as_string(where), &before = item.contexts[item.contexts.size() > 1 ? i : 0];
+        const std::string c = element(list, choices[i], where), &before = item.contexts[item.contexts.size() > 1 ? i : 0];
         bool space = !before.empty() && BLANK.find(before.back()) == BLANK.npos && !c.empty() && BLANK.find(c[0]) == BLANK.npos;
         add_choice(item, space ? " " : "", c);
     }
@@ -140,7 +146,7 @@ inline void read_hellaswag(EvalItem& item, const Json& json, const std::string& 
     const Json *a = json.find("ctx_a"), *b = json.find("ctx_b"), *label = json.find("activity_label");
     std::string context = a && b ? a->as_string(where) + " " + capitalize(b->as_string(where)) : json.at("ctx", where).as_string(where);
     item.contexts = {clean_hellaswag((label ? label->as_string(where) + ": " : "") + context)};
-    for (const Json& ending : json.at("endings", where).as_array(where)) add_choice(item, " ", clean_hellaswag(ending.as_string(where)));
+    for (const std::string& ending : strings(json.at("endings", where), where)) add_choice(item, " ", clean_hellaswag(ending));
     item.answer = index_of(json.at("label", where), where, item.choices.size());
 }
 

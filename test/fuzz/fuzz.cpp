@@ -1,6 +1,7 @@
 // fuzz.cpp: every parser of files that may come from someone else, under libFuzzer, AddressSanitizer and UBSan: `make fuzz`. FUZZ names the parser.
 // An input must be read, or end in one line; within memory and time in proportion to its size. What ends a process there is an exception here: this
 // file alone replaces what check.h calls, before it is included, so that the product is as it is.
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cstdarg>
@@ -8,6 +9,7 @@
 #include <cstdlib>
 #include <ctime>
 #include <functional>
+#include <random>
 #include <string>
 
 namespace {
