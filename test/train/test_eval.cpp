@@ -168,7 +168,7 @@ TEST(questions_that_are_wrong) {
                     {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "line 1: 1 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [], \"answer\": 0}", "\"answer\" is 0, expected"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "line 1: an empty choice"},
-                    {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "is 3, expected a string"},
+                    {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "\"choices\" holds 3, must hold strings"},
                     {"{\"context\": \"a\", \"choices\": \"bc\", \"answer\": 0}", "\"choices\" is \"bc\", expected an array"},
                     {"{\"context\": [\"a\", \"b\", \"c\"], \"choices\": [\"b\", \"c\"], \"answer\": 0}", "3 contexts for 2 choices, must be one, or one for each"},
                     {"{\"context\": [\"a\"], \"choices\": [\"b\", \"c\"], \"answer\": 0", "bad.jsonl: line 1 column"},
