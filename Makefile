@@ -74,6 +74,32 @@ test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a po
 test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
 	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
 
+test-bits: $(B)/damage                    ## every bit of a checkpoint, and 100,000 flips, cuts and swaps: all are noticed
+	$(call say,TEST)BITS=100000 $(B)/damage
+
+$(B)/damage: $(B)/test/io/test_damage.o $(B)/test/main.o
+	$(call say,CXX)$(CXX) $(FLAGS) $^ -o $@
+
+# libFuzzer is clang's. SECONDS: of all parsers together; PARSERS: only these
+FUZZER   := $(firstword $(foreach c,clang++ $(foreach v,20 19 18 17 16 15 14,clang++-$v),$(shell command -v $c >/dev/null && echo 'extern "C" int LLVMFuzzerTestOneInput(const char*, long) { return 0; }' | $c -fsanitize=fuzzer -x c++ - -o /dev/null 2>/dev/null && echo $c)))
+SECONDS  := 60
+fuzz: $(if $(FUZZER),build/fuzz/fuzz)     ## every parser of files under libFuzzer, ASan and UBSan, with bounds of memory and time; SECONDS=60 of all together
+	$(call say,TEST)$(if $(FUZZER),test/fuzz/run.sh $(SECONDS) $(PARSERS),echo "fuzz: skipped: no clang++ with libFuzzer found")
+build/fuzz/fuzz: test/fuzz/fuzz.cpp $(CPU)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(FUZZER) -std=c++20 -O1 -g1 $(NATIVE) -pthread -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all $< -o $@
+
+# lines of parsers and I/O that their tests run, those of children that die among them (test/coverage.cpp)
+COVERED  := $(wildcard llmc/io/*.h) $(filter-out %_table.h,$(wildcard llmc/data/*.h llmc/tokenizer/*.h)) llmc/train/eval_sets.h llmc/model/bin_model.h llmc/model/config.h llmc/train/options.h
+COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files))
+coverage: train_gpt2 tokenize $(B)/stories ## which lines of parsers and I/O their tests run; at least 95 %
+	@command -v gcov >/dev/null && [ -z "$(CLANG)" ] || { echo "coverage: skipped: it needs g++ and gcov"; exit 0; }; \
+	$(MAKE) B=build/coverage CXXFLAGS="-O0 --coverage" NATIVE= coverage-tests && find build/coverage -name '*.gcda' -delete && \
+	build/coverage/covering --jobs $(JOBS) && dev/coverage.sh build/coverage 95 $(COVERED)
+coverage-tests: build/coverage/covering
+build/coverage/covering: $(COVERING)
+	$(call say,CXX)$(CXX) $(FLAGS) --coverage $^ -o $@
+
 test-asan:                                ## the same tests under AddressSanitizer and UBSan
 	$Q$(MAKE) B=build/asan SANITIZE="-fsanitize=address,undefined -fno-sanitize-recover=all -g1 -O1" \
 	    build/train_gpt2_single.cpp build/asan/stories build/asan/bench_steps build/asan/train_gpt2 build/asan/tokenize build/asan/tests
@@ -317,4 +343,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean

@@ -460,6 +460,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
     open_standard_files();
+    die_when_memory_ends();
     speak_as(find_place(-1, 1, 0));
     Options given = parse_options(argc, argv);
     const Place place = place_of(given);

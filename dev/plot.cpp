@@ -5,4 +5,7 @@
 // In reading order: plot/metrics.h reads, axis.h and columns.h compute, chart.h draws, run_charts.h says what, page.h and style.h make the page.
 #include "plot/plot.h"
 
-int main(int argc, char** argv) { return plot(argc, argv); }
+int main(int argc, char** argv) {
+    die_when_memory_ends();
+    return plot(argc, argv);
+}

@@ -280,7 +280,7 @@ void write_shards(const Options& o) {
     Position at, saved;
     auto save = [&] {
         Json state = Json::object();
-        state.add("made_from", made).add("file", at.file).add("batches", at.batches).add("documents", at.documents).add("bytes", at.bytes).add("bad", at.bad);
+        state.add("made_from", made).add("batch", text_detail::LEAST_BATCH).add("file", at.file).add("batches", at.batches).add("documents", at.documents).add("bytes", at.bytes).add("bad", at.bad);
         for (ShardSet& set : sets) state.add(&set == &train ? "train" : "val", set.save());
         write_file_atomically(part, json_dump(state) + "\n");
         saved = at;
@@ -288,6 +288,8 @@ void write_shards(const Options& o) {
     if (exists(part)) {
         Json state = json_parse(read_file(part), part);
         check_same(state, part);
+        const Json* batch = state.find("batch");  // positions are counted in them
+        CHECK(batch && batch->as_int(part) == (int64_t)text_detail::LEAST_BATCH, "%s: begun by another version; remove %s", part.c_str(), o.out.c_str());
         auto read = [&](const char* name) { return (uint64_t)state.at(name, part).as_int(part, 0); };
         at = saved = {read("file"), read("batches"), read("documents"), read("bytes"), state.find("bad") ? read("bad") : 0};
         for (ShardSet& set : sets) set.restore(state.at(&set == &train ? "train" : "val", part), part);
@@ -313,7 +315,6 @@ void write_shards(const Options& o) {
     Progress progress(total, at.bytes);
     const uint32_t held_out = (uint32_t)(o.val * 4294967296.0);
     auto in_validation = [&](uint64_t document, uint64_t place) { return by_place ? place >= val_start : philox(0, RNG_HOLD_OUT, 0, document).x[0] < held_out; };
-    std::vector<std::vector<int>> tokens;
     double last_save = seconds();
     for (bool in_val = false; at.file < paths.size();) {
         const std::string& path = paths[at.file];
@@ -342,13 +343,13 @@ void write_shards(const Options& o) {
                 } else places.push_back(place);
                 place += size;
             }
-            if (std::string wrong = text_detail::encode_batch(batch, tokenizer, tokens, o.reading, report); !wrong.empty()) fail(path + ": " + wrong);
-            for (size_t i = 0; i < batch.pieces.size(); i++) {
-                if (tokens[i].empty()) continue;
-                bool starts = batch.pieces[i].starts_document;
+            size_t last = SIZE_MAX;
+            std::string wrong = text_detail::encode_batch(batch, tokenizer, o.reading, report, [&](size_t i, const std::vector<int>& tokens) {
+                const bool starts = batch.pieces[i].starts_document && i != last;  // a long one comes part after part
                 if (starts) in_val = in_validation(at.documents++, places[i]);
-                sets[in_val].add(tokens[i], starts);
-            }
+                sets[in_val].add(tokens, starts), last = i;
+            });
+            if (!wrong.empty()) fail(path + ": " + wrong);
             at.bad = (uint64_t)report.bad;
             at.batches++, at.bytes = before + batch.read;
             progress.show(at.bytes, train.total() + val.total());
@@ -383,6 +384,7 @@ void write_shards(const Options& o) {
 
 int main(int argc, char** argv) {
     open_standard_files();
+    die_when_memory_ends();
     Options o = parse(argc, argv);
     choose_threads(o.threads);
     catch_signals();

@@ -71,7 +71,7 @@ inline double number(const Json& json, const char* name) {
 }
 inline std::string text(const Json& json, const char* name) {
     const Json* value = json.find(name);
-    return value && value->type == Json::STRING ? value->text : "";
+    return value && value->type == Json::STRING ? std::string(value->text) : "";
 }
 template <class T> void forget(std::vector<T>& all, double from) {
     std::erase_if(all, [&](const T& x) { return x.step >= from; });

@@ -1,12 +1,16 @@
 // check.h: one way to stop. Every error a user can cause ends here, in one line.
 #pragma once
+#include <cxxabi.h>
 #include <unistd.h>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
+#include <new>
 #include <string>
+#include <typeinfo>
 
 inline int g_rank = 0, g_world = 1;  // set by comm.h; here so that an error can say who speaks
 
@@ -68,6 +72,15 @@ inline std::string on_one_line(const std::string& text) {
     _Exit(code);
 }
 #define die(...) die_with(EXIT_FAILED, __VA_ARGS__)
+
+// First thing in main: where memory, threads or the like end, the program does with one line. No exception is caught anywhere.
+inline void die_when_memory_ends() {
+    std::set_new_handler([] { die("out of memory"); });
+    std::set_terminate([] {
+        const std::type_info* type = abi::__cxa_current_exception_type();
+        die("out of memory, threads or another resource (%s)", type ? type->name() : "terminate");
+    });
+}
 
 // An assumption, checked where it is used: CHECK(C % 8 == 0, "C = %d: 16-byte loads need a multiple of 8", C);
 #define CHECK(condition, ...) do { if (!(condition)) die(__VA_ARGS__); } while (0)

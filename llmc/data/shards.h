@@ -1,5 +1,5 @@
 // shards.h: token files. 256 int32 of header (magic, version, number of tokens), then the tokens: uint16 (magic 20240520,
-// version 1) or uint32 (magic 20240801, version 7). Shards are read with pread, not mapped: pages of a mapped file would
+// version 1) or uint32 (magic 20240801, version 7). In those of the cache, header[3] is 1 and header[4 .. 5] the XXH64 of the tokens. Shards are read with pread, not mapped: pages of a mapped file would
 // count as this process's memory, and a file cut short while it is read would be a signal instead of a message.
 #pragma once
 #include <fcntl.h>
@@ -31,6 +31,7 @@ struct Shard {
     std::string path;
     int width;            // bytes a token: 2 or 4
     uint64_t begin, end;  // tokens
+    uint64_t checksum = 0;  // of all tokens of the file, if its header has it
     uint64_t size() const { return end - begin; }
 };
 using Shards = std::vector<Shard>;
@@ -81,7 +82,7 @@ inline Shard open_shard(const std::string& path) {
     if (fstat(fd, &info)) die("%s: %s", path.c_str(), strerror(errno));
     if (S_ISDIR(info.st_mode)) die("%s: a directory, expected a token shard", path.c_str());
     uint64_t bytes = (uint64_t)info.st_size;
-    int32_t header[3] = {};
+    int32_t header[6] = {};
     read_fully(fd, path, 0, std::min<uint64_t>(bytes, sizeof header), header);
     close(fd);
 
@@ -98,14 +99,47 @@ inline Shard open_shard(const std::string& path) {
         die("%s: header says %d tokens, the file holds %llu: %s", path.c_str(), header[2], (unsigned long long)tokens,
             (int64_t)tokens < header[2] ? "truncated? fetch or make it again" : "the header is wrong or the file was appended to");
     if (payload % (uint64_t)format->width) die("%s: ends in the middle of a token: truncated? fetch or make it again", path.c_str());
-    return {path, format->width, 0, tokens};
+    return {path, format->width, 0, tokens, header[3] == 1 ? (uint64_t)(uint32_t)header[4] | (uint64_t)(uint32_t)header[5] << 32 : 0};
 }
 
-// Of the tokens at four places in each shard: data of other ranks with as many tokens and another checksum are other data.
+namespace shards_detail {
+// What the header of a shard of the cache says of tokens and header: `hash` has taken the tokens.
+inline uint64_t cache_checksum(Xxh64 hash, const int32_t* header) {
+    hash.update(header, 4 * sizeof(int32_t)), hash.update(header + 6, SHARD_HEADER - 6 * sizeof(int32_t));
+    return hash.digest();
+}
+}
+
+// Does the file hold what was written to the cache? A link does not, nor what cannot be read: it is made again.
+inline bool is_sound_shard(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return false;
+    int32_t header[256];
+    struct stat info;
+    bool sound = fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && pread(fd, header, sizeof header, 0) == (ssize_t)sizeof header && header[3] == 1;
+    Xxh64 hash;
+    std::vector<char> block(FILE_BLOCK);
+    for (off_t at = (off_t)SHARD_HEADER; sound && at < info.st_size;) {
+        const ssize_t n = pread(fd, block.data(), block.size(), at);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) sound = false;
+        else hash.update(block.data(), (size_t)n), at += n;
+    }
+    close(fd);
+    const uint64_t checksum = sound ? shards_detail::cache_checksum(hash, header) : 0;
+    return sound && header[4] == (int32_t)(uint32_t)checksum && header[5] == (int32_t)(uint32_t)(checksum >> 32);
+}
+
+// Of the tokens at four places in each shard, or of all where its header says so: data with as many tokens and another checksum are other data.
 inline uint64_t sample_checksum(const Shards& shards) {
     using namespace shards_detail;
     Xxh64 hash;
     for (const Shard& shard : shards) {
+        if (shard.checksum) {
+            const uint64_t part[3] = {shard.checksum, shard.begin, shard.end};
+            hash.update(part, sizeof part);
+            continue;
+        }
         const int fd = open_file(shard.path);
         const uint64_t n = std::min<uint64_t>(shard.size(), 16384);
         std::vector<char> tokens(n * (uint64_t)shard.width);
@@ -171,13 +205,15 @@ class ShardReader {
 };
 
 // Writes a shard under a temporary name that becomes `path` in finish(), so that a shard is whole or absent. With a name
-// `part` of the caller's for the time between, work goes on with the first `keep` tokens that an earlier run synced there.
+// `part` of the caller's for the time between, work goes on with the first `keep` tokens that an earlier run synced there. Without one the name is new
+// and no link, and the header says the checksum: for the cache.
 class ShardWriter {
     std::string path_, temporary_;
     bool resumable_;
     int fd_, width_;
     uint64_t count_;
     std::vector<char> buffer_;
+    Xxh64 hash_;
 
     void write_at(const void* data, size_t bytes, off_t offset) {
         for (size_t done = 0; done < bytes;) {
@@ -189,6 +225,7 @@ class ShardWriter {
     }
     void flush() {
         write_at(buffer_.data(), buffer_.size(), (off_t)(SHARD_HEADER + count_ * (uint64_t)width_ - buffer_.size()));
+        if (!resumable_) hash_.update(buffer_.data(), buffer_.size());
         buffer_.clear();
     }
     [[noreturn]] void fail_to(const char* what) { fail(format("%s: cannot %s: %s", path_.c_str(), what, strerror(errno))); }
@@ -196,8 +233,11 @@ class ShardWriter {
   public:
     ShardWriter(const std::string& path, int vocab_size, const std::string& part = "", uint64_t keep = 0)
         : path_(path), temporary_(part), resumable_(!part.empty()), width_(vocab_size <= 65536 ? 2 : 4), count_(keep) {
-        if (!resumable_) temporary_ = path + format(".%d.tmp", (int)getpid());
-        fd_ = open_file(temporary_, O_RDWR | O_CREAT);
+        for (int number = 0; !resumable_ && number < 100 && (number == 0 || (fd_ < 0 && errno == EEXIST)); number++) {  // of another machine's process, or left by a kill
+            temporary_ = path + format(".%d-%d.tmp", (int)getpid(), number);
+            fd_ = open_file(temporary_, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW);
+        }
+        if (resumable_) fd_ = open_file(temporary_, O_RDWR | O_CREAT | O_NOFOLLOW);
         if (fd_ < 0) die("%s: cannot write: %s", temporary_.c_str(), strerror(errno));
         struct stat info;
         off_t bytes = (off_t)(SHARD_HEADER + keep * (uint64_t)width_);
@@ -245,7 +285,9 @@ class ShardWriter {
     void finish() {
         flush();
         const auto& f = shards_detail::FORMATS[width_ == 2 ? 0 : 1];
-        int32_t header[256] = {f.magic, f.version, (int32_t)(uint32_t)count_};
+        int32_t header[256] = {f.magic, f.version, (int32_t)(uint32_t)count_, resumable_ ? 0 : 1};
+        const uint64_t checksum = resumable_ ? 0 : shards_detail::cache_checksum(hash_, header);
+        header[4] = (int32_t)(uint32_t)checksum, header[5] = (int32_t)(uint32_t)(checksum >> 32);
         write_at(header, sizeof header, 0);
         if (!sync_file(fd_) || !close_file(std::exchange(fd_, -1))) fail_to("write");
         if (rename(temporary_.c_str(), path_.c_str())) fail_to("rename");

@@ -27,9 +27,10 @@ struct TextReport { int bad = 0; std::string first_bad; uint64_t specials = 0; s
 namespace text_detail {
 constexpr std::string_view SEPARATOR = "<|endoftext|>";
 constexpr size_t BLOCK = 1 << 18;          // bytes; a longer document is cut into pieces about as long
-constexpr size_t LONGEST = 4 << 20;        // bytes without a place to cut: cut anyway, so that memory has a bound
+constexpr size_t LONGEST = 1 << 18;        // bytes without a place to cut: cut anyway, so that memory has a bound
 constexpr size_t LONGEST_LINE = 64 << 20;  // bytes of a .jsonl line
-constexpr size_t BATCH = 8 << 20;          // bytes: work for all cores, little memory
+constexpr size_t BATCH = 8 << 20;          // bytes: work for all cores, little memory; less while less than 16 batches have been read
+constexpr size_t LEAST_BATCH = 1 << 20;
 
 inline bool ends_with(std::string_view s, std::string_view end) {
     return s.size() >= end.size() && s.substr(s.size() - end.size()) == end;
@@ -177,7 +178,7 @@ class DocumentReader {
                 if (!skipping) line(std::string_view(buffer_).substr(begin, LONGEST_LINE + 1));
                 begin = searched, skipping = true;
             }
-            wanted = std::max(BLOCK, std::min(buffer_.size() - begin, LONGEST_LINE));
+            wanted = std::clamp(buffer_.size() - begin, BLOCK, BATCH);
         }
     }
 };
@@ -217,18 +218,18 @@ inline std::string each_batch(const std::string& path, const std::function<void(
     std::thread thread([&] {
         DocumentReader reader(path);
         TextBatch batch;
-        size_t bytes = 0;
+        size_t bytes = 0, before = 0;  // in this batch, and before it
         auto hand_over = [&] {
             std::unique_lock<std::mutex> lock(mutex);
             changed.wait(lock, [&] { return !waiting; });
             batch.read = reader.offset();
-            waiting = std::exchange(batch, {}), bytes = 0;
+            waiting = std::exchange(batch, {}), before += bytes, bytes = 0;
             changed.notify_all();
         };
         auto add = [&](std::string_view text, bool starts_document, int line) {
             batch.pieces.push_back({std::string(text), starts_document, line});
             bytes += text.size() + sizeof(Piece);
-            if (bytes >= BATCH) hand_over();
+            if (bytes >= std::clamp(before / 16, LEAST_BATCH, BATCH)) hand_over();
         };
         int number = 0;
         if (is_jsonl(path)) reader.lines([&](std::string_view line) { number++; if (!is_blank(line)) add(line, true, number); });
@@ -283,12 +284,14 @@ inline std::string each_text(TextBatch& batch, const TextOptions& options, TextR
     return "";
 }
 
-// tokens[i]: of piece i, the end-of-text token in front of each document
-inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, std::vector<std::vector<int>>& tokens, const TextOptions& options, TextReport& report) {
-    tokens.resize(std::max(tokens.size(), batch.pieces.size()));
-    for (std::vector<int>& t : tokens) t.clear();
+// use(i, tokens) for what piece i is in tokens, in order, of a long one part after part; the end-of-text token is in front of each document.
+// What is in memory is one batch in tokens, and of a long document, which is a batch alone, a few parts. Returns the error, or "".
+inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, const TextOptions& options, TextReport& report,
+                                const std::function<void(size_t, const std::vector<int>&)>& use) {
+    std::vector<std::vector<int>> tokens(batch.pieces.size());
+    std::vector<char> is_long(batch.pieces.size());
     std::mutex mutex;
-    return each_text(batch, options, report, [&](std::string_view text, size_t i) {
+    std::string error = each_text(batch, options, report, [&](std::string_view text, size_t i) {
         std::string special;
         if (size_t n = options.special ? 0 : tokenizer.count_specials(text, &special)) {
             std::lock_guard<std::mutex> lock(mutex);
@@ -296,8 +299,22 @@ inline std::string encode_batch(TextBatch& batch, const Tokenizer& tokenizer, st
             if (report.special.empty()) report.special = special;
         }
         if (batch.pieces[i].starts_document) tokens[i].push_back(tokenizer.eot());
-        for (size_t n; !text.empty(); text.remove_prefix(n)) tokenizer.encode(text.substr(0, n = part_length(text)), tokens[i], options.special);
+        is_long[i] = text.size() > LEAST_BATCH;
+        for (size_t n; !is_long[i] && !text.empty(); text.remove_prefix(n)) tokenizer.encode(text.substr(0, n = part_length(text)), tokens[i], options.special);
     });
+    if (!error.empty()) return error;
+    for (size_t i = 0; i < tokens.size(); i++) {
+        if (!tokens[i].empty()) use(i, tokens[i]);
+        for (std::string_view rest = is_long[i] ? std::string_view(batch.pieces[i].text) : ""; !rest.empty();) {
+            std::vector<std::string_view> parts;
+            for (size_t bytes = 0; bytes < LEAST_BATCH && !rest.empty(); rest.remove_prefix(parts.back().size()))
+                parts.push_back(rest.substr(0, part_length(rest))), bytes += parts.back().size();
+            std::vector<std::vector<int>> of_parts(parts.size());
+            parallel_for(parts.size(), [&](size_t k) { tokenizer.encode(parts[k], of_parts[k], options.special); });
+            for (const std::vector<int>& t : of_parts) use(i, t);
+        }
+    }
+    return "";
 }
 
 // One line on stderr for each thing that a text's reader should know of.
@@ -313,29 +330,33 @@ inline bool is_text_file(const std::string& path) {
     return false;
 }
 
-// Tokenises a text file into CACHE/NAME-FINGERPRINT.bin, unless that exists, and returns its path. The fingerprint
+// Tokenises a text file into CACHE/NAME-FINGERPRINT.bin, unless that is there and sound, and returns its path. The fingerprint
 // covers the text, the tokenizer and how the text is read.
 inline std::string tokenize_to_cache(const std::string& path, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     using namespace text_detail;
-    constexpr uint64_t VERSION_OF_READING = 2;  // 2: no byte order mark
+    constexpr uint64_t VERSION_OF_READING = 3;  // 2: no byte order mark; 3: LONGEST is 256 KB
     uint64_t prints[4] = {fingerprint(path), tokenizer.fingerprint(), VERSION_OF_READING << 1 | options.special, is_jsonl(path) ? (uint64_t)options.skip_bad : 0};
     std::string name = path.substr(path.rfind('/') + 1);  // npos + 1 == 0: the whole path
     std::string shard = cache + "/" + name + format("-%016llx.bin", (unsigned long long)xxh64(prints, sizeof prints));
+    CHECK(!cache.empty(), "%s: there is no place for its tokens: name one by -o or XDG_CACHE_HOME", path.c_str());
+    make_folders(parent_folder(cache));
+    if (const std::string why = private_folder(cache); !why.empty()) die("%s", why.c_str());
     struct stat info;
-    if (stat(shard.c_str(), &info) == 0) return shard;
+    if (is_sound_shard(shard)) return shard;
+    if (lstat(shard.c_str(), &info) == 0) fprintf(stderr, "%s: is damaged: %s is tokenized again\n", shard.c_str(), path.c_str());
+    remove_leftovers_of(shard);
 
     CHECK(tokenizer.eot() >= 0, "%s: the tokenizer has no end-of-text token to put between documents", path.c_str());
-    make_folders(cache);
     ShardWriter writer(shard, tokenizer.vocab_size());
-    std::vector<std::vector<int>> tokens;
     auto look_for_stop = [&] { if (stop_requested()) writer.fail(path + ": interrupted while it was tokenized", stop_exit_code()); };
     TextReport report;
     std::string error = each_batch(path, [&](TextBatch& batch) {
         look_for_stop();
-        if (std::string wrong = encode_batch(batch, tokenizer, tokens, options, report); !wrong.empty()) writer.fail(path + ": " + wrong);
-        for (const std::vector<int>& t : tokens) writer.add(t.data(), t.size());
+        std::string wrong = encode_batch(batch, tokenizer, options, report, [&](size_t, const std::vector<int>& t) { writer.add(t.data(), t.size()); });
+        if (!wrong.empty()) writer.fail(path + ": " + wrong);
     });
     look_for_stop();  // before the error: Ctrl-C ends gzip too
+    if (error.empty() && fingerprint(path) != prints[0]) writer.fail(path + ": has changed while it was tokenized");
     if (!error.empty()) writer.fail(error);
     if (writer.count() == 0) writer.fail(path + ": no text in it");
     writer.finish();
@@ -418,7 +439,7 @@ inline bool names_text(const std::string& pattern) {
     return text;
 }
 
-// What -i and -j name: shards, text files, or a pattern for one kind. Text goes through the cache.
+// What -i and -j name: shards, text files, or a pattern for one kind. Text goes through the cache, a folder that is this user's alone.
 inline Shards open_data(const std::string& pattern, const Tokenizer& tokenizer, const std::string& cache, const TextOptions& options = {}) {
     Shards shards;
     const bool text = names_text(pattern);

@@ -14,6 +14,7 @@
 #include <algorithm>
 #include <climits>
 #include <functional>
+#include <set>
 #include <string>
 #include <vector>
 #include "files.h"
@@ -53,6 +54,7 @@ inline std::string manifest_text(const std::vector<ManifestLine>& lines) {
 // Returns "" or the first thing that is wrong.
 inline std::string parse_manifest(const std::string& text, std::vector<ManifestLine>& lines) {
     lines.clear();
+    std::set<std::string> names;
     for (size_t at = 0, number = 1; at < text.size(); number++) {
         size_t end = text.find('\n', at);
         std::string line = text.substr(at, end == text.npos ? end : end + 1 - at);
@@ -62,7 +64,7 @@ inline std::string parse_manifest(const std::string& text, std::vector<ManifestL
                     line == manifest_line(name, {bytes, checksum});  // exactly as we write it
         if (!good) return format("MANIFEST: line %zu is %s, expected name, length, checksum", number,
                                  json_shown(line.substr(0, line.find('\n'))).c_str());
-        for (const ManifestLine& earlier : lines) if (earlier.name == name) return format("MANIFEST: %s is listed twice", name);
+        if (!names.insert(name).second) return format("MANIFEST: %s is listed twice", name);
         lines.push_back({name, {bytes, checksum}});
         at += line.size();
     }

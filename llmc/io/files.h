@@ -246,15 +246,35 @@ public:
     }
 };
 
-// Where what was measured on this machine is kept from run to run: `given`, or $XDG_CACHE_HOME or ~/.cache, and there llmc; made if
-// it is missing. Empty if none was given and the usual place cannot be written.
-inline std::string cache_folder(const std::string& given) {
-    if (!given.empty()) return make_folders(given), given;
+// A folder for what a run believes when it finds it there, made for this user alone if it is missing. Returns why it cannot be believed, or "": who may
+// write to it decides what the next run reads, and where a link in it leads.
+inline std::string private_folder(const std::string& path) {
+    if (mkdir(path.c_str(), 0700) == 0) return fsync_dir(parent_folder(path)), "";
+    struct stat s;
+    if (lstat(path.c_str(), &s) != 0) return errno_text(path);
+    if (!S_ISDIR(s.st_mode)) return path + ": is no folder, must be one, and no link";
+    if (s.st_uid != geteuid()) return format("%s: belongs to user %d, must be this user's, %d", path.c_str(), (int)s.st_uid, (int)geteuid());
+    if (s.st_mode & 022) return format("%s: others may write to it (mode %04o): chmod go-w lets only this user", path.c_str(), (unsigned)s.st_mode & 07777);
+    return access(path.c_str(), W_OK | X_OK) == 0 ? "" : errno_text(path);
+}
+
+// Where what was found out on this machine is kept from run to run: `given`, or $XDG_CACHE_HOME or ~/.cache, and there llmc; made if
+// it is missing. Empty, with the reason, if none was given and the usual place cannot be used.
+inline std::string cache_folder(const std::string& given, std::string& why) {
     const char *cache = getenv("XDG_CACHE_HOME"), *home = getenv("HOME");
-    const std::string parent = cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
-    if (parent.empty()) return "";
-    for (const std::string& folder : {parent, parent + "/llmc"}) mkdir(folder.c_str(), 0777);
-    return access((parent + "/llmc").c_str(), W_OK | X_OK) == 0 ? parent + "/llmc" : "";
+    const std::string parent = !given.empty() ? parent_folder(given) : cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
+    const std::string folder = given.empty() ? parent + "/llmc" : given;
+    why = parent.empty() ? "neither XDG_CACHE_HOME nor HOME says where" : "";
+    if (!given.empty()) make_folders(parent);
+    else if (!parent.empty()) mkdir(parent.c_str(), 0700);
+    if (why.empty()) why = private_folder(folder);
+    if (!given.empty()) CHECK(why.empty(), "%s", why.c_str());
+    return why.empty() ? folder : "";
+}
+inline std::string cache_folder(const std::string& given) {
+    std::string why, folder = cache_folder(given, why);
+    if (!why.empty()) fprintf(stderr, "%s: no cache is used\n", why.c_str());
+    return folder;
 }
 
 // body(line) for each line of a file, where there is one that can be read.
@@ -267,11 +287,12 @@ template <class Body> void for_each_line(const std::string& path, Body body) {
     }
 }
 
-// "NAME.tmp-PID", as write_file_atomically names a file that it writes, or "NAME.PID.tmp", as a shard: of process `pid`, or 0 if it is no such name.
+// "NAME.tmp-PID", as write_file_atomically names a file that it writes, or "NAME.PID-N.tmp", as a shard: of process `pid`, or 0 if it is no such name.
 inline long process_of_temporary(const std::string& name) {
     const bool shard = name.ends_with(".tmp");
     const size_t end = shard ? name.size() - 4 : name.size(), begin = shard && end > 0 ? name.rfind('.', end - 1) : name.rfind(".tmp-");
-    const std::string digits = begin == name.npos || begin == 0 ? "" : name.substr(begin + (shard ? 1 : 5), end - begin - (shard ? 1 : 5));
+    std::string digits = begin == name.npos || begin == 0 ? "" : name.substr(begin + (shard ? 1 : 5), end - begin - (shard ? 1 : 5));
+    if (const size_t number = digits.find('-'); shard && number != digits.npos && digits.find_first_not_of("0123456789", number + 1) == digits.npos) digits.resize(number);
     if (digits.empty() || digits.size() > 9 || digits.find_first_not_of("0123456789") != digits.npos) return 0;
     return atol(digits.c_str());
 }
@@ -285,7 +306,7 @@ inline void remove_leftovers_of(const std::string& path) {
     if (!entries) return;  // whoever writes says why
     while (dirent* entry = readdir(entries)) {
         const std::string name = entry->d_name, file = folder + "/" + name;
-        const long pid = name.starts_with(base + ".tmp-") ? process_of_temporary(name) : 0;
+        const long pid = name.starts_with(base + ".") ? process_of_temporary(name) : 0;
         struct stat s;
         if (pid > 0 && kill((pid_t)pid, 0) != 0 && errno == ESRCH && lstat(file.c_str(), &s) == 0 && S_ISREG(s.st_mode) && time(nullptr) - s.st_mtime > OLD) unlink(file.c_str());
     }

@@ -16,8 +16,8 @@
 #include <utility>
 #include <vector>
 #include "../base/check.h"
+#include "json_parts.h"
 
-struct Json;
 inline std::string json_quote(std::string_view text);
 inline std::string json_shown(std::string_view text);
 inline std::string json_number(double x);
@@ -30,23 +30,23 @@ struct Json {
     Type type = NUL;
     bool truth = false;
     int line = 0;             // where it began in its file; 0: it was not read from one
-    std::string key;          // its name, if it is a member of an object
-    std::string text;         // the characters of a string (UTF-8); a number as it was written, so that nothing is lost
-    std::vector<Json> items;  // the elements of an array, the members of an object in file order
+    JsonText key;             // its name, if it is a member of an object
+    JsonText text;            // the characters of a string (UTF-8); a number as it was written, so that nothing is lost
+    JsonItems items;          // the elements of an array, the members of an object in file order
 
     Json() = default;
     Json(bool x) : type(BOOL), truth(x) {}
     Json(double x) : type(std::isfinite(x) ? NUMBER : NUL), text(json_number(x)) {}  // JSON has no NaN: null stands for it
     Json(float x) : type(std::isfinite(x) ? NUMBER : NUL), text(json_number(x)) {}
-    Json(const char* x) : type(STRING), text(x) {}
-    Json(std::string x) : type(STRING), text(std::move(x)) {}
+    Json(const char* x) : type(STRING), text(std::string_view(x)) {}
+    Json(const std::string& x) : type(STRING), text(x) {}
     template <class I> requires(std::is_integral_v<I> && !std::is_same_v<I, bool>)
     Json(I x) : type(NUMBER), text(std::is_signed_v<I> ? format("%lld", (long long)x) : format("%llu", (unsigned long long)x)) {}
     static Json array() { Json j; j.type = ARRAY; return j; }
     static Json object() { Json j; j.type = OBJECT; return j; }
     Json& push(Json value) { items.push_back(std::move(value)); return *this; }
-    Json& add(std::string name, Json value) {  // a new member: the caller knows that the name is new
-        value.key = std::move(name);
+    Json& add(std::string_view name, Json value) {  // a new member: the caller knows that the name is new
+        value.key = name;
         return push(std::move(value));
     }
 
@@ -62,12 +62,12 @@ struct Json {
         return *found;
     }
     bool as_bool(const std::string& where) const { expect(type == BOOL, where, "true or false"); return truth; }
-    const std::string& as_string(const std::string& where) const { expect(type == STRING, where, "a string"); return text; }
-    const std::vector<Json>& as_array(const std::string& where) const {
+    std::string as_string(const std::string& where) const { expect(type == STRING, where, "a string"); return text; }
+    const JsonItems& as_array(const std::string& where) const {
         expect(type == ARRAY, where, "an array");
         return items;
     }
-    const std::vector<Json>& as_object(const std::string& where) const {
+    const JsonItems& as_object(const std::string& where) const {
         expect(type == OBJECT, where, "an object");
         return items;
     }
@@ -98,7 +98,7 @@ struct Json {
 
 private:
     bool parse_digits(size_t from, uint64_t& x) const {
-        for (char c : std::string_view(text).substr(from))
+        for (char c : text.view().substr(from))
             if (c < '0' || c > '9' || __builtin_mul_overflow(x, 10, &x) || __builtin_add_overflow(x, c - '0', &x)) return false;
         return true;
     }
@@ -110,6 +110,29 @@ private:
               shown().c_str(), what);
     }
 };
+
+inline JsonItems::JsonItems(const JsonItems& o) { for (const Json& item : o) push_back(item); }
+inline JsonItems::~JsonItems() {
+    for (Json& item : *this) item.~Json();
+    free(block);
+}
+inline Json* JsonItems::end() { return begin() + size(); }
+inline const Json* JsonItems::end() const { return begin() + size(); }
+inline Json& JsonItems::operator[](size_t i) { return first()[i]; }
+inline const Json& JsonItems::operator[](size_t i) const { return first()[i]; }
+inline Json& JsonItems::back() { return first()[size() - 1]; }
+inline Json& JsonItems::emplace_back() {
+    const size_t count = size();
+    if (!block || count == block->capacity) {
+        CHECK(count < UINT_MAX / 2, "more than %u values in one JSON array", UINT_MAX / 2);
+        const size_t capacity = std::max<size_t>(2 * count, 1);
+        block = (Block*)json_detail::resize_block(block, sizeof(Block) + capacity * sizeof(Json));
+        *block = {(uint32_t)count, (uint32_t)capacity};
+    }
+    block->count++;
+    return *new (first() + count) Json();
+}
+inline void JsonItems::push_back(Json value) { emplace_back() = std::move(value); }
 
 namespace json_detail {
 // The length of the UTF-8 sequence at p, 0 if it is not one: stray or missing continuation, overlong, a surrogate, > 10FFFF.
@@ -131,7 +154,7 @@ inline void append_utf8(std::string& out, unsigned c) {
          out += (char)(0x80 | (c & 63));
 }
 
-constexpr int MAX_DEPTH = 100;  // far deeper than any honest file, far from the end of the stack
+constexpr int MAX_DEPTH = 128;  // far deeper than any honest file, far from the end of the stack; as the format of safetensors has it
 
 // Recursive descent. Each function leaves `at` behind what it read, or sets `error` and leaves `at` at the fault.
 struct Parser {
@@ -139,6 +162,7 @@ struct Parser {
     int line = 1;
     size_t at = 0;
     std::string error = {};
+    std::string scratch = {};  // of the string that is being read
     bool lone_surrogates = false;  // half a surrogate pair is U+FFFD, as most readers have it; otherwise an error
 
     [[gnu::format(printf, 2, 3)]] bool fail(const char* pattern, ...) {
@@ -267,6 +291,13 @@ struct Parser {
         }
     }
 
+    bool string(JsonText& out) {
+        scratch.clear();
+        const bool good = string(scratch);
+        out = std::string_view(scratch);
+        return good;
+    }
+
     bool array(Json& out, int depth) {
         out.type = Json::ARRAY;
         at++, skip_space();
@@ -305,16 +336,21 @@ struct Parser {
 
     // Two members of one name: readers differ in which they take, so neither can be meant.
     bool unique_names(const Json& object, size_t begin) {
-        std::vector<std::pair<size_t, size_t>> sorted;  // (hash, member): a vocabulary has 100,000 names
-        for (const Json& item : object.items) sorted.push_back({std::hash<std::string>()(item.key), sorted.size()});
-        std::sort(sorted.begin(), sorted.end());
-        for (size_t i = 0; i < sorted.size(); i++)
-            for (size_t j = i + 1; j < sorted.size() && sorted[j].first == sorted[i].first; j++) {
-                const Json &a = object.items[sorted[i].second], &b = object.items[sorted[j].second];
-                if (a.key != b.key) continue;
-                at = begin;
-                return fail("this object has %s twice, on lines %d and %d", json_shown(a.key).c_str(), a.line, b.line);
-            }
+        std::vector<std::pair<size_t, uint32_t>> sorted;  // (hash, member): a vocabulary has 100,000 names
+        sorted.reserve(object.items.size());
+        for (const Json& item : object.items) sorted.push_back({std::hash<std::string_view>()(item.key), (uint32_t)sorted.size()});
+        // those of one hash by name: whoever makes names for that gains nothing
+        std::sort(sorted.begin(), sorted.end(), [&](const auto& x, const auto& y) {
+            if (x.first != y.first) return x.first < y.first;
+            const int order = object.items[x.second].key.view().compare(object.items[y.second].key);
+            return order != 0 ? order < 0 : x.second < y.second;
+        });
+        for (size_t i = 1; i < sorted.size(); i++) {
+            const Json &a = object.items[sorted[i - 1].second], &b = object.items[sorted[i].second];
+            if (sorted[i].first != sorted[i - 1].first || a.key != b.key) continue;
+            at = begin;
+            return fail("this object has %s twice, on lines %d and %d", json_shown(a.key).c_str(), a.line, b.line);
+        }
         return true;
     }
 };

@@ -79,6 +79,7 @@ inline std::string parse_tensor(const Json& json, TensorInfo& t) {
     t.dtype = (Dtype)d;
 
     if (shape->type != Json::ARRAY) return wrong("shape is", *shape, "an array");
+    t.shape.reserve(shape->items.size());
     for (const Json& size : shape->items)
         if (!size.as_size(t.shape.emplace_back())) return wrong("shape holds", size, "a whole number");
 
@@ -103,9 +104,14 @@ struct SafetensorsHeader {
     std::vector<TensorInfo> tensors;
     SafetensorsMetadata metadata;
 
+    const TensorInfo* find(std::string_view name) const {  // null: there is none
+        const auto at = std::lower_bound(by_name.begin(), by_name.end(), name, [&](uint32_t i, std::string_view x) { return tensors[i].name < x; });
+        return at != by_name.end() && tensors[*at].name == name ? &tensors[*at] : nullptr;
+    }
+
     // Returns "" if every rule holds for this header and that much data, otherwise the first one that does not.
     std::string parse(std::string_view text, size_t data_bytes) {
-        tensors.clear(), metadata.clear();
+        tensors.clear(), metadata.clear(), by_name.clear();
         if (text.empty() || text[0] != '{')
             return format("the header begins with %s, expected {", json_shown(text.substr(0, 1)).c_str());
         Json json;
@@ -131,6 +137,8 @@ struct SafetensorsHeader {
     }
 
 private:
+    std::vector<uint32_t> by_name;  // of `tensors`
+
     // Together they cover the data exactly once: no hole (hidden bytes), no overlap, nothing after the last.
     std::string sort_and_cover(size_t data_bytes) {
         std::vector<std::array<size_t, 3>> order;  // begin, end (an empty tensor comes before the one that begins there), index
@@ -138,17 +146,19 @@ private:
         std::sort(order.begin(), order.end());
         size_t covered = 0;
         std::vector<TensorInfo> sorted;
+        sorted.reserve(tensors.size());
         for (auto [begin, end, index] : order) {
-            std::string name = json_shown(tensors[index].name);
             if (begin > covered)
-                return format("%s: begins at %zu, but the data before it ends at %zu: a hole", name.c_str(), begin, covered);
+                return format("%s: begins at %zu, but the data before it ends at %zu: a hole", json_shown(tensors[index].name).c_str(), begin, covered);
             if (begin < covered)
-                return format("%s: begins at %zu, inside %s, which ends at %zu: an overlap", name.c_str(), begin,
+                return format("%s: begins at %zu, inside %s, which ends at %zu: an overlap", json_shown(tensors[index].name).c_str(), begin,
                               json_shown(sorted.back().name).c_str(), covered);
             covered = end;
             sorted.push_back(std::move(tensors[index]));
         }
         tensors = std::move(sorted);
+        for (size_t i = 0; i < tensors.size(); i++) by_name.push_back((uint32_t)i);
+        std::sort(by_name.begin(), by_name.end(), [&](uint32_t a, uint32_t b) { return tensors[a].name < tensors[b].name; });
         if (covered == data_bytes) return "";
         return format("%zu bytes follow the last tensor, which ends at %zu", data_bytes - covered, covered);
     }
@@ -211,10 +221,7 @@ public:
     const std::string& path() const { return path_; }
     const std::vector<TensorInfo>& tensors() const { return header.tensors; }
     const SafetensorsMetadata& metadata() const { return header.metadata; }
-    const TensorInfo* find(std::string_view name) const {
-        for (const TensorInfo& t : header.tensors) if (t.name == name) return &t;
-        return nullptr;
-    }
+    const TensorInfo* find(std::string_view name) const { return header.find(name); }
 
     // dst = bytes [byte_offset, byte_offset + bytes) of the tensor
     void read(const TensorInfo& t, void* dst, size_t byte_offset, size_t bytes) const {
@@ -311,25 +318,26 @@ class SafetensorsModel {
         Json json = json_parse(read_file(index), index);
         const Json& map = json.at("weight_map", index);
         std::vector<std::string> names;
+        std::vector<std::pair<std::string_view, std::string_view>> entries;  // a tensor and its file
         for (const Json& entry : map.as_object(index)) {
-            names.push_back(entry.as_string(index));
+            names.push_back(entry.as_string(index)), entries.push_back({entry.key, entry.text});
             CHECK(is_plain_name(names.back()), "%s: %s is in %s, which is not a plain file name", index.c_str(),
                   json_shown(entry.key).c_str(), json_shown(names.back()).c_str());
         }
         CHECK(!names.empty(), "%s: \"weight_map\" names no file", index.c_str());
         std::sort(names.begin(), names.end());
         names.erase(std::unique(names.begin(), names.end()), names.end());
+        std::sort(entries.begin(), entries.end());
         for (const std::string& name : names) {
             files_.emplace_back(folder + "/" + name);
-            for (const TensorInfo& t : files_.back().tensors()) {
-                const Json* entry = map.find(t.name);
-                CHECK(entry && entry->text == name, "%s: %s is in %s, but not by the index", index.c_str(),
-                      json_shown(t.name).c_str(), name.c_str());
-            }
+            for (const TensorInfo& t : files_.back().tensors())
+                CHECK(std::binary_search(entries.begin(), entries.end(), std::pair<std::string_view, std::string_view>(t.name, name)),
+                      "%s: %s is in %s, but not by the index", index.c_str(), json_shown(t.name).c_str(), name.c_str());
         }
-        for (const Json& entry : map.items)
-            CHECK(find(entry.key).file, "%s: %s should be in %s, but is not", index.c_str(), json_shown(entry.key).c_str(),
-                  entry.text.c_str());
+        for (const Json& entry : map.items) {
+            const size_t file = (size_t)(std::lower_bound(names.begin(), names.end(), entry.text.view()) - names.begin());
+            CHECK(files_[file].find(entry.key), "%s: %s should be in %s, but is not", index.c_str(), json_shown(entry.key).c_str(), entry.text.c_str());
+        }
     }
 
 public:

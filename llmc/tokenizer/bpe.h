@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <map>
+#include <mutex>
 #include <queue>
 #include <unordered_map>
 #include "../base/check.h"
@@ -89,6 +90,10 @@ class Bpe {
         constexpr uint32_t END = UINT32_MAX;
         CHECK(piece.size() < END, "a piece of %zu bytes without a place to split it", piece.size());
         uint32_t n = (uint32_t)piece.size();
+        // lists and places take some 24 bytes a byte: of pieces that no text has, one at a time
+        static std::mutex mutex;
+        std::unique_lock<std::mutex> lock(mutex, std::defer_lock);
+        if (n > 1 << 16) lock.lock();
         struct Symbol { int id; uint32_t previous, next, rank; };  // rank of the pair that begins here
         std::vector<Symbol> symbols(n);
         std::map<uint32_t, Places> waiting;

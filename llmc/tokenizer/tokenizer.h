@@ -10,16 +10,20 @@
 #include "tokenizer_files.h"
 
 class Tokenizer {
+    static constexpr size_t LONGEST_ADDED = 1024;  // bytes; no tokenizer comes near, and a search for one looks at as many at each place
     Vocabulary v_;
     std::shared_ptr<const Bpe> bpe_;    // shared by copies: 2 MB for GPT-2
     std::vector<int> added_;            // of each id: the index of its added token, or -1
     bool starts_added_[256] = {};       // bytes with which one of them begins
+    std::vector<int> added_order_;      // added tokens by their text
+    std::vector<int> added_inside_;     // of each the longest other one that it begins with, or -1
     int eot_ = -1;
     uint64_t fingerprint_ = 0;
 
     explicit Tokenizer(Vocabulary vocabulary, const std::string& where) : v_(std::move(vocabulary)) {
         for (const AddedToken& a : v_.added) {
             CHECK(!a.text.empty(), "%s: an added token is empty", where.c_str());
+            CHECK(a.text.size() <= LONGEST_ADDED, "%s: an added token has %zu bytes, must have at most %zu", where.c_str(), a.text.size(), LONGEST_ADDED);
             if ((size_t)a.id >= v_.tokens.size()) v_.tokens.resize((size_t)a.id + 1);
             v_.tokens[(size_t)a.id].clear();
             added_.resize(std::max(added_.size(), (size_t)a.id + 1), -1);
@@ -28,6 +32,7 @@ class Tokenizer {
             starts_added_[(unsigned char)a.text[0]] = true;
         }
         added_.resize(v_.tokens.size(), -1);
+        order_added(where);
         // Llama 3's shards put begin_of_text in front of documents
         for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>", "<|bos|>"})
             for (const AddedToken& a : v_.added) if (eot_ < 0 && a.text == name) eot_ = a.id;
@@ -51,13 +56,31 @@ class Tokenizer {
         return index < 0 ? nullptr : &v_.added[(size_t)index];
     }
 
-    // The longest added token that is written at a place of the text, or null.
+    void order_added(const std::string& where) {
+        std::vector<std::string> texts;
+        for (const AddedToken& a : v_.added) added_order_.push_back((int)texts.size()), texts.push_back(a.text);
+        std::sort(added_order_.begin(), added_order_.end(), [&](int a, int b) { return texts[(size_t)a] < texts[(size_t)b]; });
+        for (size_t i = 1; i < added_order_.size(); i++) {
+            const std::string& text = texts[(size_t)added_order_[i]];
+            CHECK(text != texts[(size_t)added_order_[i - 1]], "%s: the added token %s comes twice", where.c_str(), json_shown(text).c_str());
+        }
+        added_inside_ = tokenizer_files_detail::longest_inside(texts, false);
+    }
+
+    // The longest added token that is written at a place of the text, or null. The last one in order that does not come behind the text there begins with
+    // all that are written there, so they are that one and those inside it.
     const AddedToken* added_at(std::string_view text, size_t at, bool special, bool plain) const {
-        const AddedToken* best = nullptr;
-        if (!starts_added_[(unsigned char)text[at]]) return best;
-        for (const AddedToken& a : v_.added)
-            if ((a.special ? special : plain) && (!best || a.text.size() > best->text.size()) && text.compare(at, a.text.size(), a.text) == 0) best = &a;
-        return best;
+        if (!starts_added_[(unsigned char)text[at]]) return nullptr;
+        const std::string_view here = text.substr(at, LONGEST_ADDED);
+        auto behind = std::upper_bound(added_order_.begin(), added_order_.end(), here, [&](std::string_view s, int i) { return s < v_.added[(size_t)i].text; });
+        if (behind == added_order_.begin()) return nullptr;
+        const std::string_view last = v_.added[(size_t)*--behind].text;
+        const size_t common = (size_t)(std::mismatch(here.begin(), here.end(), last.begin(), last.end()).first - here.begin());
+        for (int i = *behind; i >= 0; i = added_inside_[(size_t)i]) {
+            const AddedToken& a = v_.added[(size_t)i];
+            if (a.text.size() <= common && (a.special ? special : plain)) return &a;
+        }
+        return nullptr;
     }
 
     void encode_ordinary(std::string_view text, std::vector<int>& out) const {

@@ -1,11 +1,15 @@
 // tokenizer_files.h: the vocabulary of a tokenizer from the files the field uses, and tokenizer.json from a vocabulary.
 #pragma once
+#include <algorithm>
+#include <charconv>
 #include "bpe.h"
 #include "../io/files.h"
 #include "../io/json.h"
 
 namespace tokenizer_files_detail {
 constexpr int MAX_TOKENS = 1 << 24;  // no tokenizer comes near; a larger id in a file is damage
+// So that memory is in proportion to a file: published ones leave out some ids, never as many as they have; 2^18 ids are 8 MB and more than most have.
+inline int most_ids(size_t entries) { return (int)std::min<size_t>(std::max<size_t>(2 * entries, 1 << 18), MAX_TOKENS); }
 
 // GPT-2 writes bytes as printable characters: those that are printable in Latin-1 as themselves, the others, in order, as
 // U+0100 and following. Code point of each byte:
@@ -56,8 +60,11 @@ inline Ids read_vocab(Vocabulary& v, const Json& vocab, const std::string& where
     Ids added;
     for (const AddedToken& a : v.added) added.emplace(a.text, a.id);
     std::vector<bool> taken;
-    for (const Json& item : vocab.as_object(where)) {
-        int id = (int)item.as_int(where, 0, MAX_TOKENS);
+    const int most = most_ids(vocab.as_object(where).size() + v.added.size());
+    for (const AddedToken& a : v.added)
+        CHECK(a.id < most, "%s: %s has the id %d, %zu entries allow ids below %d", where.c_str(), json_shown(a.text).c_str(), a.id, vocab.items.size() + v.added.size(), most);
+    for (const Json& item : vocab.items) {
+        int id = (int)item.as_int(where, 0, most - 1);
         if ((size_t)id >= taken.size()) taken.resize((size_t)id + 1);
         CHECK(!taken[(size_t)id], "%s: line %d: two tokens have the id %d", where.c_str(), item.line, id);
         taken[(size_t)id] = true;
@@ -136,16 +143,18 @@ inline SplitPattern read_pre_tokenizer(DigitSplit& digits, const Json& json, con
         return SplitPattern::GPT2;
     }
     if (json.type == Json::OBJECT && kind(json) == "Sequence") {
-        std::vector<Json> parts = json.at("pretokenizers", where).as_array(where);
-        if (!parts.empty() && kind(parts[0]) == "Digits") {
+        const JsonItems& all = json.at("pretokenizers", where).as_array(where);
+        const Json* parts = all.begin();
+        size_t count = all.size();
+        if (count > 0 && kind(parts[0]) == "Digits") {
             digits = flag(parts[0], "individual_digits", false) ? DigitSplit::EACH : DigitSplit::RUNS;
-            parts.erase(parts.begin());
+            parts++, count--;
         }
-        if (parts.size() == 1 && kind(parts[0]) == "ByteLevel" && flag(parts[0], "use_regex", true)) {
+        if (count == 1 && kind(parts[0]) == "ByteLevel" && flag(parts[0], "use_regex", true)) {
             check_byte_level(parts[0]);
             return SplitPattern::GPT2;
         }
-        if (parts.size() == 2 && kind(parts[0]) == "Split" && kind(parts[1]) == "ByteLevel" && !flag(parts[1], "use_regex", true)) {
+        if (count == 2 && kind(parts[0]) == "Split" && kind(parts[1]) == "ByteLevel" && !flag(parts[1], "use_regex", true)) {
             check_byte_level(parts[1]);
             CHECK(kind(parts[0]) == "Split" && parts[0].at("behavior", where).as_string(where) == "Isolated" && !flag(parts[0], "invert", false),
                   "%s: pre_tokenizer: only a Split that is Isolated and not inverted is supported", where.c_str());
@@ -191,15 +200,41 @@ inline Vocabulary parse_tokenizer_json(const std::string& text, const std::strin
 
 inline Vocabulary load_tokenizer_json(const std::string& path) { return parse_tokenizer_json(read_file(path), path); }
 
+// Of each token the longest other one that it begins with (ends with, if from_end), or -1. Of equal ones the first id stands for all. In their order a
+// token comes behind those that it begins with, and nothing else is between but what begins with them too; so a walk finds all in linear time.
+inline std::vector<int> longest_inside(const std::vector<std::string>& tokens, bool from_end) {
+    std::vector<int> order, longest(tokens.size(), -1), open;  // open: each begins with the one before it
+    for (size_t id = 0; id < tokens.size(); id++) if (!tokens[id].empty()) order.push_back((int)id);
+    const auto text = [&](int id) -> const std::string& { return tokens[(size_t)id]; };
+    std::sort(order.begin(), order.end(), [&](int a, int b) {
+        if (!from_end) { const int c = text(a).compare(text(b)); return c != 0 ? c < 0 : a < b; }
+        const auto unlike = std::mismatch(text(a).rbegin(), text(a).rend(), text(b).rbegin(), text(b).rend());
+        if (unlike.first == text(a).rend() && unlike.second == text(b).rend()) return a < b;
+        if (unlike.first == text(a).rend() || unlike.second == text(b).rend()) return unlike.first == text(a).rend();
+        return (unsigned char)*unlike.first < (unsigned char)*unlike.second;
+    });
+    for (int id : order) {
+        while (!open.empty() && !(from_end ? text(id).ends_with(text(open.back())) : text(id).starts_with(text(open.back())))) open.pop_back();
+        const bool again = !open.empty() && text(open.back()) == text(id);
+        longest[(size_t)id] = again ? longest[(size_t)open.back()] : open.empty() ? -1 : open.back();
+        if (!again) open.push_back(id);
+    }
+    return longest;
+}
+
 // tiktoken merges any two tokens whose bytes together are a token, by that token's rank: all such pairs of each token
 inline void merges_from_ranks(Vocabulary& v) {
-    Ids ids;
-    for (size_t id = 0; id < v.tokens.size(); id++) if (!v.tokens[id].empty()) ids.emplace(v.tokens[id], (int)id);
+    const std::vector<int> prefix = longest_inside(v.tokens, false), suffix = longest_inside(v.tokens, true);
+    std::vector<int> lefts, rights;  // of one token, the longest first
     for (size_t id = 0; id < v.tokens.size(); id++) {
-        const std::string& token = v.tokens[id];
-        for (size_t cut = 1; cut < token.size(); cut++) {
-            auto left = ids.find(token.substr(0, cut)), right = ids.find(token.substr(cut));
-            if (left != ids.end() && right != ids.end()) v.merges.push_back({left->second, right->second, (int)id, (uint32_t)id});
+        lefts.clear(), rights.clear();
+        for (int left = prefix[id]; left >= 0; left = prefix[(size_t)left]) lefts.push_back(left);
+        for (int right = suffix[id]; right >= 0; right = suffix[(size_t)right]) rights.push_back(right);
+        size_t r = 0;
+        for (size_t l = lefts.size(); l-- > 0;) {  // a longer left one has a shorter right one
+            const size_t rest = v.tokens[id].size() - v.tokens[(size_t)lefts[l]].size();
+            while (r < rights.size() && v.tokens[(size_t)rights[r]].size() > rest) r++;
+            if (r < rights.size() && v.tokens[(size_t)rights[r]].size() == rest) v.merges.push_back({lefts[l], rights[r], (int)id, (uint32_t)id});
         }
     }
     v.whole_pieces = true;
@@ -247,6 +282,7 @@ inline void add_rank_file_specials(Vocabulary& v, const RankFile& file) {
 inline Vocabulary load_tiktoken(const std::string& path) {
     Vocabulary v;
     std::string text = read_file(path);
+    const int most = most_ids((size_t)std::count(text.begin(), text.end(), '\n') + 1);
     int number = 0;
     int ranks = 0;
     for (size_t begin = 0, end; begin < text.size(); begin = end + 1) {
@@ -261,8 +297,8 @@ inline Vocabulary load_tiktoken(const std::string& path) {
         int id = -1;
         const char* end_of_line = line.data() + line.size();
         good = good && std::from_chars(line.data() + space + 1, end_of_line, id).ptr == end_of_line;
-        CHECK(good && id >= 0 && id < MAX_TOKENS, "%s: line %d: expected base64 and a rank, found %s",
-              path.c_str(), number, json_shown(line).c_str());
+        CHECK(good && id >= 0, "%s: line %d: expected base64 and a rank, found %s", path.c_str(), number, json_shown(line).c_str());
+        CHECK(id < most, "%s: line %d: the rank %d, so many lines allow ranks below %d", path.c_str(), number, id, most);
         CHECK((size_t)id >= v.tokens.size() || v.tokens[(size_t)id].empty(), "%s: line %d: the rank %d comes twice", path.c_str(), number, id);
         set_token(v, id, bytes);
         ranks++;

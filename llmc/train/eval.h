@@ -9,26 +9,30 @@
 #include "../model/generate.h"
 #include "log.h"
 
+struct ItemRow { const EvalItem* item; const EvalRow* row; };
+
 // Sum of the log-probabilities of each row's scored tokens. Rows of similar length share a batch as long as the longest of them,
 // of as many rows as the model's memory holds; a row's result is bitwise identical in any batch.
-template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<const EvalRow*>& rows) {
+template <class F> std::vector<double> score_rows(Model<F>& model, const std::vector<ItemRow>& rows) {
     const size_t N = model.most_tokens();
-    auto length = [&](size_t i) { return rows[i]->tokens.size() - 1; };
+    auto length = [&](size_t i) { return rows[i].item->size(*rows[i].row) - 1; };
     std::vector<size_t> order(rows.size());
     std::iota(order.begin(), order.end(), (size_t)0);
     std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return length(a) != length(b) ? length(a) > length(b) : a < b; });
     std::vector<double> sums(rows.size());
-    std::vector<int> inputs, targets;
+    std::vector<int> inputs, targets, tokens;
     std::vector<float> losses;
     for (size_t at = 0, n; at < rows.size() && !asked_to_stop(model); at += n) {
         const size_t T = length(order[at]);
         n = std::min(std::max<size_t>(N / T, 1), rows.size() - at);
         inputs.assign(n * T, 0), targets.assign(n * T, -1), losses.resize(n * T);
         for (size_t r = 0; r < n; r++) {
-            const EvalRow& row = *rows[order[at + r]];
-            const size_t end = row.tokens.size() - 1, begin = end - (size_t)row.scored;
-            std::copy_n(row.tokens.begin(), end, inputs.begin() + (long)(r * T));
-            std::copy(row.tokens.begin() + (long)begin + 1, row.tokens.end(), targets.begin() + (long)(r * T + begin));
+            const auto& [item, row] = rows[order[at + r]];
+            const size_t end = item->size(*row) - 1, begin = end - row->scored;
+            tokens.resize(end + 1);
+            item->copy_row(*row, tokens.begin());
+            std::copy_n(tokens.begin(), end, inputs.begin() + (long)(r * T));
+            std::copy(tokens.begin() + (long)begin + 1, tokens.end(), targets.begin() + (long)(r * T + begin));
         }
         copy_to_device(model.tokens, inputs.data(), inputs.size() * sizeof(int), model.stream);
         copy_to_device(model.targets(), targets.data(), targets.size() * sizeof(int), model.stream);
@@ -59,7 +63,7 @@ inline size_t likeliest(const std::vector<double>& x) { return (size_t)(std::max
 // items in turn; in ZeRO stage 3, where all compute together, each takes all.
 template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, const EvalSet& set, const Comm& comm, int step, Log& log, const std::string& items) {
     const int share = model.options.zero < 3 ? comm.world : 1;
-    std::vector<const EvalRow*> mine;
+    std::vector<ItemRow> mine;
     std::vector<size_t> places;  // of these rows among all
     std::vector<char> right(set.items.size());
     size_t rows = 0;
@@ -67,7 +71,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
         const EvalItem& item = set.items[i];
         const bool is_mine = i % (size_t)share == (size_t)(comm.rank % share);
         for (const EvalRow& row : item.rows) {
-            if (is_mine) mine.push_back(&row), places.push_back(rows);
+            if (is_mine) mine.push_back({&item, &row}), places.push_back(rows);
             rows++;
         }
     }
@@ -91,7 +95,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
             result.bits -= total / std::log(2.0), result.bytes += (double)item.text.size();
             line.add("loglikelihood", total).add("bytes", item.text.size());
         } else {
-            for (size_t k = 0; k < normed.size(); k++) normed[k] /= item.lengths[k], likelihoods.push(plain[k]);
+            for (size_t k = 0; k < normed.size(); k++) normed[k] /= item.rows[k].length, likelihoods.push(plain[k]);
             const bool acc = (int)likeliest(plain) == item.answer, acc_norm = (int)likeliest(normed) == item.answer;
             result.acc += acc, result.acc_norm += acc_norm, result.chance += 1 / (double)plain.size();
             line.add("loglikelihoods", likelihoods).add("answer", item.answer).add("acc", (int)acc).add("acc_norm", (int)acc_norm);

@@ -11,6 +11,7 @@
 //     NAME=FILE.bin     the older format: 256 int32 of header, then uint16 tokens; acc_norm counts tokens, for there is no text
 //     NAME=FILE         any other file: text, documents separated by <|endoftext|>; bits per byte
 #pragma once
+#include <deque>
 #include <functional>
 #include "../io/files.h"
 #include "../io/json.h"
@@ -19,23 +20,36 @@
 #include "../data/text.h"
 #include "../tokenizer/tokenizer.h"
 
-// tokens[0 .. n) of which the last `scored` are scored, each behind all before it.
-struct EvalRow { std::vector<int> tokens; int scored = 0; };
+// A row of tokens of which the last `scored` are scored, each behind all before it: the last ones of those that the item's rows share, of which there are
+// many in a long context, and then the row's own: both lie in the item's tokens.
+struct EvalRow {
+    uint32_t begin = 0, own = 0, scored = 0;  // begin: of its own
+    uint32_t length = 0;                      // what acc_norm divides by: characters of the choice (without the space before it), or tokens
+};
 
 struct EvalItem {
     int line = 0;                       // where it was in its file, or its number
     std::vector<std::string> contexts;  // one, or one for each choice
     std::vector<std::string> choices;   // as they follow the context, with the space between; of a document none
-    std::vector<double> lengths;        // what acc_norm divides by: characters of the choice (without that space), or tokens
     int answer = 0;
     bool greedy = false;                // the answer was given as text: the context is also completed greedily
     std::string text;                   // of a document
     std::vector<EvalRow> rows;          // one for each choice, or the windows of a document
+    std::vector<int> tokens;            // of all rows; first the `shared` ones
+    uint32_t shared = 0, most = UINT32_MAX;  // most: tokens of a row; the beginning of longer ones is cut off
+
+    size_t size(const EvalRow& row) const { return std::min((size_t)shared + row.own, (size_t)most); }
+    // out[0 .. size(row)) = the row's tokens
+    template <class Out> void copy_row(const EvalRow& row, Out out) const {
+        const size_t n = size(row), own = std::min((size_t)row.own, n);
+        out = std::copy_n(tokens.begin() + (long)(shared - (n - own)), n - own, out);
+        std::copy_n(tokens.begin() + (long)(row.begin + row.own - own), own, out);
+    }
 };
 
 struct EvalSet {
     std::string name, path;
-    std::vector<EvalItem> items = {};
+    std::deque<EvalItem> items = {};  // a vector that grows would hold them twice
     bool documents = false, greedy = false;
     int longest = 0, longest_completion = 0;  // inputs of a row, and context and answer of a completion: what the model must hold
     int cut = 0;                              // items whose beginning did not fit
@@ -49,25 +63,30 @@ inline std::string strip(const std::string& s) {
     size_t begin = s.find_first_not_of(BLANK), end = s.find_last_not_of(BLANK);
     return begin == s.npos ? "" : s.substr(begin, end + 1 - begin);
 }
-inline std::string replace(std::string s, std::string_view from, std::string_view to) {
-    for (size_t at = 0; (at = s.find(from, at)) != s.npos; at += to.size()) s.replace(at, from.size(), to);
-    return s;
+inline std::string replace(std::string_view s, std::string_view from, std::string_view to) {
+    std::string out;
+    size_t at = 0;
+    for (size_t found; (found = s.find(from, at)) != s.npos; at = found + from.size()) out.append(s, at, found - at).append(to);
+    return out.append(s, at);
 }
-inline double characters(const std::string& s) {
-    double n = 0;
+inline uint32_t characters(std::string_view s) {
+    uint32_t n = 0;
     for (char c : s) n += ((unsigned char)c & 0xC0) != 0x80;
     return n;
 }
 
 // HellaSwag's texts come from WikiHow with its marks: [title] begins a sentence, the others are noise.
 inline std::string clean_hellaswag(const std::string& text) {
-    std::string s = replace(strip(text), " [title]", ". ");
-    for (size_t at = 0; (at = s.find('[', at)) != s.npos;) {
-        size_t end = s.find_first_of("]\n", at);
-        if (end == s.npos || s[end] == '\n') at++;  // a bracket that is not closed on its line stays
-        else s.erase(at, end + 1 - at);
+    const std::string s = replace(strip(text), " [title]", ". ");
+    std::string kept;
+    for (size_t at = 0, open; at < s.size();) {
+        kept.append(s, at, (open = std::min(s.find('[', at), s.size())) - at);
+        const size_t end = s.find_first_of("]\n", open);
+        const bool closed = end != s.npos && s[end] == ']';  // on its line; what is not closed stays, up to there
+        if (!closed) kept.append(s, open, end == s.npos ? end : end - open);
+        at = closed ? end + 1 : std::min(end, s.size());
     }
-    return replace(s, "  ", " ");
+    return replace(kept, "  ", " ");
 }
 inline std::string capitalize(std::string s) {  // the first letter large, the others small; letters beyond ASCII as they are
     for (size_t i = 0; i < s.size(); i++) {
@@ -81,32 +100,45 @@ inline std::string capitalize(std::string s) {  // the first letter large, the o
 // An index, as a number or in quotes.
 inline int index_of(const Json& json, const std::string& where, size_t choices) {
     Json number = json;
-    if (json.type == Json::STRING && !json.text.empty() && json.text.find_first_not_of("0123456789") == std::string::npos) number.type = Json::NUMBER;
+    if (json.type == Json::STRING && !json.text.empty() && json.text.view().find_first_not_of("0123456789") == std::string::npos) number.type = Json::NUMBER;
     return (int)number.as_int(where, 0, (int64_t)choices - 1);
 }
 
+// An element of a list of strings.
+inline std::string element(const Json& list, const Json& item, const std::string& where) {
+    CHECK(item.type == Json::STRING, "%s: line %d: %s holds %s, must hold strings", where.c_str(), item.line, json_shown(list.key).c_str(), item.shown().c_str());
+    return item.text;
+}
 inline std::vector<std::string> strings(const Json& json, const std::string& where) {
     std::vector<std::string> all;
-    for (const Json& item : json.as_array(where)) all.push_back(item.as_string(where));
+    for (const Json& item : json.as_array(where)) all.push_back(element(json, item, where));
     return all;
+}
+
+// `choice` as it follows the context, its length without the space between.
+inline void add_choice(EvalItem& item, const std::string& space, const std::string& choice) {
+    item.choices.push_back(space + choice);
+    item.rows.push_back({.length = characters(choice)});
 }
 
 inline void read_plain(EvalItem& item, const Json& json, const std::string& where) {
     const Json &context = json.at("context", where), &answer = json.at("answer", where);
-    const std::vector<std::string> choices = strings(json.at("choices", where), where);
+    const Json& list = json.at("choices", where);
+    const JsonItems& choices = list.as_array(where);
     item.contexts = context.type == Json::ARRAY ? strings(context, where) : std::vector<std::string>{context.as_string(where)};
     CHECK(item.contexts.size() == 1 || item.contexts.size() == choices.size(), "%s: line %d: %zu contexts for %zu choices, must be one, or one for each",
           where.c_str(), item.line, item.contexts.size(), choices.size());
     item.greedy = answer.type == Json::STRING;
     if (item.greedy) {
-        auto found = std::find(choices.begin(), choices.end(), answer.text);
+        const Json* found = std::find_if(choices.begin(), choices.end(), [&](const Json& c) { return c.type == Json::STRING && c.text == answer.text; });
         CHECK(found != choices.end(), "%s: line %d: the answer %s is not among the choices", where.c_str(), item.line, json_shown(answer.text).c_str());
         item.answer = (int)(found - choices.begin());
     } else item.answer = index_of(answer, where, choices.size());
+    item.choices.reserve(choices.size()), item.rows.reserve(choices.size());
     for (size_t i = 0; i < choices.size(); i++) {
-        const std::string &c = choices[i], &before = item.contexts[item.contexts.size() > 1 ? i : 0];
+        const std::string c = element(list, choices[i], where), &before = item.contexts[item.contexts.size() > 1 ? i : 0];
         bool space = !before.empty() && BLANK.find(before.back()) == BLANK.npos && !c.empty() && BLANK.find(c[0]) == BLANK.npos;
-        item.choices.push_back((space ? " " : "") + c), item.lengths.push_back(characters(c));
+        add_choice(item, space ? " " : "", c);
     }
 }
 
@@ -114,10 +146,7 @@ inline void read_hellaswag(EvalItem& item, const Json& json, const std::string& 
     const Json *a = json.find("ctx_a"), *b = json.find("ctx_b"), *label = json.find("activity_label");
     std::string context = a && b ? a->as_string(where) + " " + capitalize(b->as_string(where)) : json.at("ctx", where).as_string(where);
     item.contexts = {clean_hellaswag((label ? label->as_string(where) + ": " : "") + context)};
-    for (const std::string& ending : strings(json.at("endings", where), where)) {
-        std::string clean = clean_hellaswag(ending);
-        item.choices.push_back(" " + clean), item.lengths.push_back(characters(clean));
-    }
+    for (const std::string& ending : strings(json.at("endings", where), where)) add_choice(item, " ", clean_hellaswag(ending));
     item.answer = index_of(json.at("label", where), where, item.choices.size());
 }
 
@@ -131,7 +160,7 @@ inline void read_mmlu(EvalItem& item, const Json& json, const std::string& where
     for (size_t i = 0; i < choices.size(); i++) {
         const std::string letter(1, (char)('A' + i));
         context += letter + ". " + choices[i] + "\n";
-        item.choices.push_back(" " + letter), item.lengths.push_back(1);
+        add_choice(item, " ", letter);
     }
     context += "Answer:";
     const Json& answer = json.at("answer", where);
@@ -162,7 +191,7 @@ inline void read_jsonl(EvalSet& set) {
               document ? "questions" : "documents");
         if (document) continue;
         CHECK(item.choices.size() > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), number, item.choices.size());
-        for (double n : item.lengths) CHECK(n > 0, "%s: line %d: an empty choice", where.c_str(), number);
+        for (const EvalRow& row : item.rows) CHECK(row.length > 0, "%s: line %d: an empty choice", where.c_str(), number);
         set.greedy |= item.greedy;
     }
 }
@@ -176,8 +205,12 @@ inline void read_bin(EvalSet& set) {
     memcpy(header, bytes.data(), sizeof header);
     CHECK(header[0] == 20240522, "%s: starts with %d, an eval file with 20240522", path, header[0]);
     CHECK(header[1] == 1, "%s: version %d, must be 1", path, header[1]);
-    std::vector<uint16_t> stream((bytes.size() - SHARD_HEADER) / 2);
-    if (!stream.empty()) memcpy(stream.data(), bytes.data() + SHARD_HEADER, stream.size() * 2);
+    const struct {  // the tokens where they lie
+        const char* bytes;
+        size_t count;
+        size_t size() const { return count; }
+        uint16_t operator[](size_t i) const { uint16_t x; memcpy(&x, bytes + 2 * i, 2); return x; }
+    } stream = {bytes.data() + SHARD_HEADER, (bytes.size() - SHARD_HEADER) / 2};
     size_t at = 0, number = 0, end = 0;
     auto take = [&](const char* what) {
         CHECK(at < end, "%s: question %zu ends before its %s", path, number, what);
@@ -199,15 +232,16 @@ inline void read_bin(EvalSet& set) {
         item.answer = take("answer");
         const int choices = take("choices");
         CHECK(choices > 1 && item.answer < choices, "%s: question %zu: answer %d of %d choices", path, number, item.answer, choices);
-        std::vector<int> context;
-        take_tokens("context", context);
-        CHECK(!context.empty(), "%s: question %zu has no context", path, number);
+        take_tokens("context", item.tokens);
+        item.shared = (uint32_t)item.tokens.size();
+        CHECK(item.shared > 0, "%s: question %zu has no context", path, number);
+        item.rows.reserve(std::min<size_t>((size_t)choices, end - at));
         for (int i = 0; i < choices; i++) {
-            EvalRow& row = item.rows.emplace_back(EvalRow{context, 0});
-            take_tokens("choices", row.tokens);
-            row.scored = (int)(row.tokens.size() - context.size());
-            CHECK(row.scored > 0, "%s: question %zu: choice %d is empty", path, number, i);
-            item.lengths.push_back(row.scored);
+            const uint32_t begin_of_row = (uint32_t)item.tokens.size();
+            take_tokens("choices", item.tokens);
+            const uint32_t own = (uint32_t)item.tokens.size() - begin_of_row;
+            CHECK(own > 0, "%s: question %zu: choice %d is empty", path, number, i);
+            item.rows.push_back({begin_of_row, own, own, own});
         }
         CHECK(at == end, "%s: question %zu claims %zu bytes, has %zu", path, number, 2 * (end - begin), 2 * (at - begin));
     }
@@ -221,21 +255,48 @@ inline void read_text(EvalSet& set) {
     set.documents = true;
     for (size_t at = 0, end; at <= text.size(); at = end + SEPARATOR.size()) {
         end = std::min(text.find(SEPARATOR, at), text.size());
-        std::string document = text.substr(at, end - at);
-        if (!strip(document).empty()) set.items.emplace_back().text = document, set.items.back().line = (int)set.items.size() - 1;
+        const std::string_view document = std::string_view(text).substr(at, end - at);
+        if (!text_detail::is_blank(document)) set.items.emplace_back().text = document, set.items.back().line = (int)set.items.size() - 1;
     }
 }
 
 // Context and choice are encoded together, and the choice is what comes after as many tokens as the context alone has. White
-// space at the context's end belongs to the choice, where tokenizers have it.
-inline EvalRow encode_choice(const Tokenizer& tokenizer, std::string context, std::string choice) {
-    const size_t kept = context.find_last_not_of(BLANK) + 1;  // npos + 1 is 0
-    choice = context.substr(kept) + choice, context.resize(kept);
-    EvalRow row{tokenizer.encode(context + choice), 0};
-    size_t before = tokenizer.encode(context).size();
-    if (context.empty() && tokenizer.eot() >= 0 && row.tokens[0] != tokenizer.eot()) row.tokens.insert(row.tokens.begin(), tokenizer.eot()), before = 1;
-    row.scored = (int)row.tokens.size() - (int)std::max<size_t>(before, 1);
-    return row;
+// space at the context's end belongs to the choice, where tokenizers have it. What the choices cannot change, the context up to its last place to
+// cut, is encoded once and shared: a question of many choices takes no more time and memory than its file is long. Where 256 bytes have no
+// place to cut, the context is cut there.
+inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
+    constexpr size_t LONGEST_TAIL = 256;
+    std::string_view tail, white;  // of the context
+    size_t before = 0;             // tokens that the context alone has
+    bool empty = false;            // an end of text is its context, unless the choice brings one
+    const auto set_context = [&](std::string_view context, bool share) {
+        const size_t kept = context.find_last_not_of(BLANK) + 1;  // npos + 1 is 0
+        white = context.substr(kept), context = context.substr(0, kept);
+        size_t cut = 0;
+        if (share && kept > LONGEST_TAIL) {
+            const std::string_view end = context.substr(kept - LONGEST_TAIL);
+            cut = text_detail::safe_cut(end);
+            cut = cut ? kept - LONGEST_TAIL + cut : text_detail::start_of_character(context, kept - LONGEST_TAIL);
+        }
+        for (size_t at = 0, n; at < cut; at += n) n = text_detail::part_length(context.substr(at, cut - at)), tokenizer.encode(context.substr(at, n), item.tokens);
+        empty = context.empty() && tokenizer.eot() >= 0;
+        if (share) item.shared = (uint32_t)item.tokens.size();
+        tail = context.substr(cut);
+        before = item.shared + tokenizer.encode(tail).size() + empty;
+    };
+    const bool one = item.contexts.size() == 1;
+    if (one) set_context(item.contexts[0], true);
+    for (size_t i = 0; i < item.choices.size(); i++) {
+        if (!one) set_context(item.contexts[i], false);
+        EvalRow& row = item.rows[i];
+        row.begin = (uint32_t)item.tokens.size();
+        if (empty) item.tokens.push_back(tokenizer.eot());
+        const size_t first = item.tokens.size();
+        tokenizer.encode(std::string(tail).append(white).append(item.choices[i]), item.tokens);
+        if (empty && first < item.tokens.size() && item.tokens[first] == tokenizer.eot()) item.tokens.erase(item.tokens.begin() + (long)first);
+        row.own = (uint32_t)item.tokens.size() - row.begin;
+        row.scored = (uint32_t)std::max<int64_t>((int64_t)item.shared + row.own - (int64_t)std::max<size_t>(before, 1), 0);
+    }
 }
 
 // What a completion begins with.
@@ -249,7 +310,8 @@ inline std::vector<int> prompt_of(const Tokenizer& tokenizer, const std::string&
 // A document of n tokens behind an end of text, in windows of T: each token is scored once, and the last window reaches back
 // so that it is as long as the others. It may be a whole file, so it is encoded in parts, between which the run can be stopped.
 inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T, const std::string& path) {
-    std::vector<int> tokens = {tokenizer.eot()};
+    std::vector<int>& tokens = item.tokens;
+    tokens = {tokenizer.eot()};
     for (std::string_view text = item.text; !text.empty();) {
         exit_if_stopping("while " + path + " was encoded");
         const size_t part = text_detail::part_length(text);
@@ -260,7 +322,7 @@ inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T, cons
     for (size_t done = 0, end; done < n; done = end) {
         end = std::min(done + t, n);
         size_t begin = end > t ? end - t : 0;
-        item.rows.push_back({{tokens.begin() + (long)begin, tokens.begin() + (long)end + 1}, (int)(end - done)});
+        item.rows.push_back({(uint32_t)begin, (uint32_t)(end + 1 - begin), (uint32_t)(end - done)});
     }
 }
 }  // namespace eval_detail
@@ -301,16 +363,14 @@ inline void encode_eval_set(EvalSet& set, const Tokenizer* tokenizer, int T, int
     for (EvalItem& item : set.items) {
         exit_if_stopping("while " + set.path + " was encoded");
         if (set.documents) eval_detail::cut_document(item, *tokenizer, T, set.path);
-        for (size_t i = 0; i < item.choices.size(); i++)
-            item.rows.push_back(eval_detail::encode_choice(*tokenizer, item.contexts[item.contexts.size() > 1 ? i : 0], item.choices[i]));
+        else if (!item.choices.empty()) eval_detail::encode_choices(item, *tokenizer);
         bool cut = false;
-        for (EvalRow& row : item.rows) {
+        item.most = (uint32_t)T + 1;  // of a context that is too long its end counts
+        for (const EvalRow& row : item.rows) {
             CHECK(row.scored > 0, "%s: %d: nothing of a choice is left to score behind its context", set.path.c_str(), item.line);
-            CHECK(row.scored <= T, "%s: %d: a choice of %d tokens, the model's context is %d", set.path.c_str(), item.line, row.scored, T);
-            const size_t most = (size_t)T + 1;  // of a context that is too long its end counts
-            cut |= row.tokens.size() > most;
-            if (row.tokens.size() > most) row.tokens.erase(row.tokens.begin(), row.tokens.end() - (long)most);
-            set.longest = std::max(set.longest, (int)row.tokens.size() - 1);
+            CHECK(row.scored <= (uint32_t)T, "%s: %d: a choice of %u tokens, the model's context is %d", set.path.c_str(), item.line, row.scored, T);
+            cut |= item.shared + row.own > item.most;
+            set.longest = std::max(set.longest, (int)item.size(row) - 1);
         }
         set.cut += cut;
         if (set.greedy) {

@@ -15,6 +15,13 @@ inline bool is_of_this_machine(const std::string& field) {
 // A folder's name may end with a slash.
 inline bool is_same_name(const std::string& a, const std::string& b) { return a.substr(0, a.find_last_not_of('/') + 1) == b.substr(0, b.find_last_not_of('/') + 1); }
 
+// A checkpoint is a file like any other: what it says of an option must be allowed.
+inline void set_from(const std::string& path, const options_detail::OptionRow& row, const std::string& value, Options& opt) {
+    const std::string right = options_detail::check_value(row, value);
+    CHECK(right.empty(), "%s: the option \"%s\" is %s, must be %s", path.c_str(), row.field, json_shown(value).c_str(), right.c_str());
+    row.set(opt, value);
+}
+
 // The checkpoint's options against ours: a line each. The model is the checkpoint's, whatever the command names; so is the tokenizer where the
 // command names none, or if `has_tokenizer`: then it lies in the checkpoint and is taken from there.
 inline std::vector<std::string> compare_options(Options& opt, const Json& trainer, bool has_tokenizer, const std::string& path) {
@@ -25,7 +32,7 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         for (const Json& field : chosen->as_array(path))
             for (const options_detail::OptionRow& row : options_detail::TABLE)
                 if (const Json* value = saved->find(row.field); value && field.as_string(path) == row.field && !was_given(opt, row.field))
-                    row.set(opt, value->as_string(path)), opt.given.push_back(row.field), opt.chosen.push_back(row.field);
+                    set_from(path, row, value->as_string(path), opt), opt.given.push_back(row.field), opt.chosen.push_back(row.field);
     for (const options_detail::OptionRow& row : options_detail::TABLE) {
         const Json* value = saved->find(row.field);
         if (!value || is_of_this_machine(row.field)) continue;
@@ -33,9 +40,9 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
         if (was == now || (is_model && is_same_name(was, now))) continue;
         if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: run.h
-        if (!strcmp(row.field, "leaves") && !given) { row.set(opt, was); continue; }  // the sums stay in their order, whatever the number of ranks
+        if (!strcmp(row.field, "leaves") && !given) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
         const bool ignored = is_model || (is_tokenizer && has_tokenizer);
-        if (ignored || (!given && is_tokenizer)) row.set(opt, was);
+        if (ignored || (!given && is_tokenizer)) set_from(path, row, was, opt);
         if (!given && row.text(opt) == was) continue;
         lines.push_back(format("%s %s%s, was %s", row.name().c_str(), now.empty() ? "''" : now.c_str(), !given ? " (not given)" : !ignored ? "" :
                                is_model ? ": the checkpoint's weights are used" : ": ignored, the checkpoint has its own", was.empty() ? "''" : was.c_str()));

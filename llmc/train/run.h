@@ -60,6 +60,7 @@ struct Run {
     int rollbacks = 0;         // so far: --on-spike
     std::vector<std::string> autotuned;  // choices of algorithms, as other ones round differently
     int64_t train_tokens = -1, val_tokens = -1;  // of the data that the resumed run had; -1: not known
+    std::string data_checksum;                   // likewise, of all its data: of texts of all tokens, of shards of samples
 };
 
 inline std::string options_json(const Options& opt) {
@@ -177,6 +178,7 @@ inline void read_trainer_state(Run& run) {
     if (const Json* seconds = json.find("seconds")) run.seconds = seconds->as_double(path);
     if (const Json* n = json.find("train_tokens")) run.train_tokens = n->as_int(path, 0);
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
+    if (const Json* sum = json.find("data_checksum")) run.data_checksum = sum->as_string(path);
     check_named_model(run, json, path);
     printf("resume   %s: goes on after step %d\n", on_one_line(run.weights).c_str(), run.first_step);
     const Json *saved = json.find("options"), *ranks = saved ? saved->find("nproc") : nullptr, *tokens = json.find("tokens_per_step");
@@ -190,7 +192,7 @@ inline void read_trainer_state(Run& run) {
     for (const std::string& line : compare_options(run.opt, json, is_file(run.weights + "/tokenizer.json"), path)) {
         printf("resume   %s\n", on_one_line(line).c_str());
         if (line.starts_with("--val-data ") || line.starts_with("--val-batches ")) run.best = {};  // its loss was another's
-        if (line.starts_with("--train-data ") || line.starts_with("--val-data ")) run.train_tokens = run.val_tokens = -1;  // other data, which is said
+        if (line.starts_with("--train-data ") || line.starts_with("--val-data ")) run.train_tokens = run.val_tokens = -1, run.data_checksum.clear();  // other data, which is said
     }
 }
 
@@ -230,7 +232,9 @@ inline void find_files(const Options& opt) {
 inline void open_files(Run& run) {
     const Options& opt = run.opt;
     if (opt.train_data.empty() && opt.val_data.empty()) return;
-    std::string cache = run.out.empty() ? "/tmp/llmc-tokens-" + std::to_string(getuid()) : run.out + "/tokens";
+    const std::vector<std::string> files = tokenizer_choice_detail::data_files(opt);
+    const bool text = std::any_of(files.begin(), files.end(), is_text_file);
+    const std::string folder = !run.out.empty() ? run.out : text ? cache_folder("") : "", cache = folder.empty() ? "" : folder + "/tokens";
     if (!opt.val_data.empty()) {
         run.val = open_data(opt.val_data, run.tokenizer, cache, text_options(opt));
         if (const std::string side = opt.val_data + ".floor"; is_file(side)) {
@@ -421,12 +425,18 @@ inline void hold_out_validation(Run& run) {
 }
 // A file may have changed under its name since the run began: then the order of the data is another, and of a text what was trained on may be
 // validated on.
-inline void compare_data(const Run& run) {
-    const auto compare = [](const char* option, int64_t was, uint64_t now) {
-        if (was >= 0 && (uint64_t)was != now) printf("resume   %s: the data have changed: %llu tokens, were %lld\n", option, (unsigned long long)now, (long long)was);
+inline void compare_data(Run& run) {
+    bool said = false;
+    const auto compare = [&](const char* option, int64_t was, uint64_t now) {
+        if (was >= 0 && (uint64_t)was != now) said = true, printf("resume   %s: the data have changed: %llu tokens, were %lld\n", option, (unsigned long long)now, (long long)was);
     };
     if (!run.train.empty()) compare("--train-data", run.train_tokens, count_tokens(run.train));
     if (!run.val.empty()) compare("--val-data", run.val_tokens, count_tokens(run.val));
+    uint64_t sum = sample_checksum(run.val);
+    for (const Source& source : run.train) sum = 31 * sum + sample_checksum(source.shards);
+    const std::string checksum = format("%016llx", (unsigned long long)sum);
+    if (!run.data_checksum.empty() && run.data_checksum != checksum && !said) printf("resume   the data have changed: as many tokens as before, but others\n");
+    run.data_checksum = checksum;
 }
 }  // namespace run_detail
 
@@ -442,10 +452,8 @@ inline void finish_preparing(Run& run) {
     if (!run.out.empty() && run.comm.rank == 0) make_folders(run.out);
     if (!run.out.empty()) flight_recorder().path = run.out + format("/flight-%05d.txt", run.comm.rank);
     if (run.comm.world == 1) return;
-    uint64_t checksum = sample_checksum(run.val);
-    for (const Source& source : run.train) checksum = 31 * checksum + sample_checksum(source.shards);
-    must_agree(run.comm, "the data", format("%llu tokens to train on, %llu to validate on, vocabulary %d, checksum of samples %016llx", (unsigned long long)count_tokens(run.train),
-                                            (unsigned long long)count_tokens(run.val), run.config.V, (unsigned long long)checksum));
+    must_agree(run.comm, "the data", format("%llu tokens to train on, %llu to validate on, vocabulary %d, checksum of samples %s", (unsigned long long)count_tokens(run.train),
+                                            (unsigned long long)count_tokens(run.val), run.config.V, run.data_checksum.c_str()));
 }
 
 inline DataOptions data_options(const Run& run, bool training) {

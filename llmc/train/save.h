@@ -41,7 +41,7 @@ template <class F> void save_checkpoint(Run& run, Model<F>& model, int step, uin
     Json trainer = Json::object();
     trainer.add("version", VERSION).add("step", step).add("position", position);
     trainer.add("seconds", run.seconds).add("main_log", logged.main_log).add("metrics", logged.metrics).add("rollbacks", run.rollbacks);
-    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("best", best_to_json(best));
+    trainer.add("train_tokens", count_tokens(run.train)).add("val_tokens", count_tokens(run.val)).add("data_checksum", run.data_checksum).add("best", best_to_json(best));
     Json losses = Json::array(), norms = Json::array(), options = Json::object(), chosen = Json::array(), autotuned = Json::array();
     for (int i = 0; i < history.losses.count; i++) losses.push(history.losses.values[i]), norms.push(history.norms.values[i]);
     for (auto& [name, value] : describe(run.opt)) options.add(name, value);

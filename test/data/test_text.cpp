@@ -201,9 +201,11 @@ TEST(special_tokens_in_text) {
 TEST(cache_is_used_again) {
     std::string path = write_text("c.txt", "some text"), cache = folder() + "/cache2";
     std::string shard = tokenize_to_cache(path, Tokenizer::bytes(), cache);
-    write_text("cache2/" + shard.substr(shard.rfind('/') + 1), read_file(shard) + "mark");  // would be lost if written again
+    struct stat before, after;
+    stat(shard.c_str(), &before);
     EXPECT_STR(tokenize_to_cache(path, Tokenizer::bytes(), cache), shard);
-    EXPECT(read_file(shard).find("mark") != std::string::npos);
+    stat(shard.c_str(), &after);
+    EXPECT(before.st_ino == after.st_ino && before.st_mtim.tv_nsec == after.st_mtim.tv_nsec);
     // another text of the same length, another tokenizer, another name
     write_text("c.txt", "same text");
     EXPECT(tokenize_to_cache(path, Tokenizer::bytes(), cache) != shard);
@@ -213,6 +215,90 @@ TEST(cache_is_used_again) {
     counts.add_text("some some some", SplitPattern::GPT2);
     EXPECT(tokenize_to_cache(path, Tokenizer::train(counts, 300, SplitPattern::GPT2), cache) != shard);
     EXPECT(list_folder(cache).size() == 3);
+}
+
+// Whatever is not as it was written is made again, and said: each bit of it, its length, a shard of someone else, a link.
+TEST(a_damaged_cache_is_made_again) {
+    const std::string path = write_text("d.txt", "some text"), cache = folder() + "/cache3", shard = tokenize_to_cache(path, Tokenizer::bytes(), cache), good = read_file(shard);
+    EXPECT(open_shard(shard).checksum != 0);
+    const auto made_again = [&](const char* what) {
+        Outcome o = run_child([&] { tokenize_to_cache(path, Tokenizer::bytes(), cache); });
+        if (o.code || o.output != shard + ": is damaged: " + path + " is tokenized again\n" || read_file(shard) != good) FAIL("%s: %s", what, o.output.c_str());
+    };
+    const auto put = [&](const std::string& bytes) { write_file_atomically(shard, bytes); };
+    for (size_t at : {0, 4, 8, 12, 16, 23, 24, 1023, 1024, 1043}) {
+        std::string bytes = good;
+        bytes[at] = (char)(bytes[at] ^ 4);
+        put(bytes), made_again(format("byte %zu", at).c_str());
+    }
+    for (size_t n : {(size_t)0, (size_t)1000, (size_t)1024, good.size() - 2}) put(good.substr(0, n)), made_again(format("cut at %zu", n).c_str());
+    put(good + "ab"), made_again("longer");
+    write_shard("cache3/" + shard.substr(shard.rfind('/') + 1), {1, 2, 3}), made_again("planted");
+    // a link, to a shard that is good and to a file of the victim's
+    write_text("elsewhere.bin", good), write_text("victim", "precious");
+    for (const char* to : {"elsewhere.bin", "victim"}) {
+        unlink(shard.c_str());
+        EXPECT(symlink(("../" + std::string(to)).c_str(), shard.c_str()) == 0);
+        made_again(to);
+        struct stat s;
+        EXPECT(lstat(shard.c_str(), &s) == 0 && S_ISREG(s.st_mode));
+    }
+    EXPECT(read_file(folder() + "/elsewhere.bin") == good && read_file(folder() + "/victim") == "precious");
+    // links under the names that are written next
+    unlink(shard.c_str());
+    for (int n = 0; n < 3; n++) EXPECT(symlink("../victim", format("%s.%d-%d.tmp", shard.c_str(), (int)getpid(), n).c_str()) == 0);
+    EXPECT(read_shard(tokenize_to_cache(path, Tokenizer::bytes(), cache)) == with_ends({"some text"}));
+    EXPECT(read_file(folder() + "/victim") == "precious");
+    for (int n = 0; n < 3; n++) unlink(format("%s.%d-%d.tmp", shard.c_str(), (int)getpid(), n).c_str());
+    // what kills left
+    const std::string left = shard + ".1-0.tmp", fresh = shard + ".2-0.tmp";
+    for (const std::string& name : {left, fresh}) write_text("cache3" + name.substr(name.rfind('/')), "half");
+    const timespec old[2] = {{1, 0}, {1, 0}};
+    utimensat(AT_FDCWD, left.c_str(), old, 0);
+    unlink(shard.c_str());
+    tokenize_to_cache(path, Tokenizer::bytes(), cache);
+    EXPECT(access(left.c_str(), F_OK) != 0 && access(fresh.c_str(), F_OK) == 0);
+}
+
+// What others may write to decides nothing.
+TEST(caches_are_folders_of_this_user_alone) {
+    const std::string path = write_text("p.txt", "some text"), cache = folder() + "/cache4";
+    tokenize_to_cache(path, Tokenizer::bytes(), cache);
+    struct stat s;
+    EXPECT(stat(cache.c_str(), &s) == 0 && (s.st_mode & 0777) == 0700);
+    for (const unsigned mode : {0777u, 0770u, 01777u, 0702u}) {
+        chmod(cache.c_str(), mode);
+        EXPECT_DIES(format("cache4: others may write to it (mode %04o): chmod go-w", mode).c_str(), tokenize_to_cache(path, Tokenizer::bytes(), cache));
+    }
+    chmod(cache.c_str(), 0700);
+    EXPECT(symlink("cache4", (folder() + "/link").c_str()) == 0);
+    EXPECT_DIES("link: is no folder, must be one, and no link", tokenize_to_cache(path, Tokenizer::bytes(), folder() + "/link"));
+    EXPECT_DIES("p.txt: there is no place for its tokens", tokenize_to_cache(path, Tokenizer::bytes(), ""));
+    if (geteuid() == 0) {
+        EXPECT(chown(cache.c_str(), 12345, (gid_t)-1) == 0);
+        EXPECT_DIES("cache4: belongs to user 12345, must be this user's, 0", tokenize_to_cache(path, Tokenizer::bytes(), cache));
+    }
+    // the same function finds the place
+    const auto found = [](const char* xdg, const char* home, std::string given = "") {
+        Outcome o = run_child([&] {
+            xdg ? setenv("XDG_CACHE_HOME", xdg, 1) : unsetenv("XDG_CACHE_HOME");
+            home ? setenv("HOME", home, 1) : unsetenv("HOME");
+            printf("%s", cache_folder(given).c_str());
+        });
+        return o.output;
+    };
+    const std::string base = folder();
+    EXPECT_STR(found((base + "/xdg").c_str(), "/nowhere"), base + "/xdg/llmc");
+    EXPECT_STR(found(nullptr, base.c_str()), base + "/.cache/llmc");
+    EXPECT_STR(found("", base.c_str()), base + "/.cache/llmc");
+    EXPECT_STR(found(nullptr, base.c_str(), base + "/a/b"), base + "/a/b");
+    EXPECT(stat((base + "/.cache/llmc").c_str(), &s) == 0 && (s.st_mode & 0777) == 0700);
+    EXPECT(stat((base + "/a/b").c_str(), &s) == 0 && (s.st_mode & 0777) == 0700);
+    EXPECT_STR(found(nullptr, nullptr), "neither XDG_CACHE_HOME nor HOME says where: no cache is used\n");
+    chmod((base + "/.cache/llmc").c_str(), 0777);
+    EXPECT_STR(found(nullptr, base.c_str()), base + "/.cache/llmc: others may write to it (mode 0777): chmod go-w lets only this user: no cache is used\n");
+    chmod((base + "/a/b").c_str(), 0775);
+    EXPECT_DIES("/a/b: others may write to it (mode 0775)", cache_folder(base + "/a/b"));
 }
 
 TEST(data_from_either_kind_of_file) {

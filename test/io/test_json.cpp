@@ -15,7 +15,7 @@ static std::string error_of(std::string_view text) {
 TEST(values) {
     Json j = json_parse(" { \"a\" : [ 1 , -2.5e3 , true , false , null , \"x\" , { } , [ ] ] , \"b\":{\"c\":\"d\"} }\r\n\t", "t");
     EXPECT(j.type == Json::OBJECT && j.items.size() == 2);
-    const std::vector<Json>& a = j.at("a", "t").as_array("t");
+    const JsonItems& a = j.at("a", "t").as_array("t");
     EXPECT_EQ(a.size(), (size_t)8);
     EXPECT_EQ(a[0].as_int("t"), (int64_t)1);
     EXPECT_EQ(a[1].as_double("t"), -2500.0);
@@ -76,8 +76,8 @@ TEST(strings) {
 }
 
 TEST(malformed) {
-    std::string deep101 = std::string(101, '[') + std::string(101, ']'), deep100 = std::string(100, '[') + std::string(100, ']');
-    EXPECT_STR(error_of(deep100), "");
+    std::string deep129 = std::string(129, '[') + std::string(129, ']'), deep128 = std::string(128, '[') + std::string(128, ']');
+    EXPECT_STR(error_of(deep128), "");
     EXPECT_STR(error_of(std::string(99, '[') + "{\"a\":1}" + std::string(99, ']')), "");
     const struct { std::string text, error; } cases[] = {
         {"", "line 1 column 1: expected a value, found the end of the text"},
@@ -139,8 +139,8 @@ TEST(malformed) {
         {"\"\xE2\x82\"", "line 1 column 2: invalid UTF-8: the byte 0xe2"},                  // cut by the quote
         {"\"\xE2\x82", "line 1 column 2: invalid UTF-8: the byte 0xe2"},                    // cut by the end
         {"{\"\xFF\":1}", "line 1 column 3: invalid UTF-8: the byte 0xff"},
-        {deep101, "line 1 column 101: more than 100 arrays and objects inside each other"},
-        {std::string(100000, '['), "line 1 column 101: more than 100 arrays and objects inside each other"},
+        {deep129, "line 1 column 129: more than 128 arrays and objects inside each other"},
+        {std::string(100000, '['), "line 1 column 129: more than 128 arrays and objects inside each other"},
     };
     for (const auto& [text, error] : cases) EXPECT_STR(error_of(text), error);
     EXPECT_DIES("cfg.json: line 2 column 1: expected the end", json_parse("{}\n{}", "cfg.json"));

@@ -379,7 +379,7 @@ TEST(gpt2_files) {
     Tokenizer t = trained(SplitPattern::GPT2, 300, random_text(8, 1000));
     Json json = json_parse(t.to_json(), "t");
     std::string merges = "#version: 0.2\n";
-    for (const Json& m : json.find("model")->find("merges")->items) merges += m.items[0].text + " " + m.items[1].text + "\r\n";
+    for (const Json& m : json.find("model")->find("merges")->items) merges += m.items[0].as_string("") + " " + m.items[1].as_string("") + "\r\n";
     remove_tree("build/tmp/tokenizer/folder");
     make_folders("build/tmp/tokenizer/folder");
     scratch("folder/vocab.json", json_dump(*json.find("model")->find("vocab")));

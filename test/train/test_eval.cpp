@@ -19,14 +19,20 @@ EvalSet open_one(const std::string& name, const std::string& text, int T = 64) {
     encode_eval_set(set, &bytes, T, 257);
     return set;
 }
+std::vector<int> tokens_of(const EvalItem& item, const EvalRow& row) {
+    std::vector<int> tokens(item.size(row));
+    item.copy_row(row, tokens.begin());
+    return tokens;
+}
 // "context|scored" of each row, as text; <256> is the end of text
 std::string shown(const EvalItem& item) {
     std::string out;
     for (const EvalRow& row : item.rows) {
         if (!out.empty()) out += " / ";
-        for (size_t i = 0; i < row.tokens.size(); i++) {
-            if (i + (size_t)row.scored == row.tokens.size()) out += "|";
-            out += row.tokens[i] == 256 ? "<256>" : std::string(1, (char)row.tokens[i]);
+        const std::vector<int> tokens = tokens_of(item, row);
+        for (size_t i = 0; i < tokens.size(); i++) {
+            if (i + row.scored == tokens.size()) out += "|";
+            out += tokens[i] == 256 ? "<256>" : std::string(1, (char)tokens[i]);
         }
     }
     return out;
@@ -34,7 +40,7 @@ std::string shown(const EvalItem& item) {
 std::string one_item(const std::string& line, int T = 64) {
     EvalSet set = open_one("one.jsonl", line + "\n", T);
     std::string lengths;
-    for (double n : set.items[0].lengths) lengths += format(" %g", n);
+    for (const EvalRow& row : set.items[0].rows) lengths += format(" %u", row.length);
     return shown(set.items[0]) + format(" -> %d,", set.items[0].answer) + lengths;
 }
 }  // namespace
@@ -104,8 +110,9 @@ TEST(documents_are_scored_once) {
             EvalSet set = open_one("text.txt", text, T);
             std::string scored;
             for (const EvalRow& row : set.items[0].rows) {
-                EXPECT(row.tokens.size() <= (size_t)T + 1 && (row.tokens.size() == (size_t)T + 1 || n < T));
-                for (size_t i = row.tokens.size() - (size_t)row.scored; i < row.tokens.size(); i++) scored += (char)row.tokens[i];
+                const std::vector<int> tokens = tokens_of(set.items[0], row);
+                EXPECT(tokens.size() <= (size_t)T + 1 && (tokens.size() == (size_t)T + 1 || n < T));
+                for (size_t i = tokens.size() - row.scored; i < tokens.size(); i++) scored += (char)tokens[i];
             }
             EXPECT_STR(scored, text);
         }
@@ -128,7 +135,7 @@ TEST(old_eval_files) {
     const Stream good = {65535, 28, 0, 1, 2, 2, 'a', 'b', 1, 'c', 3, 'd', 'e', 'f', 65535, 24, 1, 0, 2, 1, 'g', 1, 'h', 2, 'i', 'j'};
     EvalSet set = open_one("old.bin", bin(good, 2));
     EXPECT_STR(shown(set.items[0]) + ", " + shown(set.items[1]), "ab|c / ab|def, g|h / g|ij");
-    EXPECT(set.items[0].answer == 1 && set.items[1].answer == 0 && set.items[0].lengths == (std::vector<double>{1, 3}));
+    EXPECT(set.items[0].answer == 1 && set.items[1].answer == 0 && set.items[0].rows[0].length == 1 && set.items[0].rows[1].length == 3);
     struct Wrong { size_t at; int value; const char* says; };
     for (Wrong w : {Wrong{0, 5, "old.bin: question 0 begins with 5, must be 65535"}, {14, 0, "question 1 begins with 0"},
                     {1, 26, "question 0 ends before its choices"}, {1, 30, "question 0 claims 30 bytes, has 28"}, {1, 0, "question 0 claims 0 bytes"},
@@ -161,7 +168,7 @@ TEST(questions_that_are_wrong) {
                     {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "line 1: 1 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [], \"answer\": 0}", "\"answer\" is 0, expected"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "line 1: an empty choice"},
-                    {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "is 3, expected a string"},
+                    {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "\"choices\" holds 3, must hold strings"},
                     {"{\"context\": \"a\", \"choices\": \"bc\", \"answer\": 0}", "\"choices\" is \"bc\", expected an array"},
                     {"{\"context\": [\"a\", \"b\", \"c\"], \"choices\": [\"b\", \"c\"], \"answer\": 0}", "3 contexts for 2 choices, must be one, or one for each"},
                     {"{\"context\": [\"a\"], \"choices\": [\"b\", \"c\"], \"answer\": 0", "bad.jsonl: line 1 column"},
@@ -191,32 +198,32 @@ template <class F> static void check_sums() {
     Model<F> model(c, {.B = 2, .T = 24, .train = false});
     model.allocate();
     initialize(model, 0.2, 7);
-    std::vector<EvalRow> rows;
+    EvalItem item;
     for (int i = 0; i < 23; i++) {  // of all lengths, in no order
-        EvalRow& row = rows.emplace_back();
         const int n = i == 0 ? 2 : i == 1 ? 25 : 2 + i * 11 % 24;
-        for (int t = 0; t < n; t++) row.tokens.push_back((int)(philox(5, RNG_TEST, (uint32_t)i, (uint64_t)t).x[0] % 131));
-        row.scored = 1 + i * 5 % std::min(n - 1, 20);
+        for (int t = 0; t < n; t++) item.tokens.push_back((int)(philox(5, RNG_TEST, (uint32_t)i, (uint64_t)t).x[0] % 131));
+        item.rows.push_back({(uint32_t)item.tokens.size() - (uint32_t)n, (uint32_t)n, (uint32_t)(1 + i * 5 % std::min(n - 1, 20))});
     }
-    std::vector<const EvalRow*> all, turned;
-    for (const EvalRow& row : rows) all.push_back(&row);
+    std::vector<ItemRow> all, turned;
+    for (const EvalRow& row : item.rows) all.push_back({&item, &row});
     const std::vector<double> sums = score_rows(model, all);
-    for (size_t i = 0; i < rows.size(); i++) {
-        const EvalRow& row = rows[i];
-        const size_t T = row.tokens.size() - 1, V = (size_t)c.V;
-        forward_trunk(model, row.tokens.data(), {.B = 1, .T = (int)T, .by_document = false});
+    for (size_t i = 0; i < all.size(); i++) {
+        const EvalRow& row = item.rows[i];
+        const std::vector<int> tokens = tokens_of(item, row);
+        const size_t T = tokens.size() - 1, V = (size_t)c.V;
+        forward_trunk(model, tokens.data(), {.B = 1, .T = (int)T, .by_document = false});
         std::vector<F> logits(T * V);
         matmul_forward(logits.data(), model.tensors().lnf, model.tensors().wte, (const F*)nullptr, T, c.C, c.V, {}, model.stream);
         double expected = 0, largest = 0;
         for (size_t t = T - (size_t)row.scored; t < T; t++) {
             double total = 0;
             for (size_t v = 0; v < V; v++) total += std::exp((double)(float)logits[t * V + v]), largest = std::max(largest, std::fabs((double)(float)logits[t * V + v]));
-            expected += (double)(float)logits[t * V + (size_t)row.tokens[t + 1]] - std::log(total);
+            expected += (double)(float)logits[t * V + (size_t)tokens[t + 1]] - std::log(total);
         }
         EXPECT(largest < 8 && largest > 0.1);
         if (!(std::fabs(sums[i] - expected) <= row.scored * 8 * 0x1p-20)) FAIL("row %zu: %.9f, expected %.9f", i, sums[i], expected);
     }
-    for (size_t i = rows.size(); i-- > 0;) turned.push_back(&rows[i]);  // neighbours change nothing
+    for (size_t i = all.size(); i-- > 0;) turned.push_back(all[i]);  // neighbours change nothing
     std::vector<double> again = score_rows(model, turned);
     std::reverse(again.begin(), again.end());
     EXPECT(again == sums);
@@ -240,8 +247,8 @@ template <class F> static void check_long_rows() {
         Model<F> model(c, {.B = 1, .T = T, .train = T == 8, .eval_T = set.longest, .complete_T = set.longest_completion});
         model.allocate();
         initialize(model, 0.2, 7);
-        std::vector<const EvalRow*> rows;
-        for (const EvalRow& row : set.items[0].rows) rows.push_back(&row);
+        std::vector<ItemRow> rows;
+        for (const EvalRow& row : set.items[0].rows) rows.push_back({&set.items[0], &row});
         sums.push_back(score_rows(model, rows));
         said.emplace_back();
         generate(model, eval_detail::prompt_of(bytes, set.items[0].contexts[0]), 6, {.temperature = 0}, 0, 0,

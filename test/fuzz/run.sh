@@ -1,0 +1,27 @@
+#!/bin/sh
+# run.sh: every parser in turn under libFuzzer, SECONDS in all, from the seeds in the tree and what earlier runs found: test/fuzz/run.sh SECONDS [PARSER...]
+set -u
+cd "$(dirname "$0")/../.."
+seconds=$1; shift
+fuzz=build/fuzz/fuzz
+[ $# -gt 0 ] || set -- $($fuzz)
+each=$((seconds / $#)); [ "$each" -gt 0 ] || each=1
+all=0 failed=0
+for parser in "$@"; do
+    corpus=build/fuzz/corpus/$parser log=build/fuzz/$parser.log
+    mkdir -p "$corpus"
+    FUZZ=$parser $fuzz -max_total_time=$each -max_len=8192 -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -detect_leaks=0 -close_fd_mask=3 -print_final_stats=1 \
+        -dict=test/fuzz/words.dict -artifact_prefix=build/fuzz/$parser- "$corpus" "test/fuzz/seeds/$parser" > "$log" 2>&1
+    code=$?
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    all=$((all + ${runs:-0}))
+    covered=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -1)
+    echo "fuzz: $parser: ${runs:-0} inputs, ${covered:-0} edges covered"
+    if [ $code -ne 0 ]; then
+        failed=1
+        grep -aE 'fuzz: does not hold|ERROR|SUMMARY|runtime error|written to' "$log" | head -5
+        echo "fuzz: $parser: FAILED: $log; again: FUZZ=$parser $fuzz FILE"
+    fi
+done
+echo "fuzz: $all inputs in $# parsers"
+exit $failed
