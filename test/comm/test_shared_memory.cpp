@@ -65,7 +65,7 @@ TEST(shared_memory_names_who_is_late) {
     const std::string said = outcomes[0].output + outcomes[2].output;  // one of them has said it
     EXPECT(outcomes[0].code == EXIT_COMM && outcomes[2].code == EXIT_COMM && (outcomes[0].output.empty() || outcomes[2].output.empty()));
     EXPECT(said.find("rank 1 (process ") != std::string::npos && said.find("has not come within 1.5 s") != std::string::npos);
-    EXPECT(said.find("(step 7, operation 2, all_gather of values, 1 bytes)") != std::string::npos);
+    if (said.find("(step 7, operation 2, all_gather of values, 1 bytes)") == std::string::npos) FAIL("said \"%s\"", said.c_str());
     EXPECT_EQ(outcomes[1].code, EXIT_COMM);  // the others are gone
 }
 // Who has waited too long speaks, and not one that came later: when its deadline is over a launcher has ended all.

@@ -251,7 +251,7 @@ TEST(a_damaged_cache_is_made_again) {
     EXPECT(read_file(folder() + "/victim") == "precious");
     for (int n = 0; n < 3; n++) unlink(format("%s.%d-%d.tmp", shard.c_str(), (int)getpid(), n).c_str());
     // what kills left
-    const std::string left = shard + ".1-0.tmp", fresh = shard + ".2-0.tmp";
+    const std::string left = shard + ".4194399-0.tmp", fresh = shard + ".4194398-0.tmp";
     for (const std::string& name : {left, fresh}) write_text("cache3" + name.substr(name.rfind('/')), "half");
     const timespec old[2] = {{1, 0}, {1, 0}};
     utimensat(AT_FDCWD, left.c_str(), old, 0);

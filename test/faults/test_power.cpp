@@ -169,8 +169,10 @@ void look_at_states(const Recorded& r, bool journal, int states, int resumes, Lo
 
 // ---- without one of its syncs ------------------------------------------------------------------------------------------
 
-// Names of a kind are one: numbers are #.
-std::string kind_of(const std::string& text) {
+// Names of a kind are one: numbers are #, and so is the fingerprint in a token cache's name.
+std::string kind_of(std::string text) {
+    for (size_t at = 0; (at = text.find(".bin", at)) != text.npos; at++)
+        if (at > 17 && text[at - 17] == '-' && text.find_first_not_of("0123456789abcdef", at - 16) == at) text.replace(at - 16, 16, "0"), at -= 15;
     std::string kind;
     for (char c : text) if (c < '0' || c > '9') kind += c; else if (!kind.ends_with("#")) kind += '#';
     return kind;
@@ -221,7 +223,7 @@ const std::map<std::string, const char*> NOT_NEEDED = {
     {"fsync r: openat r/DONE_#;", "what says that it is good, or a pruning, comes next and syncs the folder again"},
     {"fsync r: openat r/GOOD_#;", "without it less is known, and a run goes back further than it must"},
     {"fsync r: unlink r/DONE_#;", "the save that follows syncs the folder before it counts"},
-    {"fsync r/tokens: openat r/tokens/text.txt-#c#cb#a#b.bin.#.tmp; rename r/tokens/text.txt-#c#cb#a#b.bin.#.tmp -> r/tokens/text.txt-#c#cb#a#b.bin;", "a token cache that is missing is made again"},
+    {"fsync r/tokens: openat r/tokens/text.txt-#.bin.#-#.tmp; rename r/tokens/text.txt-#.bin.#-#.tmp -> r/tokens/text.txt-#.bin;", "a token cache that is missing is made again"},
     {"fsync r: rename r/.step_#.old -> r/.step_#.del;", "what replaced it is there, so that .old counts no more, half-deleted or not"},
     {"fsync r: openat r/DONE_#; rmdir r/.step_#.del;", "the pruning that follows here syncs the folder again"},
 };

@@ -184,7 +184,7 @@ TEST(a_signal_is_no_error) {
     EXPECT_EQ(uninterrupted([&] { return errno = EIO, ++calls, -1; }), -1);  // what is one is not tried again
     EXPECT_EQ(calls, 4);
     EXPECT(!close_file(-1) && errno == EBADF);
-    for (auto [name, pid] : {std::pair{"a.tmp-12", 12L}, {"a.12.tmp", 12L}, {".ranks.tmp-1", 1L}, {"a.tmp-", 0L}, {"a.tmp-1x", 0L}, {".tmp-5", 0L}, {".5.tmp", 0L}, {"5.tmp", 0L}, {"a.tmp", 0L}, {".tmp", 0L}, {"", 0L}, {"a.tmp-1234567890", 0L}, {"a.tmp-0", 0L}})
+    for (auto [name, pid] : {std::pair{"a.tmp-12", 12L}, {"a.12.tmp", 12L}, {"a.12-3.tmp", 12L}, {"a.12-.tmp", 12L}, {"a.12-x.tmp", 0L}, {".ranks.tmp-1", 1L}, {"a.tmp-", 0L}, {"a.tmp-1x", 0L}, {".tmp-5", 0L}, {".5.tmp", 0L}, {"5.tmp", 0L}, {"a.tmp", 0L}, {".tmp", 0L}, {"", 0L}, {"a.tmp-1234567890", 0L}, {"a.tmp-0", 0L}})
         if (process_of_temporary(name) != pid) FAIL("%s: %ld, expected %ld", name, process_of_temporary(name), pid);
 }
 

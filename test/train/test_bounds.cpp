@@ -48,8 +48,8 @@ double kib_of(const char* what) {  // of this process, from /proc/self/status
 double peak_of(const std::function<void()>& body) {
     int fd[2];
     if (pipe(fd)) abort();
+    malloc_trim(0);  // here: the child's peak begins with what it has when it is forked
     run_child([&] {
-        malloc_trim(0);
         static int out;
         static double before;
         out = fd[1], before = kib_of("VmRSS:");

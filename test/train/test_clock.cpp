@@ -281,7 +281,7 @@ TEST(mistakes_of_clock_and_replay_are_one_line) {
     size_t second = record.find("{\"step\": 2,"), third = record.find("{\"step\": 3,");
     damaged(record.substr(0, second) + record.substr(third), "step 2 with its learning rate must be here");
     damaged(record.substr(0, third) + record.substr(second), "step 3 with its learning rate must be here");
-    damaged(record.substr(0, second + 30), "column");
+    damaged(record.substr(0, second + 30) + "\n" + record.substr(third), "column");
     std::string no_rate = record, other = record;
     no_rate.insert(no_rate.find("\"lr\": ", second) + 6, "null, \"was\": ");
     damaged(no_rate, "step 2 with its learning rate must be here");
