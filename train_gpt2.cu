@@ -370,16 +370,18 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             const Best best = run.best;
             run.seconds = clock.seconds();
             bool saved = false;
-            std::string refused;  // why there is no checkpoint of this step
+            std::string refused, ruined;  // why there is no checkpoint of this step; why the last one, which is saved all the same, is not good
             const auto save = [&] {
                 if (!may_save || saved || !refused.empty()) return;
                 if (!confirmation.failed().empty() && !last) refused = confirmation.failed();
-                else if (const double loss = probe(run, model, data, val_data); last ? !std::isfinite(loss) : is_ruined(loss, run.config.V)) refused = "of a batch: " + why_ruined(loss, run.config.V);
+                else if (const double loss = probe(run, model, data, val_data); is_ruined(loss, run.config.V)) (last && std::isfinite(loss) ? ruined : refused) = "of a batch: " + why_ruined(loss, run.config.V);
                 if (!refused.empty() && !is_owed) log.say(format("step %d: no checkpoint: %s", step, refused.c_str()));
                 if (is_owed = !refused.empty(); is_owed) return;
+                if (step % VERIFY_STATE_EVERY == 0) verify_before_saving(model, step);
                 save_checkpoint(run, model, step, data ? data->position() : 0, log, logged, best);
                 saved = true;
-                confirmation.saved(step), confirmation.confirm(step);
+                confirmation.saved(step, ruined), confirmation.confirm(step);
+                if (last) confirmation.is_last(step);  // before what comes at the end of a run, which may take long
             };
             if (saves) save();
             if (validates && !stopping()) {
@@ -393,9 +395,12 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (stopping()) {  // in whatever of this it came
-                save(), confirmation.ends(step, true);
-                log.say(format("interrupted after step %d", step));
-                break;
+                save();
+                if (!may_save || saved || last || confirmation.failed().empty()) {  // else it goes on to a step that passes, which is saved
+                    confirmation.ends(step, true);
+                    log.say(format("interrupted after step %d", step));
+                    break;
+                }
             }
             if (last) {
                 CHECK(refused.empty(), "step %d: ends without a checkpoint: %s; an earlier one is resumed by --resume 1", step, refused.c_str());

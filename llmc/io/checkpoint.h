@@ -186,7 +186,7 @@ inline void forget_marks(const std::string& out, int step, bool bad) {
 }  // namespace checkpoint_detail
 
 inline void mark_done(const std::string& out, int step) { checkpoint_detail::make_empty_file(done_path(out, step)); }
-inline void mark_good(const std::string& out, int step) { unlink(good_path(out, step).c_str()), checkpoint_detail::make_empty_file(good_path(out, step)); }
+inline void mark_good(const std::string& out, int step) { write_file_atomically(good_path(out, step), ""); }
 inline void mark_last(const std::string& out, int step) { write_file_atomically(good_path(out, step), "the last one of a run\n"); }
 inline void mark_bad(const std::string& out, int step, const std::string& why) { write_file_atomically(bad_path(out, step), why + "\n"); }
 inline bool is_good(const std::string& out, int step) { return checkpoint_detail::exists(good_path(out, step)) && !checkpoint_detail::exists(bad_path(out, step)); }

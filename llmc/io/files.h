@@ -127,8 +127,7 @@ inline std::vector<std::string> list_folder(const std::string& path) {
     while (!folder && errno == EINTR) folder = opendir(path.c_str());
     CHECK(folder || errno == ENOENT, "%s", errno_text(path).c_str());
     if (!folder) return names;
-    errno = 0;
-    while (dirent* entry = readdir(folder))
+    for (errno = 0; dirent* entry = readdir(folder); errno = 0)  // each time: memory for a name may set it, and be there
         if (std::string_view name = entry->d_name; name != "." && name != "..") names.emplace_back(name);
     CHECK(errno == 0, "%s", errno_text(path).c_str());
     closedir(folder);

@@ -33,7 +33,8 @@ class Confirmation {
     // run is made longer: then this one is the best again.
     bool is_superseded(int step) const {
         const Options& opt = run_.opt;
-        return opt.patience > 0 && step != run_.best.step && !every(opt.checkpoint_every, step, false) && !(opt.major > 0 && step % opt.major == 0) && every(opt.val_every, step, false) && every(opt.val_every, run_.best.step, false);
+        const int known = opt.on_spike == "rollback" ? before_spike(newest_good_ + 1).step : newest_good_;  // what the run does not go back behind
+        return opt.patience > 0 && step != run_.best.step && run_.best.step <= known && !every(opt.checkpoint_every, step, false) && !(opt.major > 0 && step % opt.major == 0) && every(opt.val_every, step, false) && every(opt.val_every, run_.best.step, false);
     }
 
   public:
@@ -58,9 +59,10 @@ class Confirmation {
             if (writes() && !(run_.resumed && step == run_.first_step)) mark_bad(run_.out, step, format("step %d after it: %s", verdict.step, failed_.c_str()));
         pending_.clear();
     }
-    void saved(int step) {
-        if (failed_.empty()) pending_.push_back(step);
-        else if (writes()) mark_bad(run_.out, step, "its own step: " + failed_);
+    // ruined: why its weights are, empty if they are not.
+    void saved(int step, const std::string& ruined) {
+        if (failed_.empty() && ruined.empty()) pending_.push_back(step);
+        else if (writes()) mark_bad(run_.out, step, failed_.empty() ? ruined : "its own step: " + failed_);
     }
     // All steps to this one have passed.
     void confirm(int step) {
@@ -68,10 +70,13 @@ class Confirmation {
         for (; is_due(step); pending_.pop_front()) mark(pending_.front(), mark_good);
         prune(step);
     }
-    // The run ends after this step. If it passed and was saved, that is all that can be known of its checkpoint. A run that was interrupted goes on, and will
-    // know more: it prunes nothing.
-    void ends(int step, bool interrupted) {
+    // If the last step passed and was saved, that is all that can be known of its checkpoint.
+    void is_last(int step) {
         if (!pending_.empty() && pending_.back() == step && (step > run_.first_step || !run_.resumed)) mark(step, mark_last), pending_.pop_back();
+    }
+    // The run ends after this step. One that was interrupted goes on, and will know more: it prunes nothing.
+    void ends(int step, bool interrupted) {
+        is_last(step);
         if (!interrupted) prune(step);
     }
     // To which a spike in this step leads back: the newest of those that --checkpoint-every makes and later steps confirmed, so that an interrupted run

@@ -262,10 +262,9 @@ inline void read_text(EvalSet& set) {
 
 // Context and choice are encoded together, and the choice is what comes after as many tokens as the context alone has. White
 // space at the context's end belongs to the choice, where tokenizers have it. What the choices cannot change, the context up to its last place to
-// cut, is encoded once and shared: a question of many choices takes no more time and memory than its file is long. Where 256 bytes have no
-// place to cut, the context is cut there.
+// cut, is encoded once and shared: a question of many choices takes no more time and memory than its file is long. A context whose end
+// has no place to cut is a part of each choice, unless its choices would so take more than 64 KB and four times its length: then it is cut where it is.
 inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
-    constexpr size_t LONGEST_TAIL = 256;
     std::string_view tail, white;  // of the context
     size_t before = 0;             // tokens that the context alone has
     bool empty = false;            // an end of text is its context, unless the choice brings one
@@ -273,10 +272,11 @@ inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
         const size_t kept = context.find_last_not_of(BLANK) + 1;  // npos + 1 is 0
         white = context.substr(kept), context = context.substr(0, kept);
         size_t cut = 0;
-        if (share && kept > LONGEST_TAIL) {
-            const std::string_view end = context.substr(kept - LONGEST_TAIL);
-            cut = text_detail::safe_cut(end);
-            cut = cut ? kept - LONGEST_TAIL + cut : text_detail::start_of_character(context, kept - LONGEST_TAIL);
+        const size_t most = (4 * kept + (64 << 10)) / std::max<size_t>(item.choices.size(), 1);
+        for (size_t length = 256; share && cut == 0 && length < kept; length *= 2) {
+            const size_t at = text_detail::safe_cut(context.substr(kept - length));
+            if (at) cut = kept - length + at;
+            else if (length > most) cut = text_detail::start_of_character(context, kept - length);
         }
         for (size_t at = 0, n; at < cut; at += n) n = text_detail::part_length(context.substr(at, cut - at)), tokenizer.encode(context.substr(at, n), item.tokens);
         empty = context.empty() && tokenizer.eot() >= 0;

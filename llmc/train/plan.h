@@ -129,7 +129,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);

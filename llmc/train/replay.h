@@ -102,6 +102,7 @@ inline Record open_record(Options& opt) {
         row->set(opt, option.text);
         if (changes_weights(*row)) opt.given.push_back(row->field);
     }
+    if (opt.reduce == "nccl") die_with(EXIT_USAGE, "--replay: %s: its gradients were added by the library (--reduce nccl), in an order that nothing records: such a run cannot be repeated", path.c_str());
     opt.steps = (int)record.size(), opt.minutes = 0;
     if (opt.patience && !was_given(opt, "patience")) opt.patience = INT_MAX;  // the best is kept, and the last step is the recorded one
     return record;

@@ -116,7 +116,7 @@ inline void find_checkpoint(Run& run) {
     if (run.comm.rank == 0) newest = find_newest_checkpoint(run.out);
     newest.step = run.comm.broadcast(newest.step), newest.path = run.comm.broadcast(newest.path);
     if (newest.step < 0 && !list_checkpoints(run.out).empty())
-        die("%s: none of its checkpoints can be resumed, which is said of each above; move them away, or give another --out, to start afresh", run.out.c_str());
+        die("%s: none of its checkpoints can be resumed, which is said of each above; one that is whole, but not good, is resumed when its BAD_ file is removed; to start afresh move them away, or give another --out", run.out.c_str());
     if (newest.step < 0 && run.opt.steps == 0) die_with(EXIT_USAGE, "%s: no checkpoint to resume, and --steps 0 trains none", run.out.c_str());
     if (newest.step < 0) {
         if (run.lock) repair_done(run.out, -1);

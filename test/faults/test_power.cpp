@@ -221,7 +221,6 @@ const std::map<std::string, const char*> NOT_NEEDED = {
     {"fsync r: rename r/step_# -> r/.step_#.old;", "the rename that follows takes the name which this one leaves: one is not there without the other"},
     {"fsync r: mkdir r/.step_#.new; unlink r/GOOD_#;", "what replaces it is as good: that it is not known yet makes a run go back further"},
     {"fsync r: openat r/DONE_#;", "what says that it is good, or a pruning, comes next and syncs the folder again"},
-    {"fsync r: openat r/GOOD_#;", "without it less is known, and a run goes back further than it must"},
     {"fsync r: unlink r/DONE_#;", "the save that follows syncs the folder before it counts"},
     {"fsync r/tokens: openat r/tokens/text.txt-#.bin.#-#.tmp; rename r/tokens/text.txt-#.bin.#-#.tmp -> r/tokens/text.txt-#.bin;", "a token cache that is missing is made again"},
     {"fsync r: rename r/.step_#.old -> r/.step_#.del;", "what replaced it is there, so that .old counts no more, half-deleted or not"},

@@ -127,6 +127,7 @@ const Tokenizer& trained() {
 }
 void tokenize_text(const std::string& path) {
     remove_tree(SCRATCH + "/cache");
+    set_threads(2);  // whatever tests before used: each further thread adds some 6 MiB
     tokenize_to_cache(path, trained(), SCRATCH + "/cache");
 }
 

@@ -287,6 +287,11 @@ TEST(mistakes_of_clock_and_replay_are_one_line) {
     damaged(no_rate, "step 2 with its learning rate must be here");
     other.insert(other.find("\"seed\":\"5\"") + 9, "x");
     damaged(other, "seed \"5x\" is no option of this version");
+    std::string by_library = record;
+    by_library.replace(by_library.find("\"reduce\":\"tree\"") + 10, 4, "nccl");
+    damaged(by_library, "added by the library (--reduce nccl), in an order that nothing records");
+    must(text_run("e", "-x 1 -n 0 -pn 1 --reduce nccl"));  // a script's, which here is one rank
+    remove_tree(SCRATCH + "/e");
     must(text_run("a", "-x 6 -y 1 --seed 7"));
     refused(replay("a", "b"), "from step 5 on the run had --seed 7, was 5: such a run cannot be repeated");
     must("cp -r " + SCRATCH + "/a " + SCRATCH + "/e"), must(text_run("e", "-x 6 -y 1"));  // nothing came of it

@@ -66,6 +66,17 @@ TEST(encoding_can_be_stopped) {
     }
 }
 
+// Context and choice are encoded together however long the context's last word is: pairs of letters are tokens here, and a cut of 256 bytes would part one.
+TEST(long_words_are_not_cut) {
+    std::string pairs;
+    for (int i = 0; i < 4000; i++) pairs += "ab";
+    const Tokenizer tokenizer = train_tokenizer({put("pairs.txt", pairs)}, 258);
+    const std::string word = "ab" + pairs.substr(0, 598) + "a";
+    EvalSet set = open_eval_sets("set=" + put("word.jsonl", "{\"context\": \"" + word + "\", \"choices\": [\"one\", \"two\"], \"answer\": 1}\n"), false)[0];
+    encode_eval_set(set, &tokenizer, 1024, tokenizer.vocab_size());
+    for (size_t i = 0; i < 2; i++) EXPECT(tokens_of(set.items[0], set.items[0].rows[i]) == tokenizer.encode(word + (i ? " two" : " one")));
+}
+
 TEST(plain_questions) {
     EXPECT_STR(one_item("{\"context\": \"a b\", \"choices\": [\"cd\", \"e\"], \"answer\": 1}"), "a b| cd / a b| e -> 1, 2 1");
     EXPECT_STR(one_item("{\"context\": \"a b\", \"choices\": [\"cd\", \"e\"], \"answer\": \"cd\"}"), "a b| cd / a b| e -> 0, 2 1");

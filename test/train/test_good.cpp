@@ -137,6 +137,10 @@ TEST(ruined_weights_push_out_no_good_ones) {
     // at the end of a run too
     fails(text_run("b", "-x 1 -n 1 -l 1e35"), 1, "step 1: ends without a checkpoint: of a batch: loss inf");
     EXPECT(list_checkpoints(SCRATCH + "/b").empty());
+    // finite, but ruined: saved, as it is the last one, and not good
+    must(text_run("c", "-x 20 -n 10 -nk 1")), must(text_run("c", "-x 21 -n 1 -nk 1 -y 1 -l 1e4"));
+    EXPECT(is_good(SCRATCH + "/c", 20) && has_checkpoint(SCRATCH + "/c", 20) && has(why_bad(SCRATCH + "/c", 21), "of a batch: loss "));
+    EXPECT(has(must(text_run("c", "-x 30 -n 10 -nk 1 -y 1")).output, "step_00000020: goes on after step 20\n"));
     fails(text_run("b", "-x 1 -l 1e39"), 2, "-l: '1e39' given, must be a number in 0..3.4e38");
     fails(text_run("b", "-x 1 --eps 1e-50"), 2, "--eps: '1e-50' given, must be a number in 1.2e-38..3.4e38");
     fails(text_run("b", "-x 1 --beta2 0.99999999999"), 2, "must be a number in 0..0.9999999");
