@@ -110,7 +110,8 @@ TEST(verify_in_updates) {
 
 // Bits of the shipped program's weights, gradients and moments change while it trains: it ends, and says so.
 TEST(verify_steps_ends_a_run_on_bad_memory) {
-    const std::string scratch = std::string(BUILD) + "/tmp/verify-bad", text = scratch + ".txt", process = scratch + ".pid";
+    if (strcmp(BUILD, "build")) SKIP("the largest mapping is the sanitizer's, not the arena");
+    const std::string scratch = "build/tmp/verify-bad", text = scratch + ".txt", process = scratch + ".pid";
     run_command("rm -rf " + scratch + " " + process + "; yes 'some text, and more of it' | head -c 50000 > " + text);
     std::atomic<bool> ended{false};
     std::string why;  // nothing could be changed
@@ -145,17 +146,17 @@ TEST(verify_steps_ends_a_run_on_bad_memory) {
 // A run that computes every step twice has the bits of one that does not, and so has one that passes the step at which memory is looked at.
 TEST(verify_steps_changes_no_bits) {
     const auto run = [](const char* options) {
-        const std::string out = std::string(BUILD) + "/tmp/verify";
+        const std::string out = std::string("build/tmp/verify");
         run_command("rm -rf " + out);
-        Outcome o = run_command(std::string(TRAINER) + " -i " + BUILD + "/tmp/verify.txt -e d1c32h2 --tokenizer bytes -b 2 -t 16 -d 64 -x 103 -v 0 -s 0 -n 0 --threads 1 -o " + out + " " + options);
+        Outcome o = run_command(std::string(TRAINER) + " -i build/tmp/verify.txt -e d1c32h2 --tokenizer bytes -b 2 -t 16 -d 64 -x 103 -v 0 -s 0 -n 0 --threads 1 -o " + out + " " + options);
         EXPECT_EQ(o.code, 0);
         return run_command("cat " + out + "/main.log").output;
     };
     std::string text;
     for (int i = 0; i < 400; i++) text += format("line %d of some text\n", i * i);
-    FILE* f = fopen((std::string(BUILD) + "/tmp/verify.txt").c_str(), "w");
+    FILE* f = fopen("build/tmp/verify.txt", "w");
     fwrite(text.data(), 1, text.size(), f), fclose(f);
     const std::string once = run("");
-    EXPECT_EQ(run_command(std::string(TRAINER) + " -i " + BUILD + "/tmp/verify.txt --tokenizer bytes --verify-steps 5 --deterministic 0 2>&1 | grep -c '^error: --verify-steps: 5 given'").code, 0);
+    EXPECT_EQ(run_command(std::string(TRAINER) + " -i build/tmp/verify.txt --tokenizer bytes --verify-steps 5 --deterministic 0 2>&1 | grep -c '^error: --verify-steps: 5 given'").code, 0);
     EXPECT(once.size() > 1000 && once == run("--verify-steps 1") && once == run("--verify-steps 50"));
 }
