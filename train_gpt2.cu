@@ -223,7 +223,6 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
                (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
     if (step % VERIFY_STATE_EVERY == 0) verify_state(model);
     copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
-    copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), stream);
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];

@@ -264,7 +264,8 @@ inline std::string cache_folder(const std::string& given, std::string& why) {
     const std::string parent = !given.empty() ? parent_folder(given) : cache && *cache ? cache : home && *home ? std::string(home) + "/.cache" : "";
     const std::string folder = given.empty() ? parent + "/llmc" : given;
     why = parent.empty() ? "neither XDG_CACHE_HOME nor HOME says where" : "";
-    if (!given.empty()) make_folders(parent);
+    struct stat s;
+    if (!given.empty()) { if (stat(parent.c_str(), &s) != 0 && errno == ENOENT) make_folders(parent); }
     else if (!parent.empty()) mkdir(parent.c_str(), 0700);
     if (why.empty()) why = private_folder(folder);
     if (!given.empty()) CHECK(why.empty(), "%s", why.c_str());

@@ -45,15 +45,15 @@ template <class F> void keep_sums_of_state(Model<F>& model) {
 }
 // Before the next one: whether they are the same. What has changed arrives with the step's statistics.
 template <class F> void verify_state(Model<F>& model) {
-    if (model.has_kept_sums) verify_detail::for_each_kept(model, verify_detail::compare_sums(model));
+    if (!model.has_kept_sums) return;
+    verify_detail::for_each_kept(model, verify_detail::compare_sums(model));
+    copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), model.stream);
 }
 
 // What has changed since the update would become a checkpoint.
 template <class F> std::string what_changed(const Model<F>& model);
 template <class F> void verify_before_saving(Model<F>& model, int step) {
-    if (!model.has_kept_sums) return;
-    verify_detail::for_each_kept(model, verify_detail::compare_sums(model));
-    copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), model.stream);
+    verify_state(model);
     synchronize(model.stream);
     if (const std::string changed = what_changed(model); !changed.empty()) die("step %d: %s; it is not saved", step, changed.c_str());
 }
@@ -63,6 +63,7 @@ template <class F, class Again> void verify_gradients(Model<F>& model, const Aga
     verify_detail::for_each_gradient(model, verify_detail::take_sums(model));
     compute_again();
     verify_detail::for_each_gradient(model, verify_detail::compare_sums(model));
+    copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), model.stream);
 }
 
 // "" or what has changed, and where.
