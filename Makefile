@@ -74,6 +74,9 @@ test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a po
 test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
 	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
 
+soak: train_gpt2 $(B)/tests               ## HOURS=1 of a run to which one of 21 things happens every 10 s, then the run to which nothing does: equal bits
+	$(call say,TEST)HOURS=$(or $(HOURS),1) $(B)/tests test_soak
+
 test-bits: $(B)/damage                    ## every bit of a checkpoint, and 100,000 flips, cuts and swaps: all are noticed
 	$(call say,TEST)BITS=100000 $(B)/damage
 

@@ -57,23 +57,23 @@ inline std::string without_place(const std::string& trainer) {
 }
 
 // "", or what in the folder of a run that has ended is not as the undisturbed run left it.
-inline std::string compare_with_undisturbed(const std::string& out, const std::string& undisturbed) {
+inline std::string compare_with_undisturbed(const std::string& out, const std::string& undisturbed, int last_step = LAST_STEP) {
     const auto names_of = [&](const std::string& folder) {
         std::string text;
         for (const std::string& name : list_folder(folder)) text += name + " ";
         return text;
     };
-    for (const std::string& folder : {std::string(""), std::string("/tokens"), checkpoint_path("", LAST_STEP)})
+    for (const std::string& folder : {std::string(""), std::string("/tokens"), checkpoint_path("", last_step)})
         if (const std::string a = names_of(out + folder), b = names_of(undisturbed + folder); a != b) return format("%s%s holds %s, expected %s", out.c_str(), folder.c_str(), a.c_str(), b.c_str());
     for (const Checkpoint& c : list_checkpoints(out))
         if (const std::string error = verify_checkpoint(c.path); !error.empty()) return c.path + ": " + error;
     std::vector<std::string> files = {"/main.log"};
-    for (const std::string& folder : {std::string("/tokens"), checkpoint_path("", LAST_STEP)})
+    for (const std::string& folder : {std::string("/tokens"), checkpoint_path("", last_step)})
         for (const std::string& name : list_folder(undisturbed + folder)) if (name != "trainer.json" && name != "MANIFEST") files.push_back(folder + "/" + name);
     for (const std::string& file : files)
         if (text_of(out + file) != text_of(undisturbed + file)) return out + file + " differs from the undisturbed run's";
     if (without_times(text_of(out + "/metrics.jsonl")) != without_times(text_of(undisturbed + "/metrics.jsonl"))) return out + "/metrics.jsonl differs from the undisturbed run's";
-    const std::string trainer = checkpoint_path("", LAST_STEP) + "/trainer.json";
+    const std::string trainer = checkpoint_path("", last_step) + "/trainer.json";
     if (without_place(text_of(out + trainer)) != without_place(text_of(undisturbed + trainer))) return out + trainer + " differs from the undisturbed run's";
     return "";
 }
