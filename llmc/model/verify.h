@@ -54,11 +54,11 @@ template <class F> void verify_state(Model<F>& model) {
     copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), model.stream);
 }
 
-// Which chunk of the state is not finite: one pass over it, of 124M on an H100 less than 1 ms.
+// Which chunk of the state is not finite, moments first, as an update carries what is wrong in them on to the weights: one pass, of 124M on an H100 less than 1 ms.
 template <class F> void find_not_finite_state(Model<F>& model) {
     await_weights(model);
     verify_detail::for_each_kept(model, [&model](Kind kind, auto* data, const Bucket& chunks, size_t first) {
-        find_not_finite(model.changed, data, model.chunks + chunks.begin, chunks.end - chunks.begin, first, (KINDS + kind) * model.partition.chunks + chunks.begin, model.stream);
+        find_not_finite(model.changed, data, model.chunks + chunks.begin, chunks.end - chunks.begin, first, (KINDS + SECOND_MOMENTS - kind) * model.partition.chunks + chunks.begin, model.stream);
     });
     copy_to_host(model.host_changed, model.changed, sizeof(uint64_t), model.stream);
 }
@@ -92,8 +92,9 @@ template <class F, class Again> void verify_gradients(Model<F>& model, const Aga
 template <class F> std::string what_changed(const Model<F>& model) {
     const uint64_t changed = *model.host_changed;
     if (changed == UNCHANGED) return "";
-    const bool not_finite = changed / model.partition.chunks >= KINDS;
-    const Kind kind = (Kind)(changed / model.partition.chunks % KINDS);
+    const size_t row = changed / model.partition.chunks;
+    const bool not_finite = row >= KINDS;
+    const Kind kind = (Kind)(not_finite ? KINDS + SECOND_MOMENTS - row : row);
     const size_t chunk = changed % model.partition.chunks, begin = model.partition.begin_of(chunk);
     const Parameter* tensor = &model.parameters.all[0];
     for (const Parameter& p : model.parameters.all) if (p.offset <= begin) tensor = &p;
