@@ -156,7 +156,7 @@ template <class F> void plant_everywhere(int recompute, int each, Count& count) 
                 if (!(run.state() == before)) FAIL("%s: the update was skipped, and yet something was written", what.c_str());
             } else if (stats.not_finite) {
                 count.by_the_update++;
-                if (what_is_not_finite(model).find("not finite") == std::string::npos) FAIL("%s: the update saw it, and nothing was found", what.c_str());
+                if (what_is_not_finite(model).find(" are not finite") == std::string::npos) FAIL("%s: the update saw it, and nothing was found", what.c_str());
                 *model.changed = *model.host_changed = UNCHANGED;
             } else {
                 count.unread++;
@@ -166,8 +166,8 @@ template <class F> void plant_everywhere(int recompute, int each, Count& count) 
                 if (!(run.state() == run.at[(size_t)s + 1]) || stats.loss != run.said[(size_t)s].loss || stats.norm != run.said[(size_t)s].norm) FAIL("%s: not noticed", what.c_str());
             }
             if (!is_tainted(model)) continue;
-            count.refused++;
-            EXPECT_DIES("not finite; it is not saved", verify_before_saving(model, s + 1));
+            if (count.refused++ % 20 == 0) EXPECT_DIES("not finite; it is not saved", verify_before_saving(model, s + 1));  // a child each takes time
+            else if (what_is_not_finite(model).find(" are not finite") == std::string::npos) FAIL("%s: would be saved", what.c_str());
         }
 }
 }  // namespace
