@@ -73,7 +73,7 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,
-                  StepStats* step_stats,  // (1) the update is skipped if it says so; not_finite becomes 1 if one of its results is
+                  StepStats* step_stats,  // (1) the update is skipped if it says so; not_finite becomes 1 if a weight is
                   size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
     constexpr size_t BLOCK = 32768;  // elements a task: half a megabyte to a megabyte of memory
@@ -86,7 +86,7 @@ void adamw_update(F* params,          // (n)
     // Elements are numbered over the whole model, of which these are the n from h.first on; a block begins where a group of random numbers does.
     const size_t first_block = h.first / BLOCK, last_block = (h.first + n + BLOCK - 1) / BLOCK;
     parallel_for(last_block - first_block, [=](size_t task) {
-        vfloat taint{};  // 0, or NaN once a result was not finite: 0 times it is NaN. m needs no look of its own: p is finite only if m is
+        vfloat taint{};  // 0, or NaN once a p was not finite: 0 times it is NaN. p is not where m and v were not: infinity - infinity, infinity / v
         const size_t block = (first_block + task) * BLOCK;
         for (int s = 0; s < n_segments; s++) {
             const size_t segment = h.first + segments[s].offset, segment_end = segment + segments[s].count;
@@ -106,7 +106,7 @@ void adamw_update(F* params,          // (n)
                     vi += (1 - h.beta2) * (g * g - vi);
                     vfloat p = master ? load_first(master + i + j, k) : load_first(params + i + j, k);
                     p -= h.lr * (mi * mhat / (vsqrt(vi * vhat) + h.eps) + decay * p);
-                    taint += 0.0f * p, taint += 0.0f * vi;
+                    taint += 0.0f * p;
                     store_first(m + i + j, mi, k);
                     store_first(v + i + j, vi, k);
                     if (master) store_first(master + i + j, p, k);

@@ -14,14 +14,14 @@ struct Step : AdamW { float mhat, vhat; };  // 1 / (1 - beta^t)
 
 constexpr int GROUP = 8;  // elements a thread: one call of Philox gives their random bits; 16 bytes of bf16, 32 of fp32
 
-// The CPU's formula, contracted to FMAs as compilers do there: bitwise identical in fp32. taint: 0, or NaN once a result was not finite: 0 times it is NaN;
-// m needs no look of its own, as p is finite only if m is.
+// The CPU's formula, contracted to FMAs as compilers do there: bitwise identical in fp32. taint: 0, or NaN once a p was not finite: 0 times it is NaN.
+// p is not where m and v were not: infinity - infinity, infinity / v.
 __device__ inline void step_element(float& p, float& m, float& v, float& taint, float grad, float scale, float decay, const Step& h) {
     const float g = __fmul_rn(grad, scale);  // must not be fused with g - m
     m = fmaf(1 - h.beta1, g - m, m);
     v = fmaf(1 - h.beta2, fmaf(g, g, -v), v);
     p = fmaf(-h.lr, fmaf(decay, p, m * h.mhat / (sqrtf(v * h.vhat) + h.eps)), p);
-    taint = fmaf(0, v, fmaf(0, p, taint));
+    taint = fmaf(0, p, taint);
 }
 
 // The only segment that can contain element i: the last that does not begin after it; -1 if all do. A binary search.
@@ -98,7 +98,7 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,  // on the device, in the order of their offsets; none overlap
-                  StepStats* step_stats,  // (1) on the device; the update is skipped if it says so; not_finite becomes 1 if one of its results is
+                  StepStats* step_stats,  // (1) on the device; the update is skipped if it says so; not_finite becomes 1 if a weight is
                   size_t n, AdamW h, stream_t stream) {
     using namespace adamw_detail;
     const Step step{h, (float)(1 / (1 - std::pow((double)h.beta1, h.t))), (float)(1 / (1 - std::pow((double)h.beta2, h.t)))};

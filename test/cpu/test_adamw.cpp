@@ -215,7 +215,6 @@ TEST_BOTH(adamw_says_what_is_not_finite) {
             for (size_t out = 0; out < s.n; out++)
                 if (!s.inside[out]) { EXPECT(!is_said(has_master, [&](AdamWCase& at, std::vector<F>& params) { at.m[out] = at.v[out] = at.p[out] = NAN, params[out] = F(NAN); })); break; }
             if (!s.inside[i]) continue;
-            EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.grads[i] = 1e25f; }));  // its square: the element would never move again
             for (float x : bad) {
                 EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.m[i] = x; }));
                 EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.v[i] = x; }));

@@ -237,9 +237,6 @@ TEST_BOTH(cuda_adamw_says_what_is_not_finite) {
             State<F> large = s;
             large.m.assign(1000, 3e37f), large.v.assign(1000, 3e38f), large.master.assign(1000, 3e38f);
             EXPECT(!is_said(s, has_master) && !is_said(large, has_master));
-            State<F> in_square = s;
-            in_square.grads[i] = 1e25f;  // the element would never move again
-            EXPECT(is_said(in_square, has_master) == (i != 700));
             for (float x : {NAN, INFINITY, -INFINITY}) {
                 State<F> in_m = s, in_v = s, in_p = s;
                 in_m.m[i] = x, in_v.v[i] = x, in_p.master[i] = x, in_p.params[i] = F(x);
