@@ -48,7 +48,7 @@ void measure(const std::string& name) {
     passes.push_back({"a batch before a save", (double)opt.checkpoint_every, true, [&] { batch_loss(model, batch, {}); }});
     std::vector<double> all, steps;
     whole_step(), keep_sums_of_state(model);
-    const size_t rounds = name == "d12" ? 11 : 21;
+    const size_t rounds = name == "d12" ? 7 : 21;
     for (size_t round = 0; round < rounds; round++) {
         const double before = seconds_of(whole_step);
         keep_sums_of_state(model);
