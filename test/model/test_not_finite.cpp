@@ -156,6 +156,7 @@ template <class F> void plant_everywhere(int recompute, int each, Count& count) 
                 if (!(run.state() == before)) FAIL("%s: the update was skipped, and yet something was written", what.c_str());
             } else if (stats.not_finite) {
                 count.by_the_update++;
+                if (place.when != BEFORE_THE_STEP) FAIL("%s: noticed by the update, and not before it", what.c_str());
                 if (what_is_not_finite(model).find(" are not finite") == std::string::npos) FAIL("%s: the update saw it, and nothing was found", what.c_str());
                 *model.changed = *model.host_changed = UNCHANGED;
             } else {
@@ -189,11 +190,12 @@ TEST(not_finite_ends_the_run) {
     Log log("", false, {});
     const Record record;
     StepReporter<bf16> reporter(model, log, {}, record, 0);
-    run.back_to(3);
     const Parameter& p = model.parameters.all[4];
-    run.step(3, BEFORE_THE_STEP, -1, [&] { model.v[p.offset + 5] = INFINITY; });
     reporter.launched(3, 1e-3, INFINITY);
-    EXPECT_DIES(format("step 4: %s, elements 0 to 4095: AdamW's second moments are not finite; nothing of this step is saved", p.name.c_str()).c_str(), reporter.report());
+    for (const auto& [state, name] : {std::pair(model.master, "the master weights"), {model.m, "AdamW's first moments"}, {model.v, "AdamW's second moments"}}) {
+        run.back_to(3), run.step(3, BEFORE_THE_STEP, -1, [&, at = state + p.offset + 5] { *at = INFINITY; });
+        EXPECT_DIES(format("step 4: %s, elements 0 to 4095: %s are not finite; nothing of this step is saved", p.name.c_str(), name).c_str(), reporter.report());
+    }
     run.back_to(3), run.step(3, BEFORE_THE_STEP, -1, [] {});
     reporter.report();
     EXPECT(reporter.take_verdict().failed.empty());
