@@ -30,6 +30,11 @@ MPI_FLAGS := $(if $(WITH_MPI),-DLLMC_MPI $(patsubst -I%,-isystem %,$(filter-out 
 MPI_LIBS := $(if $(WITH_MPI),$(MPI_LINK))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
+# hardening, against what an overrun that nobody has found could do. What it costs: dev/LOG.md, 54; HARDEN= does without. A compiler that does not take all of it
+# without a word gets each flag that it takes, and level 2 of _FORTIFY_SOURCE; it may have defined one of its own
+HARDEN   := -fPIE -pie -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -Wl,-z,relro,-z,now -Wl,-z,noexecstack
+takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(CXXFLAGS) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")
+HARDENED := $(or $(call takes,$(HARDEN)),$(foreach flag,$(HARDEN:3=2),$(call takes,$(flag))))
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
 HOST     := $(wildcard llmc/*.h $(foreach folder,base layers io tokenizer data model comm train,llmc/$(folder)/*.h))
 CPU      := $(HOST) $(wildcard llmc/cpu/*.h)
@@ -49,10 +54,10 @@ all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
 # one compiler reads, two generate code (dev/LOG.md, 21)
 train_gpt2: train_gpt2.cu $(CPU)
-	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(LTO) $(MPI_FLAGS) -x c++ $< -o $@ $(MPI_LIBS)
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(HARDENED) $(LTO) $(MPI_FLAGS) -x c++ $< -o $@ $(MPI_LIBS)
 
 tokenize: dev/data/tokenize.cpp $(CPU)  ## texts to token shards, or to a tokenizer
-	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< -o $@
+	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $(HARDENED) $< -o $@
 
 plot: dev/plot.cpp $(wildcard dev/plot/*.h) $(HOST)  ## runs as a page: loss, norm, throughput, samples, options
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
@@ -176,9 +181,11 @@ CUBLASLT      = $(or $(addprefix -Xlinker=,$(firstword $(wildcard $(addsuffix /l
 TOOLKIT_LIB   = $(patsubst %/,%,$(dir $(firstword $(wildcard $(foreach l,lib64 lib targets/*/lib,$(TOOLKIT)/$l/libcublasLt.so*)))))
 NVLIBS        = $(addprefix -I,$(CUDA_INCLUDE)) $(foreach l,$(CUDA_LIB),-L$l -Xlinker -rpath=$l) $(addprefix -Xlinker -rpath=,$(TOOLKIT_LIB)) $(CUBLASLT) $(CUDNN_LINK) $(NCCL_LINK) $(foreach flag,$(MPI_LIBS),$(if $(filter -Wl%,$(flag)),-Xlinker $(patsubst -Wl$(comma)%,%,$(flag)),$(flag)))
 
+# its host code, hardened as the CPU trainer is: nvcc cuts what is behind -Xcompiler at commas
+NVHARDENED = $(foreach flag,$(HARDENED),$(if $(filter -Wl%,$(flag)),-Xlinker $(subst $(comma), -Xlinker ,$(patsubst -Wl$(comma)%,%,$(flag))),-Xcompiler $(flag)))
 train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=90 builds for one architecture
 	@[ -n "$(NVCC)" ] || { echo "train_gpt2cu: no nvcc found: install the CUDA toolkit 12.4 or newer, or make NVCC=/path/to/nvcc"; exit 1; }
-	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) $< -o $@ $(NVLIBS)
+	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(NVHARDENED) $(GENCODE) $< -o $@ $(NVLIBS)
 
 # every kernel of every architecture in turn: no warning, no spilled register
 test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
@@ -319,6 +326,9 @@ ONEDNN    = $(shell echo 'int main(){}' | $(CXX) -include dnnl.hpp -x c++ - -ldn
 bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's where it is installed
 	$(B)/bench_gemm
 
+bench-guards: $(B)/bench_guards             ## what the guards cost at their defaults, as a share of a step
+	$(B)/bench_guards $(ARGS)
+$(B)/bench_guards: train_gpt2.cu
 $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
@@ -346,4 +356,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm single bits check-includes quickstart help clean
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean

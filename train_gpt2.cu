@@ -64,9 +64,26 @@ template <class F> void forward_block(Model<F>& model, const Block<F>& b, const 
     matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
 }
 
+// A layer of the trunk: a LayerNorm after the sum that ends the block before, if there is one; the block, up to the branch that the next sum adds.
+template <class F> void forward_layer(Model<F>& model, int l, const Attend& how) {
+    const int C = model.config.C, FF = model.config.FF;
+    const float eps = (float)model.config.eps;
+    const size_t N = (size_t)how.B * how.T;
+    const stream_t stream = model.stream;
+    const Block<F>& b = model.block(l);
+    if (l == 0) {
+        layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
+    } else {
+        const Block<F>& p = model.block(l - 1);
+        residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
+    }
+    forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
+    matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
+}
+
 // The trunk: tokens (B, T) -> lnf (B, T, C).
 template <class F> void forward_trunk(Model<F>& model, const int* tokens, const Attend& how) {
-    const int C = model.config.C, FF = model.config.FF, L = model.config.L;
+    const int C = model.config.C, L = model.config.L;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
@@ -76,17 +93,7 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
     for (int l = 0; l < L; l++) {
         await_weights(model, l, l + 1);
-        model.part(FORWARD, l, false, [&] {
-            const Block<F>& b = model.block(l);
-            if (l == 0) {
-                layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, b.encoded, b.ln1w, b.ln1b, N, C, eps, stream);
-            } else {  // after the sum that ends the block before
-                const Block<F>& p = model.block(l - 1);
-                residual_layernorm_forward(p.residual3, b.ln1, b.ln1_mean, b.ln1_rstd, p.residual2, p.branch, b.ln1w, b.ln1b, N, C, eps, stream);
-            }
-            forward_block(model, b, l == 0 ? b.encoded : model.block(l - 1).residual3, how);
-            matmul_forward(b.branch, b.fch_gelu, b.fcprojw, b.fcprojb, N, FF, C, {}, stream);
-        });
+        model.part(FORWARD, l, false, [&] { forward_layer(model, l, how); });
     }
     const Block<F>& b = model.block(L - 1);
     residual_layernorm_forward(b.residual3, b.lnf, b.lnf_mean, b.lnf_rstd, b.residual2, b.branch, b.lnfw, b.lnfb, N, C, eps, stream);
@@ -223,7 +230,6 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     guard_step(model.step_stats, model.history, model.sums, model.sums_order, (size_t)model.options.leaves, model.partition.chunks,
                (double)model.N() * model.options.grad_accum * model.options.world, limits, stream);
     if (step % VERIFY_STATE_EVERY == 0) verify_state(model);
-    copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];
@@ -234,6 +240,7 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
+    copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);  // with what AdamW saw
     model.step_checked.record(stream);
     gather_weights(model);
     if ((step + 1) % VERIFY_STATE_EVERY == 0) keep_sums_of_state(model);
@@ -323,7 +330,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 else if (const double loss = probe(run, model, data, val_data); is_ruined(loss, run.config.V)) (last && std::isfinite(loss) ? ruined : refused) = "of a batch: " + why_ruined(loss, run.config.V);
                 if (!refused.empty() && !is_owed) log.say(format("step %d: no checkpoint: %s", step, refused.c_str()));
                 if (is_owed = !refused.empty(); is_owed) return;
-                if (step % VERIFY_STATE_EVERY == 0) verify_before_saving(model, step);
+                verify_before_saving(model, step);
                 save_checkpoint(run, model, step, data ? data->position() : 0, log, logged, best);
                 saved = true;
                 confirmation.saved(step, ruined), confirmation.confirm(step);

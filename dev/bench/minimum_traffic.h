@@ -62,7 +62,7 @@ inline double guard_step(StepStats*, History*, const double*, const unsigned*, s
 }
 // Gradients are read; moments and what is updated, in fp32, are read and written; parameters that have a master are written.
 template <class F>
-double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, const StepStats*, size_t n, AdamW, stream_t) {
+double adamw_update(F*, float* master, const float*, float*, float*, const Segment*, int, StepStats*, size_t n, AdamW, stream_t) {
     return (double)n * (4 + 16 + (master ? 8 + sizeof(F) : 2 * sizeof(F)));
 }
 }  // namespace minimum_traffic

@@ -1,5 +1,6 @@
 // adamw.h: AdamW (Loshchilov and Hutter 2019) for all tensors in one call over flat buffers.
 #pragma once
+#include <atomic>
 #include <cmath>
 #include <cstddef>
 #include <type_traits>
@@ -72,7 +73,7 @@ void adamw_update(F* params,          // (n)
                   float* m,           // (n)
                   float* v,           // (n)
                   const Segment* segments, int n_segments,
-                  const StepStats* step_stats,  // (1) the update is skipped if it says so
+                  StepStats* step_stats,  // (1) the update is skipped if it says so; not_finite becomes 1 if a weight is
                   size_t n, AdamW h, stream_t) {
     using namespace adamw_detail;
     constexpr size_t BLOCK = 32768;  // elements a task: half a megabyte to a megabyte of memory
@@ -85,6 +86,7 @@ void adamw_update(F* params,          // (n)
     // Elements are numbered over the whole model, of which these are the n from h.first on; a block begins where a group of random numbers does.
     const size_t first_block = h.first / BLOCK, last_block = (h.first + n + BLOCK - 1) / BLOCK;
     parallel_for(last_block - first_block, [=](size_t task) {
+        vfloat taint{};  // 0, or NaN once a p was not finite: 0 times it is NaN. p is not where m and v were not: infinity - infinity, infinity / v
         const size_t block = (first_block + task) * BLOCK;
         for (int s = 0; s < n_segments; s++) {
             const size_t segment = h.first + segments[s].offset, segment_end = segment + segments[s].count;
@@ -104,6 +106,7 @@ void adamw_update(F* params,          // (n)
                     vi += (1 - h.beta2) * (g * g - vi);
                     vfloat p = master ? load_first(master + i + j, k) : load_first(params + i + j, k);
                     p -= h.lr * (mi * mhat / (vsqrt(vi * vhat) + h.eps) + decay * p);
+                    taint += 0.0f * p;
                     store_first(m + i + j, mi, k);
                     store_first(v + i + j, vi, k);
                     if (master) store_first(master + i + j, p, k);
@@ -111,5 +114,6 @@ void adamw_update(F* params,          // (n)
                 });
             }
         }
+        if (!(sum(taint) == 0)) std::atomic_ref(step_stats->not_finite).store(1, std::memory_order_relaxed);
     });
 }

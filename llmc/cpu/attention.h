@@ -368,8 +368,9 @@ void backward_head(F* dqkv, const F* dout, const F* out, const float* lse, const
         for (int i = 0; i < padded; i++) {
             vfloat dot{};
             for (int d = 0; d < width; d += W) dot += load(dqueries + i * width + d) * load(douts + i * width + d);
-            delta[i] = sum(dot);
-            lse_log2[i] = i < n ? lse[(size_t)task * T + query + i] * LOG2E : __builtin_inff();
+            const float log_sum = i < n ? lse[(size_t)task * T + query + i] : 0;
+            delta[i] = sum(dot) + 0.0f * log_sum;  // an infinite lse would make P zero, and the row's gradients in silence: now they are NaN
+            lse_log2[i] = i < n ? log_sum * LOG2E : __builtin_inff();
         }
         for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
 

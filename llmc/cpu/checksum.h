@@ -1,4 +1,4 @@
-// checksum.h: checksums of memory, chunk by chunk, and what has changed since they were taken.
+// checksum.h: checksums of memory, chunk by chunk, what has changed since they were taken, and what in it is not finite.
 #pragma once
 #include <atomic>
 #include <cstddef>
@@ -6,6 +6,7 @@
 #include "../layers/checksum.h"
 #include "../layers/gradients.h"
 #include "device.h"
+#include "vec.h"
 #include "../base/threads.h"
 
 namespace checksum_detail {
@@ -17,6 +18,11 @@ template <class X> uint64_t checksum_of(const X* data, size_t count) {
         sum += weighted_word(word, (uint32_t)i);
     }
     return sum;
+}
+template <class X> bool is_finite(const X* data, size_t count) {
+    vfloat taint{};  // 0 times what is not finite is NaN
+    for (size_t i = 0; i < count; i += W) taint += 0.0f * load(data + i);  // W divides 64
+    return sum(taint) == 0;
 }
 inline void keep_least(uint64_t* least, uint64_t value) {
     std::atomic_ref<uint64_t> shared(*least);
@@ -43,5 +49,16 @@ void compare_chunks(uint64_t* changed,     // (1)
     parallel_blocks(n_chunks, 8, [=](size_t begin, size_t end) {
         for (size_t c = begin; c < end; c++)
             if (checksum_detail::checksum_of(data + (chunks[c].offset - first), chunks[c].count) != sums[c]) checksum_detail::keep_least(changed, base + c);
+    });
+}
+
+// *not_finite = the least `base` + c that holds a value which is not finite, if that is less than *not_finite
+template <class X>
+void find_not_finite(uint64_t* not_finite,  // (1)
+                     const X* data,         // elements `first` and those after it
+                     const Chunk* chunks, size_t n_chunks, size_t first, uint64_t base, stream_t) {
+    parallel_blocks(n_chunks, 8, [=](size_t begin, size_t end) {
+        for (size_t c = begin; c < end; c++)
+            if (!checksum_detail::is_finite(data + (chunks[c].offset - first), chunks[c].count)) checksum_detail::keep_least(not_finite, base + c);
     });
 }

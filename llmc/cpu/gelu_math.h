@@ -12,11 +12,12 @@ inline vfloat gelu(vfloat x) {
 }
 
 // gelu'(x) = s + x s (1 - s) (2u)',  (2u)' = A + 3 B x^2,  1 - s = e s  with e = e^-2u.
-// Beyond |x| = 10 the derivative is 0 or 1 to the last bit that a float can hold beside 1; the clamp keeps e finite.
+// Beyond |x| = 10 the derivative is 0 or 1 to the last bit that a float can hold beside 1; the clamp keeps e finite. Of an infinity it is NaN, which
+// the gradient's norm shows: 0 or 1 would hide it.
 inline vfloat gelu_grad(vfloat x) {
     vfloat c = vmin(splat(10.0f), vmax(splat(-10.0f), x));
     vfloat square = c * c;
     vfloat e = vexp(-c * (GELU_A + GELU_B * square));
     vfloat s = 1.0f / (1.0f + e);
-    return s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square);
+    return s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square) + 0.0f * x;
 }

@@ -38,7 +38,7 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
               stream_t stream) {
     check(shape);
     const size_t heads = (size_t)shape.B * shape.NH;
-    launch(attention_delta_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, shape);
+    launch(attention_delta_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, lse, shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
         constexpr TileShape dkv = dkv_tile_shape<F, D>(), dq = dq_tile_shape<F, D>();

@@ -23,11 +23,13 @@ template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * d
 // The accumulators of dk and dv fit in the registers up to this many columns of a head; for larger heads a block computes a part of the columns.
 template <int D> constexpr int part_columns() { return D < 128 ? D : 128; }
 
-// delta = rowsum(dout * out), head by head. Eight lanes a head: 16 bytes each are a head of 64 in bf16.
+// delta = rowsum(dout * out) + 0 lse, head by head: an infinite lse would make P zero, and the row's gradients in silence; now they are NaN. Eight lanes a
+// head: 16 bytes each are a head of 64 in bf16.
 template <class F>
 __global__ void attention_delta_kernel(float* delta,   // (B, NH, T)
                                        const F* dout,  // (B, T, NH * HS)
                                        const F* out,   // (B, T, NH * HS)
+                                       const float* lse,  // (B, NH, T)
                                        AttentionShape shape) {
     pdl_wait();
     constexpr int LANES = 8, SIZE = Pack<F>::SIZE;
@@ -40,7 +42,9 @@ __global__ void attention_delta_kernel(float* delta,   // (B, NH, T)
         }
     sum = lanes_sum<LANES>(sum);
     const size_t token = i / shape.NH, h = i % shape.NH, b = token / shape.T, t = token % shape.T;
-    if (i < n && threadIdx.x % LANES == 0) delta[(b * shape.NH + h) * shape.T + t] = sum;
+    if (i >= n || threadIdx.x % LANES != 0) return;
+    const size_t row = (b * shape.NH + h) * shape.T + t;
+    delta[row] = fmaf(0, lse[row], sum);
 }
 
 // dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]).  A block keeps its queries and loops over the keys.

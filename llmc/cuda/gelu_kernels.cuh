@@ -19,13 +19,14 @@ __device__ inline float gelu(float x) {
 
 // gelu'(x) = s + x s (1 - s) (2u)',  (2u)' = A + 3 B x^2,  1 - s = e s  with e = e^-2u.
 // Beyond |x| = 10 the derivative is 0 or 1 to the last bit that a float can hold beside 1; the clamp keeps e below 2^126,
-// from where on __fdividef gives 0 (CUDA C++ Programming Guide, intrinsic functions).
+// from where on __fdividef gives 0 (CUDA C++ Programming Guide, intrinsic functions). Of an infinity it is NaN, which the gradient's norm
+// shows: 0 or 1 would hide it.
 __device__ inline float gelu_grad(float x) {
     const float c = x < -10.0f ? -10.0f : x > 10.0f ? 10.0f : x;
     const float square = c * c;
     const float e = ex2_approx(-LOG2E * c * (GELU_A + GELU_B * square));
     const float s = __fdividef(1.0f, 1.0f + e);
-    return s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square);
+    return fmaf(0, x, s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square));
 }
 
 // 16 bytes a thread, or the tail at the end.

@@ -36,6 +36,7 @@ struct StepStats {
     double z;           // z-score of the loss or norm that was a spike
     float scale;        // gradient clipping: the factor of the gradient
     int skip;           // a Skip: whether the update is skipped, and why
+    int not_finite = 0;  // by AdamW: 1 if a weight that it computed is not finite
 };
 
 // The step guard's thresholds.

@@ -37,6 +37,7 @@ public:
         const StepStats stats = *model.host_step_stats;
         const int step = in_flight->step + 1;
         if (const std::string changed = what_changed(model); !changed.empty()) die("step %d: %s; nothing of this step is saved", step, changed.c_str());
+        if (stats.not_finite) die("step %d: %s; nothing of this step is saved", step, what_is_not_finite(model).c_str());
         const double seconds = model.step_checked.seconds();
         step_deadline.step_took(seconds_since(last_report));  // ranks wait for each other by the host's clock
         last_report = Clock::now();

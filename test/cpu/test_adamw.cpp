@@ -9,7 +9,7 @@ static AdamW hyper(int t) {
     return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123};
 }
 constexpr float SCALE = 0.7f;
-static const StepStats VERDICT{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
+static StepStats VERDICT{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 // Segments of odd lengths that begin anywhere, with gaps between them.
 struct AdamWCase {
@@ -191,4 +191,36 @@ TEST_BOTH(adamw_same_bits_for_any_threads) {
         master.insert(master.end(), m.begin(), m.end()), master.insert(master.end(), v.begin(), v.end());
         return master;
     }));
+}
+
+// One value that is not finite, in whatever an update reads, at any place: it says so. Large ones are none: no sum of them is made.
+TEST_BOTH(adamw_says_what_is_not_finite) {
+    Random r(8);
+    const float bad[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity()};
+    for (int shape = 0; shape < SHAPES; shape++) {
+        AdamWCase s(r, shape % 4 ? 200 : 40000);
+        const auto is_said = [&](bool has_master, const auto& plant) {
+            AdamWCase at = s;
+            std::vector<F> params(at.p.begin(), at.p.end());
+            StepStats stats = VERDICT;
+            plant(at, params);
+            adamw_update(params.data(), has_master ? at.p.data() : nullptr, at.grads.data(), at.m.data(), at.v.data(), at.segments.data(), (int)at.segments.size(), &stats, at.n, hyper(3), stream_t{});
+            return stats.not_finite == 1;
+        };
+        size_t i = 0;  // of a segment; the first one, the last one and others
+        for (size_t tries = r.word() % s.n + s.n; tries-- && !s.inside[i = tries % s.n];) {}
+        for (bool has_master : {true, false}) {
+            EXPECT(!is_said(has_master, [](AdamWCase&, std::vector<F>&) {}));
+            EXPECT(!is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.v.assign(at.n, 3e38f), at.m.assign(at.n, 3e37f), at.p.assign(at.n, 3e38f); }));
+            for (size_t out = 0; out < s.n; out++)
+                if (!s.inside[out]) { EXPECT(!is_said(has_master, [&](AdamWCase& at, std::vector<F>& params) { at.m[out] = at.v[out] = at.p[out] = NAN, params[out] = F(NAN); })); break; }
+            if (!s.inside[i]) continue;
+            for (float x : bad) {
+                EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.m[i] = x; }));
+                EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.v[i] = x; }));
+                EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>&) { at.grads[i] = x; }));
+                EXPECT(is_said(has_master, [&](AdamWCase& at, std::vector<F>& params) { (has_master ? at.p[i] = x : x), params[i] = F(x); }));
+            }
+        }
+    }
 }

@@ -327,3 +327,20 @@ TEST(attention_says_no_to_heads_that_do_not_fit) {
     EXPECT_DIES("10 channels", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 10, 3, stream_t{}));
     EXPECT_DIES("head size 300", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 300, 1, stream_t{}));
 }
+
+// An lse that is not finite, which the forward does not make, is not taken for a row without weight: dq of that row, and what it adds to dk, are NaN.
+TEST_BOTH(attention_backward_passes_on_a_lse_that_is_not_finite) {
+    Random r(8);
+    const int T = 70, C = 16;
+    const auto qkv = normal_values<F>(r, (size_t)T * 3 * C), dout = normal_values<F>(r, (size_t)T * C);
+    std::vector<F> out((size_t)T * C), dqkv((size_t)T * 3 * C);
+    std::vector<float> lse((size_t)T), scratch(attention_scratch(1, T, C, 1));
+    attention_forward(out.data(), lse.data(), qkv.data(), nullptr, 1, T, C, 1, stream_t{});
+    for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        auto with = lse;
+        with[41] = bad;
+        attention_backward(dqkv.data(), dout.data(), out.data(), with.data(), qkv.data(), nullptr, scratch.data(), 1, T, C, 1, stream_t{});
+        EXPECT(std::isnan((float)dqkv[41 * 3 * C]) && std::isnan((float)dqkv[40 * 3 * C + C]));
+        EXPECT(std::isfinite((float)dqkv[40 * 3 * C]));
+    }
+}

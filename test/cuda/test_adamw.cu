@@ -7,7 +7,7 @@ namespace cpu {
 }
 
 constexpr float SCALE = 0.7f;
-static const StepStats GO{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
+static StepStats GO{.loss = 3, .norm = 1 / 0.7, .z = NAN, .scale = SCALE, .skip = APPLIED};
 
 static AdamW hyper(int t, uint64_t first = 0) {
     return {.lr = 0.01f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 1e-8f, .weight_decay = 0.1f, .t = t, .seed = 1234567890123,
@@ -215,4 +215,32 @@ TEST(cuda_stochastic_rounding_of_special_values) {
         for (size_t i = 0; i < n; i++)
             EXPECT_EQ(got.params[i].bits, round_stochastic(s.master[i], rounding_bits(h.seed, h.t, i)).bits);
     }
+}
+
+// One value that is not finite, in whatever an update reads, at any place: it says so.
+TEST_BOTH(cuda_adamw_says_what_is_not_finite) {
+    Random r(7);
+    const Segments segments = {{0, 700, 1}, {703, 290, 0}};
+    const auto is_said = [&](State<F> s, bool has_master) {
+        OnDevice<F> params(s.params);
+        OnDevice<float> master(s.master), m(s.m), v(s.v), grads(s.grads);
+        OnDevice<Segment> list(segments);
+        OnDevice<StepStats> stats({GO});
+        TestStream stream;
+        adamw_update(params.data(), has_master ? master.data() : nullptr, grads.data(), m.data(), v.data(), list.data(), (int)segments.size(), stats.data(), s.n(), hyper(3), stream);
+        EXPECT_EQ(stats.values()[0].skip, (int)APPLIED);
+        return stats.values()[0].not_finite == 1;
+    };
+    for (bool has_master : both())
+        for (size_t i : {0, 5, 699, 700, 703, 992}) {  // in a group of eight, at the ends, and between segments
+            const State<F> s(r, 1000);
+            State<F> large = s;
+            large.m.assign(1000, 3e37f), large.v.assign(1000, 3e38f), large.master.assign(1000, 3e38f);
+            EXPECT(!is_said(s, has_master) && !is_said(large, has_master));
+            for (float x : {NAN, INFINITY, -INFINITY}) {
+                State<F> in_m = s, in_v = s, in_p = s;
+                in_m.m[i] = x, in_v.v[i] = x, in_p.master[i] = x, in_p.params[i] = F(x);
+                EXPECT(is_said(in_m, has_master) == (i != 700) && is_said(in_v, has_master) == (i != 700) && is_said(in_p, has_master) == (i != 700));
+            }
+        }
 }

@@ -261,3 +261,24 @@ TEST(attention_says_no_to_heads_that_do_not_fit) {
     EXPECT_REFUSED("head size 264", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 264, 1, stream));
     EXPECT_REFUSED("head size 12", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 24, 2, stream));
 }
+
+// An lse that is not finite is not taken for a row without weight: dq of that row, and what it adds to dk, are NaN.
+TEST_BOTH(cuda_attention_backward_passes_on_a_lse_that_is_not_finite) {
+    Random r(9);
+    const int T = 70, C = 64;
+    const auto qkv = normal_values<F>(r, (size_t)T * 3 * C), dout = normal_values<F>(r, (size_t)T * C);
+    TestStream stream;
+    OnDevice<F> out((size_t)T * C), dqkv((size_t)T * 3 * C), inp(qkv), ddout(dout);
+    OnDevice<float> lse((size_t)T), scratch(attention_scratch(1, T, C, 1));
+    const AttentionShape shape = attention_detail::shape_of(1, T, C, 1);
+    attention_detail::forward(out.data(), lse.data(), inp.data(), nullptr, shape, stream);
+    const std::vector<float> right = lse.values();
+    for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
+        std::vector<float> with = right;
+        with[41] = bad;
+        lse.set(with);
+        attention_detail::backward(dqkv.data(), ddout.data(), out.data(), lse.data(), inp.data(), nullptr, scratch.data(), shape, stream);
+        const std::vector<F> got = dqkv.values();
+        EXPECT(std::isnan((float)got[41 * 3 * C]) && std::isnan((float)got[40 * 3 * C + C]) && std::isfinite((float)got[40 * 3 * C]));
+    }
+}

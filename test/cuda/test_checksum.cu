@@ -34,3 +34,28 @@ template <class F> static void check_checksums() {
     EXPECT(found == expected);
 }
 TEST(cuda_checksums) { check_checksums<float>(), check_checksums<bf16>(); }
+
+// The first chunk that holds a value which is not finite, wherever in it: as the CPU finds it.
+template <class F> static void check_not_finite() {
+    std::vector<F> data(64 * 100, F(3e38f));
+    const std::vector<Chunk> chunks = {{640, 64}, {704, CHUNK}, {704 + CHUNK, 192}};
+    const size_t last = 64 + CHUNK + 191;
+    for (auto [at, chunk] : std::vector<std::pair<size_t, int>>{{last + 1, -1}, {0, 0}, {63, 0}, {64, 1}, {64 + CHUNK - 1, 1}, {64 + CHUNK, 2}, {last, 2}})
+        for (float bad : {NAN, INFINITY, -INFINITY}) {
+            data[at] = F(bad);
+            uint64_t expected = UNCHANGED;
+            cpu::find_not_finite(&expected, data.data(), chunks.data(), chunks.size(), 640, 1000, cpu::stream_t{});
+            EXPECT(expected == (chunk < 0 ? UNCHANGED : 1000 + (uint64_t)chunk));
+            for_schedules([&] {
+                OnDevice<F> values(data);
+                OnDevice<Chunk> list(chunks);
+                OnDevice<uint64_t> found(std::vector<uint64_t>{UNCHANGED});
+                TestStream stream;
+                find_not_finite(found.data(), values.data(), list.data(), chunks.size(), 640, 1000, stream);
+                EXPECT(found.values()[0] == expected);
+                return found.values();
+            });
+            data[at] = F(3e38f);
+        }
+}
+TEST(cuda_values_that_are_not_finite) { check_not_finite<float>(), check_not_finite<bf16>(); }

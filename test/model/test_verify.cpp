@@ -1,9 +1,9 @@
 // Bits that change in memory between two updates, and gradients that do not repeat, are found and named.
 #define LLMC_NO_MAIN
 #include "../../train_gpt2.cu"
-#include <fcntl.h>
 #include <atomic>
 #include <thread>
+#include "../arena_of.h"
 #include "../test.h"
 
 namespace {
@@ -116,23 +116,16 @@ TEST(verify_steps_ends_a_run_on_bad_memory) {
     std::atomic<bool> ended{false};
     std::string why;  // nothing could be changed
     std::thread changes([&] {
-        const std::string proc = "/proc/$(cat " + process + ")/";
         while (!ended && run_command("grep -q trl: " + scratch + "/main.log").code) usleep(10'000);
-        // the arena is its largest mapping; parameters, gradients and moments come first
-        unsigned long begin = 0, end = 0, from, to;
-        const std::string maps = run_command("grep rw-p " + proc + "maps").output;
-        for (size_t at = 0; at < maps.size(); at = maps.find('\n', at) + 1)
-            if (sscanf(&maps[at], "%lx-%lx", &from, &to) == 2 && to - from > end - begin) begin = from, end = to;
-        const int memory = open(("/proc/" + std::to_string(atoi(run_command("cat " + process).output.c_str())) + "/mem").c_str(), O_RDWR | O_CLOEXEC);
-        if (memory < 0 || end - begin < 10 << 20) why = "the memory of another process cannot be written here";
+        const ArenaOf arena(std::to_string(atoi(run_command("cat " + process).output.c_str())));
+        if (!arena.is_open() || arena.bytes() < 10 << 20) why = "the memory of another process cannot be written here";
         for (uint64_t turn = 0; !ended && why.empty(); turn++) {
-            const off_t at = (off_t)(begin + turn * 7919 * 4 % ((end - begin) / 2));
+            const size_t at = turn * 7919 * 4 % (arena.bytes() / 2);  // parameters, gradients and moments come first
             unsigned char byte = 0;
-            if (pread(memory, &byte, 1, at) != 1) break;
+            if (!arena.read(at, byte)) break;
             byte ^= 1;  // the last bit of a fraction: only a comparison of bits can see it
-            if (pwrite(memory, &byte, 1, at) != 1) break;
+            if (!arena.write(at, byte)) break;
         }
-        if (memory >= 0) close(memory);
         if (!why.empty()) run_command("kill $(cat " + process + ")");
     });
     const Outcome o = run_command("echo $$ > " + process + "; exec " + TRAINER + " -i " + text + " -e d4c128h4 --tokenizer bytes -b 4 -t 32 -x 100000 -v 0 -s 0 -n 0 --verify-steps 1 --threads 1 -o " + scratch);
