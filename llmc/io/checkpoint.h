@@ -20,6 +20,7 @@
 #include "files.h"
 #include "run_lock.h"
 #include "safetensors.h"
+#include "snapshot.h"
 
 struct Checkpoint { int step = -1; std::string path; };  // step -1: none
 
@@ -288,26 +289,42 @@ struct SaveRanks { int rank = 0, world = 1; std::function<void()> barrier = [] {
 
 //     CheckpointWriter save(opt.out, step);
 //     save.add_text("config.json", ...);
-//     save.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) { file.write(...); });
-//     save.commit();
+//     save.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](TensorSink& file) { file.write(...); });
+//     save.write_files();  // with memory for a copy: what was added until now; another thread may call it
+//     save.commit();       // by the thread that made it: with the other ranks
 class CheckpointWriter {
     std::string out, temporary;
     int step;
     RunLock lock;  // of one save, where the run holds none
     SaveRanks ranks;
     std::vector<checkpoint_detail::ManifestLine> lines;
+    Snapshot copy;
+    bool written = false;
 
     // What goes if a write fails: the folder, if it is ours alone; of several ranks the others write there, and the next save cleans up.
     std::string scrap() const { return ranks.world == 1 ? temporary : ""; }
     std::string part_path(int rank) const { return temporary + format("/.manifest-%05d", rank); }
     void check_name(const std::string& name) const {
-        bool is_new = name != "MANIFEST" && std::none_of(lines.begin(), lines.end(), [&](auto& l) { return l.name == name; });
+        const auto has_it = [&](const auto& one) { return one.name == name; };
+        const bool is_new = name != "MANIFEST" && std::none_of(lines.begin(), lines.end(), has_it) && std::none_of(copy.files.begin(), copy.files.end(), has_it);
         CHECK(is_plain_name(name) && is_new, "%s: cannot add a file named %s", temporary.c_str(), json_shown(name).c_str());
     }
 
+    void write_text(const std::string& name, std::string_view text) {
+        FileWriter file(temporary + "/" + name, scrap());
+        file.write(text.data(), text.size());
+        lines.push_back({name, file.close()});
+    }
+    template <class Fill> void write_tensors(const std::string& name, const std::vector<TensorSpec>& specs, const SafetensorsMetadata& metadata, Fill fill) {
+        SafetensorsWriter file(temporary + "/" + name, specs, metadata, scrap());
+        TensorSink sink(file);
+        fill(sink);
+        lines.push_back({name, file.close()});
+    }
+
 public:
-    CheckpointWriter(const std::string& out_, int step_, SaveRanks ranks_ = {})
-        : out(out_), temporary(checkpoint_detail::hidden(out_, step_, ".new")), step(step_), ranks(std::move(ranks_)) {
+    CheckpointWriter(const std::string& out_, int step_, SaveRanks ranks_ = {}, SnapshotMemory memory = {})
+        : out(out_), temporary(checkpoint_detail::hidden(out_, step_, ".new")), step(step_), ranks(std::move(ranks_)), copy(memory) {
         if (ranks.rank == 0) {
             make_folders(out);
             if (!RunLock::held_here(out))
@@ -321,18 +338,37 @@ public:
 
     void add_text(const std::string& name, std::string_view text) {
         check_name(name);
-        FileWriter file(temporary + "/" + name, scrap());
-        file.write(text.data(), text.size());
-        lines.push_back({name, file.close()});
+        if (copy.copies()) return copy.files.push_back({name, std::string(text), {}, {}, {}});
+        write_text(name, text);
     }
 
-    // fill(writer) writes the data of all `specs`, in order.
+    // fill(sink) writes the data of all `specs`, in order.
     template <class Fill> void add_tensors(const std::string& name, const std::vector<TensorSpec>& specs,
                                            const SafetensorsMetadata& metadata, Fill fill) {
         check_name(name);
-        SafetensorsWriter file(temporary + "/" + name, specs, metadata, scrap());
-        fill(file);
-        lines.push_back({name, file.close()});
+        if (copy.copies()) {
+            copy.files.push_back({name, "", specs, metadata, {}});
+            TensorSink sink(copy);
+            return fill(sink);
+        }
+        write_tensors(name, specs, metadata, fill);
+    }
+    bool copy_is_full() const { return copy.is_full(); }  // all of the memory was used
+
+    // Once. Of other ranks than 0 the lines of the MANIFEST too, where rank 0 finds them.
+    void write_files() {
+        for (const CopiedFile& file : copy.files) {
+            if (file.specs.empty()) write_text(file.name, file.text);
+            else write_tensors(file.name, file.specs, file.metadata, [&](TensorSink& sink) { for (const TensorPiece& piece : file.pieces) sink.write(piece); });
+        }
+        copy.files.clear();
+        if (ranks.rank != 0) {
+            const std::string text = checkpoint_detail::manifest_text(lines);
+            FileWriter part(part_path(ranks.rank), scrap());
+            part.write(text.data(), text.size());
+            part.close();
+        }
+        written = true;
     }
 
     // When this returns, on any rank, the checkpoint is there and survives a power loss. The order makes it so:
@@ -341,12 +377,7 @@ public:
     // 7. and DONE is written
     void commit() {
         using namespace checkpoint_detail;
-        if (ranks.rank != 0) {  // the others leave their lines where rank 0 finds them
-            std::string text = manifest_text(lines);
-            FileWriter part(part_path(ranks.rank), scrap());
-            part.write(text.data(), text.size());
-            part.close();
-        }
+        if (!written) write_files();
         ranks.barrier();
         if (ranks.rank == 0) {
             for (int rank = 1; rank < ranks.world; rank++) {
