@@ -392,7 +392,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             }
             flight_recorder().deadline = reporter.deadline_between_steps();
             if (last || stops || saves || (validates && opt.patience)) finish_save(step);
-            if (!saver.is_on_its_way()) confirmation.confirm(step);  // else when it is there: no earlier best one goes for it before
+            saver.confirm(step);
             const Log::Position logged = log.position();
             const Best best = run.best;
             run.seconds = clock.seconds();
@@ -426,14 +426,14 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             if (stopping()) {  // in whatever of this it came
                 save(), finish_save(step);
                 if (!may_save || saved || last || confirmation.failed().empty()) {  // else it goes on to a step that passes, which is saved
-                    confirmation.ends(step, true);
+                    saver.end(step, true);
                     log.say(format("interrupted after step %d", step));
                     break;
                 }
             }
             if (last) {
                 CHECK(refused.empty(), "step %d: ends without a checkpoint: %s; an earlier one is resumed by --resume 1", step, refused.c_str());
-                confirmation.ends(step, false);
+                saver.end(step, false);
                 if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
                 break;
             }

@@ -108,13 +108,16 @@ inline std::string check_folder(const std::string& path, bool contents, bool* of
     return "";
 }
 
-// Deletes a checkpoint such that a half-deleted one never has a checkpoint's name, not even after a power loss.
-inline void remove_checkpoint(const std::string& out, const std::string& path, int step) {
-    std::string doomed = hidden(out, step, ".del");
+// A checkpoint is deleted such that a half-deleted one never has a checkpoint's name, not even after a power loss: it loses its name, and its files go later.
+inline void take_name(const std::string& out, const std::string& path, int step) {
+    const std::string doomed = hidden(out, step, ".del");
     remove_tree(doomed);
     rename_file(path, doomed);
     fsync_dir(out);
-    remove_tree(doomed);
+}
+inline void remove_checkpoint(const std::string& out, const std::string& path, int step) {
+    take_name(out, path, step);
+    remove_tree(hidden(out, step, ".del"));
 }
 }  // namespace checkpoint_detail
 
@@ -239,18 +242,24 @@ inline std::string checkpoint_path(const std::string& out, int step) { return ou
 
 inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 && checkpoint_detail::exists(checkpoint_path(out, step)); }
 
+// The files of a checkpoint that is dropped are removed now, or by remove_dropped: gigabytes take long, and nothing counts on it.
+enum class Files { REMOVED, LEFT };
+inline void remove_dropped(const std::string& out) {
+    for (const std::string& name : list_folder(out)) if (checkpoint_detail::step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
+}
 // The checkpoint of a step goes, if there is one.
-inline void drop_checkpoint(const std::string& out, int step) {
+inline void drop_checkpoint(const std::string& out, int step, Files files = Files::REMOVED) {
     using namespace checkpoint_detail;
     forget_marks(out, step, false);  // first: DONE without a checkpoint would be a lie
-    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
+    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) take_name(out, c.path, step);
+    if (files == Files::REMOVED) remove_tree(hidden(out, step, ".del"));
     forget_marks(out, step, true);
 }
 
 // After the checkpoint of step `now` was found good: keeps the newest `keep` (0: all), `now` among them, every step divisible by `major` (0: none), and `spared`.
 // Steps after `now` are not known to be good yet, or of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be
 // loaded or is bad.
-inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}) {
+inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}, Files files = Files::REMOVED) {
     if (keep <= 0) return;
     std::vector<Checkpoint> list = list_checkpoints(out);
     for (int kept = 0; !list.empty(); list.pop_back()) {
@@ -264,7 +273,7 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
             continue;
         }
         if (std::find(spared.begin(), spared.end(), c.step) != spared.end() || (major > 0 && c.step % major == 0)) continue;
-        drop_checkpoint(out, c.step);
+        drop_checkpoint(out, c.step, files);
     }
 }
 

@@ -83,7 +83,11 @@ template <class F> class Saver {
     std::optional<Background> thread_;          // last: it ends before what it reads
 
 public:
-    Saver(const Run& run, Model<F>& model, Log& log, Confirmation& confirmation) : run_(run), model_(model), log_(log), confirmation_(confirmation) { if (is_async()) thread_.emplace(); }
+    Saver(const Run& run, Model<F>& model, Log& log, Confirmation& confirmation) : run_(run), model_(model), log_(log), confirmation_(confirmation) {
+        if (!is_async()) return;
+        thread_.emplace();
+        confirmation.files = Files::LEFT;  // to the thread
+    }
 
     bool is_async() const { return model_.options.copy_to_save; }
     bool is_on_its_way() const { return writer_ != nullptr; }
@@ -94,6 +98,7 @@ public:
         CHECK(!writer_, "step %d: the checkpoint of step %d is not finished", now.step, now_.step);
         const Clock::time_point start = Clock::now();
         const Comm& comm = run_.comm;
+        if (thread_) thread_->wait();  // it may still remove files
         check_same_weights(model_, comm, now.step);  // damaged ones are not saved
         now_ = now;
         writer_ = std::make_unique<CheckpointWriter>(run_.out, now.step, SaveRanks{comm.rank, comm.world, [this] { run_.comm.barrier(); }}, SnapshotMemory{model_.snapshot, model_.snapshot_bytes()});
@@ -118,6 +123,20 @@ public:
         waited_ += seconds_since(start);
         log_.say(format("saved    step %d: training waited %.2f s", now_.step, waited_) + (is_async() ? format(", written in %.2f s", written_) : ""));
         confirmation_.saved(now_.step, now_.ruined);
+        confirm(passed);
+    }
+    // Not while one is on its way: no earlier one goes before it is there.
+    void confirm(int passed) {
+        if (writer_ || !confirmation_.is_due(passed)) return;
         confirmation_.confirm(passed);
+        if (thread_ && run_.comm.rank == 0 && !thread_->is_busy()) thread_->start([this] { remove_dropped(run_.out); });
+    }
+    // The run ends. One that was interrupted goes on, and prunes nothing.
+    void end(int step, bool interrupted) {
+        finish(step);
+        confirmation_.ends(step, interrupted);
+        if (!thread_) return;
+        thread_->wait();
+        if (run_.comm.rank == 0 && !run_.out.empty()) remove_dropped(run_.out);
     }
 };
