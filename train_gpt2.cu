@@ -400,6 +400,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             std::string refused, ruined;  // why there is no checkpoint of this step; why the last one, which is saved all the same, is not good
             const auto save = [&] {
                 if (!may_save || saved || !refused.empty()) return;
+                finish_save(step);  // the signal to stop may have come since
                 if (!confirmation.failed().empty() && !last) refused = confirmation.failed();
                 else if (const double loss = probe(run, model, data, val_data); is_ruined(loss, run.config.V)) (last && std::isfinite(loss) ? ruined : refused) = "of a batch: " + why_ruined(loss, run.config.V);
                 if (!refused.empty() && !is_owed) log.say(format("step %d: no checkpoint: %s", step, refused.c_str()));

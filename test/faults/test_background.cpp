@@ -100,26 +100,29 @@ TEST(training_goes_on_while_a_checkpoint_is_written) {
     EXPECT_STR(difference(out("a"), out("waits")), "");
 }
 
-// The one on its way is finished first, then the step is saved at which it ends.
+// The one on its way is finished first, then the step is saved at which it ends: between steps, or within a validation (every second step).
 TEST(a_signal_while_a_checkpoint_is_written) {
     const Scratch scratch("background");
     SCRATCH = scratch.path;
-    must_run(rare_saves("waits", "--async-save 0"));
-    int asked = 0;
-    Held held(4, [&] {
-        if (!asked && !has(log_of("a"), "s:5 trl:")) return true;
-        if (!asked) kill(held.tracer.first_process, SIGTERM);
-        return asked++ < 200;  // some more steps may come, if it does not wait for it
-    });
-    const Tracer::Ended ended = held.run(rare_saves("a", "-x 1000 -n 4"));
-    EXPECT_EQ(ended.code, 0);
-    EXPECT(held.came && has(ended.said, "interrupted after step "));
-    const std::vector<Checkpoint> saved = list_checkpoints(out("a"));
-    EXPECT(saved.size() == 2 && saved[0].step == 4 && saved[1].step < 8);
-    for (const Checkpoint& c : saved) EXPECT_STR(verify_checkpoint(c.path), "");
-    must_run(rare_saves("a", "-y 1"));
-    EXPECT(text_of(checkpoint_path(out("a"), 8) + "/model.safetensors") == text_of(checkpoint_path(out("waits"), 8) + "/model.safetensors"));
-    EXPECT_STR(log_of("a"), log_of("waits"));
+    must_run(rare_saves("waits", "-n 20 -x 60 --async-save 0"));
+    for (const char* when : {"s:21 trl:", "s:22 trl:", "s:22 tel:", "s:24 tel:", "s:25 trl:", "s:26 tel:"}) {
+        remove_tree(out("a"));
+        int asked = 0;
+        Held held(20, [&] {
+            if (!asked && !has(log_of("a"), when)) return true;
+            if (!asked) kill(held.tracer.first_process, SIGTERM);
+            return asked++ < 200;  // some more steps may come, if it does not wait for it
+        });
+        const Tracer::Ended ended = held.run(rare_saves("a", "-n 20 -x 60"));
+        EXPECT_EQ(ended.code, 0);
+        if (!held.came || !has(ended.said, "interrupted after step ")) return FAIL("said %s", ended.said.c_str());
+        const std::vector<Checkpoint> saved = list_checkpoints(out("a"));
+        if (saved.size() != 2 || saved[0].step != 20 || saved[1].step >= 40) return FAIL("%s: %s", when, list_of(out("a")).c_str());
+        for (const Checkpoint& c : saved) EXPECT_STR(verify_checkpoint(c.path), "");
+        must_run(rare_saves("a", "-n 20 -x 60 -y 1"));
+        EXPECT(text_of(checkpoint_path(out("a"), 60) + "/model.safetensors") == text_of(checkpoint_path(out("waits"), 60) + "/model.safetensors"));
+        EXPECT_STR(log_of("a"), log_of("waits"));
+    }
 }
 
 // What the step guard has against a later step, it has against the one on its way too.
