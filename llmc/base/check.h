@@ -2,6 +2,7 @@
 #pragma once
 #include <cxxabi.h>
 #include <unistd.h>
+#include <atomic>
 #include <csignal>
 #include <cstdarg>
 #include <cstdio>
@@ -42,9 +43,19 @@ inline std::string on_one_line(const std::string& text) {
     return shown;
 }
 
+// Of threads that die at once, as on a disk that is full, the first one says why.
+inline void be_the_only_one_that_dies(int code) {
+    static std::atomic_flag dying;
+    static thread_local bool is_this_one = false;
+    if (is_this_one) _Exit(code);
+    is_this_one = !dying.test_and_set();
+    while (!is_this_one) pause();
+}
+
 // Prints one line on stderr, with the rank in front when there are several, and ends the process at once: no
 // destructors, so it is safe from any thread.
 [[noreturn, gnu::format(printf, 2, 3)]] inline void die_with(int code, const char* format, ...) {
+    be_the_only_one_that_dies(code);
     fflush(stdout);
     char text[4096], line[4096];
     va_list args;

@@ -1,5 +1,5 @@
-// stop.h: the request to stop. SIGINT, SIGTERM, SIGHUP, and a reader of our standard output that has gone ask a run to finish its step,
-// save and exit 0; so everything that takes long looks at stop_requested().
+// stop.h: what signals ask for. SIGINT, SIGTERM, SIGHUP, and a reader of our standard output that has gone ask a run to finish its step,
+// save and exit 0; so everything that takes long looks at stop_requested(). SIGUSR1 asks it to save and go on, as batch systems warn of a preemption.
 #pragma once
 #include <fcntl.h>
 #include <poll.h>
@@ -13,6 +13,7 @@
 namespace stop_detail {
 inline volatile sig_atomic_t g_interrupted = 0;   // a SIGINT has come
 inline volatile sig_atomic_t g_interrupt_ms = 0;  // when
+inline volatile sig_atomic_t g_save_asked = 0;    // a SIGUSR1 has come, and nobody has taken it yet
 inline bool g_watch_stdout = false;               // a pipe or a socket: its reader may go
 
 inline int milliseconds() {
@@ -43,6 +44,7 @@ inline void open_standard_files() {
 inline void catch_signals() {
     using namespace stop_detail;
     std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
+    std::signal(SIGUSR1, [](int) { g_save_asked = 1; });
     if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: it shall outlive the terminal
     std::signal(SIGPIPE, SIG_IGN);  // a write to a closed pipe is an error; stop_requested finds out
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk
@@ -51,7 +53,7 @@ inline void catch_signals() {
 }
 // Where there is nothing to finish.
 inline void restore_signals() {
-    std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL), std::signal(SIGPIPE, SIG_DFL);
+    std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL), std::signal(SIGUSR1, SIG_DFL), std::signal(SIGPIPE, SIG_DFL);
     if (std::signal(SIGHUP, SIG_DFL) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
     stop_detail::g_watch_stdout = false;
 }
@@ -66,6 +68,13 @@ inline bool stop_requested() {
     return g_stop_signal != 0;
 }
 inline int stop_exit_code() { return 128 + (int)g_stop_signal; }  // a shell's for a process that the signal ended
+
+// Whether SIGUSR1 has come since this was asked before.
+inline bool take_save_request() {
+    const bool asked = stop_detail::g_save_asked != 0;
+    if (asked) stop_detail::g_save_asked = 0;  // only then: one that comes between these lines is not lost
+    return asked;
+}
 
 // Before there is anything to save.
 inline void exit_if_stopping(const std::string& during) {

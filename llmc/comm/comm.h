@@ -27,14 +27,16 @@ struct Comm {
         std::vector<char> none((size_t)world);
         all_gather(none);
     }
-    // true on all ranks if it is true on one
-    bool any(bool mine) const {
-        std::vector<char> all((size_t)world);
+    // On all ranks the bits that are set on one.
+    unsigned char any_bits(unsigned char mine) const {
+        std::vector<unsigned char> all((size_t)world);
         all[(size_t)rank] = mine;
         all_gather(all);
-        for (char one : all) mine |= one != 0;
+        for (unsigned char one : all) mine |= one;
         return mine;
     }
+    // true on all ranks if it is true on one
+    bool any(bool mine) const { return any_bits(mine) != 0; }
     // Of values that one rank has each, 0 on the others: all, on all.
     template <class X> void combine(std::vector<X>& values) const {
         if (world == 1) return;

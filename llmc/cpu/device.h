@@ -48,7 +48,7 @@ inline void copy_to_device(void* device, const void* host, size_t bytes, stream_
     constexpr size_t PIECE = 1 << 20;
     parallel_blocks(bytes, PIECE, [=](size_t begin, size_t end) { memcpy((char*)device + begin, (const char*)host + begin, end - begin); });
 }
-inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t) { memcpy(host, device, bytes); }
+inline void copy_to_host(void* host, const void* device, size_t bytes, stream_t stream) { copy_to_device(host, device, bytes, stream); }
 inline void copy_on_device(void* to, const void* from, size_t bytes, stream_t stream) { copy_to_device(to, from, bytes, stream); }
 inline void zero(void* device, size_t bytes, stream_t) { memset(device, 0, bytes); }
 inline void synchronize(stream_t) {}

@@ -20,6 +20,7 @@
 #include "files.h"
 #include "run_lock.h"
 #include "safetensors.h"
+#include "snapshot.h"
 
 struct Checkpoint { int step = -1; std::string path; };  // step -1: none
 
@@ -107,13 +108,16 @@ inline std::string check_folder(const std::string& path, bool contents, bool* of
     return "";
 }
 
-// Deletes a checkpoint such that a half-deleted one never has a checkpoint's name, not even after a power loss.
-inline void remove_checkpoint(const std::string& out, const std::string& path, int step) {
-    std::string doomed = hidden(out, step, ".del");
+// A checkpoint is deleted such that a half-deleted one never has a checkpoint's name, not even after a power loss: it loses its name, and its files go later.
+inline void take_name(const std::string& out, const std::string& path, int step) {
+    const std::string doomed = hidden(out, step, ".del");
     remove_tree(doomed);
     rename_file(path, doomed);
     fsync_dir(out);
-    remove_tree(doomed);
+}
+inline void remove_checkpoint(const std::string& out, const std::string& path, int step) {
+    take_name(out, path, step);
+    remove_tree(hidden(out, step, ".del"));
 }
 }  // namespace checkpoint_detail
 
@@ -238,18 +242,24 @@ inline std::string checkpoint_path(const std::string& out, int step) { return ou
 
 inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 && checkpoint_detail::exists(checkpoint_path(out, step)); }
 
+// The files of a checkpoint that is dropped are removed now, or by remove_dropped: gigabytes take long, and nothing counts on it.
+enum class Files { REMOVED, LEFT };
+inline void remove_dropped(const std::string& out) {
+    for (const std::string& name : list_folder(out)) if (checkpoint_detail::step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
+}
 // The checkpoint of a step goes, if there is one.
-inline void drop_checkpoint(const std::string& out, int step) {
+inline void drop_checkpoint(const std::string& out, int step, Files files = Files::REMOVED) {
     using namespace checkpoint_detail;
     forget_marks(out, step, false);  // first: DONE without a checkpoint would be a lie
-    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) remove_checkpoint(out, c.path, step);
+    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) take_name(out, c.path, step);
+    if (files == Files::REMOVED) remove_tree(hidden(out, step, ".del"));
     forget_marks(out, step, true);
 }
 
 // After the checkpoint of step `now` was found good: keeps the newest `keep` (0: all), `now` among them, every step divisible by `major` (0: none), and `spared`.
 // Steps after `now` are not known to be good yet, or of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be
 // loaded or is bad.
-inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}) {
+inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}, Files files = Files::REMOVED) {
     if (keep <= 0) return;
     std::vector<Checkpoint> list = list_checkpoints(out);
     for (int kept = 0; !list.empty(); list.pop_back()) {
@@ -263,7 +273,7 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
             continue;
         }
         if (std::find(spared.begin(), spared.end(), c.step) != spared.end() || (major > 0 && c.step % major == 0)) continue;
-        drop_checkpoint(out, c.step);
+        drop_checkpoint(out, c.step, files);
     }
 }
 
@@ -288,26 +298,42 @@ struct SaveRanks { int rank = 0, world = 1; std::function<void()> barrier = [] {
 
 //     CheckpointWriter save(opt.out, step);
 //     save.add_text("config.json", ...);
-//     save.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) { file.write(...); });
-//     save.commit();
+//     save.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](TensorSink& file) { file.write(...); });
+//     save.write_files();  // with memory for a copy: what was added until now; another thread may call it
+//     save.commit();       // by the thread that made it: with the other ranks
 class CheckpointWriter {
     std::string out, temporary;
     int step;
     RunLock lock;  // of one save, where the run holds none
     SaveRanks ranks;
     std::vector<checkpoint_detail::ManifestLine> lines;
+    Snapshot copy;
+    bool written = false;
 
     // What goes if a write fails: the folder, if it is ours alone; of several ranks the others write there, and the next save cleans up.
     std::string scrap() const { return ranks.world == 1 ? temporary : ""; }
     std::string part_path(int rank) const { return temporary + format("/.manifest-%05d", rank); }
     void check_name(const std::string& name) const {
-        bool is_new = name != "MANIFEST" && std::none_of(lines.begin(), lines.end(), [&](auto& l) { return l.name == name; });
+        const auto has_it = [&](const auto& one) { return one.name == name; };
+        const bool is_new = name != "MANIFEST" && std::none_of(lines.begin(), lines.end(), has_it) && std::none_of(copy.files.begin(), copy.files.end(), has_it);
         CHECK(is_plain_name(name) && is_new, "%s: cannot add a file named %s", temporary.c_str(), json_shown(name).c_str());
     }
 
+    void write_text(const std::string& name, std::string_view text) {
+        FileWriter file(temporary + "/" + name, scrap());
+        file.write(text.data(), text.size());
+        lines.push_back({name, file.close()});
+    }
+    template <class Fill> void write_tensors(const std::string& name, const std::vector<TensorSpec>& specs, const SafetensorsMetadata& metadata, Fill fill) {
+        SafetensorsWriter file(temporary + "/" + name, specs, metadata, scrap());
+        TensorSink sink(file);
+        fill(sink);
+        lines.push_back({name, file.close()});
+    }
+
 public:
-    CheckpointWriter(const std::string& out_, int step_, SaveRanks ranks_ = {})
-        : out(out_), temporary(checkpoint_detail::hidden(out_, step_, ".new")), step(step_), ranks(std::move(ranks_)) {
+    CheckpointWriter(const std::string& out_, int step_, SaveRanks ranks_ = {}, SnapshotMemory memory = {})
+        : out(out_), temporary(checkpoint_detail::hidden(out_, step_, ".new")), step(step_), ranks(std::move(ranks_)), copy(memory) {
         if (ranks.rank == 0) {
             make_folders(out);
             if (!RunLock::held_here(out))
@@ -321,18 +347,37 @@ public:
 
     void add_text(const std::string& name, std::string_view text) {
         check_name(name);
-        FileWriter file(temporary + "/" + name, scrap());
-        file.write(text.data(), text.size());
-        lines.push_back({name, file.close()});
+        if (copy.copies()) return copy.files.push_back({name, std::string(text), {}, {}, {}});
+        write_text(name, text);
     }
 
-    // fill(writer) writes the data of all `specs`, in order.
+    // fill(sink) writes the data of all `specs`, in order.
     template <class Fill> void add_tensors(const std::string& name, const std::vector<TensorSpec>& specs,
                                            const SafetensorsMetadata& metadata, Fill fill) {
         check_name(name);
-        SafetensorsWriter file(temporary + "/" + name, specs, metadata, scrap());
-        fill(file);
-        lines.push_back({name, file.close()});
+        if (copy.copies()) {
+            copy.files.push_back({name, "", specs, metadata, {}});
+            TensorSink sink(copy);
+            return fill(sink);
+        }
+        write_tensors(name, specs, metadata, fill);
+    }
+    bool copy_is_full() const { return copy.is_full(); }  // all of the memory was used
+
+    // Once. Of other ranks than 0 the lines of the MANIFEST too, where rank 0 finds them.
+    void write_files() {
+        for (const CopiedFile& file : copy.files) {
+            if (file.specs.empty()) write_text(file.name, file.text);
+            else write_tensors(file.name, file.specs, file.metadata, [&](TensorSink& sink) { for (const TensorPiece& piece : file.pieces) sink.write(piece); });
+        }
+        copy.files.clear();
+        if (ranks.rank != 0) {
+            const std::string text = checkpoint_detail::manifest_text(lines);
+            FileWriter part(part_path(ranks.rank), scrap());
+            part.write(text.data(), text.size());
+            part.close();
+        }
+        written = true;
     }
 
     // When this returns, on any rank, the checkpoint is there and survives a power loss. The order makes it so:
@@ -341,12 +386,7 @@ public:
     // 7. and DONE is written
     void commit() {
         using namespace checkpoint_detail;
-        if (ranks.rank != 0) {  // the others leave their lines where rank 0 finds them
-            std::string text = manifest_text(lines);
-            FileWriter part(part_path(ranks.rank), scrap());
-            part.write(text.data(), text.size());
-            part.close();
-        }
+        if (!written) write_files();
         ranks.barrier();
         if (ranks.rank == 0) {
             for (int rank = 1; rank < ranks.world; rank++) {

@@ -11,6 +11,7 @@
 #include "../comm/comm.h"
 #include "config.h"
 #include "partition.h"
+#include "state_cut.h"
 #include "tensors.h"
 #include "two_layers.h"
 
@@ -26,6 +27,7 @@ struct ModelOptions {
     bool exchange_bf16 = false;  // gradients travel rounded to bf16
     Update optimizer = ADAMW;
     bool train = true, master_weights = true;
+    bool copy_to_save = false;  // memory of the host for what this rank writes of a checkpoint: training goes on while it is written
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
     bool separate_buffers = false;
@@ -78,6 +80,7 @@ public:
     double* host_loss_sum = nullptr;   // of a validation batch
     int* host_batches = nullptr;       // (slots, 2, B, T) the data loader's, for training and then for validation
     float* staging = nullptr;          // a tensor in transit between files and the device; in bf16 followed by space for its rounded copy
+    char* snapshot = nullptr;          // (snapshot_bytes()) with copy_to_save: a checkpoint's tensors, while a thread writes them
     StepEvent step_checked;                  // the step is done: host_step_stats has arrived, all batches have been read, weights are updated
     event_t computed{}, reduced{};     // gradients or weights, by the stream; all sums over the ranks, by comm_stream
     std::vector<event_t> gathered;     // (1 + L) weights of the whole model's tensors and of each layer are there, by comm_stream
@@ -139,6 +142,7 @@ public:
         buffer(host_loss_sum, pinned, "loss", "host", 1, ALWAYS);
         buffer(host_batches, pinned, "batches", "host", (training_slots() + VALIDATION_SLOTS) * 2 * N, ALWAYS);
         buffer(staging, pinned, "staging", "host", staging_floats() * (std::is_same_v<F, float> ? 2 : 3) / 2, ALWAYS);
+        buffer(snapshot, pinned, "snapshot", "copy for checkpoints", snapshot_bytes(), ALWAYS);
         device.plan();
         pinned.plan();
     }
@@ -171,6 +175,8 @@ public:
             ACTIVATIONS(VIEW)
 #undef VIEW
         }
+        // touched now: if memory is short that is seen before the first step, and the first save is as short as the others
+        parallel_blocks(snapshot_bytes(), 1 << 21, [&](size_t begin, size_t end) { memset(snapshot + begin, 0, end - begin); });
         stream = open_stream(stream_options());
         step_checked.create();
         comm_stream = options.world > 1 ? open_stream({.kernels = options.kernels}) : stream;
@@ -233,6 +239,10 @@ public:
     size_t training_slots() const { return held_batches() + 2; }
     static constexpr size_t VALIDATION_SLOTS = 2;
     size_t classifier_chunk() const { return chunk; }
+    size_t snapshot_bytes() const {
+        const size_t kinds = 2 + (!std::is_same_v<F, float> && options.master_weights);  // moments and masters
+        return options.copy_to_save && options.train ? checkpoint_bytes(parameters, options.rank, options.world, kinds, sizeof(F)) : 0;
+    }
     size_t received_floats() const { return options.reduce == Reduce::LIBRARY ? 0 : partition.most_received(); }
     size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
 

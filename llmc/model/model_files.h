@@ -170,25 +170,19 @@ template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoi
     std::vector<TensorSpec> specs;
     for (const Named& n : sorted) specs.push_back({n.name, dtype_of<F>(), file_shape(*n.parameter, *n.tensor)});
     F* staging = (F*)model.staging;
-    std::vector<F> piece;
-    const auto each_piece = [&](SafetensorsWriter* file) {
+    const auto each_piece = [&](TensorSink* file) {
         for (const Named& named : sorted)
             for_each_piece(model, *named.parameter, *named.tensor, [&, &p = *named.parameter](size_t row, size_t rows) {
                 const F* weights = whole_weights(model, p.offset + row * p.cols, rows * p.cols);
                 if (!file) return;
-                copy_to_host(staging, weights, rows * p.cols * sizeof(F), model.stream);
+                F* const to = file->place(staging);
+                copy_to_host(to, weights, rows * p.cols * sizeof(F), model.stream);
                 synchronize(model.stream);
-                if (!p.transposed) file->write(staging, rows * p.cols * sizeof(F));
-                else for (size_t col = 0, n; col < p.cols; col += n) {
-                    n = std::min(p.cols - col, std::max<size_t>((1 << 18) / rows, 1));
-                    piece.resize(n * rows);
-                    for (size_t r = 0; r < rows; r++)
-                        for (size_t c = 0; c < n; c++) piece[c * rows + r] = staging[r * p.cols + col + c];
-                    file->write(piece.data(), piece.size() * sizeof(F));
-                }
+                if (p.transposed) file->write_transposed(to, rows, p.cols);
+                else file->write(to, rows * p.cols * sizeof(F));
             });
     };
-    if (model.comm.rank == 0) checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](SafetensorsWriter& file) { each_piece(&file); });
+    if (model.comm.rank == 0) checkpoint.add_tensors("model.safetensors", specs, {{"format", "pt"}}, [&](TensorSink& file) { each_piece(&file); });
     else if (model.options.zero >= 3) each_piece(nullptr);
 }
 

@@ -10,11 +10,9 @@
 #include "../io/state_pieces.h"
 #include "model.h"
 #include "model_files.h"
+#include "state_cut.h"
 
 namespace state_files_detail {
-// Bytes of state in a file, at least, if there are more files: enough for a disk to be busy, and for 8 ranks to share 2 GB.
-constexpr size_t FILE_BYTES = 256 << 20;
-
 template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {
     std::vector<std::pair<std::string, float*>> kinds = {{"exp_avg", model.m}, {"exp_avg_sq", model.v}};
     if (model.master) kinds.push_back({"master", model.master});
@@ -25,16 +23,13 @@ template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& mo
 struct Stretch { const char* kind; const float* values; const Parameter* parameter; size_t first, count; };
 struct StateFile { std::vector<TensorSpec> specs; std::vector<Stretch> stretches; };
 
-// Consecutive parameters, whole.
 template <class M> std::vector<StateFile> cut_into_files(M& model, const std::vector<std::pair<std::string, float*>>& kinds) {
     std::vector<StateFile> files;
     const std::vector<Parameter>& all = model.parameters.all;
-    for (size_t i = 0, end; i < all.size(); i = end) {
+    for (const Range& range : cut_of_state(model.parameters, kinds.size())) {
         StateFile file;
-        size_t bytes = 0;
-        for (end = i; end < all.size() && (end == i || bytes < FILE_BYTES); end++) bytes += all[end].size() * sizeof(float) * kinds.size();
         for (auto& [kind, values] : kinds)
-            for (size_t p = i; p < end; p++) {
+            for (size_t p = range.begin; p < range.end; p++) {
                 file.specs.push_back(state_spec({kind, all[p].name, 0, all[p].size()}));
                 for (size_t at = 0; at < all[p].size(); at += model.staging_floats())
                     file.stretches.push_back({kind.c_str(), values, &all[p], at, std::min(model.staging_floats(), all[p].size() - at)});
@@ -84,13 +79,14 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
         };
         size_t turn = 0;
         if (mine < files.size())
-            checkpoint.add_tensors(state_file((int)mine), files[mine].specs, {}, [&](SafetensorsWriter& file) {
+            checkpoint.add_tensors(state_file((int)mine), files[mine].specs, {}, [&](TensorSink& file) {
                 for (const Stretch& s : files[mine].stretches) {
                     if (divided) bring(turn);
                     const float* from = divided ? model.received : s.values + s.parameter->offset + s.first;
-                    copy_to_host(model.staging, from, s.count * sizeof(float), model.stream);
+                    float* const to = file.place(model.staging);
+                    copy_to_host(to, from, s.count * sizeof(float), model.stream);
                     synchronize(model.stream);
-                    file.write(model.staging, s.count * sizeof(float));
+                    file.write(to, s.count * sizeof(float));
                     turn++;
                 }
             });

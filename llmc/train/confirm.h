@@ -38,6 +38,8 @@ class Confirmation {
     }
 
   public:
+    Files files = Files::REMOVED;  // of what it prunes
+
     // What was not known when the run was interrupted is found out after all.
     explicit Confirmation(const Run& run) : run_(run) {
         if (run.resumed && run.opt.steps != 0 && writes() && is_good(run.out, run.first_step)) newest_good_ = run.first_step;
@@ -101,8 +103,8 @@ class Confirmation {
         std::vector<int> spared;
         if (opt.patience) spared.push_back(run_.best.step);
         if (opt.on_spike == "rollback") spared = {run_.best.step, before_spike(step + 1).step}, spared.insert(spared.end(), pending_.begin(), pending_.end());
-        prune_checkpoints(run_.out, opt.keep, opt.major, newest_good_, spared);
+        prune_checkpoints(run_.out, opt.keep, opt.major, newest_good_, spared, files);
         for (const Checkpoint& c : list_checkpoints(run_.out))
-            if (c.step < newest_good_ && is_superseded(c.step)) drop_checkpoint(run_.out, c.step);
+            if (c.step < newest_good_ && is_superseded(c.step)) drop_checkpoint(run_.out, c.step, files);
     }
 };

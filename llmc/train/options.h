@@ -61,6 +61,7 @@
     O("Output", int, sample_every, "s", 250, "0..", "print a sample every so many steps; 0: never") \
     O("Output", int, sample_tokens, "g", 200, "1..", "tokens in a sample") \
     O("Output", int, checkpoint_every, "n", 1000, "0..", "checkpoint every so many steps and at the end; 0: never") \
+    O("Output", int, async_save, "", 1, "0..1", "1: a checkpoint is copied to memory of the host, which the plan shows, and written while training goes on; 0: training waits until it is written, and needs no such memory") \
     O("Output", int, confirm, "", 10, "0..", "a checkpoint is good, and earlier ones may go for it, when so many steps after it have passed the step guard, or the run ends well") \
     O("Output", int, keep, "nk", 0, "0..", "keep the newest so many good checkpoints; 0: all") \
     O("Output", int, major, "nm", 0, "0..", "with --keep: also keep those whose step is a multiple of this; 0: none") \
@@ -304,6 +305,7 @@ inline void refuse_idle(const Options& opt) {
     }
     if (was_given(opt, "rollbacks") && opt.on_spike != "rollback") die_with(EXIT_USAGE, "--rollbacks: %d given, but --on-spike %s makes none", opt.rollbacks, opt.on_spike.c_str());
     if (opt.on_spike == "rollback" && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--on-spike: 'rollback' given, but --checkpoint-every 0 makes no checkpoint to go back to");
+    if (was_given(opt, "async_save") && opt.async_save && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--async-save: 1 given, but --checkpoint-every 0 saves nothing");
     if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
     if (opt.temperature == 0 && opt.top_p < 1) die_with(EXIT_USAGE, "--top-p: %g given, but --temperature 0 takes the most likely token", opt.top_p);
 }

@@ -47,6 +47,9 @@ struct DeviceMemory {
     DeviceMemory(const Gpu* gpu, const Comm& comm) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory() / (RANKS_ARE_GPUS ? 1 : comm.local_world)), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
 };
 
+// That a model takes of this memory: on a CPU the copy for checkpoints lies there too.
+template <class F> double bytes_there(const Model<F>& model, const Gpu* gpu) { return (double)model.device.bytes() + (gpu || RANKS_ARE_GPUS ? 0 : (double)model.snapshot_bytes()); }
+
 // The run on so many of these GPUs, as scaling.h takes it.
 template <class F> Cluster cluster_of(const Options& opt, const Gpu& gpu) {
     const int per_node = std::min(opt.nproc, opt.gpus_per_node), nodes = (int)(((int64_t)opt.nproc + per_node - 1) / per_node);
@@ -117,6 +120,8 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     }
     printf("\n");
     const DeviceMemory memory(gpu, run.comm);
+    if (bytes <= memory.usable && bytes_there(model, gpu) > memory.usable)
+        printf("         no room for the copy for checkpoints: training waits while they are written, as with --async-save 0\n");
     if (bytes > memory.usable) printf("         does not fit: %.1f GiB, the device has %.1f to give\n", bytes / (1 << 30), memory.usable / (1 << 30));
 }
 
@@ -130,6 +135,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
                              .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .copy_to_save = opt.async_save && opt.checkpoint_every && opt.steps != 0 && opt.chat.empty(),
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
@@ -144,7 +150,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
             return opt.leaves == 0 || (opt.zero >= 2 && opt.nproc > 1 ? micro_batches == opt.leaves : micro_batches % opt.leaves == 0);
         };
         for (int B = 1; B <= rows && B <= 512; B++)
-            if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || (double)plan(B, opt.recompute)->device.bytes() <= 0.9 * memory.all)) run.B = B;
+            if (rows % B == 0 && fits_leaves(B) && (run.B == 0 || bytes_there(*plan(B, opt.recompute), gpu) <= 0.9 * memory.all)) run.B = B;
         std::vector<int> all((size_t)run.comm.world, run.B);
         run.comm.all_gather(all);
         run.B = std::max(*std::min_element(all.begin(), all.end()), 1);  // what fits on every rank
@@ -153,8 +159,17 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     }
     auto model = plan(run.B, opt.recompute);
     if (!opt.plan.empty()) return model;
+    const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / run.comm.local_world;
+    // what is only there so that training need not wait is left out where it does not fit
+    const double copy = (double)model->snapshot_bytes() / (1 << 30);
+    if (run.comm.any(copy > 0 && ((double)model->pinned.bytes() > host || bytes_there(*model, gpu) > memory.usable))) {
+        if (was_given(opt, "async_save")) die("--async-save: 1 given, but there is no room for the copy of %.1f GiB; 0 needs none", copy);
+        if (run.comm.rank == 0) printf("--async-save 0: there is no room for a copy of %.1f GiB: training waits while checkpoints are written\n", copy);
+        run.opt.async_save = 0;
+        model = plan(run.B, opt.recompute);
+    }
     // the batches of two steps wait in the host's memory: many micro-batches may not fit, whatever the device has
-    if (const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / run.comm.local_world; (double)model->pinned.bytes() > host)
+    if ((double)model->pinned.bytes() > host)
         die("out of memory: %d micro-batches a step take %.1f GiB of the host, which has %.1f: a larger --batch or a smaller --total-batch", model->options.grad_accum,
             (double)model->pinned.bytes() / (1 << 30), host / (1 << 30));
     if ((double)model->device.bytes() <= memory.usable) return model;

@@ -1,5 +1,5 @@
 // tracer.h: runs a program, as it is shipped, and stops it at each system call on files below a folder: to count them, to let one fail, to cut a write
-// short, to kill the process before a call or half-way through a write, or to record what is written.
+// short, to kill the process before a call or half-way through a write, to hold up one of its threads, or to record what is written.
 //
 // By ptrace, with a seccomp filter (SECCOMP_RET_TRACE) so that only calls on files stop. Unlike a library in LD_PRELOAD it sees what libc calls from
 // inside (stdio, nftw), and threads and ranks that are exec'd are traced like the first process.
@@ -74,9 +74,10 @@ struct Call {
     std::string text() const { return std::string(row->name) + " " + path + (path2.empty() ? "" : " -> " + path2); }
 };
 
-// What shall become of a call. SHORT, KILL_HALF_WAY: a read or write of more than one byte does half of them, and then there is a kill.
+// What shall become of a call. SHORT, KILL_HALF_WAY: a read or write of more than one byte does half of them, and then there is a kill. HOLD: its thread
+// waits in front of it until is_held() says no more, while others go on.
 struct Order {
-    enum What { GO, FAIL, SHORT, KILL, KILL_HALF_WAY } what = GO;
+    enum What { GO, FAIL, SHORT, KILL, KILL_HALF_WAY, HOLD } what = GO;
     int error = 0;            // FAIL
     bool all = false;         // KILL: every process of the run, not the one that calls
 };
@@ -100,6 +101,7 @@ class Tracer {
     std::vector<pid_t> known;
     std::map<pid_t, Call> inside;        // calls whose exit is waited for
     std::map<pid_t, bool> kill_at_exit;
+    std::vector<pid_t> held;
 
     static std::string tracee_path(pid_t process, uint64_t address) {
         std::string text;
@@ -158,6 +160,7 @@ class Tracer {
         if ((order.what == Order::SHORT || order.what == Order::KILL_HALF_WAY) && call.bytes < 2) order.what = order.what == Order::SHORT ? Order::GO : Order::KILL;
         kill_at_exit.erase(process);
         switch (order.what) {
+        case Order::HOLD: return held.push_back(process);
         case Order::KILL: if (order.all) kill_all(); else kill(process, SIGKILL); return;
         case Order::FAIL: skip_call(r, -order.error); ptrace(PTRACE_SETREGS, process, nullptr, &r); return go();
         case Order::KILL_HALF_WAY: kill_at_exit[process] = order.all; [[fallthrough]];
@@ -184,7 +187,9 @@ class Tracer {
 public:
     std::function<Order(const Call&, int)> on_entry = [](const Call&, int) { return Order{}; };  // with the number of calls before it
     std::function<void(const Call&, long)> on_exit;  // with its result, or -errno; empty: nobody wants to know
+    std::function<bool()> is_held = [] { return false; };  // asked again and again
     int calls = 0;
+    pid_t first_process = 0;
     struct Ended { int code; std::string said; };  // 128 + signal if it was killed; -1: not within SECONDS
 
     explicit Tracer(const std::string& folder) : below(folder + "/") {}
@@ -198,7 +203,7 @@ public:
         CHECK(waitpid(first, &status, 0) == first && WIFSTOPPED(status), "%s: cannot be traced", command.c_str());
         const long options = PTRACE_O_EXITKILL | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
         CHECK(ptrace(PTRACE_SETOPTIONS, first, nullptr, options) == 0, "%s: cannot be traced: %s", command.c_str(), strerror(errno));
-        known = {first};
+        known = {first}, held.clear(), first_process = first;
         struct sigaction act = {}, before;
         act.sa_handler = [](int) {};  // without SA_RESTART: waitpid returns
         sigaction(SIGALRM, &act, &before);
@@ -206,7 +211,12 @@ public:
         ptrace(PTRACE_CONT, first, nullptr, nullptr);
         bool late = false;
         for (;;) {
-            const pid_t process = waitpid(-1, &status, __WALL);
+            if (!held.empty() && !is_held()) {
+                for (pid_t process : held) ptrace(PTRACE_CONT, process, nullptr, nullptr);
+                held.clear();
+            }
+            const pid_t process = waitpid(-1, &status, __WALL | (held.empty() ? 0 : WNOHANG));
+            if (process == 0) { usleep(1000); continue; }
             if (process < 0 && errno == EINTR) { late = true, kill_all(); continue; }
             if (process < 0) break;  // ECHILD: all have ended
             const bool is_new = std::find(known.begin(), known.end(), process) == known.end();

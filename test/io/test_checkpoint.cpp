@@ -32,7 +32,7 @@ static void save(const std::string& out, int step, int seed = 0, size_t n = 37) 
     std::vector<float> x(n);
     for (size_t i = 0; i < n; i++) x[i] = (float)(seed + step) + (float)i / 64;
     writer.add_text("config.json", "{\"seed\": " + std::to_string(seed) + "}\n");
-    writer.add_tensors("model.safetensors", {{"wte", Dtype::F32, {n}}}, {{"format", "pt"}}, [&](SafetensorsWriter& file) { file.write(x.data(), n * 4); });
+    writer.add_tensors("model.safetensors", {{"wte", Dtype::F32, {n}}}, {{"format", "pt"}}, [&](TensorSink& file) { file.write(x.data(), n * 4); });
     writer.commit();
 }
 static int seed_of(const std::string& path) {
@@ -470,7 +470,7 @@ static void save_state(const std::string& out, int step, const std::vector<std::
             if (r == 0) writer.add_text("trainer.json", "{}");
             std::vector<TensorSpec> specs;
             for_each_cut(r, world, [&](size_t p, size_t offset, size_t count) { specs.push_back(state_spec({"exp_avg", params[p].first, offset, count})); });
-            writer.add_tensors(state_file((int)r), specs, {}, [&](SafetensorsWriter& file) {
+            writer.add_tensors(state_file((int)r), specs, {}, [&](TensorSink& file) {
                 for_each_cut(r, world, [&](size_t p, size_t offset, size_t count) { file.write(&values[p][offset], count * 4); });
             });
             writer.commit();

@@ -21,9 +21,9 @@ std::vector<File> save() {
     for (size_t i = 0; i < x.size(); i++) x[i] = (float)i / 7;
     writer.add_text("config.json", "{\"model_type\": \"gpt2\", \"n_layer\": 1}\n");
     writer.add_text("trainer.json", "{\"step\": 1, \"position\": 64, \"losses\": [5.5, 5.25]}\n");
-    writer.add_tensors("model.safetensors", {{"wte", Dtype::F32, {40}}, {"wpe", Dtype::F32, {21}}}, {{"format", "pt"}}, [&](SafetensorsWriter& f) { f.write(x.data(), 61 * 4); });
+    writer.add_tensors("model.safetensors", {{"wte", Dtype::F32, {40}}, {"wpe", Dtype::F32, {21}}}, {{"format", "pt"}}, [&](TensorSink& f) { f.write(x.data(), 61 * 4); });
     for (int n : {0, 1})
-        writer.add_tensors(state_file(n), {state_spec({"exp_avg", "wte", (size_t)n * 20, 20})}, {}, [&](SafetensorsWriter& f) { f.write(x.data() + 20 * n, 80); });
+        writer.add_tensors(state_file(n), {state_spec({"exp_avg", "wte", (size_t)n * 20, 20})}, {}, [&](TensorSink& f) { f.write(x.data() + 20 * n, 80); });
     writer.commit();
     std::vector<File> files;
     for (const std::string& name : list_folder(checkpoint_path(OUT, 1))) files.push_back({name, read_file(checkpoint_path(OUT, 1) + "/" + name)});

@@ -1,0 +1,31 @@
+// state_cut.h: which parameters' optimizer state each file of a checkpoint has, and how many bytes of tensors each rank writes in all.
+#pragma once
+#include <cstddef>
+#include <vector>
+#include "partition.h"
+#include "tensors.h"
+
+// Bytes of state in a file, at least, if there are more files: enough for a disk to be busy, and for 8 ranks to share 2 GB.
+constexpr size_t STATE_FILE_BYTES = 256 << 20;
+
+// Consecutive parameters, whole; of each the state of so many kinds.
+inline std::vector<Range> cut_of_state(const ParameterList& parameters, size_t kinds) {
+    std::vector<Range> files;
+    const std::vector<Parameter>& all = parameters.all;
+    for (size_t i = 0, end; i < all.size(); i = end) {
+        size_t bytes = 0;
+        for (end = i; end < all.size() && (end == i || bytes < STATE_FILE_BYTES); end++) bytes += all[end].size() * sizeof(float) * kinds;
+        files.push_back({i, end});
+    }
+    return files;
+}
+
+// Rank 0 writes the weights, of `width` bytes each, and each rank every world'th file of the state.
+inline size_t checkpoint_bytes(const ParameterList& parameters, int rank, int world, size_t kinds, size_t width) {
+    size_t bytes = 0;
+    if (rank == 0) for (const Parameter& p : parameters.all) bytes += p.size() * width;
+    const std::vector<Range> files = cut_of_state(parameters, kinds);
+    for (size_t f = (size_t)rank; f < files.size(); f += (size_t)world)
+        for (size_t p = files[f].begin; p < files[f].end; p++) bytes += parameters.all[p].size() * sizeof(float) * kinds;
+    return bytes;
+}
