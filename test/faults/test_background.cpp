@@ -182,6 +182,7 @@ TEST(a_disk_that_fails_while_training_goes_on) {
 TEST(of_threads_that_die_at_once_one_says_why) {
     for (int i = 0; i < 20; i++) {
         const Outcome o = run_child([] {
+            g_before_death = [] { usleep(20'000); };  // which leaves the other one time to speak
             Background other;
             std::atomic<int> ready = 0;
             const auto dies = [&](const char* who) {
