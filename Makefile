@@ -30,7 +30,7 @@ MPI_FLAGS := $(if $(WITH_MPI),-DLLMC_MPI $(patsubst -I%,-isystem %,$(filter-out 
 MPI_LIBS := $(if $(WITH_MPI),$(MPI_LINK))
 # no -ffast-math: NaN must stay NaN, and a sum must stay in its order
 CXXFLAGS ?= -O2 $(NATIVE)
-# hardening, against what an overrun that nobody has found could do. What it costs: dev/LOG.md, 54; HARDEN= does without. A compiler that does not take all of it
+# hardening, against what an overrun that nobody has found could do. What it costs: dev/LOG.md, 59; HARDEN= does without. A compiler that does not take all of it
 # without a word gets each flag that it takes, and level 2 of _FORTIFY_SOURCE; it may have defined one of its own
 HARDEN   := -fPIE -pie -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3 -Wl,-z,relro,-z,now -Wl,-z,noexecstack
 takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(CXXFLAGS) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")

@@ -2,7 +2,7 @@
 // looked at before a save. Each of a guard's passes is timed beside a whole step, in turns, so that what else the machine does meets both; of the ratios the
 // median is told, and the interval that holds it in 95 of 100 cases (order statistics, no assumption on how times are distributed).
 //     build/bench_guards [MODEL ...]   d6 and d12 if none are named; 4 rows of 64 tokens a step: the smallest steps pay the most
-// AdamW's look at its own results is part of its pass (dev/LOG.md, 54); the sums of squares are there for clipping too.
+// AdamW's look at its own results is part of its pass (dev/LOG.md, 59); the sums of squares are there for clipping too.
 #define LLMC_NO_MAIN
 #include "../../train_gpt2.cu"
 #include <functional>
