@@ -1,5 +1,6 @@
 // The interpreter by small PTX texts, whose results the manual says; and what it must refuse.
 #include "../emu/emu_test.h"
+#include "../emu/ptx_on_cpu.h"
 #include "launch.h"
 
 namespace {
@@ -212,6 +213,39 @@ TEST(fragments) {
                 EXPECT_EQ(x[(size_t)l], (uint64_t)(64 * i + first) | (uint64_t)(64 * i + second) << 16);
             }
         }
+}
+
+// Three sources: the manual's tables (the interpreter), the layouts that CUTLASS publishes (cute/atom/mma_traits_sm80.hpp: strides of lane % 4, lane / 4 and of the
+// bits of the element's number, in a matrix whose columns are contiguous), and the emulator's twin.
+TEST(fragments_of_three_sources) {
+    for (int l = 0; l < 32; l++)
+        for (int e = 0; e < 8; e++) {
+            const int bit[] = {e & 1, e >> 1 & 1, e >> 2};
+            EXPECT_EQ(ptx::of_a(l, e).row + 16 * ptx::of_a(l, e).column, 32 * (l % 4) + l / 4 + 16 * bit[0] + 8 * bit[1] + 128 * bit[2]);
+            if (e >= 4) continue;
+            EXPECT_EQ(ptx::of_b(l, e).column + 8 * ptx::of_b(l, e).row, 16 * (l % 4) + l / 4 + 8 * bit[0] + 64 * bit[1]);
+            EXPECT_EQ(ptx::of_c(l, e).row + 16 * ptx::of_c(l, e).column, 32 * (l % 4) + l / 4 + 16 * bit[0] + 8 * bit[1]);
+        }
+    // small integers are exact in any order
+    ptx_detail::Fragments twin[32];
+    ptx_detail::FourFloats expected[32];
+    std::vector<uint64_t> registers(32 * 14);
+    ptx::Lane lanes[32];
+    ptx::Lane* all[32];
+    ptx::Instruction i;
+    for (uint16_t r = 0; r < 14; r++) i.r[r] = r;
+    const auto number = [] { return (float)(int)emu::random(19) - 9; };
+    for (int l = 0; l < 32; l++) {
+        ptx_detail::Fragments& f = twin[l];
+        for (uint32_t& x : f.a) x = cvt_bf16x2(number(), number());
+        for (uint32_t& x : f.b) x = cvt_bf16x2(number(), number());
+        for (float& x : f.c) x = number();
+        lanes[l] = {nullptr, &registers[(size_t)l * 14]}, all[l] = &lanes[l];
+        for (unsigned r = 0; r < 10; r++) ptx::set(lanes[l], 4 + r, r < 4 ? f.a[r] : r < 6 ? f.b[r - 4] : (uint32_t)bits(f.c[r - 6]));
+    }
+    ptx_detail::multiply(twin, expected), ptx::mma_m16n8k16_bf16(all, ~0u, i);
+    for (int l = 0; l < 32; l++)
+        for (unsigned r = 0; r < 4; r++) EXPECT_EQ(ptx::get<float>(lanes[l], r), expected[l].x[r]);
 }
 
 TEST(what_it_does_not_know) {
