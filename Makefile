@@ -258,7 +258,7 @@ test-emu-%: train_gpt2
 # What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
 PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx
 PTX_FLAGS    = $(NVFLAGS) -diag-suppress 68,1675 -ptx -x cu -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='""' -DCUDA_TRAINER='""' -DBUILD='""'
-PTX_OBJECTS := build/emu-plain/layers.o build/emu-plain/cuda/test_train.cpp.o build/emu-plain/main.cpp.o
+PTX_OBJECTS := build/emu-plain/layers.o build/emu-plain/main.cpp.o build/ptx/test_training.o
 test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
 	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
 	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
@@ -269,6 +269,9 @@ test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm
 	done
 build/ptx/tests: $(PTX_OBJECTS) build/ptx/interpreter.so
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(PTX_OBJECTS) -o $@
+build/ptx/test_training.o: test/ptx/test_training.cpp $(wildcard test/*.h test/cuda/*.h) $(HOST)
+	@mkdir -p $(@D)/tmp
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"build/emu-plain/train_gpt2cu"' -DBUILD='"build/ptx"' -c $< -o $@
 build/ptx/interpreter.so: test/ptx/interpreter.cpp $(wildcard test/ptx/*.h) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -shared -fPIC $< -o $@

@@ -260,7 +260,7 @@ TEST(mistakes) {
     const std::string z = "{%a, %a, %a, %a}", mma = "mov.u32 %a, 0; mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, " + z + ", {%a, %a}, " + z + ";";
     const std::string half = "setp.ge.s32 %p, %tid, 16; @%p bra $over;", over = "$over: add.s32 %y, %tid, 1;";
     // lanes that take part without being there
-    finds("takes part, and ", half + mma + over);
+    for (const char* when : {"takes part, and ends", "takes part, and has ended"}) finds(when, half + mma + over);
     finds("takes part, and ", half + "bar.sync 0;" + over);
     finds("takes part, and has ended", mma, 16);
     finds("takes part, and ", half + "shfl.sync.bfly.b32 %y, %tid, 1, 31, -1;" + over);

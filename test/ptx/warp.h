@@ -13,8 +13,9 @@ inline bool has_ended(unsigned thread) { return thread >= threads_of_block() || 
 // The lanes of `mask` come to the same instruction, and what it does is done.
 inline void meet(Lane& lane, const Instruction& i, unsigned mask) {
     const unsigned first = emu::machine().thread->linear / 32 * 32;
-    for (unsigned l = 0; l < 32; l++)
-        if ((mask >> l & 1) && has_ended(first + l)) fault(i, "lane " + std::to_string(l) + " takes part, and has ended");
+    if (emu::machine().block->warps[first / 32].empty())  // the first to come; lanes that end after it say so
+        for (unsigned l = 0; l < 32; l++)
+            if ((mask >> l & 1) && has_ended(first + l)) fault(i, "lane " + std::to_string(l) + " takes part, and has ended");
     emu::warp_collective<char>(mask, Arrival{&lane, &i}, [&](const Arrival* in, char*) {
         Lane* lanes[32] = {};
         for (unsigned l = 0; l < 32; l++) {
