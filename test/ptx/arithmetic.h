@@ -17,9 +17,9 @@ template <class F> void for_bits(F f) {
 template <class F> void for_floats(F f) { f.template operator()<float>(".f32"), f.template operator()<double>(".f64"); }
 
 template <class T> using Wrapping = std::conditional_t<sizeof(T) == 2, uint32_t, std::make_unsigned_t<T>>;  // overflow is no mistake in PTX
-template <size_t bytes, bool is_signed> using Wide = std::conditional_t<bytes == 2, std::conditional_t<is_signed, int32_t, uint32_t>, std::conditional_t<bytes == 4,
-    std::conditional_t<is_signed, int64_t, uint64_t>, std::conditional_t<is_signed, __int128, unsigned __int128>>>;
-template <class T> using Twice = Wide<sizeof(T), std::is_signed_v<T>>;
+template <class T, class S, class U> using Signed = std::conditional_t<std::is_signed_v<T>, S, U>;
+template <class T> using Twice = std::conditional_t<sizeof(T) == 2, Signed<T, int32_t, uint32_t>,
+    std::conditional_t<sizeof(T) == 4, Signed<T, int64_t, uint64_t>, Signed<T, __int128, unsigned __int128>>>;
 
 template <class T> T divide(T a, T b) { return b == 0 ? (T)~(T)0 : std::is_signed_v<T> && b == (T)-1 ? (T)(Wrapping<T>)(0 - (Wrapping<T>)a) : (T)(a / b); }
 template <class T> T remainder(T a, T b) { return b == 0 ? a : std::is_signed_v<T> && b == (T)-1 ? (T)0 : (T)(a % b); }

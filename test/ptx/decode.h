@@ -12,7 +12,8 @@ inline bool define_all() {
     table()["ret"] = table()["exit"] = end;
     table()["trap"] = [](Lane&, const Instruction& i) { fault(i, "is reached"); };
     table()["griddepcontrol.wait"] = [](Lane&, const Instruction&) { emu::machine().thread->waited = true; };
-    for (const char* name : {"griddepcontrol.launch_dependents", "membar.gl", "membar.cta", "membar.sys", "fence.acq_rel.gpu", "fence.sc.gpu"}) table()[name] = nothing;
+    for (const char* name : {"griddepcontrol.launch_dependents", "membar.gl", "membar.cta", "membar.sys", "fence.acq_rel.gpu", "fence.sc.gpu"})
+        table()[name] = nothing;
     return true;
 }
 
@@ -70,7 +71,7 @@ private:
         return at->second;
     }
     uint64_t value_of(const std::string& word) const {
-        if (word.starts_with("0f") || word.starts_with("0F") || word.starts_with("0d") || word.starts_with("0D")) return strtoull(word.c_str() + 2, nullptr, 16);
+        if (word[0] == '0' && word.size() > 1 && strchr("fFdD", word[1])) return strtoull(word.c_str() + 2, nullptr, 16);
         if (isdigit((unsigned char)word[0])) return strtoull(word.c_str(), nullptr, 0);
         if (word[0] == '-') return 0 - strtoull(word.c_str() + 1, nullptr, 0);
         if (word == "WARP_SZ") return 32;
@@ -81,9 +82,11 @@ private:
     }
     static const std::map<std::string, uint64_t (*)()>& specials() {
         static const std::map<std::string, uint64_t (*)()> all = {
-#define INDEX(name, variable) {name ".x", [] { return (uint64_t)variable.x; }}, {name ".y", [] { return (uint64_t)variable.y; }}, {name ".z", [] { return (uint64_t)variable.z; }}
+#define AXIS(name, variable, axis) {name "." #axis, [] { return (uint64_t)variable.axis; }}
+#define INDEX(name, variable) AXIS(name, variable, x), AXIS(name, variable, y), AXIS(name, variable, z)
             INDEX("%tid", threadIdx), INDEX("%ctaid", blockIdx), INDEX("%ntid", blockDim), INDEX("%nctaid", gridDim),
 #undef INDEX
+#undef AXIS
             {"%laneid", [] { return (uint64_t)emu::machine().thread->linear % 32; }}};
         return all;
     }

@@ -13,7 +13,8 @@ inline emu::Code prepare(std::shared_ptr<const Kernel> kernel, const std::vector
     launch->kernel = kernel.get(), launch->shared_bytes = kernel->static_bytes + dynamic_shared;
     for (size_t p = 0; p < arguments.size(); p++) {
         const Variable& param = f.params[p];
-        if (arguments[p].bytes != param.bytes) return wrong("argument " + std::to_string(p) + " has " + std::to_string(arguments[p].bytes) + " bytes, and the PTX's " + std::to_string(param.bytes));
+        if (arguments[p].bytes != param.bytes)
+            return wrong("argument " + std::to_string(p) + " has " + std::to_string(arguments[p].bytes) + " bytes, and the PTX's " + std::to_string(param.bytes));
         launch->params.resize((launch->params.size() + param.alignment - 1) / param.alignment * param.alignment);
         launch->params.insert(launch->params.end(), (const char*)arguments[p].value, (const char*)arguments[p].value + param.bytes);
     }

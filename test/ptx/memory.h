@@ -16,7 +16,8 @@ inline void look_at_read_only(Lane& lane, const Instruction& i, const char* p, s
     }
 }
 inline void look_at_global(Lane& lane, const Instruction& i, const char* p, size_t bytes, bool write) {
-    if (!emu::machine().thread->waited) fault(i, "global memory before griddepcontrol.wait: the kernel was launched early, and those before it may still write there");
+    if (!emu::machine().thread->waited)
+        fault(i, "global memory before griddepcontrol.wait: the kernel was launched early, and those before it may still write there");
     if (!emu::memory().in_region(p) && !emu::is_pinned(p)) fault(i, "the address is not one of global memory");
     if (lane.launch->kernel->has_read_only && (write || i.read_only)) look_at_read_only(lane, i, p, bytes, write);
 }

@@ -5,7 +5,7 @@ namespace {
 const std::string SCRATCH = BUILD "/tmp/training";
 
 void step(const char* trainer, const std::string& out, const std::string& options) {
-    const std::string command = format("%s -i %s/text.txt --cache %s/cache -o %s/%s -e d2c48h3 -b 1 -t 24 -d 24 -x 1 -v 0 -s 0 -n 0 -l 3e-3 --tf32 0 %s", trainer, SCRATCH.c_str(),
+    const std::string command = format("%s -i %s/text.txt --cache %s/cache -o %s/%s -e d2c48h3 -b 1 -t 24 -d 24 -x 1 -v 0 -s 0 -n 1 -l 3e-3 --tf32 0 %s", trainer, SCRATCH.c_str(),
                                        SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), options.c_str());
     const Outcome o = run_command(command);
     if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
