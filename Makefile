@@ -262,10 +262,10 @@ PTX_OBJECTS := build/emu-plain/layers.o build/emu-plain/main.cpp.o build/ptx/tes
 test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
 	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
 	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
-	build/ptx/test_interpreter && \
+	EMU_PTX=$(call PTX_CODE,80):$(call PTX_CODE,90) build/ptx/test_interpreter && \
 	for code in $(call PTX_CODE,80) $(call PTX_CODE,90); do \
 	    echo "TEST $$code"; \
-	    EMU_SCHEDULES=1 EMU_CODE=build/ptx/interpreter.so EMU_PTX=$$code build/ptx/tests --jobs $(JOBS) $(ARGS) || exit 1; \
+	    EMU_SCHEDULES=2 EMU_CODE=build/ptx/interpreter.so EMU_PTX=$$code build/ptx/tests --jobs $(JOBS) $(ARGS) || exit 1; \
 	done
 build/ptx/tests: $(PTX_OBJECTS) build/ptx/interpreter.so
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(PTX_OBJECTS) -o $@
@@ -275,7 +275,7 @@ build/ptx/test_training.o: test/ptx/test_training.cpp $(wildcard test/*.h test/c
 build/ptx/interpreter.so: test/ptx/interpreter.cpp $(wildcard test/ptx/*.h) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -shared -fPIC $< -o $@
-build/ptx/test_interpreter: test/ptx/test_interpreter.cpp test/main.cpp $(wildcard test/*.h test/ptx/*.h) $(EMULATOR)
+build/ptx/test_interpreter: test/ptx/test_interpreter.cpp test/main.cpp $(wildcard test/*.h test/ptx/*.h) $(HOST) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 test/ptx/test_interpreter.cpp test/main.cpp -o $@
 build/ptx/trainer.%.ptx: train_gpt2.cu $(CUDA)

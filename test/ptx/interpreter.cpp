@@ -1,4 +1,5 @@
-// interpreter.cpp: the library that the emulator loads (EMU_CODE): kernels of the PTX files in EMU_PTX, separated by colons, in the place of the C++ compiler's.
+// interpreter.cpp: the library that the emulator loads (EMU_CODE): kernels of the PTX files in EMU_PTX, separated by colons, in the place of the C++
+// compiler's.
 #include <cstdio>
 #include <fstream>
 #include <sstream>

@@ -1,5 +1,6 @@
 // The interpreter by small PTX texts, whose results the manual says; and what it must refuse.
 #include "../emu/emu_test.h"
+#include "../../llmc/io/files.h"
 #include "../emu/ptx_on_cpu.h"
 #include "launch.h"
 
@@ -47,19 +48,26 @@ uint64_t bits(double x) { return std::bit_cast<uint64_t>(x); }
 TEST(integers) {
     struct { const char* body; uint64_t expected; } cases[] = {
         {"add.s32 %x, 2147483647, 1;", 0xffffffff80000000},  // wraps
-        {"sub.u32 %x, 1, 2;", 0xffffffff}, {"sub.s64 %x, 1, 2;", ~0ull}, {"mul.lo.s32 %x, -3, 5;", (uint64_t)-15}, {"mul.lo.u16 %x, 300, 300;", 90000 % 65536},
-        {"mul.wide.s32 %x, -3, 1073741824;", (uint64_t)(-3ll << 30)}, {"mul.wide.u32 %x, -1, -1;", 0xfffffffe00000001}, {"mul.wide.u16 %x, 65535, 65535;", 0xfffe0001},
+        {"sub.u32 %x, 1, 2;", 0xffffffff}, {"sub.s64 %x, 1, 2;", ~0ull}, {"mul.lo.s32 %x, -3, 5;", (uint64_t)-15},
+        {"mul.lo.u16 %x, 300, 300;", 90000 % 65536},
+        {"mul.wide.s32 %x, -3, 1073741824;", (uint64_t)(-3ll << 30)}, {"mul.wide.u32 %x, -1, -1;", 0xfffffffe00000001},
+        {"mul.wide.u16 %x, 65535, 65535;", 0xfffe0001},
         {"mad.wide.s32 %x, -2, 3, 1;", (uint64_t)-5}, {"mad.lo.s32 %x, 4, -5, 7;", (uint64_t)-13},
         {"mul.hi.u32 %x, -1, -1;", 0xfffffffe}, {"mul.hi.u64 %x, -1, -1;", ~0ull - 1}, {"mul.hi.s32 %x, -1, 5;", ~0ull},
-        {"div.s32 %x, -7, 2;", (uint64_t)-3}, {"rem.s32 %x, -7, 2;", ~0ull}, {"div.u32 %x, -7, 2;", 0x7ffffffc}, {"div.u64 %x, 100, 7;", 14}, {"rem.u64 %x, 100, 7;", 2},
+        {"div.s32 %x, -7, 2;", (uint64_t)-3}, {"rem.s32 %x, -7, 2;", ~0ull}, {"div.u32 %x, -7, 2;", 0x7ffffffc}, {"div.u64 %x, 100, 7;", 14},
+        {"rem.u64 %x, 100, 7;", 2},
         {"min.s32 %x, -1, 1;", ~0ull}, {"min.u32 %x, -1, 1;", 1}, {"max.s32 %x, -1, 1;", 1}, {"neg.s32 %x, 5;", (uint64_t)-5}, {"abs.s32 %x, -5;", 5},
         // more than the width: nothing is left, but for the sign
-        {"shl.b32 %x, 1, 31;", 0x80000000}, {"shl.b32 %x, 1, 32;", 0}, {"shl.b32 %x, 1, 33;", 0}, {"shr.u32 %x, -1, 32;", 0}, {"shr.s32 %x, -8, 1;", (uint64_t)-4},
-        {"shr.s32 %x, -8, 40;", ~0ull}, {"shl.b64 %x, 1, 63;", 1ull << 63}, {"shl.b64 %x, 1, 64;", 0}, {"shr.u64 %x, -1, 60;", 15}, {"shr.s64 %x, -1, 99;", ~0ull},
+        {"shl.b32 %x, 1, 31;", 0x80000000}, {"shl.b32 %x, 1, 32;", 0}, {"shl.b32 %x, 1, 33;", 0}, {"shr.u32 %x, -1, 32;", 0},
+        {"shr.s32 %x, -8, 1;", (uint64_t)-4},
+        {"shr.s32 %x, -8, 40;", ~0ull}, {"shl.b64 %x, 1, 63;", 1ull << 63}, {"shl.b64 %x, 1, 64;", 0}, {"shr.u64 %x, -1, 60;", 15},
+        {"shr.s64 %x, -1, 99;", ~0ull},
         {"shr.u16 %x, 65535, 4;", 0xfff}, {"shr.u16 %x, 65535, 16;", 0},
-        {"and.b32 %x, 12, 10;", 8}, {"or.b32 %x, 12, 10;", 14}, {"xor.b64 %x, 12, 10;", 6}, {"not.b32 %x, 0;", 0xffffffff}, {"not.b64 %x, 0;", ~0ull}, {"and.b16 %x, -1, 255;", 255},
+        {"and.b32 %x, 12, 10;", 8}, {"or.b32 %x, 12, 10;", 14}, {"xor.b64 %x, 12, 10;", 6}, {"not.b32 %x, 0;", 0xffffffff}, {"not.b64 %x, 0;", ~0ull},
+        {"and.b16 %x, -1, 255;", 255},
         {"popc.b32 %x, 255;", 8}, {"clz.b32 %x, 1;", 31}, {"clz.b32 %x, 0;", 32},
-        {"bfi.b32 %x, 5, -1, 4, 3;", 0xffffffdf}, {"bfi.b32 %x, 255, 0, 28, 8;", 0xf0000000}, {"bfi.b32 %x, 255, 9, 32, 8;", 9}, {"bfi.b32 %x, 5, 9, 0, 0;", 9},
+        {"bfi.b32 %x, 5, -1, 4, 3;", 0xffffffdf}, {"bfi.b32 %x, 255, 0, 28, 8;", 0xf0000000}, {"bfi.b32 %x, 255, 9, 32, 8;", 9},
+        {"bfi.b32 %x, 5, 9, 0, 0;", 9},
         {"prmt.b32 %x, 0x33221100, 0x77665544, 0x7531;", 0x77553311}, {"prmt.b32 %x, 0x00008011, 0, 0x0090;", 0x1111ff11},
     };
     for (auto& c : cases) expect_value(c.body, c.expected);
@@ -68,9 +76,12 @@ TEST(integers) {
 TEST(choices) {
     const std::string nan = "0f7FC00000";
     struct { std::string comparison; bool expected; } cases[] = {
-        {"lt.s32 %p, -1, 1", true}, {"lt.u32 %p, -1, 1", false}, {"ge.u64 %p, 5, 5", true}, {"gt.s64 %p, -1, 0", false}, {"eq.s16 %p, -1, 65535", true}, {"ne.b32 %p, 1, 2", true},
-        {"lt.f32 %p, " + nan + ", 0f00000000", false}, {"ltu.f32 %p, " + nan + ", 0f00000000", true}, {"ne.f32 %p, " + nan + ", " + nan, false}, {"neu.f32 %p, " + nan + ", " + nan, true},
-        {"leu.f32 %p, 0f3F800000, 0f00000000", false}, {"gtu.f64 %p, 0d7FF8000000000000, 0d0000000000000000", true}, {"geu.f64 %p, 0dBFF0000000000000, 0d0000000000000000", false},
+        {"lt.s32 %p, -1, 1", true}, {"lt.u32 %p, -1, 1", false}, {"ge.u64 %p, 5, 5", true}, {"gt.s64 %p, -1, 0", false}, {"eq.s16 %p, -1, 65535", true},
+        {"ne.b32 %p, 1, 2", true},
+        {"lt.f32 %p, " + nan + ", 0f00000000", false}, {"ltu.f32 %p, " + nan + ", 0f00000000", true}, {"ne.f32 %p, " + nan + ", " + nan, false},
+        {"neu.f32 %p, " + nan + ", " + nan, true},
+        {"leu.f32 %p, 0f3F800000, 0f00000000", false}, {"gtu.f64 %p, 0d7FF8000000000000, 0d0000000000000000", true},
+        {"geu.f64 %p, 0dBFF0000000000000, 0d0000000000000000", false},
         {"equ.f32 %p, 0f00000000, 0f80000000", true}, {"nan.f32 %p, " + nan + ", 0f00000000", true}, {"num.f32 %p, " + nan + ", 0f00000000", false},
     };
     for (auto& c : cases) {
@@ -81,7 +92,8 @@ TEST(choices) {
         expect_value("setp." + c.comparison + "; mov.u64 %x, 1; @%p bra $over; mov.u64 %x, 0; $over: add.u64 %x, %x, 1;", c.expected ? 2 : 1);
     }
     // a loop, and a scope of inline assembly
-    expect_value("mov.u64 %x, 0; mov.u32 %i, 10; $again: { .reg .b32 %temp; mov.u32 %temp, %i; cvt.u64.u32 %wide, %temp; } add.u64 %x, %x, %wide; add.s32 %i, %i, -1;"
+    expect_value("mov.u64 %x, 0; mov.u32 %i, 10; $again: { .reg .b32 %temp; mov.u32 %temp, %i; cvt.u64.u32 %wide, %temp; } add.u64 %x, %x, %wide; "
+        "add.s32 %i, %i, -1;"
                  "setp.gt.s32 %p, %i, 0; @%p bra $again;", 55);
     expect_value("mov.b32 %x, {%a, %b};", 0xffffffff);  // nobody has written %a
     expect_value("mov.b32 {%a, %b}, 0x12345678; mov.b32 %x, {%b, %a};", 0x56781234);
@@ -114,17 +126,23 @@ TEST(floats) {
 
 TEST(conversions) {
     struct { const char* body; uint64_t expected; } cases[] = {
-        {"cvt.s64.s32 %x, -1;", ~0ull}, {"cvt.u64.u32 %x, -1;", 0xffffffff}, {"cvt.u32.u64 %x, -1;", 0xffffffff}, {"cvt.u32.u16 %x, -1;", 0xffff}, {"cvt.u16.u32 %x, 0x12345;", 0x2345},
+        {"cvt.s64.s32 %x, -1;", ~0ull}, {"cvt.u64.u32 %x, -1;", 0xffffffff}, {"cvt.u32.u64 %x, -1;", 0xffffffff}, {"cvt.u32.u16 %x, -1;", 0xffff},
+        {"cvt.u16.u32 %x, 0x12345;", 0x2345},
         {"cvt.s32.s8 %x, 255;", ~0ull}, {"cvt.u32.u8 %x, -1;", 255},
         {"cvt.rn.f32.s32 %x, -3;", bits(-3.0f)}, {"cvt.rn.f32.u32 %x, -1;", bits(0x1p32f)}, {"cvt.rn.f32.s32 %x, 16777217;", bits(16777216.0f)},
-        {"cvt.rzi.s32.f32 %x, 0fBFC00000;", ~0ull}, {"cvt.rmi.s32.f32 %x, 0fBFC00000;", (uint64_t)-2}, {"cvt.rni.s32.f32 %x, 0f40200000;", 2}, {"cvt.rpi.s32.f32 %x, 0f3F8CCCCD;", 2},
-        {"cvt.rzi.s32.f32 %x, 0f7F800000;", 0x7fffffff}, {"cvt.rzi.u32.f32 %x, 0fBF800000;", 0}, {"cvt.rzi.s32.f32 %x, 0f7FC00000;", 0},  // too large, too small, NaN
-        {"cvt.f64.f32 %x, 0f3FC00000;", bits(1.5)}, {"cvt.rn.f32.f64 %x, 0d3FF0000010000000;", bits(1.0f)}, {"cvt.rn.f32.f64 %x, 0d3FF0000030000000;", bits(1 + 0x1p-22f)},
+        {"cvt.rzi.s32.f32 %x, 0fBFC00000;", ~0ull}, {"cvt.rmi.s32.f32 %x, 0fBFC00000;", (uint64_t)-2}, {"cvt.rni.s32.f32 %x, 0f40200000;", 2},
+        {"cvt.rpi.s32.f32 %x, 0f3F8CCCCD;", 2},
+        {"cvt.rzi.s32.f32 %x, 0f7F800000;", 0x7fffffff}, {"cvt.rzi.u32.f32 %x, 0fBF800000;", 0},
+        {"cvt.rzi.s32.f32 %x, 0f7FC00000;", 0},  // too large, too small, NaN
+        {"cvt.f64.f32 %x, 0f3FC00000;", bits(1.5)}, {"cvt.rn.f32.f64 %x, 0d3FF0000010000000;", bits(1.0f)},
+        {"cvt.rn.f32.f64 %x, 0d3FF0000030000000;", bits(1 + 0x1p-22f)},
         // bf16 keeps 8 bits: ties to even, up and down; too large is infinite; 0x7fff is the NaN
-        {"cvt.rn.bf16.f32 %x, 0f3F808000;", 0x3f80}, {"cvt.rn.bf16.f32 %x, 0f3F818000;", 0x3f82}, {"cvt.rn.bf16.f32 %x, 0f3F808001;", 0x3f81}, {"cvt.rz.bf16.f32 %x, 0f3F80FFFF;", 0x3f80},
+        {"cvt.rn.bf16.f32 %x, 0f3F808000;", 0x3f80}, {"cvt.rn.bf16.f32 %x, 0f3F818000;", 0x3f82}, {"cvt.rn.bf16.f32 %x, 0f3F808001;", 0x3f81},
+        {"cvt.rz.bf16.f32 %x, 0f3F80FFFF;", 0x3f80},
         {"cvt.rn.bf16.f32 %x, 0f7F7FFFFF;", 0x7f80}, {"cvt.rn.bf16.f32 %x, 0fFFC00000;", 0x7fff},
         {"cvt.rn.bf16x2.f32 %x, 0f3F800000, 0f40000000;", 0x3f804000},  // the first becomes the upper half
-        {"cvt.rn.f16.f32 %x, 0f3F801000;", 0x3c00}, {"cvt.rn.f16.f32 %x, 0f3F803000;", 0x3c02}, {"cvt.rn.f16.f32 %x, 0f477FF000;", 0x7c00}, {"cvt.rn.f16.f32 %x, 0f33800000;", 1},
+        {"cvt.rn.f16.f32 %x, 0f3F801000;", 0x3c00}, {"cvt.rn.f16.f32 %x, 0f3F803000;", 0x3c02}, {"cvt.rn.f16.f32 %x, 0f477FF000;", 0x7c00},
+        {"cvt.rn.f16.f32 %x, 0f33800000;", 1},
         {"cvt.f32.f16 %x, 0x3c01;", bits(1 + 0x1p-10f)}, {"cvt.f32.bf16 %x, 0x3f81;", bits(1 + 0x1p-7f)},
     };
     for (auto& c : cases) expect_value(c.body, c.expected);
@@ -136,18 +154,23 @@ TEST(memory) {
     expect_value("ld.param.f32 %x, [kernel_param_1];", bits(1.5f));
     expect_value("st.shared.v2.u32 [fixed+8], {17, 4}; ld.shared.u64 %x, [fixed+8];", 4ull << 32 | 17);
     expect_value("mov.u32 %s, fixed; st.shared.v4.u16 [%s+24], {1, 2, 3, 4}; ld.shared.u64 %x, [%s+24];", 0x0004000300020001);
-    expect_value("st.shared.u64 [fixed], 1; st.shared.u64 [dynamic], 2; st.shared.u64 [dynamic+1016], 3; ld.shared.u64 %y, [fixed]; ld.shared.u64 %x, [dynamic]; add.s64 %x, %x, %y;", 3);
+    expect_value("st.shared.u64 [fixed], 1; st.shared.u64 [dynamic], 2; st.shared.u64 [dynamic+1016], 3; ld.shared.u64 %y, [fixed]; "
+        "ld.shared.u64 %x, [dynamic]; add.s64 %x, %x, %y;", 3);
     expect_value("mov.u64 %rd3, dynamic; cvta.shared.u64 %rd4, %rd3; st.f32 [%rd4+4], 0f3F800000; ld.shared.f32 %x, [dynamic+4];", bits(1.0f));
-    expect_value("mov.u64 %SPL, depot; st.local.u32 [%SPL+4], %tid; cvta.local.u64 %SP, %SPL; add.u64 %rd3, %SP, 8; ld.u32 %y, [%rd3+-4]; cvt.u64.u32 %x, %y;", 0);
+    expect_value("mov.u64 %SPL, depot; st.local.u32 [%SPL+4], %tid; cvta.local.u64 %SP, %SPL; add.u64 %rd3, %SP, 8; ld.u32 %y, [%rd3+-4]; "
+        "cvt.u64.u32 %x, %y;", 0);
     expect_value("ld.global.cs.s16 %x, [%out];", 7);
-    std::vector<uint64_t> x = run_ptx("setp.eq.s32 %p, %tid, 0; @%p st.shared.u32 [fixed], 100; bar.sync 0; atom.shared.add.u32 %y, [fixed], 2; bar.sync 0; ld.shared.u32 %x, [fixed];", 64);
+    std::vector<uint64_t> x = run_ptx("setp.eq.s32 %p, %tid, 0; @%p st.shared.u32 [fixed], 100; bar.sync 0; atom.shared.add.u32 %y, [fixed], 2; "
+        "bar.sync 0; ld.shared.u32 %x, [fixed];", 64);
     for (uint64_t v : x) EXPECT_EQ(v, 228u);
     x = run_ptx("@%never bra $over; atom.global.min.u64 %y, [%rd1], 3; atom.global.cas.b64 %y, [%rd1], 3, 9; $over: bar.sync 0; ld.global.u64 %x, [%rd1];");
     // %never is all ones: nobody has written it
     EXPECT_EQ(x[1], 7u);
     // 16 bytes and 8 zeros, 4 bytes; the first group is waited for alone
-    x = run_ptx("mul.wide.u32 %rd3, %tid, 16; cvt.u32.u64 %o, %rd3; mov.u32 %s, dynamic; add.s32 %s, %s, %o; cp.async.cg.shared.global [%s], [%rd1], 16, 8; cp.async.commit_group;"
-                "cp.async.ca.shared.global [fixed], [%rd1], 4; cp.async.commit_group; cp.async.wait_group 1; ld.shared.v2.u64 {%a, %b}, [%s]; add.s64 %x, %a, %b;"
+    x = run_ptx("mul.wide.u32 %rd3, %tid, 16; cvt.u32.u64 %o, %rd3; mov.u32 %s, dynamic; add.s32 %s, %s, %o; "
+        "cp.async.cg.shared.global [%s], [%rd1], 16, 8; cp.async.commit_group;"
+                "cp.async.ca.shared.global [fixed], [%rd1], 4; cp.async.commit_group; cp.async.wait_group 1; ld.shared.v2.u64 {%a, %b}, [%s]; "
+                "add.s64 %x, %a, %b;"
                 "cp.async.wait_group 0; ld.shared.u32 %y, [fixed]; cvt.u64.u32 %y, %y; add.s64 %x, %x, %y; bar.sync 0;");
     for (uint64_t v : x) EXPECT_EQ(v, 14u);
 }
@@ -156,7 +179,8 @@ TEST(lanes_together) {
     const auto each = [](const std::string& body, auto expected) {
         std::vector<uint64_t> x = run_ptx(body);
         for (int l = 0; l < 32; l++)
-            if (x[(size_t)l] != (uint64_t)expected(l)) FAIL("%s: lane %d: %llx, expected %llx", body.c_str(), l, (unsigned long long)x[(size_t)l], (unsigned long long)expected(l));
+            if (x[(size_t)l] != (uint64_t)expected(l))
+                FAIL("%s: lane %d: %llx, expected %llx", body.c_str(), l, (unsigned long long)x[(size_t)l], (unsigned long long)expected(l));
     };
     each("shfl.sync.bfly.b32 %x, %tid, 4, 31, -1;", [](int l) { return l ^ 4; });
     each("shfl.sync.idx.b32 %x, %tid, 7, 31, -1;", [](int) { return 7; });
@@ -165,7 +189,8 @@ TEST(lanes_together) {
     each("shfl.sync.idx.b32 %x, %tid, 9, 6175, -1;", [](int l) { return l / 8 * 8 + 1; });              // 0x181f: width 8
     each("shfl.sync.down.b32 %y|%p, %tid, 3, 6175, -1; selp.b64 %x, 1, 0, %p;", [](int l) { return l % 8 < 5; });
     each("setp.lt.s32 %p, %tid, 5; vote.sync.ballot.b32 %x, %p, -1;", [](int) { return 31; });
-    each("setp.lt.s32 %p, %tid, 5; vote.sync.any.pred %q, %p, -1; vote.sync.all.pred %p, %p, -1; xor.pred %p, %p, %q; selp.b64 %x, 1, 0, %p;", [](int) { return 1; });
+    each("setp.lt.s32 %p, %tid, 5; vote.sync.any.pred %q, %p, -1; vote.sync.all.pred %p, %p, -1; xor.pred %p, %p, %q; "
+        "selp.b64 %x, 1, 0, %p;", [](int) { return 1; });
     each("and.b32 %y, %tid, 1; match.any.sync.b32 %x, %y, -1;", [](int l) { return l % 2 ? 0xaaaaaaaau : 0x55555555u; });
     // half of a warp, by a mask that names it
     each("mov.u64 %x, 99; setp.ge.s32 %p, %tid, 16; @%p bra $over; shfl.sync.bfly.b32 %x, %tid, 1, 31, 65535; bar.warp.sync 65535; $over: mov.u64 %x, %x;",
@@ -175,9 +200,10 @@ TEST(lanes_together) {
 // Each element of a, b and c in a place of its own, as the manual's figures show them: a row has 16 columns of a, column n of b has 16 rows.
 // a[m][k] = 1 in one place and b[k][n] = 1 in another: d is 1 in m, n if their k are one.
 TEST(fragments) {
-    // lane 5 (group 1, thread 1 of it): a1 of its second register is row 9, column 3; b1 of its second register row 11, column 1
-    const std::string mma = "mov.u32 %a0, 0; mov.u32 %a1, 0; mov.u32 %a2, 0; mov.u32 %a3, 0; mov.u32 %b0, 0; mov.u32 %b1, 0; setp.eq.s32 %p, %tid, LANE_A; @%p mov.u32 %aREG_A, BITS_A;"
-        "setp.eq.s32 %q, %tid, LANE_B; @%q mov.u32 %bREG_B, BITS_B; mov.u32 %z, 0; mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, {%a0, %a1, %a2, %a3},"
+    const std::string mma = "mov.u32 %a0, 0; mov.u32 %a1, 0; mov.u32 %a2, 0; mov.u32 %a3, 0; mov.u32 %b0, 0; mov.u32 %b1, 0; "
+        "setp.eq.s32 %p, %tid, LANE_A; @%p mov.u32 %aREG_A, BITS_A;"
+        "setp.eq.s32 %q, %tid, LANE_B; @%q mov.u32 %bREG_B, BITS_B; mov.u32 %z, 0; "
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, {%a0, %a1, %a2, %a3},"
         "{%b0, %b1}, {%z, %z, %z, %z}; cvt.rzi.u32.f32 %e0, %d0; cvt.rzi.u32.f32 %e1, %d1; cvt.rzi.u32.f32 %e2, %d2; cvt.rzi.u32.f32 %e3, %d3;"
         "shl.b32 %e1, %e1, 1; shl.b32 %e2, %e2, 2; shl.b32 %e3, %e3, 3; add.s32 %x, %e0, %e1; add.s32 %x, %x, %e2; add.s32 %x, %x, %e3; cvt.u64.u32 %x, %x;";
     const auto with = [&](int lane_a, int reg_a, bool high_a, int lane_b, int reg_b, bool high_b) {
@@ -203,11 +229,14 @@ TEST(fragments) {
                 }
         }
     // four matrices, element 64 * matrix + 8 * row + column in each place
-    const std::string fill = "mov.u32 %s, dynamic; shl.b32 %o, %tid, 4; add.s32 %s, %s, %o; shl.b32 %v, %tid, 3; add.s32 %v1, %v, 1; add.s32 %v2, %v, 2; add.s32 %v3, %v, 3; add.s32 %v4, %v, 4;"
-        "add.s32 %v5, %v, 5; add.s32 %v6, %v, 6; add.s32 %v7, %v, 7; st.shared.v4.u16 [%s], {%v, %v1, %v2, %v3}; st.shared.v4.u16 [%s+8], {%v4, %v5, %v6, %v7}; bar.warp.sync -1;";
+    const std::string fill = "mov.u32 %s, dynamic; shl.b32 %o, %tid, 4; add.s32 %s, %s, %o; shl.b32 %v, %tid, 3; add.s32 %v1, %v, 1; "
+        "add.s32 %v2, %v, 2; add.s32 %v3, %v, 3; add.s32 %v4, %v, 4;"
+        "add.s32 %v5, %v, 5; add.s32 %v6, %v, 6; add.s32 %v7, %v, 7; st.shared.v4.u16 [%s], {%v, %v1, %v2, %v3}; "
+        "st.shared.v4.u16 [%s+8], {%v4, %v5, %v6, %v7}; bar.warp.sync -1;";
     for (bool transposed : {false, true})
         for (int i = 0; i < 4; i++) {
-            std::vector<uint64_t> x = run_ptx(fill + "ldmatrix.sync.aligned.m8n8.x4." + (transposed ? "trans." : "") + "shared.b16 {%r0, %r1, %r2, %r3}, [%s]; cvt.u64.u32 %x, %r" + std::to_string(i) + ";");
+            const std::string load = std::string("ldmatrix.sync.aligned.m8n8.x4.") + (transposed ? "trans." : "") + "shared.b16 {%r0, %r1, %r2, %r3}, [%s];";
+            std::vector<uint64_t> x = run_ptx(fill + load + "cvt.u64.u32 %x, %r" + std::to_string(i) + ";");
             for (int l = 0; l < 32; l++) {
                 const int first = transposed ? 8 * (2 * (l % 4)) + l / 4 : 8 * (l / 4) + 2 * (l % 4), second = first + (transposed ? 8 : 1);
                 EXPECT_EQ(x[(size_t)l], (uint64_t)(64 * i + first) | (uint64_t)(64 * i + second) << 16);
@@ -215,8 +244,8 @@ TEST(fragments) {
         }
 }
 
-// Three sources: the manual's tables (the interpreter), the layouts that CUTLASS publishes (cute/atom/mma_traits_sm80.hpp: strides of lane % 4, lane / 4 and of the
-// bits of the element's number, in a matrix whose columns are contiguous), and the emulator's twin.
+// Three sources: the manual's tables (the interpreter), the layouts that CUTLASS publishes (cute/atom/mma_traits_sm80.hpp: strides of lane % 4,
+// lane / 4 and of the bits of the element's number, in a matrix whose columns are contiguous), and the emulator's twin.
 TEST(fragments_of_three_sources) {
     for (int l = 0; l < 32; l++)
         for (int e = 0; e < 8; e++) {
@@ -255,9 +284,22 @@ TEST(what_it_does_not_know) {
     EXPECT_DIES("elsewhere is not known", run_ptx("ld.shared.u32 %x, [elsewhere];"));
 }
 
+// Those of the trainer and of the tests, also where no test launches one.
+TEST(every_kernel_is_known) {
+    if (!getenv("EMU_PTX")) SKIP("no files of PTX are named (make test-ptx)");
+    for (const std::string& path : ptx::split(getenv("EMU_PTX"), ":")) {
+        const ptx::Module module = ptx::parse(read_file(path));
+        EXPECT(module.target >= 80 && module.entries.size() > 50);
+        for (auto& [name, text] : module.entries) EXPECT(ptx::decode(text, module)->code.size() > 1);
+    }
+}
+
 TEST(mistakes) {
-    const auto finds = [](const char* text, const std::string& body, unsigned threads = 32, bool early = false) { expect_found(body.c_str(), text, [=] { run_ptx(body, threads, early); }); };
-    const std::string z = "{%a, %a, %a, %a}", mma = "mov.u32 %a, 0; mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, " + z + ", {%a, %a}, " + z + ";";
+    const auto finds = [](const char* text, const std::string& body, unsigned threads = 32, bool early = false) {
+        expect_found(body.c_str(), text, [=] { run_ptx(body, threads, early); });
+    };
+    const std::string z = "{%a, %a, %a, %a}", mma = "mov.u32 %a, 0; "
+        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%d0, %d1, %d2, %d3}, " + z + ", {%a, %a}, " + z + ";";
     const std::string half = "setp.ge.s32 %p, %tid, 16; @%p bra $over;", over = "$over: add.s32 %y, %tid, 1;";
     // lanes that take part without being there
     for (const char* when : {"takes part, and ends", "takes part, and has ended"}) finds(when, half + mma + over);
@@ -277,7 +319,8 @@ TEST(mistakes) {
     finds("behind the parameters", "ld.param.u32 %y, [kernel_param_1+12];");
     // what is not there yet, or no longer
     finds("shared memory that nobody has written", "st.shared.u32 [fixed], 1; ld.shared.v2.u32 {%y, %z}, [fixed];");
-    finds("shared memory that nobody has written", "cp.async.cg.shared.global [dynamic], [%rd1], 16; cp.async.commit_group; cp.async.wait_group 1; ld.shared.u32 %y, [dynamic];");
+    finds("shared memory that nobody has written", "cp.async.cg.shared.global [dynamic], [%rd1], 16; cp.async.commit_group; cp.async.wait_group 1; "
+        "ld.shared.u32 %y, [dynamic];");
     finds("one thread reads by ld.global.nc, another writes", "ld.global.nc.u64 %y, [%rd1]; st.global.u64 [%out], %y;");
     finds("before griddepcontrol.wait", "ld.global.u64 %y, [%rd1]; griddepcontrol.wait;", 32, true);
     EXPECT_EQ(run_ptx("griddepcontrol.wait; ld.global.u64 %x, [%rd1]; griddepcontrol.launch_dependents;", 32, true)[0], 7u);

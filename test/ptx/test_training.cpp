@@ -1,12 +1,12 @@
-// A training step of the whole trainer by nvcc's code, beside the CPU trainer. An instruction takes some nanoseconds here, so that it is one step of a tiny model.
+// A training step of the whole trainer by nvcc's code, beside the CPU trainer: one step of a tiny model, as an instruction takes some nanoseconds here.
 #include "../cuda/train_test.h"
 
 namespace {
 const std::string SCRATCH = BUILD "/tmp/training";
 
 void step(const char* trainer, const std::string& out, const std::string& options) {
-    const std::string command = format("%s -i %s/text.txt --cache %s/cache -o %s/%s -e d2c48h3 -b 1 -t 24 -d 24 -x 1 -v 0 -s 0 -n 1 -l 3e-3 --tf32 0 %s", trainer, SCRATCH.c_str(),
-                                       SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), options.c_str());
+    const char* run = "%s -i %s/text.txt --cache %s/cache -o %s/%s -e d2c48h3 -b 1 -t 24 -d 24 -x 1 -v 0 -s 0 -n 1 -l 3e-3 --tf32 0 %s";
+    const std::string command = format(run, trainer, SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), options.c_str());
     const Outcome o = run_command(command);
     if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
 }
@@ -26,8 +26,8 @@ TEST(step_of_every_recompute_level) {
         for (int level = 0; level <= 3; level++) {
             step(CUDA_TRAINER, level ? "again" : "cuda", format("%s --attention ours -r %d", precision.c_str(), level));
             if (level == 0) expect_near(precision, "loss", bound), expect_near(precision, "grad_norm", 2 * bound);
-            else for (const char* file : {"model.safetensors", "state-00000.safetensors"})
-                if (!same_file("cuda/step_00000001/" + std::string(file), "again/step_00000001/" + std::string(file))) FAIL("%s -r %d: %s differs", precision.c_str(), level, file);
+            else for (std::string file : {"/step_00000001/model.safetensors", "/step_00000001/state-00000.safetensors"})
+                if (!same_file("cuda" + file, "again" + file)) FAIL("%s -r %d: %s differs", precision.c_str(), level, file.c_str());
             remove_tree(SCRATCH + "/again");
         }
         remove_tree(SCRATCH + "/cuda"), remove_tree(SCRATCH + "/cpu");

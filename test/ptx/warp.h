@@ -1,5 +1,5 @@
-// warp.h: what the lanes of a warp do together, and the threads of a block: the last lane to come does it for all. Who comes, and to which instruction, is looked
-// at. (PTX ISA, "Parallel Synchronization and Communication Instructions", "Warp Level Matrix Instructions")
+// warp.h: what the lanes of a warp do together, and the threads of a block: the last lane to come does it for all. Who comes, and to which
+// instruction, is looked at. (PTX ISA, "Parallel Synchronization and Communication Instructions", "Warp Level Matrix Instructions")
 #pragma once
 #include "arithmetic.h"
 #include "memory.h"
@@ -30,7 +30,10 @@ inline void meet(Lane& lane, const Instruction& i, unsigned mask) {
 inline void end(Lane& lane, const Instruction&) {
     const emu::Thread& me = *emu::machine().thread;
     for (const emu::Rendezvous& r : emu::machine().block->warps[me.linear / 32])
-        if (r.mask >> me.linear % 32 & 1) fault(*((const Arrival*)r.in[std::countr_zero(r.arrived)])->at, "lane " + std::to_string(me.linear % 32) + " takes part, and ends");
+        if (r.mask >> me.linear % 32 & 1) {
+            const Arrival& waits = *(const Arrival*)r.in[std::countr_zero(r.arrived)];
+            fault(*waits.at, "lane " + std::to_string(me.linear % 32) + " takes part, and ends");
+        }
     lane.ended = true;
 }
 
