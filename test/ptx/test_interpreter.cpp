@@ -13,11 +13,13 @@ constexpr const char* BEGIN = R"(
 .extern .shared .align 128 .b8 dynamic[];
 .visible .entry kernel(
     .param .u64 kernel_param_0,
-    .param .align 4 .b8 kernel_param_1[12]
+    .param .align 4 .b8 kernel_param_1[12],
+    .param .u64 kernel_param_2
 )
 .maxntid 64, 1, 1
 {
     .local .align 16 .b8 depot[32];
+    .local .align 4 .b8 other[8];
     .reg .b64 %rd<9>;  // all the others as well: the interpreter takes them as they come
     ld.param.u64 %rd1, [kernel_param_0];
     cvta.to.global.u64 %rd1, %rd1;
@@ -33,7 +35,8 @@ std::vector<uint64_t> run_ptx(const std::string& body, unsigned threads = 32, bo
     const ptx::Module module = ptx::parse(BEGIN + body + "\n" + store + "ret;\n}\n");
     Buffer<uint64_t> out(std::vector<uint64_t>(threads, 7));
     const Point point{1.5f, -3, 200};
-    emu::Code code = ptx::prepare(ptx::decode(module.entries.at("kernel"), module), {{&out.p, sizeof out.p}, {&point, sizeof point}}, threads, 1024);
+    const uint64_t last = 99;
+    emu::Code code = ptx::prepare(ptx::decode(module.entries.at("kernel"), module), {{&out.p, sizeof out.p}, {&point, sizeof point}, {&last, sizeof last}}, threads, 1024);
     if (code.thread) emu::device_thread().run([&] { emu::run_grid("kernel", 1, threads, code.shared_bytes, early, 80, code.thread); });
     return out.values();
 }
@@ -152,6 +155,8 @@ TEST(memory) {
     expect_value("ld.param.u32 %y, [kernel_param_1+4]; cvt.s64.s32 %x, %y;", (uint64_t)-3);
     expect_value("ld.param.s8 %y, [kernel_param_1+8]; cvt.s64.s32 %x, %y;", (uint64_t)-56);
     expect_value("ld.param.f32 %x, [kernel_param_1];", bits(1.5f));
+    expect_value("ld.param.u64 %x, [kernel_param_2];", 99);  // at 24: at 20 it would not be aligned
+    expect_value("mov.u64 %rd3, depot; mov.u64 %rd4, other; sub.s64 %x, %rd4, %rd3;", 32);
     expect_value("st.shared.v2.u32 [fixed+8], {17, 4}; ld.shared.u64 %x, [fixed+8];", 4ull << 32 | 17);
     expect_value("mov.u32 %s, fixed; st.shared.v4.u16 [%s+24], {1, 2, 3, 4}; ld.shared.u64 %x, [%s+24];", 0x0004000300020001);
     expect_value("st.shared.u64 [fixed], 1; st.shared.u64 [dynamic], 2; st.shared.u64 [dynamic+1016], 3; ld.shared.u64 %y, [fixed]; "
@@ -279,7 +284,7 @@ TEST(fragments_of_three_sources) {
 
 TEST(what_it_does_not_know) {
     EXPECT_DIES("frobnicate.b32 is not known", run_ptx("frobnicate.b32 %x, 1, 2;"));
-    EXPECT_DIES("line 22: ld.global.wonder.u32 is not known", run_ptx("\n\nld.global.wonder.u32 %x, [%out];"));
+    EXPECT_DIES("line 24: ld.global.wonder.u32 is not known", run_ptx("\n\nld.global.wonder.u32 %x, [%out];"));
     EXPECT_DIES("nowhere is not known", run_ptx("bra nowhere;"));
     EXPECT_DIES("elsewhere is not known", run_ptx("ld.shared.u32 %x, [elsewhere];"));
 }
@@ -316,7 +321,7 @@ TEST(mistakes) {
     finds("outside of the block's shared memory", "st.shared.u32 [dynamic+1024], 1;");
     finds("outside of the block's shared memory", "mov.u32 %s, 0; st.shared.u32 [%s], 1;");
     finds("not one of global memory", "mov.u64 %rd3, fixed; ld.global.u32 %y, [%rd3];");
-    finds("behind the parameters", "ld.param.u32 %y, [kernel_param_1+12];");
+    finds("behind the parameters", "ld.param.u32 %y, [kernel_param_2+8];");
     // what is not there yet, or no longer
     finds("shared memory that nobody has written", "st.shared.u32 [fixed], 1; ld.shared.v2.u32 {%y, %z}, [fixed];");
     finds("shared memory that nobody has written", "cp.async.cg.shared.global [dynamic], [%rd1], 16; cp.async.commit_group; cp.async.wait_group 1; "
@@ -327,5 +332,5 @@ TEST(mistakes) {
     EXPECT_EQ(run_ptx("ld.global.nc.u64 %y, [%out];")[0], 7u);
     // launches
     finds("96 threads a block, and .maxntid is 64", "add.s32 %y, %tid, 1;", 96);
-    finds("trap (line 20): is reached", "trap;");
+    finds("trap (line 22): is reached", "trap;");
 }
