@@ -265,6 +265,36 @@ test-emu-%: train_gpt2
 	$Q$(MAKE) LOOK=$* emu-build
 	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
 
+# What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
+PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx
+PTX_FLAGS    = $(NVFLAGS) -diag-suppress 68,1675 -ptx -x cu -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='""' -DCUDA_TRAINER='""' -DBUILD='""'
+PTX_OBJECTS := build/emu-plain/layers.o build/emu-plain/main.cpp.o build/ptx/test_training.o
+test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
+	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
+	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
+	EMU_PTX=$(call PTX_CODE,80):$(call PTX_CODE,90) build/ptx/test_interpreter && \
+	for code in $(call PTX_CODE,80) $(call PTX_CODE,90); do \
+	    echo "TEST $$code"; \
+	    EMU_SCHEDULES=2 EMU_CODE=build/ptx/interpreter.so EMU_PTX=$$code build/ptx/tests --jobs $(JOBS) $(ARGS) || exit 1; \
+	done
+build/ptx/tests: $(PTX_OBJECTS) build/ptx/interpreter.so
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(PTX_OBJECTS) -o $@
+build/ptx/test_training.o: test/ptx/test_training.cpp $(wildcard test/*.h test/cuda/*.h) $(HOST)
+	@mkdir -p $(@D)/tmp
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 -DTRAINER='"./train_gpt2"' -DCUDA_TRAINER='"build/emu-plain/train_gpt2cu"' -DBUILD='"build/ptx"' -c $< -o $@
+build/ptx/interpreter.so: test/ptx/interpreter.cpp $(wildcard test/ptx/*.h) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -shared -fPIC $< -o $@
+build/ptx/test_interpreter: test/ptx/test_interpreter.cpp test/main.cpp $(wildcard test/*.h test/ptx/*.h) $(HOST) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 test/ptx/test_interpreter.cpp test/main.cpp -o $@
+build/ptx/trainer.%.ptx: train_gpt2.cu $(CUDA)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
+build/ptx/layers.%.ptx: build/emu-plain/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA)
+	@mkdir -p $(@D)
+	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
+
 # as long as a coffee: each mistake is compiled and run
 test-mutants: build/mutants               ## mutation testing of the kernels: at least 90 % of the mutants must make a test fail
 	$(call say,TEST)build/mutants
@@ -356,4 +386,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx soak

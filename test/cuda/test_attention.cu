@@ -36,6 +36,8 @@ template <class F> void check_case(Random& r, Case c) {
     auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
     expect_right(c, qkv, dout, run(c, qkv, dout));
 }
+}  // namespace
+namespace attention_kernels {  // a name that the linker keeps: make test-ptx finds nvcc's code of a kernel by it
 // Where a tile has its chunks, in units of 16 bytes; one thread a row.
 template <class F, int D> __global__ void chunks_kernel(int* places) {  // (blockDim, chunks)
     pdl_wait();
@@ -43,6 +45,9 @@ template <class F, int D> __global__ void chunks_kernel(int* places) {  // (bloc
     const int row = (int)threadIdx.x;
     for (int c = 0; c < tile.CHUNKS; c++) places[row * tile.CHUNKS + c] = (int)(tile.chunk(row, c) - tile.at) / tile.PER_CHUNK;
 }
+}  // namespace attention_kernels
+namespace {
+using namespace attention_kernels;
 template <class F, int D> void expect_no_conflict() {
     constexpr int ROWS = 32, CHUNKS = Tile<F, D>::CHUNKS;
     TestStream stream;

@@ -2,7 +2,7 @@
 // for it: kernels tested with the latter are right on the former only as far as both pass here.
 #include "device_test.h"
 
-namespace {
+namespace ptx_kernels {  // a name that the linker keeps: make test-ptx finds nvcc's code of a kernel by it
 // One warp. x: 16 rows of 16 a, 16 rows of 8 b, 16 rows of 8 c, all in shared memory as a reader would lay them out; c += a b.
 __global__ void mma_kernel(float* out,       // (16, 8)
                            const bf16* a,    // (16, 16)
@@ -57,7 +57,8 @@ __global__ void arithmetic_kernel(float* powers, uint32_t* pairs, const float* x
     const int i = (int)thread_index();
     if (i < n) powers[i] = ex2_approx(x[i]), pairs[i] = cvt_bf16x2(x[i], x[n - 1 - i]);
 }
-}  // namespace
+}  // namespace ptx_kernels
+using namespace ptx_kernels;
 
 // Products and sums of small integers are exact in any order.
 TEST(mma_multiplies_matrices) {

@@ -58,13 +58,28 @@ inline int code_version_of(const void* kernel) {
     return own == code_versions().end() ? code_version() : own->second;
 }
 
+// Another compiler's code, executed in the place of this one's: EMU_CODE names the library that finds a kernel's and runs it (test/ptx).
+struct Argument { const void* value; size_t bytes; };
+struct Code { std::function<void()> thread; size_t shared_bytes; };  // of one thread; no function after a mistake
+using FindCode = Code (*)(const char* mangled_name, const std::vector<Argument>&, size_t threads, size_t dynamic_shared);
+inline FindCode find_code = nullptr;  // set by the library when it is loaded
+inline const bool code_is_loaded = [] {
+    const char* library = getenv("EMU_CODE");
+    if (library && !dlopen(library, RTLD_NOW)) fprintf(stderr, "emulator: EMU_CODE: %s\n", dlerror()), exit(1);
+    return library != nullptr;
+}();
+inline const char* mangled_name(const void* kernel) {
+    Dl_info info;
+    return dladdr(kernel, &info) ? info.dli_sname : nullptr;
+}
+
 // As the linker knows it (-rdynamic), without its arguments.
 inline std::string kernel_name(const void* kernel) {
-    Dl_info info;
-    if (!dladdr(kernel, &info) || !info.dli_sname) return "a kernel";
+    const char* mangled = mangled_name(kernel);
+    if (!mangled) return "a kernel";
     int status;
-    char* plain = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-    std::string name = plain ? plain : info.dli_sname;
+    char* plain = abi::__cxa_demangle(mangled, nullptr, nullptr, &status);
+    std::string name = plain ? plain : mangled;
     free(plain);
     if (name.starts_with("void ")) name.erase(0, 5);
     return name.substr(0, name.find('('));
@@ -140,8 +155,13 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     const std::string name = emu::kernel_name((const void*)kernel);
     return emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
         if (host_pointer) return emu::fault(name + ": an argument points to memory of the host that is not pinned");
-        const std::function<void()> thread_body = body;
-        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, c.dynamicSmemBytes, early, code, thread_body); });
+        emu::Code own = {body, c.dynamicSmemBytes};
+        if (emu::find_code) {
+            const auto values = std::apply([](const P&... a) { return std::vector<emu::Argument>{{&a, sizeof a}...}; }, args);
+            own = emu::find_code(emu::mangled_name((const void*)kernel), values, (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z, c.dynamicSmemBytes);
+            if (!own.thread) return;
+        }
+        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, own.shared_bytes, early, code, own.thread); });
         emu::tell({emu::Event::WORK, name, emu::g_watcher ? emu::g_watcher->traffic() : emu::Traffic{}, tag});
     });
 }
