@@ -52,6 +52,7 @@ std::string makefile_flags(const std::string& compiler) { return run_command("en
 
 // The reader of headers knows programs that lack one thing each.
 TEST(hardened_programs_are_told_from_others) {
+    make_folders(BUILD "/tmp");
     const std::string source = BUILD "/tmp/hardened.cpp", program = BUILD "/tmp/hardened";
     write_file_atomically(source, "#include <stdio.h>\n#include <string.h>\nint main(int n, char** texts) { char text[50]; strcpy(text, texts[n - 1]); return puts(text) < 0; }\n");
     const std::string all = "-O2 -fPIE -pie -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now,-z,noexecstack ";
@@ -88,6 +89,7 @@ TEST(programs_are_hardened) {
 
 // A compiler that does not take some of the flags gets the others.
 TEST(hardening_is_what_a_compiler_takes) {
+    make_folders(BUILD "/tmp");
     const std::string picky = BUILD "/tmp/picky";
     write_file_atomically(picky, "#!/bin/sh\ncase \"$*\" in *stack-protector*|*noexecstack*) exit 1 ;; esac\nexec " COMPILER " \"$@\"\n");
     chmod(picky.c_str(), 0755);
