@@ -31,7 +31,7 @@ template <class F> struct Planted {
     Options opt;
     std::vector<int> tokens;
     struct State { std::vector<F> params; std::vector<float> master, m, v; History history; bool operator==(const State& o) const {
-        const auto same = [](const auto& a, const auto& b) { return !memcmp((const void*)a.data(), (const void*)b.data(), a.size() * sizeof a[0]); };
+        const auto same = [](const auto& a, const auto& b) { return a.empty() || !memcmp((const void*)a.data(), (const void*)b.data(), a.size() * sizeof a[0]); };  // fp32 has no masters
         return same(params, o.params) && same(master, o.master) && same(m, o.m) && same(v, o.v);
     } };
     std::vector<State> at;       // before each step of an undisturbed run
