@@ -54,7 +54,6 @@ class Slice {
     void run_for(double seconds) { for (const auto start = Time::now(); !has_ended() && seconds_since(start) < seconds;) sleep_for(0.005); }
     void send(int signal) { if (!has_ended()) kill(-first_, signal); }
     pid_t pid() const { return first_; }
-    int code() const { return WIFEXITED(status_) ? WEXITSTATUS(status_) : 128 + WTERMSIG(status_); }
     // Nobody of it is left.
     ~Slice() {
         kill(-first_, SIGKILL);
