@@ -86,7 +86,7 @@ void adamw_update(F* params,          // (n)
     // Elements are numbered over the whole model, of which these are the n from h.first on; a block begins where a group of random numbers does.
     const size_t first_block = h.first / BLOCK, last_block = (h.first + n + BLOCK - 1) / BLOCK;
     parallel_for(last_block - first_block, [=](size_t task) {
-        vfloat taint{};  // 0, or NaN once a p was not finite: 0 times it is NaN. p is not where m and v were not: infinity - infinity, infinity / v
+        vfloat taint = splat(0);  // 0, or NaN once a p was not finite: 0 times it is NaN. p is not where m and v were not: infinity - infinity, infinity / v
         const size_t block = (first_block + task) * BLOCK;
         for (int s = 0; s < n_segments; s++) {
             const size_t segment = h.first + segments[s].offset, segment_end = segment + segments[s].count;
