@@ -278,7 +278,7 @@ inline void refuse_without_effect(const Options& opt) {
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
 }
 
-// --plan --gpu H100 is --plan H100, and --nodes 2 of eight GPUs are --nproc 16.
+// --plan --gpu H100 is --plan H100; --nodes 2 of eight GPUs are --nproc 16, and so are --gpus 16.
 inline void settle_plan(Options& opt) {
     for (const char* field : {"gpu", "nodes", "net", "gpu_price"})
         if (std::string name = field; opt.plan.empty() && was_given(opt, field)) {
@@ -287,6 +287,12 @@ inline void settle_plan(Options& opt) {
         }
     if (!opt.gpu.empty() && opt.plan != "here" && opt.plan != opt.gpu) die_with(EXIT_USAGE, "--gpu: '%s' given, but --plan names '%s'", opt.gpu.c_str(), opt.plan.c_str());
     if (!opt.gpu.empty()) opt.plan = opt.gpu;
+    if (const int started = std::max(opt.ranks, opt.gpus); !opt.plan.empty() && started > 1) {
+        const char* option = opt.ranks > 1 ? "ranks" : "gpus";
+        if (opt.nodes) die_with(EXIT_USAGE, "--%s: %d given with --nodes %d, must be left out: --gpus-per-node says how many ranks a machine has", option, started, opt.nodes);
+        if (was_given(opt, "nproc") && opt.nproc != started) die_with(EXIT_USAGE, "--%s: %d given, but --nproc is %d", option, started, opt.nproc);
+        opt.nproc = started;
+    }
     if (opt.nodes == 0) return;
     const int64_t ranks = (int64_t)opt.nodes * opt.gpus_per_node;
     if (ranks > INT_MAX) die_with(EXIT_USAGE, "--nodes: %d given, with %d GPUs each more than can be counted", opt.nodes, opt.gpus_per_node);

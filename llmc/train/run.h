@@ -7,6 +7,7 @@
 #include "../model/bin_model.h"
 #include "../io/checkpoint.h"
 #include "../base/child.h"
+#include "../base/cores.h"
 #include "../comm/open.h"
 #include "../comm/visible_gpus.h"
 #include "../model/config.h"
@@ -354,7 +355,7 @@ inline Place place_of(const Options& opt) {
 // How many ranks this process starts, and does nothing else; 1: none, it is the run. A chat is one process, and so is what a launcher has started.
 inline int ranks_to_start(const Options& opt, const Place& place) {
     const bool given = was_given(opt, RANKS_ARE_GPUS ? "ranks" : "gpus");
-    if (given) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
+    if (given && opt.plan.empty()) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
     if (!opt.plan.empty() || !opt.chat.empty() || !place.by.empty() || was_given(opt, "nproc")) return 1;
     return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
 }
@@ -364,6 +365,9 @@ inline int planned_ranks_of_each_node(const Options& opt) {
     const int G = opt.gpus_per_node;
     return G > 1 && opt.nproc > G && opt.nproc % G == 0 && (G & (G - 1)) == 0 ? G : 0;
 }
+
+// As cores_of_rank (open.h) would find them.
+inline int planned_cores_of_rank(const Options& opt) { return std::max(usable_cores() / std::min(opt.nproc, opt.gpus_per_node), 1); }
 
 // Everything but memory and the batch (which --batch auto chooses by memory). evaluates_text: what --eval names needs a tokenizer.
 inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {

@@ -175,14 +175,15 @@ TEST(ranks_that_shard_weights_do_everything_else) {
     }
 }
 
-// --plan says what each rank takes, whatever is divided.
+// --plan says what each rank takes, whatever is divided: a row so long that the scratch of one thread more would be seen.
 TEST(ranks_take_what_was_planned) {
     prepare();
     const auto table = [](const std::string& output) { return output.substr(output.find("memory of the device"), output.find("memory of the host") - output.find("memory of the device")); };
     std::string before;
     for (int zero = 0; zero <= 3; zero++) {
-        const std::string options = format("-i %s/text.txt -e d4c32h2 -b 2 -t 16 -d 128 --tokenizer bytes -v 0 -s 0 -n 0 -x 1 -z %d ", SCRATCH.c_str(), zero);
+        const std::string options = format("-i %s/text.txt -e d4c32h1 -b 1 -t 512 -d 2048 --tokenizer bytes -v 0 -s 0 -n 0 -x 1 -z %d ", SCRATCH.c_str(), zero);
         const std::string planned = table(must(format("timeout -s KILL 100 %s --plan -pn 2 %s", TRAINER, options.c_str())).output);
+        EXPECT_STR(table(must(format("timeout -s KILL 100 %s --plan --ranks 2 %s", TRAINER, options.c_str())).output), planned);
         EXPECT_STR(table(must(format("timeout -s KILL 100 %s --ranks 2 -o %s/z%d %s", TRAINER, SCRATCH.c_str(), zero, options.c_str())).output), planned);
         EXPECT(has(planned, "AdamW moments") && planned != before);
         before = planned;

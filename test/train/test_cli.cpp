@@ -620,6 +620,8 @@ TEST(mistakes_are_one_line) {
              {"TEXT --gpu H100", 2, "--gpu: given without --plan"},
              {"TEXT --gpu-price 1", 2, "--gpu-price: given without --plan"},
              {"--plan H100 --nodes 2 -pn 8", 2, "--nodes: 2 given, with 8 GPUs each, but --nproc is 8"},
+             {"--plan H100 --gpus 4 -pn 8", 2, "--gpus: 4 given, but --nproc is 8"},
+             {"--plan H100 --gpus 8 --nodes 2", 2, "--gpus: 8 given with --nodes 2, must be left out"},
              {"--plan H100 --nodes 1048576 -pg 2147483647", 2, "--nodes: 1048576 given"},
              {"--plan H100 --net 0", 2, "--net: '0' given, must be a number in >0.."},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
