@@ -127,7 +127,7 @@ int main(int argc, char** argv) {
     g_budget = argc > 4 ? atof(argv[4]) : 0.3;
     if (argc < 2 || B < 1 || T < 1 || g_budget <= 0) die_with(EXIT_USAGE, "usage: bench_layers RESULTS.jsonl [batch] [seq] [seconds a layer]");
     Results results(argv[1], ON_GPU ? device_name() : cpu_name());
-    const size_t n = (size_t)(device_memory() > (size_t)8 << 30 ? 64 : 1) << 20;
+    const size_t n = (size_t)(device_memory(1) > 0x1p33 ? 64 : 1) << 20;
     float *from = make<float>(n), *to = make<float>(n);
     const stream_t stream = open_stream({});
     g_copy_rate = 8.0 * (double)n / median_seconds(1, stream, [&] { copy_on_device(to, from, n * sizeof(float), stream); });

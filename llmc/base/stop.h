@@ -45,6 +45,9 @@ inline void catch_signals() {
     using namespace stop_detail;
     std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
     std::signal(SIGUSR1, [](int) { g_save_asked = 1; });
+    sigset_t waited;  // since this process was started, by ours (spawn.h)
+    sigemptyset(&waited), sigaddset(&waited, SIGUSR1);
+    sigprocmask(SIG_UNBLOCK, &waited, nullptr);
     if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: it shall outlive the terminal
     std::signal(SIGPIPE, SIG_IGN);  // a write to a closed pipe is an error; stop_requested finds out
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk

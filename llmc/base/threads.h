@@ -14,7 +14,7 @@
 #include <cstdlib>
 #include <cstring>
 #include "check.h"
-#include "cores.h"
+#include "limits.h"
 
 namespace threads_detail {
 constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap between two layers, shorter than a time slice; LOG 38

@@ -8,7 +8,7 @@
 #include <memory>
 #include <string>
 #include <vector>
-#include "../base/cores.h"
+#include "../base/limits.h"
 #include "../base/xxh64.h"
 #include "comm.h"
 #include "connect.h"

@@ -76,7 +76,9 @@ inline sigset_t signals_of_parent() {
         if (sigismember(&handled, signal) == 1 && std::signal(signal, SIG_DFL) == SIG_IGN) std::signal(signal, SIG_IGN);
     const int null = rank > 0 ? open("/dev/null", O_RDONLY | O_CLOEXEC) : -1;  // ranks that read from one terminal would each get a part
     if (null >= 0) dup2(null, STDIN_FILENO);
-    sigprocmask(SIG_SETMASK, &mask, nullptr);
+    sigset_t until_caught = mask;
+    sigaddset(&until_caught, SIGUSR1);  // a batch system's warning would end a child that has no handler yet
+    sigprocmask(SIG_SETMASK, &until_caught, nullptr);
     execve(path, argv, env);
     die("rank %d: %s: cannot start: %s", rank, path, strerror(errno));
 }

@@ -311,9 +311,10 @@ namespace attention_detail {
 inline size_t head_floats(int T, int HS) { return (size_t)round_up(T, TILE) * (size_t)round_up(HS, W); }
 }  // namespace attention_detail
 
-// Floats of scratch for the backward: k, v, dk and dv of one head in each thread.
-inline size_t attention_scratch(int, int T, int C, int NH, const StreamOptions& = {}) {
+// Floats of scratch for the backward: k, v, dk and dv of one head in each thread; in a plan for a GPU what our attention takes there.
+inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
     using namespace attention_detail;
+    if (how.any_gpu) return (size_t)B * T * NH;
     return (size_t)max_threads() * 4 * head_floats(T, C / NH);
 }
 

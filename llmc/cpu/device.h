@@ -2,7 +2,6 @@
 // done when the call returns, and streams, events and graphs are empty.
 #pragma once
 #include <sys/mman.h>
-#include <unistd.h>
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -13,6 +12,7 @@
 #include <utility>
 #include <vector>
 #include "../base/check.h"
+#include "../base/limits.h"
 #include "../layers/autotune.h"
 #include "../layers/kernel_options.h"
 #include "../base/threads.h"
@@ -93,9 +93,9 @@ inline std::vector<std::string> autotuned_choices() { return {}; }
 
 inline std::string device_name() { return format("cpu, %d threads", max_threads()); }
 
-// Bytes of physical memory.
+// Bytes of this machine's memory for each of so many ranks.
 constexpr double KEPT_FREE = 0;  // share of it that a plan leaves free
-inline size_t device_memory() { return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE); }
+inline double device_memory(int ranks) { return usable_memory(ranks); }
 
 // Memory bandwidth, bytes a second that all threads together read: the fastest of ten passes over memory that is already allocated.
 inline double measure_bandwidth(const void* memory, size_t bytes) {

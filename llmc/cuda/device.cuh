@@ -142,12 +142,12 @@ inline std::string gpu_and_version(size_t version) {
     return std::to_string(version) + "-" + gpu;
 }
 
-// Bytes of device memory that are free now.
+// Bytes that are free now of this rank's GPU.
 constexpr double KEPT_FREE = GPU_KEPT_FREE;
-inline size_t device_memory() {
+inline double device_memory(int) {
     size_t available = 0, all = 0;
     CUDA_CHECK(cudaMemGetInfo(&available, &all));
-    return available;
+    return (double)available;
 }
 
 // Memory of the arenas: zeroed, never freed before the run ends.

@@ -1,11 +1,11 @@
 // plan.h: what a run will take: the memory of each batch, and --plan, which says it without a run.
 #pragma once
-#include <unistd.h>
 #include <algorithm>
 #include <climits>
 #include <cmath>
 #include <memory>
 #include <string>
+#include "../base/limits.h"
 #include "../base/text_format.h"
 #include "../comm/comm.h"
 #include "../model/flops.h"
@@ -44,7 +44,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
 // Bytes of the GPU named, or of the device that is here (of a CPU's memory this rank's share), and those that a plan may take of them.
 struct DeviceMemory {
     double all, usable;
-    DeviceMemory(const Gpu* gpu, const Comm& comm) : all(gpu ? gpu->gib * (1 << 30) : (double)device_memory() / (RANKS_ARE_GPUS ? 1 : comm.local_world)), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
+    DeviceMemory(const Gpu* gpu, const Comm& comm) : all(gpu ? gpu->gib * (1 << 30) : device_memory(comm.local_world)), usable((1 - (gpu ? GPU_KEPT_FREE : KEPT_FREE)) * all) {}
 };
 
 // That a model takes of this memory: on a CPU the copy for checkpoints lies there too.
@@ -159,7 +159,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     }
     auto model = plan(run.B, opt.recompute);
     if (!opt.plan.empty()) return model;
-    const double host = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE) / run.comm.local_world;
+    const double host = usable_memory(run.comm.local_world);
     // what is only there so that training need not wait is left out where it does not fit
     const double copy = (double)model->snapshot_bytes() / (1 << 30);
     if (run.comm.any(copy > 0 && ((double)model->pinned.bytes() > host || bytes_there(*model, gpu) > memory.usable))) {

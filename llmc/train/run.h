@@ -7,7 +7,7 @@
 #include "../model/bin_model.h"
 #include "../io/checkpoint.h"
 #include "../base/child.h"
-#include "../base/cores.h"
+#include "../base/limits.h"
 #include "../comm/open.h"
 #include "../comm/visible_gpus.h"
 #include "../model/config.h"

@@ -1,10 +1,8 @@
-// test_threads.cpp: each task is done once, by any number of threads; how many cores a process may use.
+// test_threads.cpp: each task is done once, by any number of threads.
 #include <atomic>
-#include <fstream>
 #include <thread>
 #include <vector>
 #include "../../llmc/base/threads.h"
-#include "../../llmc/io/files.h"
 #include "../test.h"
 
 namespace {
@@ -88,24 +86,3 @@ TEST(threads_blocks_and_rows_cover_everything) {
 }
 
 // As the kernel's documentation of both versions has it; what has no number, or no file, is no limit.
-TEST(threads_quota_of_a_control_group) {
-    const std::string root = "build/tmp/cgroup_test";
-    remove_tree(root), make_folders(root + "/a/b"), make_folders(root + "/cpu/d");
-    const auto put = [&](const char* file, const char* text) { std::ofstream(root + file) << text; };
-    const auto cores = [&](const char* groups) { return quota_cores(groups, root); };
-    EXPECT(cores("0::/a/b\n") > 1e9 && cores("") > 1e9 && cores("nonsense\n0:\n") > 1e9);
-    put("/a/b/cpu.max", "max 100000\n");
-    EXPECT(cores("0::/a/b\n") > 1e9);
-    put("/a/b/cpu.max", "150000 100000\n");
-    EXPECT_EQ(cores("0::/a/b\n"), 1.5);
-    put("/a/cpu.max", "50000 100000\n");  // of the group above
-    EXPECT_EQ(cores("0::/a/b\n"), 0.5);
-    put("/cpu.max", "20000 100000\n");    // in a container: of the root that it sees
-    EXPECT_EQ(cores("0::/\n"), 0.2);
-    put("/cpu/d/cpu.cfs_quota_us", "-1\n"), put("/cpu/d/cpu.cfs_period_us", "100000\n");
-    EXPECT(cores("12:memory:/m\n4:cpu,cpuacct:/d\n") > 1e9);
-    put("/cpu/d/cpu.cfs_quota_us", "300000\n");
-    EXPECT_EQ(cores("12:memory:/m\n4:cpu,cpuacct:/d\n"), 3.0);
-    EXPECT(cores("4:cpuset:/d\n") > 1e9);
-    EXPECT(usable_cores() >= 1);
-}

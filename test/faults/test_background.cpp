@@ -213,6 +213,23 @@ TEST(the_plan_shows_the_copy) {
     EXPECT(has(run_command(small_run(SCRATCH, "b", 1, "-n 0 --async-save 1")).output, "--async-save: 1 given, but --checkpoint-every 0 saves nothing\n"));
 }
 
+// Where the copy finds no room, training waits for saves as with --async-save 0, and it is said; it is an error if the copy was asked for.
+TEST(without_room_for_the_copy_training_waits) {
+    if (strcmp(BUILD, "build")) SKIP("a sanitizer takes more addresses than any limit");
+    const Scratch scratch("background");
+    SCRATCH = scratch.path;
+    // some 20 M parameters: 300 MB for the model, 230 MB for the copy; the program itself has some 200 MB of addresses
+    const auto run = [](const char* name, int mb, const char* rest) {
+        return run_command(format("ulimit -v %d; %s -i %s/text.txt --tokenizer bytes -e d6c512h8 -b 1 -t 8 -x 1 -v 0 -s 0 --threads 1 -n 1 -o %s/%s %s", mb << 10, TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), name, rest));
+    };
+    const Outcome waits = run("a", 600, ""), copies = run("b", 1200, ""), asked = run("c", 600, "--async-save 1");
+    const char* says = "--async-save 0: there is no room for a copy of ";
+    if (waits.code || !has(waits.output, says) || has(waits.output, "written in")) return FAIL("exit code %d: %s", waits.code, waits.output.c_str());
+    if (copies.code || has(copies.output, says) || !has(copies.output, "written in")) return FAIL("exit code %d: %s", copies.code, copies.output.c_str());
+    EXPECT(asked.code == 1 && has(asked.output, "error: --async-save: 1 given, but there is no room for the copy of "));
+    for (const char* file : {"/model.safetensors", "/state-00000.safetensors"}) EXPECT(text_of(checkpoint_path(out("a"), 1) + file) == text_of(checkpoint_path(out("b"), 1) + file));
+}
+
 // ---- SIGUSR1 ---------------------------------------------------------------------------------------------------------
 
 namespace {
@@ -262,4 +279,22 @@ TEST(sigusr1_saves_and_goes_on) {
     remove_tree(out("a"));
     std::string said = signalled(small_run(SCRATCH, "a", 1, "-x 1000000 -n 0 -nk 0 -v 0"), SIGUSR1, [&] { return has(log_of("a"), "s:3 trl:"); }, [&] { return says("SIGUSR1: no"); });
     EXPECT(has(said, "SIGUSR1: no checkpoint: --checkpoint-every 0 saves none\n") && list_checkpoints(out("a")).empty());
+}
+
+// One that comes when the ranks have hardly been started waits until they can take it.
+TEST(sigusr1_to_ranks_that_have_just_been_started) {
+    const Scratch scratch("background");
+    SCRATCH = scratch.path;
+    for (int i = 0; i < 10; i++) {
+        remove_tree(out("a"));
+        fflush(nullptr);
+        const pid_t pid = fork();
+        if (pid == 0) execl("/bin/sh", "sh", "-c", ("exec " + small_run(SCRATCH, "a", 2) + " > " + SCRATCH + ".said 2>&1").c_str(), (char*)nullptr), _exit(127);
+        int status = -1;
+        while (last_child(pid) == pid && waitpid(pid, &status, WNOHANG) == 0) {}
+        for (int j = 0; j < i * 4; j++) sched_yield();
+        kill(pid, SIGUSR1);  // to the launcher, which hands it on
+        waitpid(pid, &status, 0);
+        if (status || !has_checkpoint(out("a"), LAST_STEP)) return FAIL("status %d: %s", status, text_of(SCRATCH + ".said").c_str());
+    }
 }
