@@ -44,8 +44,9 @@ bool g_role = [] {
         sigset_t now;
         sigprocmask(SIG_SETMASK, nullptr, &now);
         int blocked = 0, ignored = 0;
+        const bool waits = sigismember(&now, SIGUSR1) && (catch_signals(), sigprocmask(SIG_SETMASK, nullptr, &now), !sigismember(&now, SIGUSR1));
         for (int s : {SIGINT, SIGTERM, SIGHUP, SIGUSR1, SIGCHLD}) blocked += sigismember(&now, s), ignored += std::signal(s, SIG_DFL) == SIG_IGN;
-        printf("%d blocked, %d ignored\n", blocked, ignored);
+        printf("%d blocked, %d ignored, SIGUSR1 %s\n", blocked, ignored, waits ? "waits until it is caught" : "does not wait");
         fflush(stdout);
         _exit(0);
     }
@@ -58,8 +59,10 @@ bool g_role = [] {
         while (s.ready < p.world) sleep_ms(1);
         _exit(getenv("LLMC_SHARED_FD") ? 9 : 0);
     }
-    if (is == "counts signals")
+    if (is == "counts signals") {
+        catch_signals();
         for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) std::signal(signal, count);
+    }
     if (is == "trainer") catch_signals();
     if (is == "ignores SIGTERM") std::signal(SIGTERM, SIG_IGN);
     s.ready++;
@@ -201,9 +204,9 @@ TEST(children_share_memory) {
 }
 
 TEST(children_begin_with_plain_signals) {
-    EXPECT_STR(spawn("blocked signals", 1).output, "0 blocked, 0 ignored\n");
-    EXPECT_STR(spawn("blocked signals", 1, {}, [] { catch_signals(); }).output, "0 blocked, 0 ignored\n");
-    EXPECT_STR(spawn("blocked signals", 1, {}, [] { std::signal(SIGHUP, SIG_IGN); }).output, "0 blocked, 1 ignored\n");  // nohup
+    EXPECT_STR(spawn("blocked signals", 1).output, "0 blocked, 0 ignored, SIGUSR1 waits until it is caught\n");
+    EXPECT_STR(spawn("blocked signals", 1, {}, [] { catch_signals(); }).output, "0 blocked, 0 ignored, SIGUSR1 waits until it is caught\n");
+    EXPECT_STR(spawn("blocked signals", 1, {}, [] { std::signal(SIGHUP, SIG_IGN); }).output, "0 blocked, 1 ignored, SIGUSR1 waits until it is caught\n");  // nohup
     EXPECT_EQ(spawn("rank 0 is done", 2, {.shared_bytes = sizeof(Shared)}, [] { std::signal(SIGCHLD, SIG_IGN); }).code, 0);
 }
 

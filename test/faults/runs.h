@@ -1,6 +1,7 @@
 // runs.h: the small run that is killed, starved and cut off from power, and what must be left of it in the end: the bits of the undisturbed run.
 #pragma once
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <string>
 #include <vector>
 #include "../../llmc/io/checkpoint.h"
@@ -21,6 +22,12 @@ struct Scratch {
     std::string said() const { return path + ".said"; }  // by a run that is traced: beside the folder, as what it says is no file that counts
     ~Scratch() { remove_tree(path), remove_tree(said()); }
 };
+// Processes whose parent dies become children of this one, and are buried by a test that waits for them; of other tests in this process they are not.
+struct Subreaper {
+    Subreaper() { prctl(PR_SET_CHILD_SUBREAPER, 1); }
+    ~Subreaper() { prctl(PR_SET_CHILD_SUBREAPER, 0); }
+};
+
 // FOLDER/text.txt is trained on, in FOLDER/OUT. Bits do not depend on the ranks: --leaves 2.
 inline std::string small_run(const std::string& folder, const std::string& out, int ranks, const std::string& rest = "") {
     return format("%s -i %s/text.txt -o %s/%s -e d1c8h1 -b 1 -t 16 -d 32 --leaves 2 --tokenizer bytes -s 0 -v 2 -m 1 -n 2 -nk 2 --confirm 1 -x %d --schedule constant -l 1e-2 --threads 1 --ranks %d %s",

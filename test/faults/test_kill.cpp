@@ -83,7 +83,7 @@ Kill kill_and_resume(int n) {
 }  // namespace
 
 TEST(kills_at_every_call_and_at_random_moments) {
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const Subreaper subreaper;
     const Scratch scratch("kill");
     SCRATCH = scratch.path;
     g_alone = count_calls("alone", 1), g_two = count_calls("two", 2);

@@ -10,9 +10,9 @@
 
 namespace {
 std::string SCRATCH;
-int g_steps;               // of the run
-double g_pause;            // seconds between two faults
-std::string g_wrong;       // the first thing that was
+int g_steps = 1'000'000'000;  // of the run: it goes on until it had its faults
+double g_pause;               // seconds between two faults
+std::string g_wrong;          // the first thing that was
 
 using Time = std::chrono::steady_clock;
 double seconds_since(Time::time_point start) { return std::chrono::duration<double>(Time::now() - start).count(); }
@@ -192,22 +192,15 @@ TEST(soak) {
 #if defined(__SANITIZE_ADDRESS__)
     SKIP("what is shipped is soaked");
 #endif
-    prctl(PR_SET_CHILD_SUBREAPER, 1);
+    const Subreaper subreaper;
     const Scratch scratch("soak");
     SCRATCH = scratch.path;
     const double hours = getenv("HOURS") ? atof(getenv("HOURS")) : 0;
-    // steps a second, by a run that is cut short
-    g_steps = 40, g_pause = hours > 0 ? 10 : 0.3;
-    const auto timed = Time::now();
-    const Outcome first = run_command(command(1));
-    const double per_step = seconds_since(timed) / g_steps;
-    if (first.code) return FAIL("the first run ended with %d: %s", first.code, first.output.c_str());
-    remove_tree(SCRATCH + "/a");
-    g_steps = (int)((hours > 0 ? 3600 * hours : KINDS * g_pause) / per_step / 40 + 1) * 40;
+    g_pause = hours > 0 ? 10 : 0.3;
     Random r(15'000);
     int faults[KINDS] = {}, all = 0, newest = -1;
     const auto start = Time::now();
-    for (int turn = 0; (hours > 0 ? !has_checkpoint(SCRATCH + "/a", g_steps) : turn < KINDS) && g_wrong.empty(); turn++) {
+    for (int turn = 0; (turn < KINDS || seconds_since(start) < 3600 * hours) && g_wrong.empty(); turn++) {
         const int kind = turn < KINDS ? turn : r.between(0, KINDS - 1);
         FAULTS[kind].happens(r);
         faults[kind]++, all++;
@@ -216,6 +209,9 @@ TEST(soak) {
         newest = good;
         if (!g_wrong.empty()) FAIL("%s, fault %d: %s: %s", FAULTS[kind].name, all, g_wrong.c_str(), text_of(SCRATCH + ".said").c_str());
     }
+    const std::vector<Checkpoint> saved = list_checkpoints(SCRATCH + "/a");
+    if (saved.empty()) return FAIL("no checkpoint is left");
+    g_steps = (saved.back().step / 40 + 1) * 40;  // the run ends soon
     const std::string last = command(1, "-nk 1");  // what signals had it save is of other steps: the last one is compared
     const Outcome end = run_command(last);
     if (end.code) FAIL("the last run ended with %d: %s", end.code, end.output.c_str());
