@@ -358,6 +358,8 @@ bench-gemm: $(B)/bench_gemm                 ## matrix products, beside oneDNN's 
 
 bench-guards: $(B)/bench_guards             ## what the guards cost at their defaults, as a share of a step
 	$(B)/bench_guards $(ARGS)
+bench-stall: train_gpt2                     ## how long training waits for a checkpoint, with and without --async-save; ARGS="d12 3"
+	dev/bench/stall.sh $(ARGS)
 $(B)/bench_guards: train_gpt2.cu
 $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
