@@ -60,10 +60,12 @@ template <class A, class B> double relative_error(const A* a, const B* b, size_t
 #define EXPECT_CLOSE(a, b, n, tolerance) do { double e_ = relative_error(a, b, n); \
     if (!(e_ <= (tolerance))) FAIL("%s: relative error %.3g > %.3g", #a, e_, (double)(tolerance)); } while (0)
 
-// Runs `body` in a child process; returns its exit code (128 + signal if killed), what it printed on both streams, and its
-// peak resident memory (at least what this process had when it forked).
+// What a child process ended with: its exit code (128 + signal if killed), what it printed on both streams, and its peak resident memory (at least what
+// this process had when it forked).
 struct Outcome { int code; std::string output; double peak_mib; };
-inline Outcome run_child(const std::function<void()>& body) {
+struct Child { pid_t pid; int output; };
+// Begins to run `body` in one. Not from a thread: what another one holds at that moment, the sanitizers' allocator say, is held for ever in the child.
+inline Child start_child(const std::function<void()>& body) {
     int fd[2];
     fflush(nullptr);
     if (pipe(fd)) abort();
@@ -76,16 +78,20 @@ inline Outcome run_child(const std::function<void()>& body) {
         _exit(0);
     }
     close(fd[1]);
+    return {pid, fd[0]};
+}
+inline Outcome outcome_of(const Child& child) {
     Outcome outcome{};
     char buffer[4096];
-    for (ssize_t n; (n = read(fd[0], buffer, sizeof buffer)) > 0;) outcome.output.append(buffer, (size_t)n);
-    close(fd[0]);
+    for (ssize_t n; (n = read(child.output, buffer, sizeof buffer)) > 0;) outcome.output.append(buffer, (size_t)n);
+    close(child.output);
     int status = 0;
     struct rusage usage;
-    wait4(pid, &status, 0, &usage);
+    wait4(child.pid, &status, 0, &usage);
     outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), outcome.peak_mib = (double)usage.ru_maxrss / 1024;
     return outcome;
 }
+inline Outcome run_child(const std::function<void()>& body) { return outcome_of(start_child(body)); }
 inline Outcome run_command(const std::string& command) {
     return run_child([&] { execl("/bin/sh", "sh", "-c", command.c_str(), (char*)nullptr); });
 }
