@@ -15,7 +15,6 @@
 #include "llmc/base/stop.h"
 #include "llmc/comm/open.h"
 #include "llmc/data/data.h"
-#include "llmc/io/checkpoint.h"
 #include "llmc/model/bin_model.h"
 #include "llmc/model/flops.h"
 #include "llmc/model/gather.h"
@@ -40,6 +39,7 @@
 #include "llmc/train/schedule.h"
 #include "llmc/train/step_reporter.h"
 #include "llmc/train/validate.h"
+#include "llmc/train/when_to_save.h"
 
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
@@ -249,27 +249,6 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
 // ---------------------------------------------------------------------------------------------------------------------
 // The run
 
-// --patience: a validation that is the best so far has its checkpoint saved, and the one that was goes when it is known to be good. True: the run has waited long enough for
-// a better one, and ends.
-template <class Save> bool keep_best(Run& run, int step, bool last, double loss, const Save& save, Log& log) {
-    const Options& opt = run.opt;
-    run.best.look(step, loss);
-    if (run.best.step == step) save();
-    if (last || !run.best.gives_up(opt.patience)) return false;
-    log.say(format("ends after step %d: %d validations in a row were no better than that of step %d", step, run.best.since, run.best.step));
-    save();
-    return true;
-}
-
-// SIGUSR1 has come: true: a checkpoint is to be made, else why not is said. Ranks get one after the other what a launcher sends to all: the checkpoint of
-// step `asked` is that of all of them while it is on its way.
-template <class F> bool is_to_be_saved(const Run& run, const Saver<F>& saver, int asked, Log& log) {
-    const std::string why = run.opt.checkpoint_every == 0 ? "--checkpoint-every 0 saves none" : run.opt.steps == 0 ? "--steps 0 trains nothing"
-                          : saver.is_on_its_way() && saver.step() == asked ? format("that of step %d is being written", asked) : "";
-    if (!why.empty()) log.say("SIGUSR1: no checkpoint: " + why);
-    return why.empty();
-}
-
 template <class F> void train(Run& run, Model<F>& model, Peak machine, const std::vector<EvalSet>& eval_sets) {
     const Options& opt = run.opt;
     const Comm& comm = run.comm;
@@ -295,32 +274,20 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     StepReporter reporter(model, log, {.steps = run.steps, .tokens = tokens, .flops = flops, .peak = peak}, run.record, opt.comm_timeout);
     const Clock::time_point start = Clock::now();
 
-    Saver<F> saver(run, model, log, confirmation);
-    // All steps to `passed` have.
-    const auto finish_save = [&](int passed) {
-        if (!saver.is_on_its_way()) return;
-        const double of_a_step = flight_recorder().deadline;
-        flight_recorder().deadline = reporter.deadline_between_steps();
-        saver.finish(passed);
-        flight_recorder().deadline = of_a_step;
-    };
-    bool save_asked = false;  // by SIGUSR1 to one rank, for all
-    int asked_step = -1;      // of which that was saved last
+    Saves<F> saves(run, model, data, val_data, log, confirmation, reporter);
     const auto stopping = [&] { return comm.any(stop_requested()); };  // a signal to one rank is for all
-    const bool resave = run.steps == 0 && !run.out.empty() && !run.resumed;  // -x 0 -o OUT: what was loaded, as a folder of ours
     uint64_t position = run.position;  // of the data behind the last step
-    bool is_owed = false;              // a checkpoint that was due in a streak of steps that did not pass
     // Reports the step before this one. True: it did not pass the step guard, and the run is back at an earlier one.
     const auto went_back = [&] {
         reporter.report();
         const StepVerdict verdict = reporter.take_verdict();
         if (verdict.step < 0) return false;
-        if (!verdict.failed.empty()) finish_save(verdict.step - 1);  // what is said against checkpoints is said of this one too
+        if (!verdict.failed.empty()) saves.finish(verdict.step - 1);  // what is said against checkpoints is said of this one too
         confirmation.look(verdict);
         if (verdict.failed.empty()) return false;
         flight_recorder().deadline = reporter.deadline_between_steps();
         const bool is_back = roll_back(run, model, *data, log, confirmation, verdict, position);
-        if (is_back) reporter.forget(), is_owed = false;
+        if (is_back) reporter.forget(), saves.forget_owed();
         comm.barrier();
         flight_recorder().deadline = reporter.deadline();
         return is_back;
@@ -330,69 +297,41 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         bool last = step >= steps;
         const bool validates = val_data && every(opt.val_every, step, last), evaluates = !eval_sets.empty() && every(opt.val_every, step, last);
         const bool can_sample = run.has_tokenizer && (step > 0 || was_given(opt, "prompt")), samples = can_sample && every(opt.sample_every, step, last);
-        const bool may_save = (step > run.first_step || resave) && opt.checkpoint_every, is_due = may_save && (is_owed || every(opt.checkpoint_every, step, last));
         flight_recorder().step = step;
         // what ranks tell each other after each step; one that waits for another's disk would hold up all, so that a checkpoint waits for all disks
         enum : unsigned char { STOPS = 1, SAVES = 2, WRITES = 4 };
-        const unsigned char said = comm.any_bits((unsigned char)((stop_requested() ? STOPS : 0) | (take_save_request() ? SAVES : 0) | (saver.is_writing() ? WRITES : 0)));
-        if (said & SAVES) save_asked = is_to_be_saved(run, saver, asked_step, log);
-        if (!(said & WRITES)) finish_save(step - 1);  // of this step it may not be known yet
-        const bool stops = said & STOPS, saves = is_due || (save_asked && may_save);
+        const unsigned char said = comm.any_bits((unsigned char)((stop_requested() ? STOPS : 0) | (take_save_request() ? SAVES : 0) | (saves.is_writing() ? WRITES : 0)));
+        if (said & SAVES) saves.ask();
+        if (!(said & WRITES)) saves.finish(step - 1);  // of this step it may not be known yet
+        const bool stops = said & STOPS, is_due = saves.are_due(step, last);
         // once in a while
-        if (last || stops || validates || evaluates || samples || saves || (confirmation.is_due(step) && !saver.is_on_its_way())) {
+        if (last || stops || validates || evaluates || samples || is_due || saves.confirms(step)) {
             if (went_back()) {
                 step = run.first_step - 1;
                 continue;
             }
             flight_recorder().deadline = reporter.deadline_between_steps();
-            if (last || stops || saves || (validates && opt.patience)) finish_save(step);
-            saver.confirm(step);
-            const Log::Position logged = log.position();
-            const Best best = run.best;
+            if (last || stops || is_due || (validates && opt.patience)) saves.finish(step);
             run.seconds = clock.seconds();
-            bool saved = false;
-            std::string refused, ruined;  // why there is no checkpoint of this step; why the last one, which is saved all the same, is not good
-            const auto save = [&] {
-                if (!may_save || saved || !refused.empty()) return;
-                finish_save(step);  // the signal to stop may have come since
-                if (!confirmation.failed().empty() && !last) refused = confirmation.failed();
-                else if (const double loss = probe(run, model, data, val_data); is_ruined(loss, run.config.V)) (last && std::isfinite(loss) ? ruined : refused) = "of a batch: " + why_ruined(loss, run.config.V);
-                if (!refused.empty() && !is_owed) log.say(format("step %d: no checkpoint: %s", step, refused.c_str()));
-                if (is_owed = !refused.empty(); is_owed) return;
-                verify_before_saving(model, step);
-                saver.begin({step, data ? data->position() : 0, logged, best, ruined});
-                saved = true;
-                if (last || !saver.is_async()) finish_save(step);
-                if (last) confirmation.is_last(step);  // before what comes at the end of a run, which may take long
-            };
-            if (saves) save();
-            if (save_asked && saves) log.say(saved ? format("SIGUSR1: saved after step %d, and goes on", step) : format("SIGUSR1: no checkpoint of step %d: %s", step, refused.c_str())), save_asked = false, asked_step = step;
+            saves.begin_step(step, last);
+            if (is_due) saves.save_due();
             if (validates && !stopping()) {
                 flight_recorder().deadline = reporter.deadline();  // of a batch, which is no more than a step
                 const double loss = validate(run, model, *val_data, step, log);
                 flight_recorder().deadline = reporter.deadline_between_steps();
-                if (opt.patience && opt.steps != 0 && !stopping() && confirmation.failed().empty()) last = keep_best(run, step, last, loss, save, log) || last;
-                if (last) finish_save(step);
+                if (opt.patience && opt.steps != 0 && !stopping()) last = saves.keep_best(loss) || last;
+                if (last) saves.finish(step);
             }
             if (can_sample && every(opt.sample_every, step, last) && !stopping() && (comm.rank == 0 || opt.zero >= 3)) log.sample(step, print_sample(model, run.tokenizer, opt.prompt, opt.special != 0, opt.sample_tokens, sampler_options(opt), opt.seed, step));
             for (const EvalSet& set : eval_sets)  // with each validation; completing answers takes long: at the end only
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
-            if (stopping()) {  // in whatever of this it came
-                save(), finish_save(step);
-                if (!may_save || saved || last || confirmation.failed().empty()) {  // else it goes on to a step that passes, which is saved
-                    saver.end(step, true);
-                    log.say(format("interrupted after step %d", step));
-                    break;
-                }
-            }
+            if (stopping() && saves.interrupt()) break;  // in whatever of this it came
             if (last) {
-                CHECK(refused.empty(), "step %d: ends without a checkpoint: %s; an earlier one is resumed by --resume 1", step, refused.c_str());
-                saver.end(step, false);
-                if (opt.patience && opt.steps != 0 && has_checkpoint(run.out, run.best.step)) log.say(format("best     loss %.4f at step %d: %s", run.best.loss, run.best.step, checkpoint_path(run.out, run.best.step).c_str()));
+                saves.end();
                 break;
             }
-            if (saver.is_on_its_way() && !comm.any(saver.is_writing())) finish_save(step);
+            saves.finish_written();
             comm.barrier();  // those that had less to do wait here, where there is time, and not in the step
             reporter.restart_clock();
         }
@@ -416,7 +355,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
         reporter.launched(step, lr, clock.seconds_left());
         if (model.step_checked.reached()) reporter.report();
     }
-    if (save_asked || take_save_request()) log.say("SIGUSR1: no checkpoint: the run ends");
+    if (saves.is_asked() || take_save_request()) log.say("SIGUSR1: no checkpoint: the run ends");
 }
 
 template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_sets) {
