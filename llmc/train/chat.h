@@ -10,6 +10,7 @@
 #include "../model/generate.h"
 #include "../tokenizer/plain_output.h"
 #include "log.h"
+#include "named_files.h"
 #include "options.h"
 #include "run.h"
 

@@ -15,6 +15,7 @@
 #include "peak.h"
 #include "run.h"
 #include "scaling.h"
+#include "sizes.h"
 
 // What is about to happen, in a few lines.
 template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, Peak peak) {

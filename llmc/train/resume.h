@@ -39,7 +39,7 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const std::string was = value->as_string(path), now = row.text(opt);
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
         if (was == now || (is_model && is_same_name(was, now))) continue;
-        if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: run.h
+        if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: progress.h
         if (!strcmp(row.field, "leaves") && !given) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
         const bool ignored = is_model || (is_tokenizer && has_tokenizer);
         if (ignored || (!given && is_tokenizer)) set_from(path, row, was, opt);

@@ -12,6 +12,7 @@
 #include "../model/model.h"
 #include "confirm.h"
 #include "log.h"
+#include "progress.h"
 #include "run.h"
 #include "save.h"
 

@@ -1,10 +1,15 @@
 // run_folder.h: the folder that a run writes to: which, and ours alone for the whole run.
 #pragma once
+#include <sys/stat.h>
+#include <unistd.h>
 #include <memory>
 #include <string>
 #include "../io/checkpoint.h"
 #include "../io/run_lock.h"
+#include "agree.h"
+#include "named_files.h"
 #include "options.h"
+#include "run.h"
 
 // What an earlier run was writing when it was killed. The lock is ours.
 inline void clear_leftovers(const std::string& out) {
@@ -38,3 +43,27 @@ inline std::string take_free_folder(std::shared_ptr<RunLock>& lock) {
         return lock = mine, out;
     }
 }
+
+namespace run_detail {
+// An existing folder is locked before it is looked at, but for --plan, which writes nothing; a new one is made by make_out, when all that can be
+// wrong has been found. Rank 0 holds the lock for all.
+inline void choose_out(Run& run) {
+    const Options& opt = run.opt;
+    run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
+    struct stat out, replayed;
+    if (run.comm.rank == 0 && !opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
+        die_with(EXIT_USAGE, "--out: %s is the run that --replay repeats, must be another folder", run.out.c_str());
+    if (run.comm.rank == 0 && !run.out.empty() && is_folder(run.out) && opt.plan.empty()) run.lock = lock_folder(run.out, opt.resume);
+    if (run.comm.broadcast(run.lock != nullptr)) check_shared_out(run.comm, run.out);  // before anything is looked for in it
+}
+inline void make_out(Run& run) {
+    const Options& opt = run.opt;
+    if (run.comm.rank == 0) {
+        if (run.out.empty() && opt.steps != 0) run.out = take_free_folder(run.lock);
+        if (!run.out.empty() && !run.lock) run.lock = lock_folder(run.out, opt.resume);
+        if (!run.out.empty() && !opt.resume) repair_done(run.out, -1);
+    }
+    run.out = run.comm.broadcast(run.out);  // empty: nothing is trained, and nothing written
+    check_shared_out(run.comm, run.out);
+}
+}  // namespace run_detail

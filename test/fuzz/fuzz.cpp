@@ -32,6 +32,7 @@ std::string g_said;
 #define fprintf print_error
 #include "../../llmc/backend.h"
 #include "../../llmc/train/eval_sets.h"
+#include "../../llmc/train/progress.h"
 #include "../../llmc/train/run.h"
 #undef _Exit
 #undef exit

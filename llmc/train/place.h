@@ -1,0 +1,35 @@
+// place.h: which of a run's processes this one is, how many it starts, and where those of a plan would be.
+#pragma once
+#include <algorithm>
+#include "../backend.h"
+#include "../base/check.h"
+#include "../base/limits.h"
+#include "../comm/launcher.h"
+#include "../comm/visible_gpus.h"
+#include "options.h"
+
+// Which of the run's processes this one is; --plan is of many and alone.
+inline Place place_of(const Options& opt) {
+    if (!opt.plan.empty()) return {};
+    const Place place = find_place(was_given(opt, "rank") ? opt.rank : -1, opt.nproc, was_given(opt, "gpus_per_node") ? opt.gpus_per_node : 0);
+    if (place.world == 1 || place.by == "spawned") return place;
+    if (const int n = std::max(opt.ranks, opt.gpus); n > 1)
+        die_with(EXIT_USAGE, "%s: %d given, but this is one of %d processes (%s) already", opt.ranks > 1 ? "--ranks" : "--gpus", n, place.world, place.by.c_str());
+    return place;
+}
+// How many ranks this process starts, and does nothing else; 1: none, it is the run. A chat is one process, and so is what a launcher has started.
+inline int ranks_to_start(const Options& opt, const Place& place) {
+    const bool given = was_given(opt, RANKS_ARE_GPUS ? "ranks" : "gpus");
+    if (given && opt.plan.empty()) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
+    if (!opt.plan.empty() || !opt.chat.empty() || !place.by.empty() || was_given(opt, "nproc")) return 1;
+    return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
+}
+
+// As ranks_of_each_node (open.h) would find them.
+inline int planned_ranks_of_each_node(const Options& opt) {
+    const int G = opt.gpus_per_node;
+    return G > 1 && opt.nproc > G && opt.nproc % G == 0 && (G & (G - 1)) == 0 ? G : 0;
+}
+
+// As cores_of_rank (open.h) would find them.
+inline int planned_cores_of_rank(const Options& opt) { return std::max(usable_cores() / std::min(opt.nproc, opt.gpus_per_node), 1); }
