@@ -10,7 +10,7 @@
 #include <vector>
 #include "../base/bf16.h"
 #include "../base/threads.h"
-#include "../io/checkpoint.h"
+#include "../io/checkpoint_writer.h"
 #include "../base/rng.h"
 #include "../io/safetensors.h"
 #include "bin_model.h"

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 #include "../comm/comm.h"
-#include "../io/checkpoint.h"
+#include "../io/checkpoint_writer.h"
 #include "../io/state_pieces.h"
 #include "model.h"
 #include "model_files.h"

@@ -6,7 +6,7 @@
 #include <type_traits>
 #include "../base/background.h"
 #include "../data/shards.h"
-#include "../io/checkpoint.h"
+#include "../io/checkpoint_writer.h"
 #include "../io/json.h"
 #include "../model/model.h"
 #include "../model/model_files.h"

@@ -1,5 +1,5 @@
 // A checkpoint is whole or it is not there: whatever is damaged is named, whenever the process dies the last good one stays.
-#include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/checkpoint_writer.h"
 #include "../../llmc/io/state_pieces.h"
 #include "../test.h"
 #include <atomic>

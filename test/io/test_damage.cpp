@@ -1,6 +1,6 @@
 // A damaged checkpoint is noticed, whatever the damage is: BITS=100000 (make test-bits) of it, less in `make test`.
 #include "../../llmc/base/rng.h"
-#include "../../llmc/io/checkpoint.h"
+#include "../../llmc/io/checkpoint_writer.h"
 #include "../../llmc/io/state_pieces.h"
 #include "../test.h"
 
