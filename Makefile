@@ -122,7 +122,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-TEST_HEADERS := $(wildcard test/*.h test/comm/*.h test/data/*.h test/faults/*.h dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+TEST_HEADERS := $(wildcard test/*.h $(foreach folder,comm data faults io tokenizer train,test/$(folder)/*.h) dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
 TEST_COMPILE  = $(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -I. -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D) build/tmp

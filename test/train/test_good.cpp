@@ -5,6 +5,7 @@
 #include <functional>
 #include "../../llmc/io/checkpoint.h"
 #include "../../llmc/io/json.h"
+#include "../../llmc/io/safetensors.h"
 #include "../test.h"
 
 namespace {
