@@ -84,7 +84,7 @@ static void begin_call(const char* layer, double minimum) {
     g_host.meet(layer);
 }
 
-static void listen(const emu::Event& e) {
+static void count_event(const emu::Event& e) {
     if (e.kind == emu::Event::CALL) {
         if (e.name == "cudaGraphLaunch") g_host.meet(e.name), g_training = true;
         g_steps[g_host.step].calls[g_host.part][e.name]++;
@@ -131,7 +131,7 @@ static void train_emulated() {
     finish_preparing(run);
     model->allocate();
     initialize(*model, run.opt.init_std, run.opt.seed);
-    emu::listener() = listen;
+    emu::listener() = count_event;
     train(run, *model, {1e12, "that nobody has measured"}, {});
     g_training = false;
     synchronize(model->stream);  // for the last update nobody has waited
