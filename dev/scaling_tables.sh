@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# scaling_tables.sh: the tables of doc/scaling.md, as --plan computes them: dev/scaling_tables.sh [./train_gpt2] prints them; with --write they
-# replace those in the page, between its lines <!-- tables --> and <!-- end of tables -->.
+# scaling_tables.sh: the tables of doc/scaling.md, as --plan computes them, and of doc/step_time.md, by the functions that it calls:
+# dev/scaling_tables.sh [./train_gpt2] prints them; with --write they replace those in the pages, between their lines <!-- tables --> and
+# <!-- end of tables -->.
 set -eu
 cd "$(dirname "$0")/.."
 write=0
@@ -58,7 +59,17 @@ tables() {
     shared '7.9B (d38c4096h32), recomputing blocks' 3 4096 4 -e d38c4096h32 -r 3
 }
 
-if [ $write = 0 ]; then tables; exit; fi
-page=doc/scaling.md
-{ sed '/^<!-- tables -->$/q' $page; tables; echo; sed -n '/^<!-- end of tables -->$/,$p' $page; } > $page.new
-mv $page.new $page
+# Each kernel of a step on one GPU.
+step_tables() {
+    make --no-print-directory build/bench_step_time >&2
+    build/bench_step_time --plan H100 -e gpt2:d12 -b 32 -t 1024 --precision bf16
+    build/bench_step_time --plan H100 -e gpt2:d48 -b 16 -t 1024 --precision bf16
+}
+# put PAGE FUNCTION
+put() {
+    if [ $write = 0 ]; then "$2"; return; fi
+    { sed '/^<!-- tables -->$/q' "$1"; "$2"; echo; sed -n '/^<!-- end of tables -->$/,$p' "$1"; } > "$1.new"
+    mv "$1.new" "$1"
+}
+put doc/step_time.md step_tables
+put doc/scaling.md tables

@@ -8,6 +8,7 @@
 // Symbols: W = G M ranks, G of a node, M nodes; N = B T tokens of a micro-batch; P parameters, p of a block; s bytes of a weight.
 #pragma once
 #include <algorithm>
+#include <vector>
 #include "../model/config.h"
 #include "../model/flops.h"
 #include "../model/tensors.h"
@@ -68,12 +69,8 @@ inline Kernels operator*(double x, const Kernels& k) {
     return {x * k.products, x * k.attention, x * k.layernorm, x * k.gelu, x * k.classifier, x * k.embedding, x * k.gaps};
 }
 
-// Weights of a block's matrices, and what its products read and write of a token, in elements: inputs and outputs of the four linear layers.
+// Weights of a block's matrices.
 inline double block_matrices(const Config& c) { return (matmul_parameters(c) - (double)c.V * c.C) / c.L; }
-inline double block_traffic(const Config& c) {
-    const double hidden = (c.arch.mlp == SWIGLU ? 2.0 : 1.0) * c.FF;
-    return (c.C + c.QKV()) + ((double)c.NH * c.HS + c.C) + (c.C + hidden) + ((double)c.FF + c.C);
-}
 // Weights of a block and of the rest (embeddings, last norm, head); biases and norms are counted as GPT-2 has them.
 inline double block_parameters(const Config& c) { return block_matrices(c) + c.QKV() + 6.0 * c.C + c.FF; }
 inline double other_parameters(const Config& c) {
@@ -81,58 +78,112 @@ inline double other_parameters(const Config& c) {
 }
 inline double all_parameters(const Config& c) { return c.L * block_parameters(c) + other_parameters(c); }
 
-inline Kernels block_forward(const Workload& w, const Cluster& on) {
+// What one kernel computes and moves. doc/step_time.md is a table of them, which dev/scaling_tables.sh writes.
+struct KernelCount {
+    const char* name;
+    double Kernels::*kind;  // null: it only moves bytes
+    double flops, bytes;
+    const char *flops_are, *bytes_are;  // the formulas
+};
+using KernelCounts = std::vector<KernelCount>;
+
+// Of a product FLOPs and bytes are added, as if none of its loads were hidden; attention's rate is of its FLOPs alone.
+inline double kernel_seconds(const KernelCount& k, const Workload& w, const Cluster& on) {
     using namespace scaling_detail;
-    const Config& c = w.config;
-    const double N = w.N(), moved = MEMORY * on.memory;
-    const double attention = (w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops;
-    return {.products = 2 * N * block_matrices(c) / (PRODUCTS * on.flops) + w.size * (N * block_traffic(c) + block_matrices(c)) / on.memory,
-            .attention = 2.0 * N * c.NH * c.HS * w.T / attention,      // half of 2 products of 2 N NH HS T: causal
-            .layernorm = 2 * 4 * w.size * N * c.C / moved,             // two; each reads residual and branch, writes their sum and its norm
-            .gelu = 2 * w.size * N * c.FF / moved,                     // reads, writes
-            .gaps = KERNELS_FORWARD * GAP};
+    if (k.kind == &Kernels::products) return k.flops / (PRODUCTS * on.flops) + k.bytes / on.memory;
+    if (k.kind == &Kernels::attention) return k.flops / ((w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops);
+    return k.bytes / (MEMORY * on.memory);
+}
+inline Kernels seconds_of(const KernelCounts& list, const Workload& w, const Cluster& on, double kernels) {
+    Kernels sum{.gaps = kernels * scaling_detail::GAP};
+    for (const KernelCount& k : list) sum.*k.kind += kernel_seconds(k, w, on);
+    return sum;
 }
 
-// Inputs' and weights' gradients: twice the FLOPs and the bytes of the forward, and dw in fp32, which is read too where it accumulates. GELU's
-// derivative is in a product's epilogue. What --recompute makes again is the forward's.
-inline Kernels block_backward(const Workload& w, const Cluster& on) {
-    using namespace scaling_detail;
+namespace scaling_detail {
+// The four linear layers of a block.
+struct Linear { double in, out; const char *forward, *dinp, *dweight, *flops_are, *forward_bytes, *dweight_bytes; };
+inline std::vector<Linear> linears(const Config& c) {
+    const double heads = (double)c.NH * c.HS, hidden = (c.arch.mlp == SWIGLU ? 2.0 : 1.0) * c.FF;
+    return {{(double)c.C, (double)c.QKV(), "qkv", "dln1", "dqkvw", "2 N C QKV", "s (N (C + QKV) + C QKV)", "s N (C + QKV) + a C QKV"},
+            {heads, (double)c.C, "attproj", "datty", "dattprojw", "2 N C C", "s (2 N C + C C)", "2 s N C + a C C"},
+            {(double)c.C, hidden, "fc", "dln2", "dfcw", "2 N C FF", "s (N (C + FF) + C FF)", "s N (C + FF) + a C FF"},
+            {(double)c.FF, (double)c.C, "fcproj", "dfch", "dfcprojw", "2 N FF C", "s (N (FF + C) + FF C)", "s N (FF + C) + a FF C"}};
+}
+}  // namespace scaling_detail
+
+inline KernelCounts forward_kernels(const Workload& w) {
     const Config& c = w.config;
-    const double N = w.N(), moved = MEMORY * on.memory;
-    const Kernels forward = block_forward(w, on);
-    Kernels k{.products = 4 * N * block_matrices(c) / (PRODUCTS * on.flops) +
-                          (w.size * (2 * N * block_traffic(c) + block_matrices(c)) + (w.grad_accum > 1 ? 8 : 4) * block_matrices(c)) / on.memory,
-              .attention = 2 * forward.attention,
-              .layernorm = 2 * 4 * w.size * N * c.C / moved,           // two; each reads dout, its input and dresidual, writes dresidual
-              .gaps = KERNELS_BACKWARD * GAP};
-    if (w.recompute == RECOMPUTE_BLOCK) return k + forward;
-    if (w.recompute >= RECOMPUTE_GELU) k.gelu += forward.gelu;
-    if (w.recompute >= RECOMPUTE_LAYERNORM) k.layernorm += forward.layernorm / 2;  // without the sums
-    return k;
+    const double N = w.N(), s = w.size, heads = (double)c.NH * c.HS;
+    KernelCounts list;
+    for (const auto& l : scaling_detail::linears(c))  // reads input and weight, writes output
+        list.push_back({l.forward, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
+    // half of 2 products of 2 N NH HS T: causal
+    list.push_back({"attention", &Kernels::attention, 2 * N * heads * w.T, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
+    for (const char* name : {"ln1", "ln2"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads residual and branch, writes their sum and its norm
+    list.push_back({"gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+    return list;
+}
+
+// Inputs' and weights' gradients: twice the FLOPs and the bytes of the forward, and dw in fp32, which is read too where it accumulates (a = 8, else 4). GELU's
+// derivative is in a product's epilogue. What --recompute makes again is the forward's.
+inline KernelCounts backward_kernels(const Workload& w) {
+    const Config& c = w.config;
+    const double N = w.N(), s = w.size, heads = (double)c.NH * c.HS, a = w.grad_accum > 1 ? 8 : 4;
+    KernelCounts list;
+    for (const auto& l : scaling_detail::linears(c)) {
+        list.push_back({l.dinp, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
+        list.push_back({l.dweight, &Kernels::products, 2 * N * l.in * l.out, s * N * (l.in + l.out) + a * l.in * l.out, l.flops_are, l.dweight_bytes});
+    }
+    list.push_back({"attention backward", &Kernels::attention, 4 * N * heads * w.T, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
+    for (const char* name : {"ln1 backward", "ln2 backward"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads dout, its input and dresidual, writes dresidual
+    if (w.recompute == RECOMPUTE_BLOCK) {
+        const KernelCounts again = forward_kernels(w);
+        list.insert(list.end(), again.begin(), again.end());
+    } else if (w.recompute >= RECOMPUTE_GELU) {
+        list.push_back({"gelu, again", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+        if (w.recompute >= RECOMPUTE_LAYERNORM)  // without the sums
+            for (const char* name : {"ln1, again", "ln2, again"}) list.push_back({name, &Kernels::layernorm, 0, 2 * s * N * c.C, "", "2 s N C"});
+    }
+    return list;
 }
 
 // Last norm, classifier with its three products and their logits (written once, read twice; by the classifier itself read and written),
 // the head's gradient read and written once a chunk; and the embedding, forward and backward.
-inline Kernels classify_and_embed(const Workload& w, const Cluster& on) {
-    using namespace scaling_detail;
+inline KernelCounts other_kernels(const Workload& w) {
     const Config& c = w.config;
-    const double N = w.N(), head = (double)c.V * c.C, moved = MEMORY * on.memory;
-    return {.products = 6 * N * head / (PRODUCTS * on.flops) + (3 * w.size * N * c.V + w.chunks * (2 * w.size + 8) * head) / on.memory,
-            .layernorm = 8 * w.size * N * c.C / moved,
-            .classifier = 2 * w.size * N * c.V / moved,
-            .embedding = N * c.C * (5 * w.size + 8) / moved,           // wte, wpe, their sum; dout twice, a row of dwte read and written in fp32
-            .gaps = (4 * w.chunks + 8) * GAP};
+    const double N = w.N(), s = w.size, head = (double)c.V * c.C, product = 2 * N * head, logits = s * N * c.V;
+    return {{"logits", &Kernels::products, product, logits + w.chunks * s * head, "2 N C V", "s N V + chunks s V C"},
+            {"dlnf", &Kernels::products, product, logits + w.chunks * s * head, "2 N C V", "s N V + chunks s V C"},
+            {"dwte", &Kernels::products, product, logits + w.chunks * 8 * head, "2 N C V", "s N V + chunks 8 V C"},
+            {"lnf", &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"},
+            {"lnf backward", &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"},
+            {"classifier", &Kernels::classifier, 0, 2 * logits, "", "2 s N V"},
+            {"embedding", &Kernels::embedding, 0, 3 * s * N * c.C, "", "3 s N C"},                  // wte, wpe, their sum
+            {"embedding backward", &Kernels::embedding, 0, (2 * s + 8) * N * c.C, "", "(2 s + 8) N C"}};    // dout twice, a row of dwte read and written in fp32
 }
 
+// Of the parameters that a rank updates: dw read for each of the two, m and v read and written; master read and written and the weight written, or the weight
+// read and written.
+inline KernelCounts update_kernels(const Workload& w, const Cluster& on) {
+    const double P = all_parameters(w.config) / (w.zero ? on.ranks() : 1);
+    return {{"norm", nullptr, 0, 4 * P, "", "4 P"},
+            {"AdamW", nullptr, 0, (4 + 16 + (w.master ? 8 + w.size : 2 * w.size)) * P, "", w.master ? "(28 + s) P" : "(20 + 2 s) P"}};
+}
+
+inline Kernels block_forward(const Workload& w, const Cluster& on) { return seconds_of(forward_kernels(w), w, on, scaling_detail::KERNELS_FORWARD); }
+inline Kernels block_backward(const Workload& w, const Cluster& on) {
+    using namespace scaling_detail;
+    return seconds_of(backward_kernels(w), w, on, KERNELS_BACKWARD + (w.recompute == RECOMPUTE_BLOCK ? KERNELS_FORWARD : 0));
+}
+inline Kernels classify_and_embed(const Workload& w, const Cluster& on) { return seconds_of(other_kernels(w), w, on, 4 * w.chunks + 8); }
 inline Kernels micro_batch(const Workload& w, const Cluster& on) {
     return w.config.L * (block_forward(w, on) + block_backward(w, on)) + classify_and_embed(w, on);
 }
-
-// The norm and AdamW over the parameters that a rank updates, in bytes: dw read for each, m and v read and written; master read and written and
-// the weight written, or the weight read and written.
 inline double update_seconds(const Workload& w, const Cluster& on) {
-    const double bytes = 8 + 16 + (w.master ? 8 + w.size : 2 * w.size);
-    return bytes * all_parameters(w.config) / (w.zero ? on.ranks() : 1) / (scaling_detail::MEMORY * on.memory);
+    double sum = 0;
+    for (const KernelCount& k : update_kernels(w, on)) sum += kernel_seconds(k, w, on);
+    return sum;
 }
 
 // ---- exchanges ----------------------------------------------------------------------------------------------------------

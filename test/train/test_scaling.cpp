@@ -26,7 +26,6 @@ TEST(scaling_counts_parameters) {
     EXPECT_EQ(block_matrices(SMALL), 3072.0);
     EXPECT_EQ(block_parameters(SMALL), 3280.0);
     EXPECT_EQ(other_parameters(SMALL), 100.0 * 16 + 8 * 16 + 32);
-    EXPECT_EQ(block_traffic(SMALL), (16.0 + 48) + (16 + 16) + (16 + 64) + (64 + 16));
     for (const char* name : {"d12", "d24", "d36", "d48", "gpt3:c4096"}) {  // as the table of tensors counts them
         const Config c = config_by_name(name, 50257);
         EXPECT_EQ(all_parameters(c), (double)ParameterList(c).count());
@@ -67,6 +66,41 @@ TEST(scaling_kernels_by_hand) {
     EXPECT_NEAR(update_seconds(fp32, PLAIN), 32 * P / 0.8e9);
     EXPECT_NEAR(update_seconds(w, cluster(PLAIN, 4, 1)), 34 * P / 0.8e9);   // stage 0: each rank all of it
     EXPECT_NEAR(update_seconds(work(SMALL, 2, 8, 1, 1), cluster(PLAIN, 4, 2)), 34 * P / 8 / 0.8e9);
+}
+
+// Each kernel by itself: N = 16 tokens, s = 2, C = 16, QKV = 48, FF = 64, T = 8, V = 100; a = 4, and 8 where gradients accumulate.
+TEST(scaling_counts_each_kernel) {
+    struct Count { const char* name; double flops, bytes; };
+    const auto expect = [](const KernelCounts& list, const std::vector<Count>& expected) {
+        EXPECT_EQ(list.size(), expected.size());
+        for (size_t i = 0; i < list.size() && i < expected.size(); i++)
+            if (strcmp(list[i].name, expected[i].name) || list[i].flops != expected[i].flops || list[i].bytes != expected[i].bytes)
+                FAIL("%s: %.0f FLOPs, %.0f bytes, expected %s: %.0f and %.0f", list[i].name, list[i].flops, list[i].bytes, expected[i].name, expected[i].flops, expected[i].bytes);
+    };
+    const Workload w = work(SMALL, 2, 8, 1, 0);
+    const std::vector<Count> forward = {{"qkv", 24576, 2 * (16 * 64 + 768)}, {"attproj", 8192, 2 * (16 * 32 + 256)}, {"fc", 32768, 2 * (16 * 80 + 1024)}, {"fcproj", 32768, 2 * (16 * 80 + 1024)},
+                                        {"attention", 4096, 2048}, {"ln1", 0, 2048}, {"ln2", 0, 2048}, {"gelu", 0, 4096}};
+    expect(forward_kernels(w), forward);
+    std::vector<Count> backward = {{"dln1", 24576, 3584}, {"dqkvw", 24576, 2048 + 4 * 768}, {"datty", 8192, 1536}, {"dattprojw", 8192, 1024 + 4 * 256}, {"dln2", 32768, 4608},
+                                   {"dfcw", 32768, 2560 + 4 * 1024}, {"dfch", 32768, 4608}, {"dfcprojw", 32768, 2560 + 4 * 1024}, {"attention backward", 8192, 4096}, {"ln1 backward", 0, 2048}, {"ln2 backward", 0, 2048}};
+    expect(backward_kernels(w), backward);
+    Workload again = w;
+    again.recompute = 3;
+    std::vector<Count> all = backward;
+    all.insert(all.end(), forward.begin(), forward.end());
+    expect(backward_kernels(again), all);
+    again.recompute = 2, all = backward;
+    all.insert(all.end(), {{"gelu, again", 0, 4096}, {"ln1, again", 0, 1024}, {"ln2, again", 0, 1024}});
+    expect(backward_kernels(again), all);
+    for (size_t i : {1, 3, 5, 7}) backward[i].bytes += 4 * backward[i].flops / 32;  // another 4 B of each of in * out weights
+    expect(backward_kernels(work(SMALL, 2, 8, 2, 0)), backward);
+    Workload chunks = w;
+    chunks.chunks = 3;
+    expect(other_kernels(chunks), {{"logits", 51200, 3200 + 3 * 3200}, {"dlnf", 51200, 3200 + 3 * 3200}, {"dwte", 51200, 3200 + 3 * 12800}, {"lnf", 0, 2048}, {"lnf backward", 0, 2048},
+                                   {"classifier", 0, 6400}, {"embedding", 0, 1536}, {"embedding backward", 0, 3072}});
+    // 2 * 3280 + 1600 + 128 + 32 parameters
+    expect(update_kernels(w, PLAIN), {{"norm", 0, 4 * 8320}, {"AdamW", 0, 30 * 8320}});
+    expect(update_kernels(work(SMALL, 2, 8, 1, 1), cluster(PLAIN, 4, 1)), {{"norm", 0, 8320}, {"AdamW", 0, 30 * 2080}});
 }
 
 // The count of LOG 23 as issue 16 corrected it, ms: 124M, 32k tokens a micro-batch, one H100. Chunks of the classifier: 16.
