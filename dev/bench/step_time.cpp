@@ -14,8 +14,8 @@ double roofline(const KernelCount& k, const Cluster& on) { return std::max(k.flo
 void print_kernel(const Launches& l, const Workload& w, const Cluster& on) {
     const KernelCount& k = l.count;
     const char* limit = k.flops / on.flops > k.bytes / on.memory ? "FLOPs" : "bytes";
-    const std::string flops = k.flops > 0 ? format("%.4g", k.flops / 1e9) : "", intensity = k.flops > 0 ? format("%.0f", k.flops / k.bytes) : "";
-    printf("| %s | %.0f | %s | %s | %s | %.4g | %s | %s | %.2f | %.2f |\n", k.name, l.times, k.flops_are, k.bytes_are, flops.c_str(), k.bytes / 1e6, intensity.c_str(), limit,
+    const std::string bytes = k.bytes < 1e10 ? format("%.4g", k.bytes / 1e6) : format("%.0f", k.bytes / 1e6), flops = k.flops > 0 ? format("%.4g", k.flops / 1e9) : "", intensity = k.flops > 0 ? format("%.0f", k.flops / k.bytes) : "";
+    printf("| %s | %.0f | %s | %s | %s | %s | %s | %s | %.2f | %.2f |\n", k.name, l.times, k.flops_are, k.bytes_are, flops.c_str(), bytes.c_str(), intensity.c_str(), limit,
            1e3 * l.times * roofline(k, on), 1e3 * l.times * kernel_seconds(k, w, on));
 }
 

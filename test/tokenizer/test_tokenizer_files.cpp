@@ -67,7 +67,7 @@ TEST(json_errors) {
     EXPECT_DIES("merge 0", load(replaced(json, "\"merges\":[", "\"merges\":[[\"!\"],")));
     EXPECT_DIES("merge 0", load(replaced(json, "\"merges\":[", "\"merges\":[\"!!\",")));
     EXPECT_DIES("two added tokens have the id", load(replaced(json, "\"added_tokens\":[", "\"added_tokens\":[{\"id\":299,\"content\":\"z\",\"special\":true},")));
-    EXPECT_DIES("absent.json", Tokenizer::load("build/tmp/tokenizer/absent.json"));
+    EXPECT_DIES("absent.json", Tokenizer::load(SCRATCH + "/absent.json"));
     EXPECT_DIES("no tokenizer.json", Tokenizer::load("test"));
 }
 
@@ -76,17 +76,17 @@ TEST(gpt2_files) {
     Json json = json_parse(t.to_json(), "t");
     std::string merges = "#version: 0.2\n";
     for (const Json& m : json.find("model")->find("merges")->items) merges += m.items[0].as_string("") + " " + m.items[1].as_string("") + "\r\n";
-    remove_tree("build/tmp/tokenizer/folder");
-    make_folders("build/tmp/tokenizer/folder");
+    remove_tree(SCRATCH + "/folder");
+    make_folders(SCRATCH + "/folder");
     scratch("folder/vocab.json", json_dump(*json.find("model")->find("vocab")));
     scratch("folder/merges.txt", merges);
-    EXPECT(Tokenizer::load("build/tmp/tokenizer/folder").fingerprint() == t.fingerprint());
+    EXPECT(Tokenizer::load(SCRATCH + "/folder").fingerprint() == t.fingerprint());
     scratch("folder/merges.txt", merges + "a\n");
-    EXPECT_DIES("folder/merges.txt: line 45: the merge \"a\" is not two tokens", Tokenizer::load("build/tmp/tokenizer/folder"));
+    EXPECT_DIES("folder/merges.txt: line 45: the merge \"a\" is not two tokens", Tokenizer::load(SCRATCH + "/folder"));
     scratch("folder/merges.txt", merges + "! !\n");
-    EXPECT_DIES("is not in the vocabulary", Tokenizer::load("build/tmp/tokenizer/folder/merges.txt"));
-    unlink("build/tmp/tokenizer/folder/vocab.json");
-    EXPECT_DIES("vocab.json", Tokenizer::load("build/tmp/tokenizer/folder"));
+    EXPECT_DIES("is not in the vocabulary", Tokenizer::load(SCRATCH + "/folder/merges.txt"));
+    unlink((SCRATCH + "/folder/vocab.json").c_str());
+    EXPECT_DIES("vocab.json", Tokenizer::load(SCRATCH + "/folder"));
 }
 
 TEST(rank_files) {
