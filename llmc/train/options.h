@@ -36,6 +36,7 @@
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
+    O("Batch", int, classifier_rows, "", 0, "0..", "rows of a micro-batch whose logits are in memory at a time; more move less memory, and add up other bits; 0: the checkpoint's, else on a GPU up to 8192, by its memory") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..3.4e38", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
