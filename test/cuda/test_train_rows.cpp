@@ -13,7 +13,7 @@ void prepare_shard() {
     write_file_atomically(SCRATCH + "/train.bin", shard);
 }
 std::string command_on(int gib, const std::string& out, const std::string& rest) {
-    return format("EMU_MEMORY=%d timeout -s KILL 300 %s -i %s/train.bin -o %s/%s --cache %s/cache -e d1c8h1 -b 1 -t 544 -v 0 -s 0 -l 3e-3 --schedule constant --precision bf16 --attention ours %s",
+    return format("EMU_MEMORY=%d timeout -s KILL 900 %s -i %s/train.bin -o %s/%s --cache %s/cache -e d1c8h1 -b 1 -t 544 -v 0 -s 0 -l 3e-3 --schedule constant --precision bf16 --attention ours %s",
                   gib, CUDA_TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), SCRATCH.c_str(), rest.c_str());
 }
 std::string run_on(int gib, const std::string& out, const std::string& rest) {
