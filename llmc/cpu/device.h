@@ -96,6 +96,7 @@ inline std::string device_name() { return format("cpu, %d threads", max_threads(
 // Bytes of this machine's memory for each of so many ranks.
 constexpr double KEPT_FREE = 0;  // share of it that a plan leaves free
 inline double device_memory(int ranks) { return usable_memory(ranks); }
+inline size_t card_memory() { return 0; }  // there is no card
 
 // Memory bandwidth, bytes a second that all threads together read: the fastest of ten passes over memory that is already allocated.
 inline double measure_bandwidth(const void* memory, size_t bytes) {

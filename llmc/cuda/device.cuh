@@ -149,6 +149,8 @@ inline double device_memory(int) {
     CUDA_CHECK(cudaMemGetInfo(&available, &all));
     return (double)available;
 }
+// Bytes of it in all, whoever uses them.
+inline size_t card_memory() { return device_properties().totalGlobalMem; }
 
 // Memory of the arenas: zeroed, never freed before the run ends.
 inline void* device_alloc(size_t bytes) {

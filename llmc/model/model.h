@@ -9,6 +9,7 @@
 #include "../backend.h"
 #include "../base/arena.h"
 #include "../comm/comm.h"
+#include "classifier_rows.h"
 #include "config.h"
 #include "partition.h"
 #include "state_cut.h"
@@ -30,6 +31,7 @@ struct ModelOptions {
     bool copy_to_save = false;  // memory of the host for what this rank writes of a checkpoint: training goes on while it is written
     int eval_T = 0, complete_T = 0;  // the longest row that evaluations score, and complete: the model's context allows more than T
     int mask_eot = -1;  // the token at which documents begin, if attention stays within them; -1: it does not
+    size_t classifier_rows = 0;  // whose logits are there at a time; 0: the fewest that are worth it
     bool separate_buffers = false;
     KernelOptions kernels{.tf32 = true};
     bool any_gpu = false;  // a plan for a GPU that is not here
@@ -101,11 +103,7 @@ public:
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
-        // The classifier's chunk. dwte is read and written once a chunk, in fp32: 8 C bytes for 10 of a row's logits, so that few
-        // long chunks move less than many that fit in a cache. About as many rows as fit where dfch will be, or 26 M logits, all chunks
-        // alike. LOG 23
-        const size_t turns = (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1;
-        chunk = std::min(N, ((N - 1) / turns + 128) / 128 * 128);
+        chunk = o.classifier_rows ? std::min(N, o.classifier_rows) : least_classifier_rows(N, Vp, FF);
 
         const size_t shard = o.zero ? partition.most_owned_elements() : n;
         buffer(params, device, "params", "parameters", o.zero < 3 ? n : in_use.elements, ALWAYS);

@@ -36,6 +36,7 @@
     O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
+    O("Batch", int, classifier_rows, "", 0, "0..", "rows of a micro-batch whose logits are in memory at a time; more move less memory, and add up other bits; 0: the checkpoint's, else on a GPU up to 8192, by its memory") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..3.4e38", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
@@ -85,7 +86,7 @@
     O("Machine", int, nproc, "pn", 1, "1..65536", "number of ranks on all machines, where no launcher says it; with --plan of the run that is planned") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
-    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "1, 2: on a GPU fuse GELU into the epilogue of its GEMM: one pass over memory less, but with recomputation no longer bitwise identical to without") \
+    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "on a GPU, GELU in the epilogue of its GEMM where the warm-up measures that it is faster: -1: with --recompute 0 and 3, which leave equal bits; 1 and 2 recompute GELU alone, from rounded inputs, and leave others, equal to each other; 0: never, so that all four leave equal bits; 1, 2: with all four") \
     O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "attention kernels on a GPU in bf16; fastest: autotuned when a run begins") \
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \

@@ -32,6 +32,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
     if (run.per_node) printf("exchange in two levels: among the %d ranks of a machine, then between %d machines\n", run.per_node, run.opt.nproc / run.per_node);
+    if (model.options.train && model.classifier_chunk() < model.N()) printf("classifier %zu rows of logits at a time, of %zu\n", model.classifier_chunk(), model.N());
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak.flops).c_str(), peak.source);
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)
@@ -131,6 +132,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     const DeviceMemory memory(gpu, run.comm);
+    const bool rows_given = was_given(opt, "classifier_rows");
     auto plan = [&](int B, int recompute) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
@@ -138,10 +140,13 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
                              .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .copy_to_save = opt.async_save && opt.checkpoint_every && opt.steps != 0 && opt.chat.empty(),
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
-                             .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
+                             .classifier_rows = (size_t)opt.classifier_rows, .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};
         return std::make_unique<Model<F>>(run.config, options);
     };
-    if (run.B == 0) {
+    const bool is_auto = run.B == 0;
+    const int rows_kept = opt.classifier_rows;  // by the checkpoint
+    if (is_auto) {
+        if (!rows_given) run.opt.classifier_rows = 0;  // a resumed run finds the batch with which it began
         const int64_t row = (int64_t)run.T * opt.nproc, rows = opt.total_batch ? opt.total_batch / row : 512;
         if (rows < 1 || (opt.total_batch && opt.total_batch % row))
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
@@ -155,10 +160,23 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         std::vector<int> all((size_t)run.comm.world, run.B);
         run.comm.all_gather(all);
         run.B = std::max(*std::min_element(all.begin(), all.end()), 1);  // what fits on every rank
-        const std::unique_ptr<Model<F>> chosen = plan(run.B, opt.recompute);
-        printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, chosen->options.grad_accum, (double)chosen->device.bytes() / (1 << 30), memory.all / (1 << 30));
+        run.opt.classifier_rows = rows_kept;
+    }
+    if (opt.classifier_rows == 0 && opt.steps != 0) {
+        const Config& c = run.config;
+        std::vector<int> all((size_t)run.comm.world, (int)choose_classifier_rows((size_t)run.B * (size_t)run.T, (size_t)c.Vp(), (size_t)c.FF, sizeof(F), gpu ? memory.all : (double)card_memory()));
+        run.comm.all_gather(all);
+        run.opt.classifier_rows = *std::min_element(all.begin(), all.end());  // for the checkpoint
     }
     auto model = plan(run.B, opt.recompute);
+    if (!rows_given && run.comm.any((double)model->device.bytes() > memory.usable)) {  // where they do not fit, the fewest
+        const size_t rows = model->classifier_chunk();
+        run.opt.classifier_rows = (int)least_classifier_rows(model->N(), (size_t)run.config.Vp(), (size_t)run.config.FF);
+        model = plan(run.B, opt.recompute);
+        if (model->classifier_chunk() < rows && !run.comm.any((double)model->device.bytes() > memory.usable))
+            printf("--classifier-rows %zu: there is no room for the logits of %zu rows at a time%s\n", model->classifier_chunk(), rows, run.resumed ? ", as the checkpoint has them: bits may change" : ", with which bits are others");
+    }
+    if (is_auto) printf("--batch auto: %d sequences, %d times a step; %.1f of %.1f GiB\n", run.B, model->options.grad_accum, (double)model->device.bytes() / (1 << 30), memory.all / (1 << 30));
     if (!opt.plan.empty()) return model;
     const double host = usable_memory(run.comm.local_world);
     // what is only there so that training need not wait is left out where it does not fit

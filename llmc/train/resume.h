@@ -41,6 +41,11 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         if (was == now || (is_model && is_same_name(was, now))) continue;
         if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: progress.h
         if (!strcmp(row.field, "leaves") && !given) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
+        if (!strcmp(row.field, "classifier_rows") && !given) {  // likewise; of another micro-batch they are chosen anew, as bits are others anyway
+            const auto is_as_it_was = [&](const char* field, const std::string& is) { const Json* text = saved->find(field); return text && text->as_string(path) == is; };
+            if (is_as_it_was("batch", opt.batch) && is_as_it_was("seq", std::to_string(opt.seq))) set_from(path, row, was, opt);
+            continue;
+        }
         const bool ignored = is_model || (is_tokenizer && has_tokenizer);
         if (ignored || (!given && is_tokenizer)) set_from(path, row, was, opt);
         if (!given && row.text(opt) == was) continue;

@@ -87,7 +87,9 @@ inline AttentionBackend attention_backend(const Options& opt) {
     return opt.attention == "ours" ? AttentionBackend::OURS : opt.attention == "cudnn" ? AttentionBackend::CUDNN : AttentionBackend::FASTEST;
 }
 inline KernelOptions kernel_options(const Options& opt) {
-    return {.tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0, .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0, .attention = attention_backend(opt)};
+    // levels 1 and 2 recompute GELU from its input as it was rounded, and so without the product of whose epilogue it could be
+    const bool recomputes_gelu_alone = opt.recompute == RECOMPUTE_GELU || opt.recompute == RECOMPUTE_LAYERNORM;
+    return {.tf32 = opt.tf32 != 0, .gelu_fusion = opt.gelu_fusion > 0 || (opt.gelu_fusion < 0 && opt.steps != 0 && !recomputes_gelu_alone), .deterministic = opt.deterministic != 0, .pdl = opt.pdl != 0, .attention = attention_backend(opt)};
 }
 
 // Those that the command line gives, of those that were given or chosen as if.

@@ -24,19 +24,24 @@ TEST(losses_are_the_cpu_builds) {
     }
 }
 
-// Recomputation, an allocation for each row, and running again leave every bit.
+// Recomputation, an allocation for each row, and running again leave every bit, but that GELU in the epilogue of its product, which levels 0 and 3 have, does not
+// round what it is made of, as levels 1 and 2 do: two classes of equal bits, one with -ge 0.
 TEST(bits_stay) {
     prepare();
     for (std::string precision : kinds(with_cudnn("--precision bf16 -x 3", {"--precision fp32 -x 3", "--precision bf16 -x 3"}))) {
-        train(CUDA_TRAINER, "a", precision);
-        for (std::string options : kinds({"", "-r 1", "-r 2 --verify-steps 1", "-r 3", "-r 3 --separate-buffers 1"})) {
-            train(CUDA_TRAINER, "b", precision + " " + options);
-            for (const char* file : {"model.safetensors", "state-00000.safetensors"})
-                if (!same_file("a/step_00000003/" + std::string(file), "b/step_00000003/" + std::string(file))) FAIL("%s %s: %s differs", precision.c_str(), options.c_str(), file);
-            EXPECT(same_file("a/main.log", "b/main.log"));
-            remove_tree(SCRATCH + "/b");
-        }
-        remove_tree(SCRATCH + "/a");
+        train(CUDA_TRAINER, "fused", precision), train(CUDA_TRAINER, "alone", precision + " -ge 0");
+        if (strstr(CUDA_TRAINER, "emu")) EXPECT(!same_file("fused/step_00000003/model.safetensors", "alone/step_00000003/model.safetensors"));  // where it is faster
+        const auto expect_the_bits_of = [&](const std::string& a, const std::vector<std::string>& all) {
+            for (const std::string& options : kinds(all)) {
+                train(CUDA_TRAINER, "b", precision + " " + options);
+                for (const char* file : {"/step_00000003/model.safetensors", "/step_00000003/state-00000.safetensors", "/main.log"})
+                    if (!same_file(a + file, "b" + std::string(file))) FAIL("%s %s: %s of %s differs", precision.c_str(), options.c_str(), file, a.c_str());
+                remove_tree(SCRATCH + "/b");
+            }
+        };
+        expect_the_bits_of("fused", {"", "-r 3", "-r 3 --separate-buffers 1"});
+        expect_the_bits_of("alone", {"-r 3 -ge 0", "-r 1", "-r 2 --verify-steps 1"});
+        remove_tree(SCRATCH + "/fused"), remove_tree(SCRATCH + "/alone");
     }
 }
 

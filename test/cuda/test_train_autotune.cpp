@@ -83,6 +83,46 @@ TEST(choices_move_with_the_checkpoint) {
     EXPECT(choices("d", 3).empty());
 }
 
+// GELU in the epilogue is such a choice: whoever resumes keeps it where his cache has it otherwise; and one that cuBLASLt refuses is said.
+TEST(gelu_moves_with_the_checkpoint) {
+    NEEDS_MACHINES();
+    prepare();
+    run_on(HOME, "a", "-x 4 -n 2");
+    for (const char* name : {"b", "c"}) copy("a", name), run_command(format("rm -r %s/%s/*00000004", SCRATCH.c_str(), name));
+    // the epilogue's choice has become "none"
+    const auto is_gelu = [](const std::string& line) { return line.find(" 164 ") != std::string::npos; };  // CUBLASLT_EPILOGUE_GELU_AUX_BIAS
+    const std::string path = SCRATCH + "/home/llmc/cublaslt-130000-emulated-GPU.txt";
+    std::string cache;
+    int changed = 0;
+    for (std::string line : lines_of(read_file(path))) {
+        if (is_gelu(line)) line.replace(line.rfind(' ') + 1, std::string::npos, "none"), changed++;
+        cache += line + "\n";
+    }
+    EXPECT_EQ(changed, 1);
+    write_file_atomically(path, cache);
+    run_on(HOME, "fresh", "-x 4 -n 4"), run_on(HOME, "never", "-x 4 -n 4 -ge 0");
+    EXPECT(weights("fresh", 4) != weights("a", 4));  // or the test could not fail
+    EXPECT(weights("fresh", 4) == weights("never", 4));
+    const std::string before = read_file(path);
+    EXPECT_STR(warnings(run_on(HOME, "b", "-x 4 -n 2 -y 1")), "");
+    EXPECT(weights("b", 4) == weights("a", 4) && read_file(path) == before);
+    // an algorithm of another problem
+    const std::string folder = SCRATCH + "/c/step_00000002";
+    std::string trainer = read_file(folder + "/trainer.json");
+    for (const std::string& line : choices("c", 2)) if (is_gelu(line)) {
+        std::string other = line;
+        other[other.rfind(' ') + 1 + 2 * 8] ^= 1;
+        trainer.replace(trainer.find(line), line.size(), other);
+    }
+    std::vector<checkpoint_detail::ManifestLine> manifest;
+    EXPECT_STR(checkpoint_detail::read_manifest(folder, manifest), "");
+    for (auto& line : manifest) if (line.name == "trainer.json") line.sum = {trainer.size(), xxh64(trainer.data(), trainer.size())};
+    write_file_atomically(folder + "/trainer.json", trainer), write_file_atomically(folder + "/MANIFEST", checkpoint_detail::manifest_text(manifest));
+    EXPECT_STR(warnings(run_on(HOME, "c", "-x 4 -n 2 -y 1")), format("resume   autotuned choices of the checkpoint: 1 of %zu are refused by cublaslt-130000-emulated-GPU and attention-91900-emulated-GPU: "
+                                                                      "this machine's own are used, bits may change\n", choices("a", 2).size()));
+    EXPECT(choices("c", 4).size() == choices("a", 2).size());
+}
+
 // Ranks of machines that prefer other algorithms: rank 0 measures, and the bits are those of one rank on its machine.
 TEST(ranks_of_other_machines_take_the_choices_of_rank_0) {
     NEEDS_MACHINES();

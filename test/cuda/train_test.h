@@ -20,7 +20,7 @@ std::string train_command(const char* trainer, const std::string& out, const std
     Outcome outcome = run_command(train_command(trainer, out, rest));
     if (outcome.code) FAIL("%s %s: exit code %d: %s", trainer, rest.c_str(), outcome.code, outcome.output.c_str());
 }
-void prepare() { prepare_text(SCRATCH, 400); }
+[[maybe_unused]] void prepare() { prepare_text(SCRATCH, 400); }
 std::string contents(const std::string& path) { return file_contents(SCRATCH + "/" + path); }
 std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
 [[maybe_unused]] bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
