@@ -44,12 +44,12 @@ inline std::string on_one_line(const std::string& text) {
 }
 
 // Of threads that die at once, as on a disk that is full, the first one says why.
+inline std::atomic_flag g_dying;
+inline thread_local bool g_dies_here = false;
 inline void be_the_only_one_that_dies(int code) {
-    static std::atomic_flag dying;
-    static thread_local bool is_this_one = false;
-    if (is_this_one) _Exit(code);
-    is_this_one = !dying.test_and_set();
-    while (!is_this_one) pause();
+    if (g_dies_here) _Exit(code);
+    g_dies_here = !g_dying.test_and_set();
+    while (!g_dies_here) pause();
 }
 
 // Prints one line on stderr, with the rank in front when there are several, and ends the process at once: no

@@ -186,6 +186,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string_view in((const char*)data, size);
     g_said.clear(), g_live = g_peak = 0;
+    g_dying.clear(), g_dies_here = false;  // of the input before it
     timespec begin, end;
     clock_gettime(CLOCK_THREAD_CPUTIME_ID, &begin);
     bool ended = false;
