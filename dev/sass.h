@@ -28,7 +28,7 @@ using Labels = std::map<std::string, int, std::less<>>;
 // attention_detail::attention_dq_kernel<bf16, 64> of its mangled name.
 inline std::string demangled(const std::string& symbol) {
     int status = 0;
-    char* text = abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status);
+    char* text = symbol.starts_with("_Z") ? abi::__cxa_demangle(symbol.c_str(), nullptr, nullptr, &status) : nullptr;  // b alone would be bool
     std::string name = text ? text : symbol;
     free(text);
     if (name.starts_with("void ")) name.erase(0, 5);

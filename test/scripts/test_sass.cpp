@@ -64,6 +64,7 @@ TEST(a_kernel_that_waits) {
     EXPECT_STR(early({"@P0 BRA `(.L_x_1)", "ACQBULK", "BRA `(.L_x_2)", ".L_x_1:", "ACQBULK", ".L_x_2:", "LDG.E R0, desc[UR4][R2.64]", "EXIT"}), "");
     // below code that only runs behind the wait
     EXPECT_STR(early({"BRA `(.L_x_1)", ".L_x_2:", "STG.E desc[UR4][R2.64], R5", "EXIT", ".L_x_1:", "ACQBULK", "BRA `(.L_x_2)"}), "");
+    EXPECT_STR(early({"CALL.REL.NOINC `($f)", "ACQBULK", "EXIT", "$f:", "RET.REL.NODEC R2 `(k)", "LDG.E R0, desc[UR4][R2.64]", "EXIT"}), "");  // nothing goes on behind RET
     // in a loop, and for the rest of the block's life
     EXPECT_STR(early({"ACQBULK", ".L_x_1:", "LDG.E R0, desc[UR4][R2.64]", "@P0 BRA `(.L_x_1)", "EXIT"}), "");
 }
@@ -76,8 +77,9 @@ TEST(a_kernel_that_does_not_wait) {
     EXPECT_STR(early({"@!P0 BRA `(.L_x_106)", "ACQBULK", ".L_x_106:", store, "EXIT"}), store);              // waits on one branch only
     EXPECT_STR(early({"@P0 ACQBULK", store, "EXIT"}), store);
     EXPECT_STR(early({"BRA.DIV UR8, `(.L_x_1)", "ACQBULK", store, "EXIT", ".L_x_1:", load, "EXIT"}), load);  // a divergent warp goes elsewhere
+    EXPECT_STR(early({"BRA.DIV UR8, `(.L_x_1)", load, ".L_x_1:", "ACQBULK", "EXIT"}), load);                  // the others go on
     EXPECT_STR(early({"@!P0 BRA P1, `(.L_x_1)", "ACQBULK", store, "EXIT", ".L_x_1:", load, "EXIT"}), load);
-    EXPECT_STR(early({"@P0 EXIT", load, "ACQBULK", "EXIT"}), load);                                         // the others go on
+    EXPECT_STR(early({"@P0 EXIT", load, "ACQBULK", "EXIT"}), load);
     EXPECT_STR(early({"BRX R2 -0xa0    (*\"BRANCH_TARGETS .L_x_121,.L_x_1\"*)", ".L_x_1:", "ACQBULK", "EXIT", ".L_x_121:", load, "EXIT"}), load);
     EXPECT_STR(early({"CALL.REL.NOINC `($__internal_0_$div)", "ACQBULK", "EXIT", "$__internal_0_$div:", load, "RET.REL.NODEC R2 `(k)"}), load);
     EXPECT_STR(early({"CALL.REL.NOINC `($__internal_0_$div)", load, "ACQBULK", "EXIT", "$__internal_0_$div:", "MUFU.RCP R4, R5", "RET.REL.NODEC R2 `(k)"}), load);
@@ -93,10 +95,16 @@ TEST(code_that_is_not_understood_ends_it) {
         EXPECT_EQ(child.code, 1);
         EXPECT_STR(child.output, "error: sass: detail::k<bf16, 64>: where does it go? " + std::string(jump) + "\n");
     }
+    const Outcome child = run_child([&] {  // a label of another kernel is none
+        std::istringstream text(section("a", {".L_x_1:", "EXIT"}) + section("b", {"BRA `(.L_x_1)"}));
+        sass::read(text);
+    });
+    EXPECT_STR(child.output, "error: sass: b: where does it go? BRA `(.L_x_1)\n");
 }
 
 TEST(loops) {
     EXPECT_STR(text_of(sass::loops_of(kernel({"ACQBULK", "EXIT"}))), "");
+    EXPECT_STR(text_of(sass::loops_of(kernel({"ACQBULK", ".L_x_1:", "NOP", "EXIT", "BRA `(.L_x_1)"}))), "");  // a jump that nothing reaches
     // the nest of a product, as nvcc made it: a loop in the loop, a slow path at the end of the code that comes back, and a loop behind it
     const std::vector<std::string> nest = {"ACQBULK", "@!P0 BRA `(.L_x_0)", ".L_x_3:", "LDC R9, c[0x0][0x21c]", "@!P1 BRA `(.L_x_1)", "IMAD.MOV.U32 R2, RZ, RZ, R12", ".L_x_2:", "LDS R8, [R3+UR6]",
         "STS [R3+UR6], R8", "@!P1 BRA `(.L_x_2)", ".L_x_1:", "BRA.DIV UR8, `(.L_x_7)", ".L_x_8:", "LDSM.16.M88.4 R8, [R0+UR6]", "HMMA.16816.F32.BF16 R4, R8, R8, R4",
