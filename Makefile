@@ -122,7 +122,7 @@ test-race:                                ## the tests of layers, threads and da
 $(B)/tests: $(TESTS)
 	$(call say,CXX)$(CXX) $(FLAGS) $(SANITIZE) $^ -o $@
 
-TEST_HEADERS := $(wildcard test/*.h $(foreach folder,comm data faults io tokenizer train,test/$(folder)/*.h) dev/data/* dev/plot/*) $(CPU) train_gpt2.cu
+TEST_HEADERS := $(wildcard test/*.h $(foreach folder,comm data faults io tokenizer train,test/$(folder)/*.h) dev/data/* dev/plot/* dev/sass.h) $(CPU) train_gpt2.cu
 TEST_COMPILE  = $(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -I. -DTRAINER='"$(if $(SANITIZE),$(B),.)/train_gpt2"' -DTOKENIZE_PROGRAM='"$(if $(SANITIZE),$(B),.)/tokenize"' -DBUILD='"$(B)"' -DCOMPILER='"$(CXX)"' -c $< -o $@
 $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D) build/tmp
@@ -188,8 +188,11 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(NVHARDENED) $(GENCODE) $< -o $@ $(NVLIBS)
 
 # every kernel of every architecture in turn: no warning, no spilled register
-test-nvcc:                                ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says
+test-nvcc: build/sass                     ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says, and at their machine code
 	$(call say,TEST)dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
+build/sass: dev/sass.cpp dev/sass.h llmc/base/check.h
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) -std=c++20 -O1 $(WARNINGS) $< -o $@
 
 # plans of attention by the real cuDNN, for GPUs that are not here; where no driver is either, driver.c stands in for it
 test-cudnn: $(if $(WITH_CUDNN),build/cudnn/plans build/cudnn/libcuda.so.1)  ## whether the cuDNN that is installed takes attention's graphs, for GPUs that need not be here
@@ -350,7 +353,7 @@ build/emu-watch/bench_emulated: dev/bench/emulated.cpp $(wildcard dev/bench/*.h)
 	$Q$(MAKE) LOOK=watch build/emu-watch/watch.o
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_watch) -c $< -o $@.o
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $@.o build/emu-watch/watch.o -o $@
-build/nvcc/kernels.txt: train_gpt2.cu $(CUDA) dev/nvcc_check.sh
+build/nvcc/kernels.txt: train_gpt2.cu $(CUDA) dev/nvcc_check.sh build/sass
 	@mkdir -p $(@D)
 	$(call say,NVCC)dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 | tee $@
 

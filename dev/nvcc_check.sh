@@ -1,10 +1,12 @@
 #!/bin/sh
 # nvcc_check.sh NVCC FLAGS ARCH...: compiles the CUDA trainer for each architecture and fails on a warning or a spilled register.
-# Prints the registers, shared memory and spills of each kernel.
+# Prints the registers, shared memory and spills of each kernel; for sm_90 and newer, where nvdisasm is beside nvcc or in PATH, also what build/sass
+# (dev/sass.cpp) says of its machine code: a kernel that does not wait before it touches global memory fails.
 set -eu
 cd "$(dirname "$0")/.."
 nvcc=$1 flags=$2; shift 2
 [ -n "$nvcc" ] || { echo "nvcc_check: no nvcc here: nothing was compiled"; exit 0; }
+nvdisasm=$(command -v "$(dirname "$(command -v "$nvcc")")/nvdisasm" || command -v nvdisasm || true)
 mkdir -p build/nvcc
 what=-c  # the host's code too, once: it is the same one for all
 for arch in "$@"; do
@@ -22,6 +24,11 @@ for arch in "$@"; do
             kernels++; if (spills > 0) bad++
         }
         END { if (!kernels || bad) { printf "nvcc_check: sm_%s: %d kernels, %d of them spill\n", arch, kernels, bad; exit 1 } }'
+    if [ "$arch" -ge 90 ] && [ -n "$nvdisasm" ]; then
+        "$nvdisasm" -c build/nvcc/$arch.o | build/sass $arch "$(grep -c 'Compiling entry function' build/nvcc/$arch.log)"
+    elif [ "$arch" -ge 90 ]; then
+        echo "sm_$arch: machine code: skipped: no nvdisasm beside nvcc or in PATH"
+    fi
     what=-cubin
     echo "sm_$arch: compiled in $(($(date +%s) - start)) s, no warning, no spill"
 done

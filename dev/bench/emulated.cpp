@@ -1,6 +1,6 @@
 // emulated.cpp: what can be measured of the GPU's step without a GPU: whole steps of the trainer in the emulator, every access to
 // device memory counted. For each layer and kernel the bytes that it moves beside the layer's minimum traffic (minimum_traffic.h),
-// launches, calls and waits of the host; registers and spills as nvcc says them.
+// launches, calls and waits of the host; registers and spills as nvcc says them, main loops as the machine code has them (dev/sass.h).
 //     build/emu-watch/bench_emulated RESULTS.jsonl KERNELS        KERNELS: what dev/nvcc_check.sh printed
 #include <map>
 #include <set>
@@ -139,16 +139,21 @@ static void train_emulated() {
 
 // ---- the table ------------------------------------------------------------------------------------------------------------
 
-struct Compiled { int arch, registers, shared, spilled; };
+struct Compiled { int arch, registers, shared, spilled; std::string loops{}; };  // loops: [depth, instructions, HMMA, LDSM], ...
 static std::multimap<std::string, Compiled> read_compiled(const char* path) {
     std::multimap<std::string, Compiled> kernels;
     FILE* file = fopen(path, "r");
     CHECK(file, "%s: cannot read: %s", path, strerror(errno));
     char line[4096];
-    for (int at; fgets(line, sizeof line, file);) {
+    for (int at, depth, instructions, hmma, ldsm; fgets(line, sizeof line, file);) {
         Compiled c;
+        line[strcspn(line, "\n")] = 0;
         if (sscanf(line, "sm_%d %d registers %d B shared %d B spilled %n", &c.arch, &c.registers, &c.shared, &c.spilled, &at) == 4)
-            kernels.insert({std::string(line + at, strcspn(line + at, "\n")), c});
+            kernels.insert({line + at, c});
+        else if (sscanf(line, "sm_%d loop depth %d %d instructions %d HMMA %d LDSM %n", &c.arch, &depth, &instructions, &hmma, &ldsm, &at) == 5)
+            for (auto [kernel, end] = kernels.equal_range(line + at); kernel != end; ++kernel)
+                if (std::string& loops = kernel->second.loops; kernel->second.arch == c.arch)
+                    loops += format("%s[%d, %d, %d, %d]", loops.empty() ? "" : ", ", depth, instructions, hmma, ldsm);
     }
     fclose(file);
     return kernels;
@@ -175,9 +180,10 @@ static void print_part(Results& results, const CountedStep& step, Part part, con
             print_row("    " + (space == name.npos || l.minimum == 0 ? name : name.substr(space + 2)) + (name == "cublasLtMatmul" ? ", the library's" : ""), k, 0);
             std::string fields, columns;
             for (auto [c, end] = compiled.equal_range(name); c != end; ++c) {
-                const auto [arch, registers, shared, spilled] = c->second;
+                const auto& [arch, registers, shared, spilled, loops] = c->second;
                 columns += format("  sm_%d %d, %d, %d", arch, registers, shared, spilled);
                 fields += format(", \"sm_%d\": [%d, %d, %d]", arch, registers, shared, spilled);
+                if (!loops.empty()) fields += format(", \"sm_%d_loops\": [%s]", arch, loops.c_str());
             }
             printf("%*s%s\n", columns.empty() ? 0 : 26, "", columns.c_str());
             results.add(format("\"part\": \"%s\", \"layer\": \"%s\", \"calls\": %d, \"minimum\": %.0f, \"kernel\": \"%s\", \"launches\": %d, \"read\": %.0f, \"written\": %.0f, "

@@ -41,13 +41,13 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
     launch(attention_delta_kernel<F>, over(heads * shape.T * 8, 256), stream, scratch, dout, out, lse, shape);
     for_padded(shape.HS, [&](auto padded) {
         constexpr int D = padded;
-        constexpr TileShape dkv = dkv_tile_shape<F, D>(), dq = dq_tile_shape<F, D>();
-        constexpr size_t dkv_bytes = tile_bytes<F, D>(dkv, 2) + statistics_bytes<F, D>(), dq_bytes = tile_bytes<F, D>(dq, 2);
-        static_assert(dkv_bytes <= MAX_SHARED && dq_bytes <= MAX_SHARED);
+        constexpr TileShape tile_shape = backward_tile_shape<F, D>();
+        constexpr size_t bytes = tile_bytes<F, D>(tile_shape, 2), dkv_bytes = bytes + statistics_bytes<F, D>();
+        static_assert(dkv_bytes <= MAX_SHARED);
         const float scale = 1 / std::sqrt((float)shape.HS);
-        launch_tiles(attention_dkv_kernel<F, D>, dkv, (size_t)shape.B * shape.NKV, shape.T, D / part_columns<D>(),
+        launch_tiles(attention_dkv_kernel<F, D>, tile_shape, (size_t)shape.B * shape.NKV, shape.T, D / part_columns<D>(),
                      dkv_bytes, stream, dqkv, dout, lse, scratch, qkv, starts, shape, scale);
-        launch_tiles(attention_dq_kernel<F, D>, dq, heads, shape.T, 1, dq_bytes, stream,
+        launch_tiles(attention_dq_kernel<F, D>, tile_shape, heads, shape.T, 1, bytes, stream,
                      dqkv, dout, lse, scratch, qkv, starts, shape, scale);
     });
 }

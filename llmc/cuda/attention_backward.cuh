@@ -10,16 +10,15 @@
 namespace attention_detail {
 // By the bytes of a row, as in the forward, here with two tiles of rows. A lane's registers: m * D / 2 for each accumulator, of at most
 // 128 columns, and m * columns / 2 each for P and dS.
-//   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 32 + 2 * 32 (2 * 64 + 2 * 32 for 32 rows a warp spill)
+//   128 B: 48 KB; dq 64 + 2 * 32, dk and dv 2 * 64 + 2 * 32: 32 rows a warp, as each fragment of the B operand is then used twice: 48 ldmatrix for
+//          128 mma, where 16 rows took 72. It just fits in 255 registers (LOG 63)
 //   256 B: 64 KB; at bf16 64 + 2 * 16, 2 * 64 + 2 * 16;  512 B: 96 KB;  1024 B: 96 KB: correct, not tuned
-template <class F, int D> constexpr TileShape long_rows_tile_shape() {
+template <class F, int D> constexpr TileShape backward_tile_shape() {
     constexpr size_t bytes = D * sizeof(F);
-    return bytes == 256 ? TileShape{4, 1, 32} : bytes == 512 ? TileShape{4, 1, 16} : TileShape{2, 1, 8};
+    return bytes == 128 ? TileShape{4, 2, 32} : bytes == 256 ? TileShape{4, 1, 32} : bytes == 512 ? TileShape{4, 1, 16} : TileShape{2, 1, 8};
 }
-template <class F, int D> constexpr TileShape dq_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 2, 32} : long_rows_tile_shape<F, D>(); }
-template <class F, int D> constexpr TileShape dkv_tile_shape() { return D * sizeof(F) == 128 ? TileShape{4, 1, 64} : long_rows_tile_shape<F, D>(); }
 // Shared memory of the dk, dv kernel besides tiles: lse, delta and document start of each query, in both buffers.
-template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * dkv_tile_shape<F, D>().columns * sizeof(float); }
+template <class F, int D> constexpr size_t statistics_bytes() { return 2 * 3 * backward_tile_shape<F, D>().columns * sizeof(float); }
 // The accumulators of dk and dv fit in the registers up to this many columns of a head; for larger heads a block computes a part of the columns.
 template <int D> constexpr int part_columns() { return D < 128 ? D : 128; }
 
@@ -49,7 +48,7 @@ __global__ void attention_delta_kernel(float* delta,   // (B, NH, T)
 
 // dq[t] = scale * sum over u of ds[t][u] k[u],  ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]).  A block keeps its queries and loops over the keys.
 template <class F, int D>
-__global__ void __launch_bounds__(dq_tile_shape<F, D>().threads(), 2)
+__global__ void __launch_bounds__(backward_tile_shape<F, D>().threads(), 2)
 attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dq
                     const F* dout,      // (B, T, NH * HS)
                     const float* lse,   // (B, NH, T)
@@ -58,7 +57,7 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dq
                     const int* starts,  // (B, T) or null
                     AttentionShape shape, float scale) {
     pdl_wait();
-    constexpr TileShape tile_shape = dq_tile_shape<F, D>();
+    constexpr TileShape tile_shape = backward_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), KEYS = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads();
     // 1. the queries and their gradients
     const QueryTile<F, ROWS, M> my(shape, qkv, starts);
@@ -94,7 +93,7 @@ attention_dq_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dq
 // dk[u] = scale * sum over t of ds[t][u] q[t],  dv[u] = sum over t of p[t][u] dout[t],  over all heads of queries that share this
 // head of keys.  A block keeps its keys and values and loops over the queries; scores are transposed, so that P^T and dS^T are A operands.
 template <class F, int D>
-__global__ void __launch_bounds__(dkv_tile_shape<F, D>().threads(), 2)
+__global__ void __launch_bounds__(backward_tile_shape<F, D>().threads(), 2)
 attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk, dv
                      const F* dout,      // (B, T, NH * HS)
                      const float* lse,   // (B, NH, T)
@@ -103,7 +102,7 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk
                      const int* starts,  // (B, T) or null
                      AttentionShape shape, float scale) {
     pdl_wait();
-    constexpr TileShape tile_shape = dkv_tile_shape<F, D>();
+    constexpr TileShape tile_shape = backward_tile_shape<F, D>();
     constexpr int ROWS = tile_shape.rows(), QUERIES = tile_shape.columns, M = tile_shape.m, THREADS = tile_shape.threads(), COLUMNS = part_columns<D>();
     constexpr size_t TILES = tile_bytes<F, D>(tile_shape, 2);
     // 1. the block's keys begin at `key`, this warp's at `first`; dk and dv of the columns from `part` on
@@ -115,12 +114,14 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk
     const int* start = starts ? starts + token : nullptr;
     // 2. keys, values, and the first tile of queries that see them; query heads one after another
     const int end = start ? end_of_document(start, min(key + ROWS, T) - 1, T) : T;
-    const int steps = (end - key + QUERIES - 1) / QUERIES;
+    const int steps = (end - key + QUERIES - 1) / QUERIES * shape.group();
     const auto statistics = [](int buffer) { return (float*)(dynamic_shared() + TILES) + 3 * buffer * QUERIES; };
     const auto queries = [](int buffer) { return tile_at<F, D>(2 * ROWS + 2 * buffer * QUERIES); };
     const auto douts = [](int buffer) { return tile_at<F, D>(2 * ROWS + (2 * buffer + 1) * QUERIES); };
-    const auto fetch_queries = [&](int step, int buffer) {
-        const int head = h * shape.group() + step / steps, query = key + step % steps * QUERIES;
+    const auto after = [&](int query) { return query + QUERIES < end ? query + QUERIES : key; };  // behind the last one the next head's first
+    int head = h * shape.group(), next = key;  // of the tile that is fetched next
+    const auto fetch_queries = [&](int buffer) {
+        const int query = next;
         const F *q = qkv + (token + query) * width + (size_t)head * HS, *dy = dout + (token + query) * C + (size_t)head * HS;
         async_copy_tile<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
         async_copy_tile<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
@@ -132,17 +133,17 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk
             cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? 4 : 0);
         }
         cp_async_commit_group();
+        next = after(query), head += next == key;
     };
     async_copy_tile<ROWS, THREADS>(tile_at<F, D>(0), qkv + k + key * width, width, T - key, HS);
     async_copy_tile<ROWS, THREADS>(tile_at<F, D>(ROWS), qkv + v + key * width, width, T - key, HS);
-    fetch_queries(0, 0);
+    fetch_queries(0);
 
     Accumulator<M, COLUMNS> dk{}, dv{};
-    for (int step = 0, buffer = 0; step < steps * shape.group(); step++, buffer ^= 1) {
+    for (int step = 0, query = key, buffer = 0; step < steps; step++, query = after(query), buffer ^= 1) {
         cp_async_wait_group<0>();
         __syncthreads();  // sync: every thread's copies of this tile have arrived, and no thread still reads the buffer that the next tile overwrites
-        if (step + 1 < steps * shape.group()) fetch_queries(step + 1, buffer ^ 1);
-        const int query = key + step % steps * QUERIES;
+        if (step + 1 < steps) fetch_queries(buffer ^ 1);
         const float *lse_t = statistics(buffer), *delta_t = lse_t + QUERIES;
         const int* document = (const int*)(delta_t + QUERIES);
         if (query + QUERIES <= first || document[0] >= first + 16 * M) continue;  // none of them sees this warp's keys

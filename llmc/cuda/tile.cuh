@@ -27,10 +27,14 @@ template <int ROWS, int THREADS, class F, int D>
 __device__ inline void async_copy_tile(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
     using Tile = Tile<F, D>;
     static_assert(THREADS % Tile::CHUNKS == 0, "a thread stays in its column");
-    const int c = threadIdx.x % Tile::CHUNKS, there = c * Tile::PER_CHUNK < HS ? rows : 0;
-    #pragma unroll 1  // addresses of several rows would take registers that the accumulators need
-    for (int row = threadIdx.x / Tile::CHUNKS; row < ROWS; row += THREADS / Tile::CHUNKS)
-        cp_async_16(tile.chunk(row, c), x + (row < there ? row * stride + c * Tile::PER_CHUNK : 0), row < there ? 16 : 0);
+    constexpr int STEP = THREADS / Tile::CHUNKS;  // a multiple of 8 where rows have up to 256 bytes: then chunks of a thread are a constant apart
+    const int c = threadIdx.x % Tile::CHUNKS, first = threadIdx.x / Tile::CHUNKS, there = c * Tile::PER_CHUNK < HS ? rows : 0;
+    if (first < there) x += first * stride + c * Tile::PER_CHUNK;
+    #pragma unroll 4  // of the wide rows' tiles not more, as a thread has up to 32 rows
+    for (int row = 0; row < ROWS; row += STEP) {
+        if (row > 0 && first + row < there) x += STEP * stride;  // else it stays where there is something
+        cp_async_16(tile.chunk(first + row, c), x, first + row < there ? 16 : 0);
+    }
 }
 
 // Two neighbours, stored together.
