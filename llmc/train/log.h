@@ -105,9 +105,9 @@ public:
         double rate = s.flops / s.seconds;
         const std::string nine = number(s.lr), lr = strtof(nine.c_str(), nullptr) == (float)s.lr ? nine : format("%.17g", s.lr);
         main_log.write(format("s:%d trl:%.6f lr:%.6g norm:%.4f\n", s.step, s.loss, strtod(lr.c_str(), nullptr), s.norm));
-        record(format("{\"step\": %d, \"loss\": %s, \"lr\": %s, \"grad_norm\": %s, \"ms\": %.3f, \"tokens_per_s\": %.1f, "
-                      "\"flops_per_s\": %.5g, \"mfu\": %.4f%s}", s.step, number(s.loss).c_str(), lr.c_str(),
-                      number(s.norm).c_str(), 1e3 * s.seconds, s.tokens / s.seconds, rate, rate / s.peak,
+        record(format("{\"step\": %d, \"loss\": %s, \"lr\": %s, \"grad_norm\": %s, \"ms\": %.3f, \"tokens_per_s\": %s, "
+                      "\"flops_per_s\": %s, \"mfu\": %s%s}", s.step, number(s.loss).c_str(), lr.c_str(),
+                      number(s.norm).c_str(), 1e3 * s.seconds, number(s.tokens / s.seconds, 1).c_str(), number(rate, 0).c_str(), number(rate / s.peak, 4).c_str(),
                       s.skipped.empty() ? "" : (", \"skipped\": " + json_quote(s.skipped)).c_str()));
         if (!speaks) return;
         const std::string all = s.steps ? std::to_string(s.steps) : "";
@@ -160,6 +160,7 @@ public:
 
     // NaN and infinity do not exist in JSON
     static std::string number(double x) { return std::isfinite(x) ? format("%.9g", x) : "null"; }
+    static std::string number(double x, int decimals) { return std::isfinite(x) ? format("%.*f", decimals, x) : "null"; }  // a step may take no time by a coarse clock
 
 private:
     bool speaks;

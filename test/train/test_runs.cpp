@@ -1,6 +1,7 @@
 // The program trains: it learns, repeats itself, goes on where it was, keeps what it should; on shards, texts and mixtures; and as one file.
 #include <signal.h>
 #include "../../llmc/io/checkpoint.h"
+#include "../../llmc/train/log.h"
 #include "cli_test.h"
 
 namespace {
@@ -16,6 +17,19 @@ TEST(trains_and_learns) {
     EXPECT(loss.front() > 5.4 && loss.front() < 5.7 && loss.back() < 2.0);  // ln 257 = 5.55 knows nothing
     EXPECT(has(contents("a/main.log"), "s:60 tel:") && has(contents("a/main.log"), "s:1 trl:"));
     EXPECT_STR(verify_checkpoint(SCRATCH + "/a/step_00000060"), "");
+}
+
+// A coarse clock may say that a step took no time, and then its rate is no number: JSON has a word for that.
+TEST(a_step_without_time_is_a_line_of_json) {
+    prepare(), make_folders(SCRATCH + "/log");
+    Log log(SCRATCH + "/log", false, {});
+    log.step({.step = 1, .steps = 2, .loss = 3, .norm = 1, .lr = 1e-3, .seconds = 0, .tokens = 64, .flops = 1e9, .peak = 1e12, .seconds_left = 0, .skipped = ""});
+    log.step({.step = 2, .steps = 2, .loss = NAN, .norm = INFINITY, .lr = 1e-3, .seconds = 0.5, .tokens = 64, .flops = 1e9, .peak = 1e12, .seconds_left = 0, .skipped = "a \"reason\""});
+    const std::vector<std::string> lines = lines_of(contents("log/metrics.jsonl"));
+    EXPECT_EQ(lines.size(), 2u);
+    for (const std::string& line : lines) json_parse(line, "metrics.jsonl");
+    EXPECT(has(lines[0], "\"ms\": 0.000, \"tokens_per_s\": null, \"flops_per_s\": null, \"mfu\": null}"));
+    EXPECT(has(lines[1], "\"tokens_per_s\": 128.0, \"flops_per_s\": 2000000000, \"mfu\": 0.0020, \"skipped\": \"a \\\"reason\\\"\"}"));
 }
 
 TEST(same_options_same_bits) {
