@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_gpt2_124M.sh: GPT-2 124M on 10B tokens of FineWeb, one machine with 8 H100. By PLAN=H100, not measured:
-#     18865 steps: 38:34, 7.89EFLOP, 9.89G tokens, $18 at 3.5 a GPU hour
+#     18865 steps: 38:10, 7.89EFLOP, 9.89G tokens, $18 at 3.5 a GPU hour
 # The environment may set BIN, DATA, OUT, RANKS and more: lib.sh.
 set -u
 DATA=${DATA:-dev/data/fineweb}

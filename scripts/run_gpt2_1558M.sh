@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_gpt2_1558M.sh: GPT-2 1558M on 34B tokens of FineWeb-Edu, one machine with 8 H100. By PLAN=H100, not measured:
-#     32000 steps: 21:24:26, 329EFLOP, 33.6G tokens, $599 at 3.5 a GPU hour
+#     32000 steps: 21:16:58, 329EFLOP, 33.6G tokens, $596 at 3.5 a GPU hour
 # The environment may set BIN, DATA, OUT, RANKS and more: lib.sh.
 set -u
 DATA=${DATA:-dev/data/fineweb_edu}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_gpt2_350M.sh: GPT-2 350M on 31B tokens of FineWeb, one machine with 8 H100. By PLAN=H100, not measured:
-#     60000 steps: 5:15:11, 71.5EFLOP, 31.5G tokens, $147 at 3.5 a GPU hour
+#     60000 steps: 5:14:14, 71.5EFLOP, 31.5G tokens, $147 at 3.5 a GPU hour
 # The environment may set BIN, DATA, OUT, RANKS and more: lib.sh.
 set -u
 DATA=${DATA:-dev/data/fineweb}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_gpt2_774M.sh: GPT-2 774M on 150B tokens of FineWeb, one machine with 8 H100. By PLAN=H100, not measured:
-#     286102 steps: 50:47:48, 737EFLOP, 150G tokens, $1422 at 3.5 a GPU hour
+#     286102 steps: 50:34:23, 737EFLOP, 150G tokens, $1416 at 3.5 a GPU hour
 # The environment may set BIN, DATA, OUT, RANKS and more: lib.sh.
 set -u
 DATA=${DATA:-dev/data/fineweb}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_gpt3_125M.sh: GPT-3 125M (context 2048) on 300B tokens of FineWeb, 100B three times, one machine with 8 H100. By PLAN=H100, not measured:
-#     572204 steps: 22:20:15, 256EFLOP, 300G tokens, $625 at 3.5 a GPU hour
+#     572204 steps: 22:08:02, 256EFLOP, 300G tokens, $620 at 3.5 a GPU hour
 # The environment may set BIN, DATA, OUT, RANKS and more: lib.sh.
 set -u
 DATA=${DATA:-dev/data/fineweb}

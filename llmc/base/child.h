@@ -1,6 +1,7 @@
 // child.h: child processes: a program whose output is read, and work that may fail without ending this process.
 #pragma once
 #include <fcntl.h>
+#include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,8 +32,13 @@ class PipedProgram {
         posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
         std::vector<const char*> argv = command;
         argv.push_back(nullptr);
-        const int error = posix_spawnp(&pid_, argv[0], &files, nullptr, (char* const*)argv.data(), environ);
-        posix_spawn_file_actions_destroy(&files);
+        posix_spawnattr_t how;
+        posix_spawnattr_init(&how);
+        sigset_t blocked;
+        sigemptyset(&blocked), sigaddset(&blocked, SIGUSR1);  // sent by a batch system to all processes of a job, it asks for a checkpoint (stop.h) and ends whom it means nothing
+        posix_spawnattr_setsigmask(&how, &blocked), posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK);
+        const int error = posix_spawnp(&pid_, argv[0], &files, &how, (char* const*)argv.data(), environ);
+        posix_spawn_file_actions_destroy(&files), posix_spawnattr_destroy(&how);
         close(fd[1]);
         out = error ? nullptr : fdopen(fd[0], "rb");
         if (error) close(fd[0]);

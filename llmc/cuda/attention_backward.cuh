@@ -125,11 +125,11 @@ attention_dkv_kernel(F* dqkv,            // (B, T, (NH + 2 NKV) * HS): writes dk
         const F *q = qkv + (token + query) * width + (size_t)head * HS, *dy = dout + (token + query) * C + (size_t)head * HS;
         async_copy_tile<QUERIES, THREADS>(queries(buffer), q, width, T - query, HS);
         async_copy_tile<QUERIES, THREADS>(douts(buffer), dy, C, T - query, HS);
-        if (const int i = threadIdx.x; i < QUERIES) {  // the padding repeats the last query; its rows of q and dout are zero, and so is what they add
-            const int t = min(query + i, T - 1);
+        if (const int i = threadIdx.x; i < QUERIES) {  // of the padding q, dout, lse and delta are zero: P is 1, and what it adds is 0
+            const int t = min(query + i, T - 1), bytes = query + i < T ? 4 : 0;
             const size_t at = ((size_t)b * shape.NH + head) * T + t;
-            cp_async_4(statistics(buffer) + i, lse + at, 4);
-            cp_async_4(statistics(buffer) + QUERIES + i, delta + at, 4);
+            cp_async_4(statistics(buffer) + i, lse + at, bytes);
+            cp_async_4(statistics(buffer) + QUERIES + i, delta + at, bytes);
             cp_async_4(statistics(buffer) + 2 * QUERIES + i, start ? (const void*)(start + t) : lse, start ? 4 : 0);
         }
         cp_async_commit_group();

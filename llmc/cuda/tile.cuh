@@ -27,7 +27,8 @@ template <int ROWS, int THREADS, class F, int D>
 __device__ inline void async_copy_tile(Tile<F, D> tile, const F* x, size_t stride, int rows, int HS) {
     using Tile = Tile<F, D>;
     static_assert(THREADS % Tile::CHUNKS == 0, "a thread stays in its column");
-    constexpr int STEP = THREADS / Tile::CHUNKS;  // a multiple of 8 where rows have up to 256 bytes: then chunks of a thread are a constant apart
+    constexpr int STEP = THREADS / Tile::CHUNKS;
+    static_assert(ROWS % STEP == 0, "all threads copy as many rows");  // STEP is a multiple of 8 where rows have up to 256 bytes: then chunks of a thread are a constant apart
     const int c = threadIdx.x % Tile::CHUNKS, first = threadIdx.x / Tile::CHUNKS, there = c * Tile::PER_CHUNK < HS ? rows : 0;
     if (first < there) x += first * stride + c * Tile::PER_CHUNK;
     #pragma unroll 4  // of the wide rows' tiles not more, as a thread has up to 32 rows

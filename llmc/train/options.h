@@ -86,7 +86,7 @@
     O("Machine", int, nproc, "pn", 1, "1..65536", "number of ranks on all machines, where no launcher says it; with --plan of the run that is planned") \
     O("Machine", std::string, cache, "", "", "", "folder of the autotune cache: the algorithms that were fastest on this GPU, so that later runs begin sooner and are bitwise identical; without it ~/.cache/llmc") \
     O("Machine", int, tf32, "f", 1, "0..1", "TF32 matrix products on GPUs that have them") \
-    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "on a GPU, GELU in the epilogue of its GEMM where the warm-up measures that it is faster: -1: with --recompute 0 and 3, which leave equal bits; 1 and 2 recompute GELU alone, from rounded inputs, and leave others, equal to each other; 0: never, so that all four leave equal bits; 1, 2: with all four") \
+    O("Machine", int, gelu_fusion, "ge", -1, "-1..2", "on a GPU, GELU of the forward pass in the epilogue of its GEMM where the warm-up measures that it is faster: -1: with --recompute 0 and 3, which leave equal bits; 1 and 2 recompute GELU alone, from rounded inputs, and leave others, equal to each other; 0: never, so that all four leave equal bits; 1, 2: with all four") \
     O("Machine", std::string, attention, "", "fastest", "fastest|ours|cudnn", "attention kernels on a GPU in bf16; fastest: autotuned when a run begins") \
     O("Machine", int, deterministic, "", 1, "0..1", "0: cuDNN may add up attention's gradients in any order: faster, but runs are no longer bitwise identical") \
     O("Machine", int, pdl, "", 1, "0..1", "programmatic dependent launch (sm_90 and newer): blocks are scheduled while the previous kernel drains") \

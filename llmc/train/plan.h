@@ -132,7 +132,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);
     const DeviceMemory memory(gpu, run.comm);
-    const bool rows_given = was_given(opt, "classifier_rows");
+    const bool rows_given = was_given(opt, "classifier_rows") && opt.classifier_rows > 0;
     auto plan = [&](int B, int recompute) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
@@ -170,8 +170,8 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     }
     auto model = plan(run.B, opt.recompute);
     if (!rows_given && run.comm.any((double)model->device.bytes() > memory.usable)) {  // where they do not fit, the fewest
-        const size_t rows = model->classifier_chunk();
-        run.opt.classifier_rows = (int)least_classifier_rows(model->N(), (size_t)run.config.Vp(), (size_t)run.config.FF);
+        const size_t rows = model->classifier_chunk(), least = least_classifier_rows(model->N(), (size_t)run.config.Vp(), (size_t)run.config.FF);
+        run.opt.classifier_rows = (int)std::min(rows, least);
         model = plan(run.B, opt.recompute);
         if (model->classifier_chunk() < rows && !run.comm.any((double)model->device.bytes() > memory.usable))
             printf("--classifier-rows %zu: there is no room for the logits of %zu rows at a time%s\n", model->classifier_chunk(), rows, run.resumed ? ", as the checkpoint has them: bits may change" : ", with which bits are others");

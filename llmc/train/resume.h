@@ -40,8 +40,8 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
         if (was == now || (is_model && is_same_name(was, now))) continue;
         if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: progress.h
-        if (!strcmp(row.field, "leaves") && !given) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
-        if (!strcmp(row.field, "classifier_rows") && !given) {  // likewise; of another micro-batch they are chosen anew, as bits are others anyway
+        if (!strcmp(row.field, "leaves") && (!given || now == "0")) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
+        if (!strcmp(row.field, "classifier_rows") && (!given || now == "0")) {  // likewise; of another micro-batch they are chosen anew, as bits are others anyway
             const auto is_as_it_was = [&](const char* field, const std::string& is) { const Json* text = saved->find(field); return text && text->as_string(path) == is; };
             if (is_as_it_was("batch", opt.batch) && is_as_it_was("seq", std::to_string(opt.seq))) set_from(path, row, was, opt);
             continue;

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # run_mpirun.sh: GPT-2 124M on 10B tokens of FineWeb, two machines with 8 H100 each, started by mpirun. By PLAN=H100, not measured:
-#     4716 steps: 19:15, 7.89EFLOP, 9.89G tokens, $18 at 3.5 a GPU hour
+#     4716 steps: 19:03, 7.89EFLOP, 9.89G tokens, $18 at 3.5 a GPU hour
 # HOSTS names the machines, each with its number of processes: HOSTS=h1:8,h2:8 scripts/multi_node/run_mpirun.sh. Program, data and OUT must have
 # the same paths on all of them, and OUT must be one folder. The environment may set more: scripts/lib.sh.
 set -u

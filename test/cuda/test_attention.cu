@@ -188,6 +188,14 @@ TEST_BOTH(attention_survives_large_scores_and_passes_nan_on) {
         bad[(size_t)(40 * 3 + part) * 16 + 5] = F(std::numeric_limits<float>::quiet_NaN());
         EXPECT(std::isnan((float)run(c, bad, std::vector<F>()).out[40 * 16 + 5]));
     }
+    // All scores of the last query are -128: e^-lse alone would be infinite, and there are rows of padding behind that query in its tile.
+    Case low{{1, 70, 1, 1, 64}, {}};
+    auto far = normal_values<F>(r, low.tokens() * low.width());
+    for (int i = 0; i < 64; i++) {
+        for (int t = 0; t < 70; t++) far[(size_t)(t * 3 + 1) * 64 + i] = F(4);
+        far[(size_t)69 * 3 * 64 + i] = F(-4);
+    }
+    for (F e : run(low, far, normal_values<F>(r, low.tokens() * low.C())).all()) EXPECT(std::isfinite((float)e));
 }
 
 // The CPU backend computes the same; both are off by no more than the bound of each.
