@@ -9,15 +9,15 @@ for i in $(seq 20000); do echo "line $i of a text that is only there to be train
 median() { sort -g | awk '{ x[NR] = $1 } END { if (NR) printf "%.3f [%.3f, %.3f], %d", x[int((NR + 1) / 2)], x[1], x[NR], NR; else printf "none" }'; }
 for round in $(seq "$rounds"); do
     for async in 0 1; do
-        ./train_gpt2 -i "$work/text.txt" -e "$model" --tokenizer bytes -b 1 -t 64 -x 40 -n 10 -v 0 -s 0 -nk 1 --confirm 1 --async-save "$async" -o "$work/out" > "$work/$async.$round.txt"
+        ./train_gpt2 -i "$work/text.txt" -e "$model" --tokenizer bytes -b 1 -t 64 -x 130 -n 40 -v 0 -s 0 -nk 1 --confirm 1 --async-save "$async" -o "$work/out" > "$work/$async.$round.txt"
         rm -rf "$work/out"
     done
 done
 for async in 0 1; do
-    # a step line: "step 7/40  loss ...  123 ms  ..."; one is being written from step 10 N to the line that says it is saved
+    # a step line: "step 7/130  loss ...  123 ms  ..."; one is being written from step 40 N to the line that says it is saved
     awk -v async=$async '
-        /^step +[0-9]+\// { for (i = 1; i < NF; i++) if ($(i + 1) == "ms") ms = $i; split($2, at, "/"); if (at[1] > 1) print (writing ? "during" : "between"), ms / 1000; writing = async && (writing || at[1] % 10 == 0) }
-        /^saved / { writing = 0; for (i = 1; i < NF; i++) { if ($i == "waited" && $3 != "40:") print "waited", $(i + 1); if ($i == "in" && $3 != "40:") print "written", $(i + 1) } }' "$work/$async".*.txt > "$work/$async.figures"
+        /^step +[0-9]+\// { for (i = 1; i < NF; i++) if ($(i + 1) == "ms") ms = $i; split($2, at, "/"); if (at[1] > 1) print (writing ? "during" : "between"), ms / 1000; writing = async && (writing || at[1] % 40 == 0) }
+        /^saved / { writing = 0; for (i = 1; i < NF; i++) { if ($i == "waited" && $3 != "130:") print "waited", $(i + 1); if ($i == "in" && $3 != "130:") print "written", $(i + 1) } }' "$work/$async".*.txt > "$work/$async.figures"
     echo "--async-save $async, $model, fp32, seconds: median [least, most], how many"
     for what in waited written between during; do printf '  %-9s' $what; awk -v what=$what '$1 == what { print $2 }' "$work/$async.figures" | median; echo; done
 done
