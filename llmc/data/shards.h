@@ -195,7 +195,10 @@ class ShardReader {
         size_t width = (size_t)shard.width;
         bytes_.resize(n * width);
         shards_detail::read_fully(fd_of(shard), shard.path, SHARD_HEADER + at * width, n * width, bytes_.data());
-        if (width == 4) { memcpy(out, bytes_.data(), n * 4); return; }
+        if (width == 4) {
+            if (n) memcpy(out, bytes_.data(), n * 4);  // of none, both may be null
+            return;
+        }
         for (size_t i = 0; i < n; i++) {
             uint16_t token;
             memcpy(&token, bytes_.data() + 2 * i, 2);
