@@ -6,33 +6,12 @@
 #include "../../llmc/io/checkpoint.h"
 #include "../../llmc/io/json.h"
 #include "../../llmc/io/safetensors.h"
-#include "../test.h"
+#include "life_test.h"
 
 namespace {
 const std::string SCRATCH = "build/tmp/good";
 
-void prepare() {
-    remove_tree(SCRATCH), make_folders(SCRATCH);
-    std::string text;
-    for (int i = 0; i < 3000; i++) text += format("Line %d says %d.\n", i % 97, i * 7 % 13) + (i % 10 ? "" : "<|endoftext|>");
-    write_file_atomically(SCRATCH + "/text.txt", text);
-}
-std::string trainer(const std::string& rest) { return std::string(TRAINER) + " -b 2 -t 16 -v 0 -s 0 --threads 1 " + rest; }
-std::string text_run(const std::string& out, const std::string& rest) {
-    return trainer(format("-i %s/text.txt -o %s/%s -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str()));
-}
-bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
-std::string contents(const std::string& path) {
-    std::string text;
-    try_read_file(SCRATCH + "/" + path, text);
-    return text;
-}
 void put(const std::string& path, const std::string& text) { write_file_atomically(SCRATCH + "/" + path, text); }
-Outcome must(const std::string& command) {
-    Outcome o = run_command(command);
-    if (o.code) FAIL("%s: exit code %d: %s", command.c_str(), o.code, o.output.c_str());
-    return o;
-}
 // Ends with this exit code, and the last line says so.
 std::string fails(const std::string& command, int code, const std::string& says) {
     Outcome o = run_command(command);
