@@ -47,11 +47,12 @@
 // ---------------------------------------------------------------------------------------------------------------------
 // Forward
 
-// qkv -> atty
+// qkv -> atty. Rotary positions turn queries and keys first.
 template <class F> void attend(const Model<F>& model, const Block<F>& b, const Attend& how) {
-    const int C = model.config.C, NH = model.config.NH;
-    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.qkv, how.T, how.pos, C, NH, model.stream);
-    else attention_forward(b.atty, b.lse, b.qkv, how.by_document ? b.starts : nullptr, how.B, how.T, C, NH, model.stream);
+    const Heads heads = model.config.heads();
+    if (b.cos_sin) rope_forward(b.attended(), b.qkv, b.qnormw, b.knormw, b.cos_sin, how.B, how.T, how.pos, heads, (float)model.config.eps, model.stream);
+    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.attended(), how.T, how.pos, heads, model.stream);
+    else attention_forward(b.atty, b.lse, b.attended(), how.by_document ? b.starts : nullptr, how.B, how.T, heads, model.stream);
 }
 
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
@@ -62,9 +63,14 @@ template <class F> void forward_block(Model<F>& model, const Block<F>& b, const 
     const stream_t stream = model.stream;
     matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, QKV, {}, stream);
     attend(model, b, how);
-    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
+    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, model.config.heads().q(), C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, eps, stream);
-    matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
+    if (model.config.gated()) {
+        matmul_forward(b.fch, b.ln2, b.fcw, b.fcb, N, C, 2 * FF, {}, stream);
+        swiglu_forward(b.fch_gelu, b.fch, N, FF, stream);
+    } else {
+        matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
+    }
 }
 
 // A layer of the trunk: a LayerNorm after the sum that ends the block before, if there is one; the block, up to the branch that the next sum adds.
@@ -132,7 +138,9 @@ struct MicroStep { int leaf = 0; bool accumulate = false, reduce = false; };
 
 template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
-    const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
+    const int C = model.config.C, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
+    const Heads heads = model.config.heads();
+    const bool gated = model.config.gated();
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
@@ -144,18 +152,28 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
         layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
         forward_block(model, b, residual, {.B = B, .T = T});
     }
-    if (again == 1 || again == 2) gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
+    if (again == 1 || again == 2) {
+        if (gated) swiglu_forward(b.fch_gelu, b.fch, N, FF, stream);
+        else gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
+    }
     matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
-    matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
+    if (gated) {
+        matmul_backward_input(b.dgated, b.dresidual, b.fcprojw, N, FF, C, {}, stream);
+        swiglu_backward(b.dfch, b.dgated, b.fch, N, FF, stream);
+    } else {
+        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
+    }
     if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
-    matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, FF, accumulate, stream);
-    matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, FF, {}, stream);
+    matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, model.config.hidden(), accumulate, stream);
+    matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, model.config.hidden(), {}, stream);
     layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
                        {.accumulate = accumulate, .add_to_dinp = true}, stream);
 
-    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
-    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
-    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
+    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, heads.q(), C, accumulate, stream);
+    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, heads.q(), C, {}, stream);
+    if (b.qkr && l < L - 1 && again < 3) rope_forward(b.qkr, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, 0, heads, eps, stream);
+    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.attended(), b.starts, b.dattention, B, T, heads, stream);
+    if (b.cos_sin) rope_backward(b.dqkv, b.dqnormw, b.dknormw, b.dqkv, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, heads, eps, accumulate, stream);
     if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
     matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
     matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);

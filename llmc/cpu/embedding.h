@@ -5,7 +5,7 @@
 #include "device.h"
 #include "vec.h"
 
-// out[b, t] = wte[inp[b, t]] + wpe[pos0 + t]
+// out[b, t] = wte[inp[b, t]] + wpe[pos0 + t]    wpe null: positions are not learned, and not added here
 template <class F>
 void embedding_forward(F* out,          // (B, T, C)
                        const int* inp,  // (B, T)
@@ -14,14 +14,15 @@ void embedding_forward(F* out,          // (B, T, C)
                        int B, int T, int C, int pos0, stream_t) {
     parallel_rows((size_t)B * T, C, [=](size_t n) {
         const F* token = wte + (size_t)inp[n] * C;
-        const F* position = wpe + ((size_t)pos0 + n % T) * C;
         F* row = out + n * C;
+        if (!wpe) return (void)memcpy(row, token, (size_t)C * sizeof(F));
+        const F* position = wpe + ((size_t)pos0 + n % T) * C;
         each_vector(C, [=](int c, int k) { store_first(row + c, load_first(token + c, k) + load_first(position + c, k), k); });
     });
 }
 
 // dwte[inp[b, t]] += dout[b, t]             always +=: the classifier, which shares the matrix, has written it first
-// dwpe[t] = or += sum over b of dout[b, t]  (positions 0..T-1; the rows T..Tmax-1 become 0 unless accumulating)
+// dwpe[t] = or += sum over b of dout[b, t]  (positions 0..T-1; the rows T..Tmax-1 become 0 unless accumulating; dwpe null: there is none)
 template <class F>
 void embedding_backward(float* dwte,      // (V, C)
                         float* dwpe,      // (Tmax, C)
@@ -38,6 +39,7 @@ void embedding_backward(float* dwte,      // (V, C)
             each_vector(width, [=](int c, int k) { store_first(row + c, load_first(row + c, k) + load_first(d + c, k), k); });
         }
     });
+    if (!dwpe) return;
     parallel_rows((size_t)T, B * C, [=](size_t t) {
         float* row = dwpe + t * C;
         each_vector(C, [=](int c, int k) {

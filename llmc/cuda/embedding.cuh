@@ -11,19 +11,21 @@ template <class F>
 __global__ void forward_kernel(F* out,          // (N, C)
                                const int* inp,  // (N)
                                const F* wte,    // (V, C)
-                               const F* wpe,    // (Tmax, C)
+                               const F* wpe,    // (Tmax, C) or null
                                size_t N, int T, int C, int pos0) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t n = thread_index() / WARP;
     if (n >= N) return;
     const F* token = wte + (size_t)inp[n] * C;
-    const F* position = wpe + ((size_t)pos0 + n % T) * C;
+    const F* position = wpe ? wpe + ((size_t)pos0 + n % T) * C : nullptr;
     for (int c = threadIdx.x % WARP * SIZE; c < C; c += WARP * SIZE) {
         float a[SIZE], b[SIZE];
         load_floats(a, token + c);
-        load_floats(b, position + c);
-        for (int i = 0; i < SIZE; i++) a[i] += b[i];
+        if (position) {
+            load_floats(b, position + c);
+            for (int i = 0; i < SIZE; i++) a[i] += b[i];
+        }
         store_floats(out + n * C + c, a);
     }
 }
@@ -159,7 +161,7 @@ inline size_t embedding_workspace(size_t N, int C, int V) {
     return Workspace(nullptr, N, C).bytes;
 }
 
-// out[b, t] = wte[inp[b, t]] + wpe[pos0 + t]
+// out[b, t] = wte[inp[b, t]] + wpe[pos0 + t]    wpe null: positions are not learned, and not added here
 template <class F>
 void embedding_forward(F* out,          // (B, T, C)
                        const int* inp,  // (B, T)
@@ -172,7 +174,7 @@ void embedding_forward(F* out,          // (B, T, C)
 }
 
 // dwte[inp[b, t]] += dout[b, t]             always +=: the classifier, which shares the matrix, has written it first
-// dwpe[t] = or += sum over b of dout[b, t]  (positions 0..T-1; the rows T..Tmax-1 become 0 unless accumulating)
+// dwpe[t] = or += sum over b of dout[b, t]  (positions 0..T-1; the rows T..Tmax-1 become 0 unless accumulating; dwpe null: there is none)
 template <class F>
 void embedding_backward(float* dwte,      // (V, C)
                         float* dwpe,      // (Tmax, C)
@@ -203,5 +205,5 @@ void embedding_backward(float* dwte,      // (V, C)
     launch(sum_runs_kernel<F>, Grid{sum_blocks, threads}, stream, dwte, work.partials, dout, sorted, (int)N, length, C);
     const dim3 add_blocks((unsigned)slices - 1, (unsigned)ceil_div((size_t)C, WARP * Pack<float>::SIZE));
     launch(add_partials_kernel<>, Grid{add_blocks, REDUCE_WARPS * WARP}, stream, dwte, work.partials, sorted, slices, length, C);
-    launch(positions_kernel<F>, over(end / SIZE, 256), stream, dwpe, dout, B, TC, end, accumulate);
+    if (dwpe) launch(positions_kernel<F>, over(end / SIZE, 256), stream, dwpe, dout, B, TC, end, accumulate);
 }

@@ -12,6 +12,7 @@
 #include "classifier_rows.h"
 #include "config.h"
 #include "partition.h"
+#include "rope_table.h"
 #include "state_cut.h"
 #include "tensors.h"
 #include "two_layers.h"
@@ -100,7 +101,8 @@ public:
         : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY, .per_node = o.per_node}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
-        const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF;
+        const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF, hidden = (size_t)c.hidden(), HS = (size_t)c.HS;
+        const size_t centered = c.arch.norm == LAYERNORM, rotary = c.arch.positions == ROTARY, qk_norm = c.arch.qk_norm, gated = c.gated(), positions = this->positions();
         const int NH = c.NH;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         chunk = o.classifier_rows ? std::min(N, o.classifier_rows) : least_classifier_rows(N, Vp, FF);
@@ -181,6 +183,11 @@ public:
         gathered.resize(1 + L), exchanged.resize(1 + 2);
         for (event_t* event : {&computed, &reduced}) *event = make_event();
         for (std::vector<event_t>* events : {&gathered, &exchanged}) for (event_t& event : *events) event = make_event();
+        if (float* to = tensors().cos_sin) {
+            const std::vector<float> table = rope_table(config, positions());
+            copy_to_device(to, table.data(), table.size() * sizeof(float), stream);
+            synchronize(stream);
+        }
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
         const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank(), options.zero >= 2);
@@ -229,6 +236,7 @@ public:
     size_t N() const { return (size_t)options.B * (size_t)options.T; }
     // of the largest batch: a micro-batch, or one row of an evaluation that is longer than a micro-batch
     size_t most_tokens() const { return std::max(N(), (size_t)std::max(options.eval_T, options.complete_T)); }
+    size_t positions() const { return (size_t)std::max({options.T, options.eval_T, options.complete_T}); }  // of the longest row
     int* targets() const { return tokens + most_tokens(); }
     const Block<F>& block(int l) const { return blocks[gradient_buffer * (size_t)config.L + (size_t)l]; }  // what layer l sees
     const Block<F>& tensors() const { return block(0); }              // for those that no layer owns
@@ -245,7 +253,7 @@ public:
     size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
 
 private:
-    int widest_output() const { return std::max({config.C, config.FF, config.QKV()}); }  // of a block's linear layers
+    int widest_output() const { return std::max({config.C, config.hidden(), config.QKV()}); }  // of a block's linear layers
     template <class X> void buffer(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range) {
         fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), live_range)});
     }

@@ -62,7 +62,7 @@ template <class F> void initialize(Model<F>& model, double init_std, uint64_t se
     }
 }
 
-// ---- Hugging Face's GPT-2 folder -------------------------------------------------------------------------------------
+// ---- Hugging Face's folder -------------------------------------------------------------------------------------
 
 inline std::vector<size_t> file_shape(const Parameter& p, const FileTensor& t) {
     if (p.vector) return {p.cols};
@@ -130,22 +130,24 @@ inline void check_head(const SafetensorsModel::TensorLocation& head, const Safet
 // A tensor's name in the files of a whole model: all but the head are the trunk's, and behind its prefix, if there is one.
 inline std::string name_in_file(const std::string& prefix, const std::string& name) { return name == "lm_head.weight" ? name : prefix + name; }
 
-// Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if a GPT-2 was saved together with
-// its head, ours behind "transformer."; the prefix is returned, so that what is saved has the names of what was loaded.
-// Beside the weights old files hold the causal mask of each layer, which is ignored. Anything else is not this model.
+// Weights = those of a Hugging Face folder, in one file or in shards. Its names are ours or, if a trunk was saved together with
+// its head, ours behind "transformer." or "model."; the prefix is returned, so that what is saved has the names of what was loaded.
+// Beside the weights old files hold the causal mask or the rotary frequencies of each layer, which are ignored. Anything else is not this model.
 template <class F> std::string load_folder(Model<F>& model, const std::string& folder) {
     const SafetensorsModel files(folder);
-    const std::string prefix = files.find("transformer.wte.weight").tensor ? "transformer." : "";
+    const Arch& arch = model.config.arch;
+    const std::string& wte = model.parameters.of(P_wte).name;
+    const std::string prefix = files.find(std::string(arch.trunk) + wte).tensor ? std::string(arch.trunk) : "";
     std::vector<std::string> names = {"lm_head.weight"};
     for (const Parameter& p : model.parameters.all)
         for (const FileTensor& t : p.files) names.push_back(name_in_file(prefix, t.name));
     for (int l = 0; l < model.config.L; l++)
-        for (const char* mask : {"bias", "masked_bias"}) names.push_back(format("%sh.%d.attn.%s", prefix.c_str(), l, mask));
+        for (const char* constant : {"attn.bias", "attn.masked_bias", "self_attn.rotary_emb.inv_freq"}) names.push_back(format("%s%s%d.%s", prefix.c_str(), arch.block.data(), l, constant));
     std::sort(names.begin(), names.end());
     for (const SafetensorsFile& file : files.files())
         for (const TensorInfo& t : file.tensors())
             CHECK(std::binary_search(names.begin(), names.end(), t.name), "%s: tensor %s does not belong to a %s of %d layers",
-                  file.path().c_str(), json_shown(t.name).c_str(), model.config.arch.name.data(), model.config.L);
+                  file.path().c_str(), json_shown(t.name).c_str(), arch.name.data(), model.config.L);
     auto find = [&](const std::string& name) {
         const SafetensorsModel::TensorLocation place = files.find(name_in_file(prefix, name));
         CHECK(place.tensor, "%s: tensor %s is missing", files.files()[0].path().c_str(), name_in_file(prefix, name).c_str());
@@ -153,15 +155,16 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
     };
     load_weights(model, find);
     const SafetensorsModel::TensorLocation head = files.find("lm_head.weight");
-    if (model.config.arch.tied && head.tensor) check_head(head, find(model.parameters.of(P_wte).name));
+    if (arch.tied && head.tensor) check_head(head, find(wte));
     return prefix;
 }
 
 // By rank 0; all ranks call it. Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
-// A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing.
+// A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing. Llama and
+// Qwen3 always have it, as published.
 template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, std::string prefix) {
     const Arch& arch = model.config.arch;
-    if (!arch.tied && arch.names == GPT2_NAMES) prefix = "transformer.";
+    if (!arch.tied || arch.names == LLAMA_NAMES) prefix = arch.trunk;
     struct Named { std::string name; const Parameter* parameter; const FileTensor* tensor; };
     std::vector<Named> sorted;
     for (const Parameter& p : model.parameters.all)

@@ -24,7 +24,7 @@ struct Rows {
 // names in files: {a,b} are the names of a matrix's parts, each a tensor of its own; "" in a family that has no such tensor
 //       field      exists                rows                             cols     layout  begins    updated decays GPT-2              Llama, Qwen3
 #define PARAMETERS(MODEL, BLOCK) \
-    MODEL(wte,      true,                 Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "wte.weight",         "model.embed_tokens.weight") \
+    MODEL(wte,      true,                 Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "wte.weight",         "embed_tokens.weight") \
     MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, ADAMW, true,  "wpe.weight",         "") \
     BLOCK(ln1w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
     BLOCK(ln1b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \
@@ -40,7 +40,7 @@ struct Rows {
     BLOCK(fcb,      a.bias,               1,                               FF,      VECTOR, ZERO,     ADAMW, false, "mlp.c_fc.bias",      "") \
     BLOCK(fcprojw,  true,                 C,                               FF,      CONV1D, RESIDUAL, MUON,  true,  "mlp.c_proj.weight",  "mlp.down_proj.weight") \
     BLOCK(fcprojb,  a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "mlp.c_proj.bias",    "") \
-    MODEL(lnfw,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "model.norm.weight") \
+    MODEL(lnfw,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "norm.weight") \
     MODEL(lnfb,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_f.bias",          "") \
     MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "lm_head.weight",     "lm_head.weight")
 
@@ -55,21 +55,22 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
 #define ACTIVATIONS(ROW) \
     ROW(encoded,      F,     1,      most * C,          "activations", STEP) \
     ROW(ln1,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
-    ROW(ln1_mean,     float, L,      most,           "activations", STEP) \
+    ROW(ln1_mean,     float, L,      centered * most, "activations", STEP) \
     ROW(ln1_rstd,     float, L,      most,           "activations", STEP) \
     ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), most * QKV, "activations", STEP) \
+    ROW(qkr,          F,     1,      qk_norm * most * QKV, "activations", STEP) /* qkv with normalised and rotated heads; without norm they are rotated in place */ \
     ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * C,   "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
     ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), most * C,          "activations", STEP) /* after attention */ \
     ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
-    ROW(ln2_mean,     float, L,      most,           "activations", STEP) \
+    ROW(ln2_mean,     float, L,      centered * most, "activations", STEP) \
     ROW(ln2_rstd,     float, L,      most,           "activations", STEP) \
-    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), most * FF, "activations", STEP) /* before GELU */ \
-    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), most * FF, "activations", STEP) \
+    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), most * hidden, "activations", STEP) /* before GELU; gate and value */ \
+    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), most * FF, "activations", STEP) /* after GELU, after SwiGLU */ \
     ROW(residual3,    F,     L,      most * C,          "activations", STEP) /* after the MLP */ \
     ROW(lnf,          F,     1,      most * C,          "activations", STEP) \
-    ROW(lnf_mean,     float, 1,      most,           "activations", STEP) \
+    ROW(lnf_mean,     float, 1,      centered * most, "activations", STEP) \
     ROW(lnf_rstd,     float, 1,      most,           "activations", STEP) \
     ROW(branch,       F,     1,      most * C,          "scratch",     recomputes(RECOMPUTE_BLOCK) ? STEP : FORWARD | GENERATE) \
     ROW(logits,       F,     1,      chunk * Vp,     "scratch",     CLASSIFY | GENERATE) \
@@ -77,10 +78,12 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(dlnf,         F,     1,      train * N * C,  "scratch",     CLASSIFY) \
     ROW(dresidual,    F,     1,      train * N * C,  "scratch",     CLASSIFY | BACKWARD) \
     ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
-    ROW(dfch,         F,     1,      train * N * FF, "scratch",  BACKWARD_MLP) \
+    ROW(dfch,         F,     1,      train * N * hidden, "scratch",  BACKWARD_MLP) \
+    ROW(dgated,       F,     1,      gated * train * N * FF, "scratch",  BACKWARD_MLP) /* of SwiGLU's output */ \
     ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
     ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
+    ROW(cos_sin,      float, 1,      rotary * positions * HS, "rotary positions", ALWAYS) /* rope_table.h */ \
     ROW(kcache,       F,     L,      cached * C,         "generation",  GENERATE) \
     ROW(vcache,       F,     L,      cached * C,         "generation",  GENERATE)
 
@@ -103,6 +106,7 @@ template <class F> struct Block {
 #define FIELD(field, type, ...) type* field;
     ACTIVATIONS(FIELD)
 #undef FIELD
+    F* attended() const { return qkr ? qkr : qkv; }           // queries, keys and values as attention reads them
     F* head() const { return headw ? headw : wte; }           // of the classifier: wte again if it is tied
     float* dhead() const { return headw ? dheadw : dwte; }
 };

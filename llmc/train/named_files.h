@@ -6,7 +6,7 @@
 #include <string>
 #include "../io/files.h"
 #include "../model/bin_model.h"
-#include "../model/config.h"
+#include "../model/config_json.h"
 
 namespace run_detail {
 inline bool is_folder(const std::string& path) {

@@ -12,6 +12,7 @@
 #include "../io/state_pieces.h"
 #include "../layers/step_stats.h"
 #include "../model/config.h"
+#include "../model/config_names.h"
 #include "best.h"
 #include "named_files.h"
 #include "options.h"

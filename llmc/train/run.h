@@ -26,6 +26,7 @@ struct Run {
     std::string out;           // folder for logs and checkpoints; empty: nothing is written
     std::shared_ptr<RunLock> lock;  // of that folder, to the end of the run
     std::string weights;       // folder or .bin file to load weights from; empty: initialise
+    std::string config_text;   // of the config.json in `weights`; empty: there is none
     std::string prefix;        // of the names of the tensors in files: as it was in `weights`
     bool resumed = false;      // weights is a checkpoint of this run: its optimizer state and position are loaded too
     Tokenizer tokenizer = Tokenizer::bytes();

@@ -12,6 +12,7 @@
 #include "../data/shards.h"
 #include "../data/text.h"
 #include "../io/json.h"
+#include "../model/config_names.h"
 #include "../tokenizer/tokenizer.h"
 #include "named_files.h"
 #include "options.h"
@@ -95,9 +96,11 @@ inline void plan_files(Run& run, bool evaluates_text) {
 inline void choose_vocabulary(Run& run) {
     if (!run.weights.empty()) return;
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
-    run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : run.to_learn ? run.to_learn : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
+    const int published = published_vocabulary(run.opt.model);
+    run.config.V = run.has_tokenizer ? run.tokenizer.vocab_size() : run.to_learn ? run.to_learn : published ? published : !shards.empty() && shards[0].width == 4 ? 128256 : 50257;
     if (run.has_tokenizer || !shards.empty()) return;
-    run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens" : "GPT-2's, as there are no data and no --tokenizer");
+    run.assumed += format("plan     vocabulary %d assumed: %s\n", run.config.V, run.to_learn ? "the run learns a tokenizer of at most so many tokens"
+                          : published ? "the published one, as there are no data and no --tokenizer" : "GPT-2's, as there are no data and no --tokenizer");
 }
 
 // Without --val-data the last tenth of each text is for validation, whatever the batch. Each source must fill a row.

@@ -8,6 +8,7 @@
 #include "../data/shards.h"
 #include "../io/checkpoint_writer.h"
 #include "../io/json.h"
+#include "../model/config_json.h"
 #include "../model/model.h"
 #include "../model/model_files.h"
 #include "../model/same_weights.h"
@@ -58,7 +59,7 @@ template <class F> void add_files(const Run& run, Model<F>& model, const SavedSt
     if (comm.rank == 0) {
         checkpoint.add_text("trainer.json", json_dump(trainer, 2) + "\n");
         checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
-                                                          std::is_same_v<F, float> ? "float32" : "bfloat16"));
+                                                          std::is_same_v<F, float> ? "float32" : "bfloat16", run.config_text));
         if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
         if (run.has_tokenizer) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
     }

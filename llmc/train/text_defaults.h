@@ -8,6 +8,7 @@
 #include <string>
 #include "../base/text_format.h"
 #include "../data/text.h"
+#include "../model/config_names.h"
 #include "../model/flops.h"
 #include "options.h"
 #include "peak.h"

@@ -11,7 +11,7 @@
 #include "../data/text.h"
 #include "../io/files.h"
 #include "../io/json.h"
-#include "../model/config.h"
+#include "../model/config_names.h"
 #include "../tokenizer/compare.h"
 #include "options.h"
 

@@ -10,7 +10,7 @@
 #include <functional>
 #include <string>
 #include <vector>
-#include "../../llmc/model/config.h"
+#include "../../llmc/model/config_names.h"
 #include "../../llmc/cuda/matmul.cuh"
 #ifdef CUBLAS_STAND_IN
 #include <cuda_on_cpu.h>

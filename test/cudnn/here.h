@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <functional>
-#include "../../llmc/model/config.h"
+#include "../../llmc/model/config_names.h"
 #include "../../llmc/cuda/attention_graph.h"
 
 namespace here {

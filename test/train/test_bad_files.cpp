@@ -5,7 +5,7 @@
 #include "../../llmc/io/checkpoint.h"
 #include "../../llmc/io/safetensors.h"
 #include "../../llmc/model/bin_model.h"
-#include "../../llmc/model/config.h"
+#include "../../llmc/model/config_json.h"
 #include "../../llmc/train/eval_sets.h"
 #include "../test.h"
 
@@ -87,7 +87,7 @@ TEST(bad_config) {
     const std::vector<Member> good = {{"model_type", "\"gpt2\""}, {"n_positions", "8"}, {"vocab_size", "257"}, {"n_layer", "1"}, {"n_head", "2"}, {"n_embd", "16"}};
     Bads bads;
     for (const char* name : {"n_positions", "vocab_size", "n_layer", "n_head", "n_embd"}) wrong_values(bads, good, name, no_numbers());
-    for (const char* value : {"\"llama\"", "7", "null", ""}) bads.push_back({object(good, "model_type", value), "model_type"});
+    for (const char* value : {"\"mixtral\"", "7", "null", ""}) bads.push_back({object(good, "model_type", value), "model_type"});
     for (const Bad& bad : Bads{{"activation_function", "\"gelu\""}, {"activation_function", "3"}, {"scale_attn_weights", "false"}, {"scale_attn_by_inverse_layer_idx", "true"}, {"add_cross_attention", "true"},
                                {"n_inner", "0"}, {"n_inner", "63"}, {"n_inner", "\"x\""}, {"layer_norm_epsilon", "0"}, {"layer_norm_epsilon", "1"}, {"layer_norm_epsilon", "\"x\""}, {"tie_word_embeddings", "1"}})
         bads.push_back({object(good, bad.bytes, bad.expected), bad.bytes});

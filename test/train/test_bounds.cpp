@@ -7,7 +7,7 @@
 #include "../../llmc/data/text.h"
 #include "../../llmc/io/safetensors.h"
 #include "../../llmc/model/bin_model.h"
-#include "../../llmc/model/config.h"
+#include "../../llmc/model/config_json.h"
 #include "../../llmc/train/eval_sets.h"
 #include "../test.h"
 
