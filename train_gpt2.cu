@@ -49,20 +49,21 @@
 
 // qkv -> atty
 template <class F> void attend(const Model<F>& model, const Block<F>& b, const Attend& how) {
-    const int C = model.config.C, NH = model.config.NH;
-    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.qkv, how.T, how.pos, C, NH, model.stream);
-    else attention_forward(b.atty, b.lse, b.qkv, how.by_document ? b.starts : nullptr, how.B, how.T, C, NH, model.stream);
+    const Heads heads = model.config.heads();
+    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.qkv, how.T, how.pos, heads, model.stream);
+    else attention_forward(b.atty, b.lse, b.qkv, how.by_document ? b.starts : nullptr, how.B, how.T, heads, model.stream);
 }
 
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
 template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, const Attend& how) {
-    const int C = model.config.C, QKV = model.config.QKV(), FF = model.config.FF;
+    const Heads heads = model.config.heads();
+    const int C = model.config.C, FF = model.config.FF;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
-    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, QKV, {}, stream);
+    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, heads.qkv(), {}, stream);
     attend(model, b, how);
-    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, C, C, {}, stream);
+    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, heads.q(), C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, eps, stream);
     matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
 }
@@ -132,7 +133,8 @@ struct MicroStep { int leaf = 0; bool accumulate = false, reduce = false; };
 
 template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
-    const int C = model.config.C, NH = model.config.NH, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
+    const Heads heads = model.config.heads();
+    const int C = model.config.C, L = model.config.L, FF = model.config.FF;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
@@ -153,12 +155,12 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
     layernorm_backward(b.dresidual, b.dln2w, b.dln2b, b.dln, b.residual2, b.ln2_mean, b.ln2_rstd, b.ln2w, N, C,
                        {.accumulate = accumulate, .add_to_dinp = true}, stream);
 
-    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, C, C, accumulate, stream);
-    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, C, C, {}, stream);
-    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, C, NH, stream);
+    matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, heads.q(), C, accumulate, stream);
+    matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, heads.q(), C, {}, stream);
+    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.qkv, b.starts, b.dattention, B, T, heads, stream);
     if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
-    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
+    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, heads.qkv(), accumulate, stream);
+    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, heads.qkv(), {}, stream);
     layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
                        {.accumulate = accumulate, .add_to_dinp = true}, stream);
 }
@@ -411,7 +413,7 @@ int main(int argc, char** argv) {
     Run run = prepare(given, comm, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     run.record = std::move(record);
     const Options& opt = run.opt;
-    check_model(run.config.C, run.config.NH, attention_backend(opt));
+    check_model(run.config.C, run.config.heads(), attention_backend(opt));
     const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
     if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {

@@ -7,6 +7,7 @@
 #include <string_view>
 #include <vector>
 #include "../base/check.h"
+#include "../base/heads.h"
 #include "../base/nearest.h"
 #include "../io/checkpoint.h"
 #include "../io/files.h"
@@ -52,7 +53,8 @@ struct Config {
     int HS = NH > 0 ? C / NH : 0;        // head size
     int FF = (int)(4u * (unsigned)C);    // width of the MLP's hidden layer; unsigned: sizes are checked later
     double eps = 1e-5;                   // of the norms
-    int QKV() const { return (NH + 2 * NKV) * HS; }
+    Heads heads() const { return {NH, NKV, HS}; }
+    int QKV() const { return heads().qkv(); }
     // The vocabulary inside: a multiple of 64 keeps the classifier's rows aligned. Padding never reaches a file or a loss.
     int Vp() const { return (V + 63) / 64 * 64; }
     bool operator==(const Config&) const = default;

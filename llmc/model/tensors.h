@@ -58,7 +58,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln1_mean,     float, L,      most,           "activations", STEP) \
     ROW(ln1_rstd,     float, L,      most,           "activations", STEP) \
     ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), most * QKV, "activations", STEP) \
-    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * C,   "activations", STEP) \
+    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * NH * HS, "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
     ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), most * C,          "activations", STEP) /* after attention */ \
@@ -78,11 +78,11 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(dresidual,    F,     1,      train * N * C,  "scratch",     CLASSIFY | BACKWARD) \
     ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
     ROW(dfch,         F,     1,      train * N * FF, "scratch",  BACKWARD_MLP) \
-    ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
+    ROW(datty,        F,     1,      train * N * NH * HS, "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
-    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
-    ROW(kcache,       F,     L,      cached * C,         "generation",  GENERATE) \
-    ROW(vcache,       F,     L,      cached * C,         "generation",  GENERATE)
+    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.heads(), stream_options()), "scratch", BACKWARD_ATTENTION) \
+    ROW(kcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE) \
+    ROW(vcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE)
 
 enum ParameterRow {
 #define NUMBER(field, ...) P_##field,
