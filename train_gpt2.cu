@@ -57,13 +57,14 @@ template <class F> void attend(const Model<F>& model, const Block<F>& b, const A
 
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
 template <class F> void forward_block(Model<F>& model, const Block<F>& b, const F* residual, const Attend& how) {
-    const int C = model.config.C, QKV = model.config.QKV(), FF = model.config.FF;
+    const Heads heads = model.config.heads();
+    const int C = model.config.C, FF = model.config.FF;
     const float eps = (float)model.config.eps;
     const size_t N = (size_t)how.B * how.T;
     const stream_t stream = model.stream;
-    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, QKV, {}, stream);
+    matmul_forward(b.qkv, b.ln1, b.qkvw, b.qkvb, N, C, heads.qkv(), {}, stream);
     attend(model, b, how);
-    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, model.config.heads().q(), C, {}, stream);
+    matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, heads.q(), C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, eps, stream);
     if (model.config.gated()) {
         matmul_forward(b.fch, b.ln2, b.fcw, b.fcb, N, C, 2 * FF, {}, stream);
@@ -138,7 +139,7 @@ struct MicroStep { int leaf = 0; bool accumulate = false, reduce = false; };
 
 template <class F> void backward_block(Model<F>& model, int l, bool accumulate) {
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
-    const int C = model.config.C, L = model.config.L, QKV = model.config.QKV(), FF = model.config.FF;
+    const int C = model.config.C, L = model.config.L, FF = model.config.FF;
     const Heads heads = model.config.heads();
     const bool gated = model.config.gated();
     const float eps = (float)model.config.eps;
@@ -175,8 +176,8 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
     attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.attended(), b.starts, b.dattention, B, T, heads, stream);
     if (b.cos_sin) rope_backward(b.dqkv, b.dqnormw, b.dknormw, b.dqkv, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, heads, eps, accumulate, stream);
     if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
-    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, QKV, accumulate, stream);
-    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, QKV, {}, stream);
+    matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, heads.qkv(), accumulate, stream);
+    matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, heads.qkv(), {}, stream);
     layernorm_backward(b.dresidual, b.dln1w, b.dln1b, b.dln, residual, b.ln1_mean, b.ln1_rstd, b.ln1w, N, C,
                        {.accumulate = accumulate, .add_to_dinp = true}, stream);
 }
@@ -429,7 +430,7 @@ int main(int argc, char** argv) {
     Run run = prepare(given, comm, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     run.record = std::move(record);
     const Options& opt = run.opt;
-    check_model(run.config.C, run.config.NH, attention_backend(opt));
+    check_model(run.config.C, run.config.heads(), attention_backend(opt));
     const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
     if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {

@@ -69,7 +69,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
 
     F *x = make<F>(N * 4 * C), *y = make<F>(N * 4 * C), *z = make<F>(N * 4 * C), *w = make<F>((size_t)Vp * C, 0.1f), *qkv = make<F>(N * 3 * C);
     float *dw = make<float>((size_t)Vp * C), *mean = make<float>(N), *rstd = make<float>(N), *lse = make<float>(N * NH), *dbias = make<float>(4 * C);
-    float* scratch = make<float>(attention_scratch(B, T, C, NH));
+    const Heads heads{NH, NH, C / NH};
+    float* scratch = make<float>(attention_scratch(B, T, heads));
     std::vector<int> ids(N);
     for (size_t i = 0; i < N; i++) ids[i] = (int)(philox(2, RNG_TEST, 0, i).x[0] % (unsigned)V);
 
@@ -93,8 +94,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     row("gelu backward", 0, CALL(gelu_backward, z, y, x, N * 4 * C, stream));
     row("fcproj + gelu backward input", 2.0 * N * C * 4 * C, CALL(matmul_backward_input, y, x, w, N, 4 * C, C, {.pre_gelu = z}, stream));
     const int* no_starts = nullptr;
-    row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, C, NH, stream));
-    row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, C, NH, stream));
+    row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, heads, stream));
+    row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, heads, stream));
     if (const std::string path = attention_path<F>({}); !path.empty()) printf("%s: attention %s\n", type, path.c_str());
 
     F* logits = make<F>((size_t)chunk * Vp);

@@ -41,12 +41,12 @@ template <class F> double matmul_backward_weight(float*, float* dbias, const F*,
 }
 template <class F> double gelu_forward(F*, const F*, size_t n, stream_t) { return 2.0 * (double)n * sizeof(F); }
 template <class F> double gelu_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
-template <class F> double attention_forward(F*, float*, const F*, const int* starts, int B, int T, int C, int NH, stream_t) {
-    return (double)B * T * (4.0 * C * sizeof(F) + 4.0 * NH + (starts ? 4 : 0));
+template <class F> double attention_forward(F*, float*, const F*, const int* starts, int B, int T, const Heads& heads, stream_t) {
+    return (double)B * T * ((heads.qkv() + heads.q()) * (double)sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
 }
 template <class F>
-double attention_backward(F*, const F*, const F*, const float*, const F*, const int* starts, float*, int B, int T, int C, int NH, stream_t) {
-    return (double)B * T * (8.0 * C * sizeof(F) + 4.0 * NH + (starts ? 4 : 0));
+double attention_backward(F*, const F*, const F*, const float*, const F*, const int* starts, float*, int B, int T, const Heads& heads, stream_t) {
+    return (double)B * T * (2.0 * (heads.qkv() + heads.q()) * sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
 }
 template <class F> double fused_classifier(F*, float*, const int*, float, size_t N, int V, int Vp, bool write_dlogits, stream_t) {
     return (double)N * ((V + (write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);

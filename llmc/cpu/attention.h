@@ -4,12 +4,13 @@
 //
 // A tile of scores S is stored transposed, keys by queries: a vector holds the scores of W queries for one key, so row_max and
 // row_sum need no reduction across a vector, and every micro-kernel broadcasts an element of A and multiplies a row of B by it.
-// q, k, v are views of qkv (B, T, 3C), heads of HS = C / NH.
+// q, k, v are views of qkv (B, T, QKV), heads of HS (heads.h). Grouped queries: a head of keys and values serves all the query heads of its group.
 #pragma once
 #include <cfloat>
 #include <cmath>
 #include <cstddef>
 #include "../base/check.h"
+#include "../base/heads.h"
 #include "device.h"
 #include "vec.h"
 
@@ -229,17 +230,19 @@ void attend(F* out, size_t out_stride, float* lse, const F* q, size_t q_stride, 
     }
 }
 
-inline void check_heads(int C, int NH) {
-    CHECK(NH > 0 && C % NH == 0, "attention: %d channels do not divide into %d heads", C, NH);
-    CHECK(C / NH <= MAX_HS, "attention: head size %d, at most %d", C / NH, MAX_HS);
+inline void check_heads(const Heads& heads) {
+    CHECK(heads.NKV > 0 && heads.NH % heads.NKV == 0, "attention: %d heads do not divide among %d of keys and values", heads.NH, heads.NKV);
+    CHECK(heads.HS <= MAX_HS, "attention: head size %d, at most %d", heads.HS, MAX_HS);
 }
+// Where in a row of qkv the keys are that query head h reads.
+inline size_t key_head(const Heads& heads, int h) { return (size_t)(heads.NH + h / heads.group()) * (size_t)heads.HS; }
 }  // namespace attention_detail
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int C, int NH, AttentionBackend) {
+inline void check_model(int, const Heads& heads, AttentionBackend) {
     using attention_detail::MAX_HS;
-    if (C / NH > MAX_HS) die_with(EXIT_USAGE, "--model: width %d with %d heads gives heads of %d, must be at most %d", C, NH, C / NH, MAX_HS);
-    attention_detail::check_heads(C, NH);
+    if (heads.HS > MAX_HS) die_with(EXIT_USAGE, "--model: %d heads of %d, must be of at most %d", heads.NH, heads.HS, MAX_HS);
+    attention_detail::check_heads(heads);
 }
 
 // starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
@@ -257,48 +260,50 @@ inline void document_starts(int* starts,        // (B, T)
 
 // out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
 template <class F>
-void attention_forward(F* out,       // (B, T, C)
+void attention_forward(F* out,       // (B, T, NH * HS)
                        float* lse,   // (B, NH, T) log of the sum of e^score, for the backward
-                       const F* qkv, // (B, T, 3C)
+                       const F* qkv, // (B, T, QKV)
                        const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
-                       int B, int T, int C, int NH, stream_t) {
+                       int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
-    check_heads(C, NH);
+    check_heads(heads);
     constexpr int AT_ONCE = GROUP * TILE;
-    const int HS = C / NH, groups = (T + AT_ONCE - 1) / AT_ONCE;
-    parallel_for((size_t)(B * NH * groups), [=](size_t number) {
+    const int NH = heads.NH, HS = heads.HS, tiles = (T + AT_ONCE - 1) / AT_ONCE;
+    const size_t width = (size_t)heads.q(), row = (size_t)heads.qkv();
+    parallel_for((size_t)(B * NH * tiles), [=](size_t number) {
         const int task = (int)number;
-        const int b = task / NH % B, h = task % NH, query = (groups - 1 - task / (B * NH)) * AT_ONCE;  // the longest first
+        const int b = task / NH % B, h = task % NH, query = (tiles - 1 - task / (B * NH)) * AT_ONCE;  // the longest first
         const int n = T - query < AT_ONCE ? T - query : AT_ONCE;
-        const size_t token = (size_t)b * T, C3 = 3 * (size_t)C;
-        const F* q = qkv + token * C3 + (size_t)h * HS;
-        attend(out + (token + query) * C + (size_t)h * HS, C, lse + ((size_t)b * NH + h) * T + query,
-               q + query * C3, C3, q + C, q + 2 * C, C3, starts ? starts + token + query : nullptr, n, query, HS);
+        const size_t token = (size_t)b * T, head = (size_t)h * HS;
+        const F *q = qkv + token * row + head, *k = qkv + token * row + key_head(heads, h), *v = k + heads.kv();
+        attend(out + (token + query) * width + head, width, lse + ((size_t)b * NH + h) * T + query,
+               q + query * row, row, k, v, row, starts ? starts + token + query : nullptr, n, query, HS);
     });
 }
 
 // Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
 // cache; each new token attends to itself and to all tokens before it.
 template <class F>
-void attention_cached(F* out,       // (n, C)
-                      F* kcache,    // (Tmax, C)
-                      F* vcache,    // (Tmax, C)
-                      const F* qkv, // (n, 3C)
-                      int n, int pos, int C, int NH, stream_t) {
+void attention_cached(F* out,       // (n, NH * HS)
+                      F* kcache,    // (Tmax, NKV * HS)
+                      F* vcache,    // (Tmax, NKV * HS)
+                      const F* qkv, // (n, QKV)
+                      int n, int pos, const Heads& heads, stream_t) {
     using namespace attention_detail;
-    check_heads(C, NH);
+    check_heads(heads);
     constexpr int AT_ONCE = GROUP * TILE;
-    const int HS = C / NH, groups = (n + AT_ONCE - 1) / AT_ONCE;
-    const size_t C3 = 3 * (size_t)C;
+    const int NH = heads.NH, HS = heads.HS, tiles = (n + AT_ONCE - 1) / AT_ONCE;
+    const size_t width = (size_t)heads.q(), cached = (size_t)heads.kv(), row = (size_t)heads.qkv();
     for (int i = 0; i < n; i++) {
-        memcpy(kcache + (size_t)(pos + i) * C, qkv + (size_t)i * C3 + C, (size_t)C * sizeof(F));
-        memcpy(vcache + (size_t)(pos + i) * C, qkv + (size_t)i * C3 + 2 * C, (size_t)C * sizeof(F));
+        const F* k = qkv + (size_t)i * row + width;
+        memcpy(kcache + (size_t)(pos + i) * cached, k, cached * sizeof(F));
+        memcpy(vcache + (size_t)(pos + i) * cached, k + cached, cached * sizeof(F));
     }
-    parallel_for((size_t)(NH * groups), [=](size_t number) {
+    parallel_for((size_t)(NH * tiles), [=](size_t number) {
         const int task = (int)number;
         const int first = task / NH * AT_ONCE, h = task % NH, count = n - first < AT_ONCE ? n - first : AT_ONCE;
-        const size_t head = (size_t)h * HS;
-        attend(out + (size_t)first * C + head, C, nullptr, qkv + first * C3 + head, C3, kcache + head, vcache + head, C,
+        const size_t head = (size_t)h * HS, of_keys = key_head(heads, h) - width;
+        attend(out + (size_t)first * width + head, width, nullptr, qkv + first * row + head, row, kcache + of_keys, vcache + of_keys, cached,
                nullptr, count, pos + first, HS);
     });
 }
@@ -312,10 +317,10 @@ inline size_t head_floats(int T, int HS) { return (size_t)round_up(T, TILE) * (s
 }  // namespace attention_detail
 
 // Floats of scratch for the backward: k, v, dk and dv of one head in each thread; in a plan for a GPU what our attention takes there.
-inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
+inline size_t attention_scratch(int B, int T, const Heads& heads, const StreamOptions& how = {}) {
     using namespace attention_detail;
-    if (how.any_gpu) return (size_t)B * T * NH;
-    return (size_t)max_threads() * 4 * head_floats(T, C / NH);
+    if (how.any_gpu) return (size_t)B * T * heads.NH;
+    return (size_t)max_threads() * 4 * head_floats(T, heads.HS);
 }
 
 namespace attention_detail {
@@ -338,87 +343,98 @@ inline void softmax_backward(float* p, float* ds, const float* lse_log2, const f
         }
     }
 }
-// The backward of one head of one sequence, task = b * NH + h; `scratch` is this thread's: 4 head_floats.
+// One head of keys and values in fp32, and their gradients: (T, width) each.
+struct KeyHead { float *keys, *values, *dkeys, *dvalues; };
+
+// What query head h of sequence b adds to its keys' and values' gradients, and its dq. first_head: of the group, nothing was added before.
 template <class F>
-void backward_head(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, int task, int T, int C, int NH) {
-    const int HS = C / NH, width = round_up(HS, W);
+void backward_query_head(F* dqkv, const KeyHead& kv, bool first_head, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, int b, int h,
+                         int T, const Heads& heads) {
+    const int HS = heads.HS, width = round_up(HS, W);
     const float scale = 1 / std::sqrt((float)HS);
-    const size_t C3 = 3 * (size_t)C, floats = head_floats(T, HS);
-    const size_t token = (size_t)(task / NH) * T, head = (size_t)(task % NH) * HS;
-    const F *q = qkv + token * C3 + head, *k = q + C, *v = k + C;
-    F *dq = dqkv + token * C3 + head, *dk = dq + C, *dv = dk + C;
-    float *keys = scratch, *values = keys + floats;
-    float *dkeys = values + floats, *dvalues = dkeys + floats;
+    const size_t row = (size_t)heads.qkv(), C = (size_t)heads.q(), token = (size_t)b * T, head = (size_t)h * HS;
+    const F* q = qkv + token * row + head;
+    F* dq = dqkv + token * row + head;
     alignas(64) float queries[TILE * MAX_HS], queries_t[MAX_HS * TILE], dqueries[TILE * MAX_HS];
     alignas(64) float douts[TILE * MAX_HS], douts_t[MAX_HS * TILE];
     alignas(64) float p[TILE * TILE], ds[TILE * TILE], lse_log2[TILE], delta[TILE];
-    for (int key = 0; key < T; key += TILE) {
-        const int rows = T - key < TILE ? T - key : TILE;
-        load_tile(keys + (size_t)key * width, k + key * C3, C3, rows, HS, width);
-        load_tile(values + (size_t)key * width, v + key * C3, C3, rows, HS, width);
-    }
     for (int query = 0; query < T; query += TILE) {
         const int n = T - query < TILE ? T - query : TILE, padded = round_up(n, W);
         const Starts documents = {starts ? starts + token + query : nullptr, n};
         // 1. q, dout, delta, lse of the tile's queries. The rows from n on are zero, and their P is 2^-infinity = 0.
         load_tile(dqueries, out + (token + query) * C + head, C, n, HS, width);
         load_tile(douts, dout + (token + query) * C + head, C, n, HS, width);
-        load_tile(queries, q + query * C3, C3, n, HS, width);
+        load_tile(queries, q + query * row, row, n, HS, width);
         transpose_tile(queries_t, queries, padded, width, scale * LOG2E);
         transpose_tile(douts_t, douts, padded, width, 1);
         for (int i = 0; i < padded; i++) {
             vfloat dot{};
             for (int d = 0; d < width; d += W) dot += load(dqueries + i * width + d) * load(douts + i * width + d);
-            const float log_sum = i < n ? lse[(size_t)task * T + query + i] : 0;
+            const float log_sum = i < n ? lse[((size_t)b * heads.NH + h) * T + query + i] : 0;
             delta[i] = sum(dot) + 0.0f * log_sum;  // an infinite lse would make P zero, and the row's gradients in silence: now they are NaN
             lse_log2[i] = i < n ? log_sum * LOG2E : __builtin_inff();
         }
         for (int i = 0; i < TILE * width; i += W) store(dqueries + i, vfloat{});
 
         for (int key = documents.first(0) / TILE * TILE; key <= query; key += TILE) {
-            const bool diagonal = key == query;
+            const bool diagonal = key == query, accumulate = !diagonal || !first_head;
             const int rows = diagonal ? n : TILE;
             const size_t at = (size_t)key * width;
             // 2. p = P^T and ds = dS^T, keys by queries
-            compute_scores(p, keys + at, queries_t, padded, HS, width, query, key);
-            compute_scores(ds, values + at, douts_t, padded, HS, width, query, key);
+            compute_scores(p, kv.keys + at, queries_t, padded, HS, width, query, key);
+            compute_scores(ds, kv.values + at, douts_t, padded, HS, width, query, key);
             softmax_backward(p, ds, lse_log2, delta, documents, padded, query, key);
             // 3. dv += P^T dout,  dk += dS^T q: on the diagonal, key j's first query is j
             for (int j = 0; j < rows; j += MR) {
                 const int first = diagonal ? j : 0, from = j * TILE + first;
-                multiply_rows(dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
-                             n - first, !diagonal);
-                multiply_rows(dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
-                             n - first, !diagonal);
+                multiply_rows(kv.dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
+                             n - first, accumulate);
+                multiply_rows(kv.dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
+                             n - first, accumulate);
             }
             // 4. dq += dS k
             for (int i = 0; i < n; i += MR)
-                multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, keys + at, width, width,
+                multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, kv.keys + at, width, width,
                              visible(query + i + MR - 1, key), true);
         }
-        store_tile(dq + query * C3, C3, dqueries, n, HS, width, scale);
+        store_tile(dq + query * row, row, dqueries, n, HS, width, scale);
     }
-    store_tile(dk, C3, dkeys, T, HS, width, scale);
-    store_tile(dv, C3, dvalues, T, HS, width, 1);
+}
+// The backward of one head of keys and values of one sequence, task = b * NKV + that head, and of the query heads of its group, one after another: dk
+// and dv are added up in their order. `scratch` is this thread's: 4 head_floats.
+template <class F>
+void backward_group(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, int task, int T, const Heads& heads) {
+    const int HS = heads.HS, width = round_up(HS, W), b = task / heads.NKV, first = task % heads.NKV * heads.group();
+    const size_t row = (size_t)heads.qkv(), floats = head_floats(T, HS), k = (size_t)b * T * row + key_head(heads, first), v = k + (size_t)heads.kv();
+    const KeyHead kv{scratch, scratch + floats, scratch + 2 * floats, scratch + 3 * floats};
+    for (int key = 0; key < T; key += TILE) {
+        const int rows = T - key < TILE ? T - key : TILE;
+        load_tile(kv.keys + (size_t)key * width, qkv + k + key * row, row, rows, HS, width);
+        load_tile(kv.values + (size_t)key * width, qkv + v + key * row, row, rows, HS, width);
+    }
+    for (int h = first; h < first + heads.group(); h++)
+        backward_query_head(dqkv, kv, h == first, dout, out, lse, qkv, starts, b, h, T, heads);
+    store_tile(dqkv + k, row, kv.dkeys, T, HS, width, 1 / std::sqrt((float)HS));
+    store_tile(dqkv + v, row, kv.dvalues, T, HS, width, 1);
 }
 }  // namespace attention_detail
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
-//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
+//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document, those of dk and dv over the query heads of the group, too;
 //             ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]),  delta = rowsum(dout * out),  scale = 1 / sqrt(HS)
 // p is recomputed from lse (Dao 2023, "FlashAttention-2", algorithm 2, where delta is D; here the outer loop is over queries).
 template <class F>
-void attention_backward(F* dqkv,          // (B, T, 3C)
-                        const F* dout,    // (B, T, C)
-                        const F* out,     // (B, T, C)
+void attention_backward(F* dqkv,          // (B, T, QKV)
+                        const F* dout,    // (B, T, NH * HS)
+                        const F* out,     // (B, T, NH * HS)
                         const float* lse, // (B, NH, T)
-                        const F* qkv,     // (B, T, 3C)
+                        const F* qkv,     // (B, T, QKV)
                         const int* starts, // (B, T) as in the forward, or null
                         float* scratch,   // (attention_scratch())
-                        int B, int T, int C, int NH, stream_t) {
+                        int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
-    check_heads(C, NH);
-    parallel_for((size_t)(B * NH), [=](size_t task) {
-        backward_head(dqkv, dout, out, lse, qkv, starts, scratch + (size_t)thread_number() * 4 * head_floats(T, C / NH), (int)task, T, C, NH);
+    check_heads(heads);
+    parallel_for((size_t)(B * heads.NKV), [=](size_t task) {
+        backward_group(dqkv, dout, out, lse, qkv, starts, scratch + (size_t)thread_number() * 4 * head_floats(T, heads.HS), (int)task, T, heads);
     });
 }

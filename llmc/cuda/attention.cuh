@@ -1,24 +1,21 @@
 // attention.cuh: causal multi-head attention by flash attention: an online softmax over tiles of keys, so that no T x T matrix exists (Dao
 // et al. 2022, "FlashAttention"); ours, or cuDNN's where that is faster.
 //
-// q, k, v are views of qkv (B, T, 3C), heads of HS = C / NH, a multiple of 8 up to 256. The kernels already take fewer heads of keys and
-// values than of queries (grouped-query attention: NKV of attention_detail::forward and backward). Masked keys and values in a tile that a
-// query sees in part are multiplied by P = 0: they must be finite, as 0 * infinity is NaN.
+// q, k, v are views of qkv (B, T, QKV), heads of HS (heads.h), a multiple of 8 up to 256. Masked keys and values in a tile that a query sees in part
+// are multiplied by P = 0: they must be finite, as 0 * infinity is NaN.
 #pragma once
+#include "../base/heads.h"
 #include "attention_backward.cuh"
 #include "attention_cached.cuh"
 #include "attention_cudnn.cuh"
 #include "attention_forward.cuh"
 
 namespace attention_detail {
-inline AttentionShape shape_of(int B, int T, int C, int NH) {
-    CHECK(NH > 0 && C % NH == 0, "attention: %d channels do not divide into %d heads", C, NH);
-    return {B, T, NH, NH, C / NH};
-}
+inline AttentionShape shape_of(int B, int T, const Heads& heads) { return {B, T, heads.NH, heads.NKV, heads.HS}; }
 inline void check(const AttentionShape& shape) {
     const int NH = shape.NH, NKV = shape.NKV, HS = shape.HS;
     CHECK(HS % 8 == 0 && HS <= MAX_HS, "attention: head size %d, must be a multiple of 8 up to %d on a GPU", HS, MAX_HS);
-    CHECK(NKV > 0 && NH % NKV == 0, "attention: %d heads do not divide among %d of keys", NH, NKV);
+    CHECK(NKV > 0 && NH % NKV == 0, "attention: %d heads do not divide among %d of keys and values", NH, NKV);
 }
 
 template <class F> void forward(F* out, float* lse, const F* qkv, const int* starts, AttentionShape shape, stream_t stream) {
@@ -88,33 +85,33 @@ inline void document_starts(int* starts,        // (B, T)
 
 // out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
 template <class F>
-void attention_forward(F* out,             // (B, T, C)
+void attention_forward(F* out,             // (B, T, NH * HS)
                        float* lse,         // (B, NH, T) log of the sum of e^score, for the backward
-                       const F* qkv,       // (B, T, 3C)
+                       const F* qkv,       // (B, T, QKV)
                        const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
-                       int B, int T, int C, int NH, stream_t stream) {
-    auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, C, NH), stream); };
+                       int B, int T, const Heads& heads, stream_t stream) {
+    auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, heads, stream, ours)) return;
     ours();
 }
 
 // Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
 // cache; each new token attends to itself and to all tokens before it.
 template <class F>
-void attention_cached(F* out,        // (n, C)
-                      F* kcache,     // (Tmax, C)
-                      F* vcache,     // (Tmax, C)
-                      const F* qkv,  // (n, 3C)
-                      int n, int pos, int C, int NH, stream_t stream) {
-    attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, C, NH), stream);
+void attention_cached(F* out,        // (n, NH * HS)
+                      F* kcache,     // (Tmax, NKV * HS)
+                      F* vcache,     // (Tmax, NKV * HS)
+                      const F* qkv,  // (n, QKV)
+                      int n, int pos, const Heads& heads, stream_t stream) {
+    attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, heads), stream);
 }
 
 // Floats of scratch for the backward: delta, or what cuDNN needs where a stream with these options may use it.
-inline size_t attention_scratch(int B, int T, int C, int NH, const StreamOptions& how = {}) {
-    const size_t delta = (size_t)B * T * NH;
+inline size_t attention_scratch(int B, int T, const Heads& heads, const StreamOptions& how = {}) {
+    const size_t delta = (size_t)B * T * heads.NH;
     if (how.kernels.attention == AttentionBackend::OURS) return delta;
-    return std::max(delta, ceil_div(attention_cudnn::scratch_bytes(B, T, NH, C / NH, how.kernels.deterministic, how.any_gpu), sizeof(float)));
+    return std::max(delta, ceil_div(attention_cudnn::scratch_bytes(B, T, heads, how.kernels.deterministic, how.any_gpu), sizeof(float)));
 }
 
 // Whose implementation computes attention here, and why, for the banner.
@@ -124,19 +121,19 @@ template <class F> std::string attention_path(const StreamOptions& how) {
 }
 
 // dqkv =      dq[t] = scale * sum over u <= t of ds[t][u] k[u],   dk[u] = scale * sum over t >= u of ds[t][u] q[t],
-//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document,
+//             dv[u] = sum over t >= u of p[t][u] dout[t],  each sum within a document, those of dk and dv over the query heads of the group, too;
 //             ds[t][u] = p[t][u] (dout[t] . v[u] - delta[t]),  delta = rowsum(dout * out),  scale = 1 / sqrt(HS)
 template <class F>
-void attention_backward(F* dqkv,            // (B, T, 3C)
-                        const F* dout,      // (B, T, C)
-                        const F* out,       // (B, T, C)
+void attention_backward(F* dqkv,            // (B, T, QKV)
+                        const F* dout,      // (B, T, NH * HS)
+                        const F* out,       // (B, T, NH * HS)
                         const float* lse,   // (B, NH, T)
-                        const F* qkv,       // (B, T, 3C)
+                        const F* qkv,       // (B, T, QKV)
                         const int* starts,  // (B, T) as in the forward, or null
                         float* scratch,     // (attention_scratch())
-                        int B, int T, int C, int NH, stream_t stream) {
-    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, C, NH), stream); };
+                        int B, int T, const Heads& heads, stream_t stream) {
+    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, NH, C / NH, stream, ours)) return;
+        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, heads, stream, ours)) return;
     ours();
 }

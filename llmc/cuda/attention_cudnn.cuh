@@ -4,6 +4,7 @@
 #pragma once
 #include <map>
 #include <string>
+#include "../base/heads.h"
 #include "autotune_cache.cuh"
 #include "device.cuh"
 #ifdef LLMC_CUDNN
@@ -13,18 +14,21 @@ namespace attention_cudnn {
 using namespace attention_graph;
 constexpr bool HERE = true;
 
+inline Problem problem_of(int B, int T, const Heads& heads) { return {.B = B, .T = T, .NH = heads.NH, .HS = heads.HS, .NKV = heads.NKV}; }
+
 struct Ready { Builder builder; Plan plan; };
 struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
 // A line of the autotune cache.
 inline bool parse_choice(const std::string& line, Problem& p, Choice& c) {
     int backward, dq, cudnn, used = 0;
-    const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used);
-    if (read != 9 || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
+    const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n %ld%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used, &p.NKV, &used);
+    if (read < 9 || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
+    if (read == 9) p.NKV = p.NH;
     p.backward = backward, p.dq = (DqAccumulation)dq, c.cudnn = cudnn;
-    return true;
+    return read == 9 || p.NKV < p.NH;
 }
 inline std::string print_choice(const Problem& p, const Choice& c) {
-    return format("%ld %ld %ld %ld %d %d %d %.4f %.4f", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms);
+    return format("%ld %ld %ld %ld %d %d %d %.4f %.4f", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms) + (p.NKV < p.NH ? format(" %ld", p.NKV) : "");
 }
 struct State {
     std::map<Problem, Ready> plans;
@@ -92,11 +96,11 @@ inline void run(const Problem& p, std::map<int64_t, const void*> tensors, void* 
 
 // As attention_forward; false if cuDNN is not used: then nothing was computed. ours(): the same by our kernels.
 template <class Ours>
-bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int HS, stream_t stream, Ours ours) {
-    const Problem p{B, T, NH, HS};
-    const size_t C = (size_t)NH * HS;
+bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, const Heads& heads, stream_t stream, Ours ours) {
+    const Problem p = problem_of(B, T, heads);
+    const bf16 *k = qkv + heads.q(), *v = k + heads.kv();
     CHECK(stream.workspace_bytes >= workspace_bytes(p), "attention: %zu bytes of workspace, must be %zu", stream.workspace_bytes, workspace_bytes(p));
-    auto theirs = [&] { run(p, {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}}, stream.workspace, stream); };
+    auto theirs = [&] { run(p, {{Q, qkv}, {K, k}, {V, v}, {OUT, out}, {LSE, lse}}, stream.workspace, stream); };
     if (!choose(p, stream, ours, theirs)) return false;
     theirs();
     return true;
@@ -104,14 +108,16 @@ bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, int NH, int H
 
 // As attention_backward, likewise. scratch: attention_scratch().
 template <class Ours>
-bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, int NH, int HS,
+bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, const Heads& heads,
               stream_t stream, Ours ours) {
-    const Problem p{B, T, NH, HS, true, dq_accumulation(stream.kernels.deterministic, sm(), cudnnGetVersion())};
-    const size_t C = (size_t)NH * HS;
+    Problem p = problem_of(B, T, heads);
+    p.backward = true, p.dq = dq_accumulation(stream.kernels.deterministic, sm(), cudnnGetVersion());
+    const bf16 *k = qkv + heads.q(), *v = k + heads.kv();
+    bf16 *dk = dqkv + heads.q(), *dv = dk + heads.kv();
     char *delta = (char*)scratch, *dq_accum = delta + delta_bytes(p), *workspace = dq_accum + dq_accum_bytes(p);
     auto theirs = [&] {
-        std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}, {DOUT, dout},
-                                              {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DELTA, delta}};
+        std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, k}, {V, v}, {OUT, out}, {LSE, lse}, {DOUT, dout},
+                                              {DQ, dqkv}, {DK, dk}, {DV, dv}, {DELTA, delta}};
         if (p.has_dq_accum()) tensors[DQ_ACCUM] = dq_accum;
         run(p, tensors, workspace, stream);
     };
@@ -121,8 +127,8 @@ bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, c
 }
 
 // any_gpu: the most that any GPU needs, not only this one
-inline size_t scratch_bytes(int B, int T, int NH, int HS, bool deterministic, bool any_gpu) {
-    return backward_bytes({B, T, NH, HS}, deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
+inline size_t scratch_bytes(int B, int T, const Heads& heads, bool deterministic, bool any_gpu) {
+    return backward_bytes(problem_of(B, T, heads), deterministic, any_gpu ? 0 : sm(), cudnnGetVersion());
 }
 
 // body(cache): of the autotune cache, where there is cuDNN to choose.
@@ -139,7 +145,7 @@ namespace attention_cudnn {
 constexpr bool HERE = false;
 template <class... A> bool forward(const A&...) { return false; }
 template <class... A> bool backward(const A&...) { return false; }
-inline size_t scratch_bytes(int, int, int, int, bool, bool) { return 0; }
+inline size_t scratch_bytes(int, int, const Heads&, bool, bool) { return 0; }
 inline std::string path() { return "by ours, built without cuDNN"; }
 template <class Body> void with_autotune_cache(Body) {}
 }  // namespace attention_cudnn

@@ -39,7 +39,9 @@ struct Problem {
     int64_t B, T, NH, HS;
     bool backward = false;
     DqAccumulation dq = SEPARATE_GEMM;
+    int64_t NKV = NH;  // heads of keys and values
     auto operator<=>(const Problem&) const = default;
+    constexpr int64_t row() const { return (NH + 2 * NKV) * HS; }  // of qkv
     constexpr bool has_dq_accum() const { return backward && (dq == ATOMIC || dq == SEMAPHORE); }
 };
 
@@ -118,9 +120,10 @@ class Operations {
 public:
     Operations(Builder& builder, const Problem& problem) : b(builder), p(problem) {}
 
-    // A row of qkv (B, T, 3C) is q, k and v, heads of HS each; out is (B, T, C).
-    Descriptor heads(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.T, p.HS}, {p.T * row, p.HS, row, 1}); }
-    Descriptor heads_transposed(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.HS, p.T}, {p.T * row, p.HS, 1, row}); }
+    // A row of qkv (B, T, QKV) is NH heads of q, NKV of k and NKV of v, of HS each; out is (B, T, NH * HS).
+    int64_t how_many(Uid uid) const { return uid == K || uid == V || uid == DK || uid == DV ? p.NKV : p.NH; }
+    Descriptor heads(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, how_many(uid), p.T, p.HS}, {p.T * row, p.HS, row, 1}); }
+    Descriptor heads_transposed(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, how_many(uid), p.HS, p.T}, {p.T * row, p.HS, 1, row}); }
     Descriptor rows(int64_t uid) { return tensor(uid, CUDNN_DATA_FLOAT, {p.B, p.NH, p.T, 1}, {p.NH * p.T, p.T, 1, 1}); }
     Descriptor number(Uid uid) { return tensor(uid, CUDNN_DATA_FLOAT, {1, 1, 1, 1}, {1, 1, 1, 1}, true); }  // a scalar, passed by value by the host
     Descriptor scores(cudnnDataType_t type = CUDNN_DATA_FLOAT) {
@@ -147,6 +150,12 @@ public:
         b.finalize(how);
         return operation(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR, CUDNN_ATTR_OPERATION_MATMUL_DESC, how,
                          {{CUDNN_ATTR_OPERATION_MATMUL_ADESC, a}, {CUDNN_ATTR_OPERATION_MATMUL_BDESC, with}}, CUDNN_ATTR_OPERATION_MATMUL_CDESC, c);
+    }
+    // dk or dv = a b, summed over the query heads of a group: a product for each query head, and a sum that takes them NH / NKV to one
+    Descriptor multiply_and_sum_group(Uid uid, Descriptor a, Descriptor with) {
+        Descriptor c = heads(uid, p.row());
+        if (p.NKV == p.NH) return multiply(c, a, with);
+        return reduce(c, CUDNN_REDUCE_TENSOR_ADD, multiply(tensor(next_virtual++, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.T, p.HS}, {p.NH * p.T * p.HS, p.T * p.HS, p.HS, 1}), a, with));
     }
     // y = mode(x, with, where), element by element; (…, 1) is broadcast to (…, n)
     Descriptor pointwise(Descriptor y, cudnnPointwiseMode_t mode, Descriptor x, Descriptor with = nullptr, Descriptor where = nullptr,
@@ -216,7 +225,7 @@ private:
 // S = scale Q K^T, masked where key > query;  P = exp(S - row_max) / row_sum,  lse = row_max + log(row_sum),  out = P V
 inline void forward(Operations& ops, const Problem& p) {
     const int64_t C = p.NH * p.HS;
-    Descriptor q = ops.heads(Q, 3 * C), k = ops.heads_transposed(K, 3 * C), v = ops.heads(V, 3 * C);
+    Descriptor q = ops.heads(Q, p.row()), k = ops.heads_transposed(K, p.row()), v = ops.heads(V, p.row());
     // 1. scores
     Descriptor s = ops.multiply(ops.scores(), q, k);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, ops.number(SCALE));
@@ -236,7 +245,7 @@ inline void forward(Operations& ops, const Problem& p) {
 // dK = dS^T Q,  dQ = dS K
 inline void backward(Operations& ops, const Problem& p) {
     const int64_t C = p.NH * p.HS;
-    Descriptor q = ops.heads(Q, 3 * C), k = ops.heads_transposed(K, 3 * C), v = ops.heads_transposed(V, 3 * C);
+    Descriptor q = ops.heads(Q, p.row()), k = ops.heads_transposed(K, p.row()), v = ops.heads_transposed(V, p.row());
     Descriptor out = ops.heads(OUT, C), dout = ops.heads(DOUT, C), scale = ops.number(SCALE);
     const Four dims{p.B, p.NH, p.T, p.HS}, packed{C * p.T, p.HS * p.T, p.HS, 1};
     // 1. delta, which is in memory between the library's kernels
@@ -248,17 +257,17 @@ inline void backward(Operations& ops, const Problem& p) {
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, s, scale);
     s = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, s, ops.rows(LSE));
     Descriptor probs = ops.pointwise(ops.scores(), CUDNN_POINTWISE_EXP, ops.apply_mask(s));
-    ops.multiply(ops.heads(DV, 3 * C), ops.transpose(ops.transposed_scores(), probs), dout);
+    ops.multiply_and_sum_group(DV, ops.transpose(ops.transposed_scores(), probs), dout);
     // 3. dS, dK
     Descriptor ds = ops.multiply(ops.scores(), dout, v);
     ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_SUB, ds, delta);
     ds = ops.pointwise(ops.scores(), CUDNN_POINTWISE_MUL, ds, probs);
     ds = ops.pointwise(ops.scores(CUDNN_DATA_BFLOAT16), CUDNN_POINTWISE_MUL, ds, scale);
-    ops.multiply(ops.heads(DK, 3 * C), ops.transpose(ops.transposed_scores(), ds), q);
+    ops.multiply_and_sum_group(DK, ops.transpose(ops.transposed_scores(), ds), q);
     // 4. dQ
-    Descriptor keys = ops.transpose(ops.tensor(ops.new_virtual(), CUDNN_DATA_BFLOAT16, dims, {p.T * 3 * C, p.HS, 3 * C, 1}), k);
-    if (!p.has_dq_accum()) ops.multiply(ops.heads(DQ, 3 * C), ds, keys);
-    else ops.pointwise(ops.heads(DQ, 3 * C), CUDNN_POINTWISE_IDENTITY, ops.multiply(ops.tensor(DQ_ACCUM, CUDNN_DATA_FLOAT, dims, packed), ds, keys));
+    Descriptor keys = ops.transpose(ops.tensor(ops.new_virtual(), CUDNN_DATA_BFLOAT16, {p.B, p.NKV, p.T, p.HS}, {p.T * p.row(), p.HS, p.row(), 1}), k);
+    if (!p.has_dq_accum()) ops.multiply(ops.heads(DQ, p.row()), ds, keys);
+    else ops.pointwise(ops.heads(DQ, p.row()), CUDNN_POINTWISE_IDENTITY, ops.multiply(ops.tensor(DQ_ACCUM, CUDNN_DATA_FLOAT, dims, packed), ds, keys));
 }
 
 // An execution plan, and the bytes of workspace that it needs.

@@ -17,10 +17,10 @@
 #include "step_guard.cuh"
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int C, int NH, AttentionBackend attention) {
+inline void check_model(int C, const Heads& heads, AttentionBackend attention) {
     if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
-    if (C % NH || C / NH % 8 || C / NH > 256)
-        die_with(EXIT_USAGE, "--model: width %d with %d heads, must give heads of a multiple of 8 up to 256 on a GPU", C, NH);
+    if (heads.HS % 8 || heads.HS > 256)
+        die_with(EXIT_USAGE, "--model: %d heads of %d, must be of a multiple of 8 up to 256 on a GPU", heads.NH, heads.HS);
     if (attention == AttentionBackend::CUDNN && !attention_cudnn::HERE)
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
 }

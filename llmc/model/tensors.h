@@ -59,7 +59,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln1_rstd,     float, L,      most,           "activations", STEP) \
     ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), most * QKV, "activations", STEP) \
     ROW(qkr,          F,     1,      qk_norm * most * QKV, "activations", STEP) /* qkv with normalised and rotated heads; without norm they are rotated in place */ \
-    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * C,   "activations", STEP) \
+    ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * NH * HS, "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
     ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), most * C,          "activations", STEP) /* after attention */ \
@@ -80,12 +80,12 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(dln,          F,     1,      train * N * C,  "scratch",     BACKWARD) \
     ROW(dfch,         F,     1,      train * N * hidden, "scratch",  BACKWARD_MLP) \
     ROW(dgated,       F,     1,      gated * train * N * FF, "scratch",  BACKWARD_MLP) /* of SwiGLU's output */ \
-    ROW(datty,        F,     1,      train * N * C,  "scratch",     BACKWARD_ATTENTION) \
+    ROW(datty,        F,     1,      train * N * NH * HS, "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
-    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.C, NH, stream_options()), "scratch", BACKWARD_ATTENTION) \
+    ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.heads(), stream_options()), "scratch", BACKWARD_ATTENTION) \
     ROW(cos_sin,      float, 1,      rotary * positions * HS, "rotary positions", ALWAYS) /* rope_table.h */ \
-    ROW(kcache,       F,     L,      cached * C,         "generation",  GENERATE) \
-    ROW(vcache,       F,     L,      cached * C,         "generation",  GENERATE)
+    ROW(kcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE) \
+    ROW(vcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE)
 
 enum ParameterRow {
 #define NUMBER(field, ...) P_##field,

@@ -5,76 +5,87 @@
 
 using Doubles = std::vector<double>;
 
+using Ints = std::vector<int>;  // starts of documents; none: all is one
+struct AttentionShape {
+    int B, T;
+    Heads heads;
+    size_t tokens() const { return (size_t)B * T; }
+    size_t row() const { return (size_t)heads.qkv(); }   // of qkv
+    size_t width() const { return (size_t)heads.q(); }   // of out
+    size_t rows() const { return tokens() * heads.NH; }  // of softmax
+    // where head h of a token has its q, its k and v, its out
+    size_t q(size_t token, int h) const { return token * row() + (size_t)h * heads.HS; }
+    size_t k(size_t token, int h) const { return q(token, heads.NH + h / (heads.NH / heads.NKV)); }
+    size_t v(size_t token, int h) const { return k(token, h) + (size_t)heads.NKV * heads.HS; }
+    size_t o(size_t token, int h) const { return token * width() + (size_t)h * heads.HS; }
+
+    static AttentionShape random(Random& r, int max_T, int max_HS) {
+        const int B = r.between(1, 2), T = r.between(1, max_T), NKV = r.between(1, 2), NH = NKV * r.between(1, 3);
+        return {B, T, {NH, NKV, r.between(1, max_HS)}};
+    }
+    // Mostly small ones; a few that take several tiles, or several groups of tiles, or long heads; and whole tiles.
+    static AttentionShape number(int shape, Random& r) {
+        if (shape == 0) return {2, 128, {2, 2, 64}};
+        if (shape == 12) return {1, 64, {2, 1, 128}};
+        AttentionShape s = random(r, shape % 4 ? 40 : 150, shape % 12 == 2 ? 140 : 20);
+        if (shape % 12 == 1) s.T = r.between(257, 330);
+        return s;
+    }
+};
+
 // The definition, with a row of probabilities at a time.
 struct Attention { Doubles out, lse; };
-using Ints = std::vector<int>;  // starts of documents; none: all is one
-static Attention attention_oracle(const Doubles& qkv, int B, int T, int C, int NH, const Ints& starts = {}) {
-    const int HS = C / NH;
-    Attention y{Doubles((size_t)B * T * C), Doubles((size_t)B * NH * T)};
+static Attention attention_oracle(const Doubles& qkv, const AttentionShape& s, const Ints& starts = {}) {
+    const int T = s.T, HS = s.heads.HS;
+    Attention y{Doubles(s.tokens() * s.width()), Doubles(s.rows())};
     Doubles p((size_t)T);
-    for (int b = 0; b < B; b++)
-        for (int h = 0; h < NH; h++)
+    for (int b = 0; b < s.B; b++)
+        for (int h = 0; h < s.heads.NH; h++)
             for (int t = 0; t < T; t++) {
-                const int start = starts.empty() ? 0 : starts[(size_t)b * T + t];
-                const double* q = &qkv[((size_t)b * T + t) * 3 * C + h * HS];
+                const size_t first = (size_t)b * T;
+                const int start = starts.empty() ? 0 : starts[first + t];
+                const double* q = &qkv[s.q(first + t, h)];
                 double largest = -1e300, sum = 0;
                 for (int u = start; u <= t; u++) {
-                    const double* k = &qkv[((size_t)b * T + u) * 3 * C + C + h * HS];
+                    const double* k = &qkv[s.k(first + u, h)];
                     p[u] = 0;
                     for (int d = 0; d < HS; d++) p[u] += q[d] * k[d];
                     p[u] /= std::sqrt((double)HS);
                     largest = std::fmax(largest, p[u]);
                 }
                 for (int u = start; u <= t; u++) sum += p[u] = std::exp(p[u] - largest);
-                y.lse[((size_t)b * NH + h) * T + t] = largest + std::log(sum);
-                double* out = &y.out[((size_t)b * T + t) * C + h * HS];
+                y.lse[((size_t)b * s.heads.NH + h) * T + t] = largest + std::log(sum);
+                double* out = &y.out[s.o(first + t, h)];
                 for (int u = start; u <= t; u++) {
-                    const double *v = &qkv[((size_t)b * T + u) * 3 * C + 2 * C + h * HS], weight = p[u] / sum;
+                    const double *v = &qkv[s.v(first + u, h)], weight = p[u] / sum;
                     for (int d = 0; d < HS; d++) out[d] += weight * v[d];
                 }
             }
     return y;
 }
 // The gradient by its formulas, from the `out` that the forward stored.
-static Doubles backward_oracle(const Doubles& dout, const Doubles& out, const Doubles& qkv, int B, int T, int C, int NH, const Ints& starts = {}) {
-    const int HS = C / NH;
+static Doubles backward_oracle(const Doubles& dout, const Doubles& out, const Doubles& qkv, const AttentionShape& s, const Ints& starts = {}) {
+    const int T = s.T, HS = s.heads.HS;
     const double scale = 1 / std::sqrt((double)HS);
-    Attention y = attention_oracle(qkv, B, T, C, NH, starts);
+    Attention y = attention_oracle(qkv, s, starts);
     Doubles d(qkv.size());
-    for (int b = 0; b < B; b++)
-        for (int h = 0; h < NH; h++)
+    for (int b = 0; b < s.B; b++)
+        for (int h = 0; h < s.heads.NH; h++)
             for (int t = 0; t < T; t++) {
-                const size_t at = ((size_t)b * T + t) * 3 * C + h * HS, row = ((size_t)b * T + t) * C + h * HS;
+                const size_t first = (size_t)b * T, at = s.q(first + t, h), row = s.o(first + t, h);
                 const double *q = &qkv[at], *dy = &dout[row];
                 double *dq = &d[at], D = 0;
                 for (int i = 0; i < HS; i++) D += dy[i] * out[row + i];
-                for (int u = starts.empty() ? 0 : starts[(size_t)b * T + t]; u <= t; u++) {
-                    const size_t other = ((size_t)b * T + u) * 3 * C + C + h * HS;
-                    const double *k = &qkv[other], *v = k + C;
-                    double *dk = &d[other], *dv = dk + C, s = 0, dp = 0;
-                    for (int i = 0; i < HS; i++) s += q[i] * k[i] * scale, dp += dy[i] * v[i];
-                    const double p = std::exp(s - y.lse[((size_t)b * NH + h) * T + t]), ds = p * (dp - D) * scale;
+                for (int u = starts.empty() ? 0 : starts[first + t]; u <= t; u++) {
+                    const double *k = &qkv[s.k(first + u, h)], *v = &qkv[s.v(first + u, h)];
+                    double *dk = &d[s.k(first + u, h)], *dv = &d[s.v(first + u, h)], score = 0, dp = 0;
+                    for (int i = 0; i < HS; i++) score += q[i] * k[i] * scale, dp += dy[i] * v[i];
+                    const double p = std::exp(score - y.lse[((size_t)b * s.heads.NH + h) * T + t]), ds = p * (dp - D) * scale;
                     for (int i = 0; i < HS; i++) dv[i] += p * dy[i], dq[i] += ds * k[i], dk[i] += ds * q[i];
                 }
             }
     return d;
 }
-
-struct AttentionShape {
-    int B, T, C, NH;
-    AttentionShape(Random& r, int max_T, int max_HS) : B(r.between(1, 2)), T(r.between(1, max_T)), NH(r.between(1, 3)) {
-        C = NH * r.between(1, max_HS);
-    }
-    // Mostly small ones; a few that take several tiles, or several groups of tiles, or long heads; and whole tiles.
-    static AttentionShape number(int shape, Random& r) {
-        AttentionShape s(r, shape % 4 ? 40 : 150, shape % 12 == 2 ? 140 : 20);
-        if (shape % 12 == 1) s.T = r.between(257, 330);
-        if (shape == 0) s.B = 2, s.NH = 2, s.C = 128, s.T = 128;
-        if (shape == 12) s.B = 1, s.NH = 1, s.C = 128, s.T = 64;
-        return s;
-    }
-    size_t tokens() const { return (size_t)B * T; }
-};
 
 // Roundings: a score is a sum of HS products scaled by 1/sqrt(HS), |q||k|/sqrt(HS) in size; the tests' scores reach about
 // 6, and e^s turns 6 * 2^-24 * (a few roundings) into a relative error of the weight: 32 roundings bound a row. The
@@ -85,11 +96,11 @@ TEST_BOTH(attention_forward) {
     Random r(1);
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C);
-        Guarded<F> out(s.tokens() * s.C);
-        Guarded<float> lse((size_t)s.B * s.NH * s.T);
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
-        Attention exact = attention_oracle(in_double(qkv), s.B, s.T, s.C, s.NH);
+        auto qkv = normal_values<F>(r, s.tokens() * s.row());
+        Guarded<F> out(s.tokens() * s.width());
+        Guarded<float> lse(s.rows());
+        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.heads, stream_t{});
+        Attention exact = attention_oracle(in_double(qkv), s);
         EXPECT_WHOLE(out);
         EXPECT_WHOLE(lse);
         EXPECT_CLOSE(out.data(), exact.out.data(), out.size(), tolerance<F>(ROUNDINGS));
@@ -107,16 +118,16 @@ TEST_BOTH(attention_backward) {
     Random r(2);
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
-        Guarded<F> out(s.tokens() * s.C), dqkv(qkv.size());
-        Guarded<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
-        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), s.B, s.T, s.C, s.NH, stream_t{});
+        auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
+        Guarded<F> out(s.tokens() * s.width()), dqkv(qkv.size());
+        Guarded<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, s.heads));
+        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.heads, stream_t{});
+        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), s.B, s.T, s.heads, stream_t{});
         EXPECT_WHOLE(dqkv);
         EXPECT(scratch.untouched());
-        auto exact = backward_oracle(in_double(dout), in_double(out.values()), in_double(qkv), s.B, s.T, s.C, s.NH);
+        auto exact = backward_oracle(in_double(dout), in_double(out.values()), in_double(qkv), s);
         EXPECT_NEAR(dqkv.data(), exact.data(), exact.size(), half_ulp<F>() * norm(exact) +
-                    ROUNDINGS * 0x1p-24 * backward_size(exact, in_double(dout), in_double(qkv), s.C / s.NH));
+                    ROUNDINGS * 0x1p-24 * backward_size(exact, in_double(dout), in_double(qkv), s.heads.HS));
     }
 }
 
@@ -124,18 +135,18 @@ TEST_BOTH(attention_backward) {
 TEST_BOTH(attention_backward_is_the_derivative) {
     Random r(3);
     for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s(r, 7, 5);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
+        AttentionShape s = AttentionShape::random(r, 7, 5);
+        auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
         auto dout_exact = in_double(dout), qkv_exact = in_double(qkv);
         auto exact = central_differences(qkv_exact, [&](const Doubles& x) {
-            Attention y = attention_oracle(x, s.B, s.T, s.C, s.NH);
+            Attention y = attention_oracle(x, s);
             return std::inner_product(y.out.begin(), y.out.end(), dout_exact.begin(), 0.0);
         });
-        std::vector<F> out(s.tokens() * s.C), dqkv(qkv.size());
-        std::vector<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
-        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), s.B, s.T, s.C, s.NH, stream_t{});
-        double size = backward_size(exact, dout_exact, qkv_exact, s.C / s.NH);
+        std::vector<F> out(s.tokens() * s.width()), dqkv(qkv.size());
+        std::vector<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, s.heads));
+        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.heads, stream_t{});
+        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), s.B, s.T, s.heads, stream_t{});
+        double size = backward_size(exact, dout_exact, qkv_exact, s.heads.HS);
         double stored = std::is_same_v<F, float> ? 0 : 0x1p-8 * size;
         EXPECT_NEAR(dqkv.data(), exact.data(), exact.size(), half_ulp<F>() * norm(exact) + stored + ROUNDINGS * 0x1p-24 * size);
     }
@@ -146,25 +157,25 @@ TEST_BOTH(attention_sees_no_future_and_no_neighbour) {
     Random r(4);
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C);
-        std::vector<F> out(s.tokens() * s.C), out2 = out;
-        std::vector<float> lse((size_t)s.B * s.NH * s.T), lse2 = lse;
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
+        auto qkv = normal_values<F>(r, s.tokens() * s.row());
+        std::vector<F> out(s.tokens() * s.width()), out2 = out;
+        std::vector<float> lse(s.rows()), lse2 = lse;
+        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.heads, stream_t{});
         const int t = r.between(0, s.T - 1), b = r.between(0, s.B - 1);
         auto other = qkv;
         const float poison[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e4f};
         for (size_t n = 0; n < s.tokens(); n++)
             if (n / s.T != (size_t)b || n % s.T > (size_t)t)
-                for (int c = 0; c < 3 * s.C; c++) other[n * 3 * s.C + c] = F(poison[shape % 3]);
-        attention_forward(out2.data(), lse2.data(), other.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
-        const size_t from = (size_t)b * s.T * s.C, bytes = (size_t)(t + 1) * s.C * sizeof(F);
+                for (size_t c = 0; c < s.row(); c++) other[n * s.row() + c] = F(poison[shape % 3]);
+        attention_forward(out2.data(), lse2.data(), other.data(), nullptr, s.B, s.T, s.heads, stream_t{});
+        const size_t from = (size_t)b * s.T * s.width(), bytes = (size_t)(t + 1) * s.width() * sizeof(F);
         EXPECT(!memcmp((void*)&out[from], (void*)&out2[from], bytes));
-        for (int h = 0; h < s.NH; h++) {
-            const size_t row = ((size_t)b * s.NH + h) * s.T;
+        for (int h = 0; h < s.heads.NH; h++) {
+            const size_t row = ((size_t)b * s.heads.NH + h) * s.T;
             EXPECT(!memcmp(&lse[row], &lse2[row], (size_t)(t + 1) * sizeof(float)));
         }
         // the sequence alone, up to t, is bitwise identical too
-        attention_forward(out2.data(), lse2.data(), &qkv[from * 3], nullptr, 1, t + 1, s.C, s.NH, stream_t{});
+        attention_forward(out2.data(), lse2.data(), &qkv[(size_t)b * s.T * s.row()], nullptr, 1, t + 1, s.heads, stream_t{});
         EXPECT(!memcmp((void*)&out[from], (void*)out2.data(), bytes));
     }
 }
@@ -186,41 +197,41 @@ TEST_BOTH(attention_within_documents) {
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
         Ints starts = random_starts(r, s);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
-        Guarded<F> out(s.tokens() * s.C), dqkv(qkv.size());
-        Guarded<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
-        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.C, s.NH, stream_t{});
-        Attention exact = attention_oracle(in_double(qkv), s.B, s.T, s.C, s.NH, starts);
+        auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
+        Guarded<F> out(s.tokens() * s.width()), dqkv(qkv.size());
+        Guarded<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, s.heads));
+        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.heads, stream_t{});
+        Attention exact = attention_oracle(in_double(qkv), s, starts);
         EXPECT_WHOLE(out);
         EXPECT_WHOLE(lse);
         EXPECT_CLOSE(out.data(), exact.out.data(), out.size(), tolerance<F>(ROUNDINGS));
         EXPECT_NEAR(lse.data(), exact.lse.data(), lse.size(), ROUNDINGS * 0x1p-24 * std::sqrt((double)lse.size()));
 
-        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.C, s.NH, stream_t{});
+        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.heads, stream_t{});
         EXPECT_WHOLE(dqkv);
         EXPECT(scratch.untouched());
-        auto d = backward_oracle(in_double(dout), in_double(out.values()), in_double(qkv), s.B, s.T, s.C, s.NH, starts);
+        auto d = backward_oracle(in_double(dout), in_double(out.values()), in_double(qkv), s, starts);
         EXPECT_NEAR(dqkv.data(), d.data(), d.size(), half_ulp<F>() * norm(d) +
-                    ROUNDINGS * 0x1p-24 * backward_size(d, in_double(dout), in_double(qkv), s.C / s.NH));
+                    ROUNDINGS * 0x1p-24 * backward_size(d, in_double(dout), in_double(qkv), s.heads.HS));
     }
 }
 
 TEST_BOTH(attention_within_documents_is_the_derivative) {
     Random r(9);
     for (int shape = 0; shape < 40; shape++) {
-        AttentionShape s(r, 9, 5);
+        AttentionShape s = AttentionShape::random(r, 9, 5);
         Ints starts = random_starts(r, s);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C), dout = normal_values<F>(r, s.tokens() * s.C);
+        auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
         auto dout_exact = in_double(dout), qkv_exact = in_double(qkv);
         auto exact = central_differences(qkv_exact, [&](const Doubles& x) {
-            Attention y = attention_oracle(x, s.B, s.T, s.C, s.NH, starts);
+            Attention y = attention_oracle(x, s, starts);
             return std::inner_product(y.out.begin(), y.out.end(), dout_exact.begin(), 0.0);
         });
-        std::vector<F> out(s.tokens() * s.C), dqkv(qkv.size());
-        std::vector<float> lse((size_t)s.B * s.NH * s.T), scratch(attention_scratch(s.B, s.T, s.C, s.NH));
-        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.C, s.NH, stream_t{});
-        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.C, s.NH, stream_t{});
-        double size = backward_size(exact, dout_exact, qkv_exact, s.C / s.NH);
+        std::vector<F> out(s.tokens() * s.width()), dqkv(qkv.size());
+        std::vector<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, s.heads));
+        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.heads, stream_t{});
+        attention_backward(dqkv.data(), dout.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.heads, stream_t{});
+        double size = backward_size(exact, dout_exact, qkv_exact, s.heads.HS);
         double stored = std::is_same_v<F, float> ? 0 : 0x1p-8 * size;
         EXPECT_NEAR(dqkv.data(), exact.data(), exact.size(), half_ulp<F>() * norm(exact) + stored + ROUNDINGS * 0x1p-24 * size);
     }
@@ -233,27 +244,27 @@ TEST_BOTH(attention_of_a_document_alone) {
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
         Ints starts = random_starts(r, s), none((size_t)s.B * s.T, 0);
-        auto qkv = normal_values<F>(r, s.tokens() * 3 * s.C);
-        std::vector<F> out(s.tokens() * s.C), out2 = out;
-        std::vector<float> lse((size_t)s.B * s.NH * s.T), lse2 = lse;
-        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.C, s.NH, stream_t{});
+        auto qkv = normal_values<F>(r, s.tokens() * s.row());
+        std::vector<F> out(s.tokens() * s.width()), out2 = out;
+        std::vector<float> lse(s.rows()), lse2 = lse;
+        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.heads, stream_t{});
 
         const int b = r.between(0, s.B - 1), t = r.between(0, s.T - 1), begin = starts[(size_t)b * s.T + t];
         int end = t + 1;
         while (end < s.T && starts[(size_t)b * s.T + end] == begin) end++;
         const size_t row = (size_t)b * s.T;
-        std::vector<F> alone(&qkv[row * 3 * s.C], &qkv[row * 3 * s.C] + (size_t)end * 3 * s.C);
+        std::vector<F> alone(&qkv[row * s.row()], &qkv[row * s.row()] + (size_t)end * s.row());
         const float poison[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e4f};
-        for (size_t i = 0; i < (size_t)begin * 3 * s.C; i++) alone[i] = F(poison[shape % 3]);
+        for (size_t i = 0; i < (size_t)begin * s.row(); i++) alone[i] = F(poison[shape % 3]);
         Ints others;
         for (int i = 0; i < end; i++) others.push_back(i >= begin ? begin : shape % 2 ? i : 0);
-        attention_forward(out2.data(), lse2.data(), alone.data(), others.data(), 1, end, s.C, s.NH, stream_t{});
-        EXPECT(!memcmp((void*)&out[(row + begin) * s.C], (void*)&out2[(size_t)begin * s.C], (size_t)(end - begin) * s.C * sizeof(F)));
-        for (int h = 0; h < s.NH; h++)
-            EXPECT(!memcmp(&lse[((size_t)b * s.NH + h) * s.T + begin], &lse2[(size_t)h * end + begin], (size_t)(end - begin) * sizeof(float)));
+        attention_forward(out2.data(), lse2.data(), alone.data(), others.data(), 1, end, s.heads, stream_t{});
+        EXPECT(!memcmp((void*)&out[(row + begin) * s.width()], (void*)&out2[(size_t)begin * s.width()], (size_t)(end - begin) * s.width() * sizeof(F)));
+        for (int h = 0; h < s.heads.NH; h++)
+            EXPECT(!memcmp(&lse[((size_t)b * s.heads.NH + h) * s.T + begin], &lse2[(size_t)h * end + begin], (size_t)(end - begin) * sizeof(float)));
 
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.C, s.NH, stream_t{});
-        attention_forward(out2.data(), lse2.data(), qkv.data(), none.data(), s.B, s.T, s.C, s.NH, stream_t{});
+        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, s.heads, stream_t{});
+        attention_forward(out2.data(), lse2.data(), qkv.data(), none.data(), s.B, s.T, s.heads, stream_t{});
         EXPECT(same_bits(out, out2) && same_bits(lse, lse2));
     }
 }
@@ -271,37 +282,88 @@ TEST_BOTH(attention_cached) {
     Random r(5);
     for (int shape = 0; shape < 60; shape++) {
         AttentionShape s = AttentionShape::number(shape, r);
-        auto qkv = normal_values<F>(r, (size_t)s.T * 3 * s.C);
-        std::vector<F> expected((size_t)s.T * s.C);
-        std::vector<float> lse((size_t)s.NH * s.T);
-        attention_forward(expected.data(), lse.data(), qkv.data(), nullptr, 1, s.T, s.C, s.NH, stream_t{});
-        Guarded<F> out(expected.size()), kcache(expected.size()), vcache(expected.size());
+        auto qkv = normal_values<F>(r, (size_t)s.T * s.row());
+        const size_t cached = (size_t)s.heads.NKV * s.heads.HS;
+        std::vector<F> expected((size_t)s.T * s.width());
+        std::vector<float> lse((size_t)s.heads.NH * s.T);
+        attention_forward(expected.data(), lse.data(), qkv.data(), nullptr, 1, s.T, s.heads, stream_t{});
+        Guarded<F> out(expected.size()), kcache((size_t)s.T * cached), vcache((size_t)s.T * cached);
         for (int pos = 0, call = 0; pos < s.T; call++) {  // a prompt, some tokens one by one or nearly so, the rest
             int n = call == 0 || call > 9 ? r.between(1, s.T) : r.between(1, 3);
             if (n > s.T - pos) n = s.T - pos;
-            attention_cached(out.data() + (size_t)pos * s.C, kcache.data(), vcache.data(), &qkv[(size_t)pos * 3 * s.C], n, pos, s.C, s.NH, stream_t{});
+            attention_cached(out.data() + (size_t)pos * s.width(), kcache.data(), vcache.data(), &qkv[(size_t)pos * s.row()], n, pos, s.heads, stream_t{});
             pos += n;
         }
         EXPECT_WHOLE(out);
         EXPECT_WHOLE(kcache);
         EXPECT_WHOLE(vcache);
         EXPECT(same_bits(out.values(), expected));
+        for (size_t t = 0; t < (size_t)s.T; t++) {
+            EXPECT(!memcmp((void*)(kcache.data() + t * cached), (void*)&qkv[s.k(t, 0)], cached * sizeof(F)));
+            EXPECT(!memcmp((void*)(vcache.data() + t * cached), (void*)&qkv[s.v(t, 0)], cached * sizeof(F)));
+        }
     }
 }
 
 TEST_BOTH(attention_same_bits_for_any_threads) {
     Random r(6);
-    const int B = 3, T = 131, C = 48, NH = 3;
-    auto qkv = normal_values<F>(r, (size_t)B * T * 3 * C), dout = normal_values<F>(r, (size_t)B * T * C);
-    EXPECT(same_bits_for_any_threads([&] {
-        std::vector<F> out((size_t)B * T * C), d(qkv.size());
-        std::vector<float> lse((size_t)B * NH * T), scratch(attention_scratch(B, T, C, NH));
-        attention_forward(out.data(), lse.data(), qkv.data(), nullptr, B, T, C, NH, stream_t{});
-        attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), B, T, C, NH, stream_t{});
-        for (F e : out) lse.push_back((float)e);
-        for (F e : d) lse.push_back((float)e);
-        return lse;
-    }));
+    for (const Heads& heads : std::vector<Heads>{{3, 3, 16}, {6, 2, 16}, {4, 1, 24}}) {
+        const AttentionShape s{3, 131, heads};
+        auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
+        EXPECT(same_bits_for_any_threads([&] {
+            std::vector<F> out(dout.size()), d(qkv.size());
+            std::vector<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, heads));
+            attention_forward(out.data(), lse.data(), qkv.data(), nullptr, s.B, s.T, heads, stream_t{});
+            attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), nullptr, scratch.data(), s.B, s.T, heads, stream_t{});
+            for (F e : out) lse.push_back((float)e);
+            for (F e : d) lse.push_back((float)e);
+            return lse;
+        }));
+    }
+}
+
+// Grouped queries are query heads that each have a copy of their group's keys and values: out, lse and dq in the same bits. dk and dv are the copies'
+// added up: of those each is rounded when it is stored, here only the sum, and in fp32 it is another order.
+TEST_BOTH(attention_of_grouped_queries) {
+    Random r(11);
+    const int groups[5][2] = {{1, 1}, {2, 1}, {6, 2}, {9, 3}, {4, 4}}, lengths[4] = {1, 7, 65, 130}, sizes[4] = {8, 24, 64, 128};
+    for (int i = 0; i < 5; i++)
+        for (int j = 0; j < 4; j++) {
+            const int NH = groups[i][0], NKV = groups[i][1], T = lengths[j], HS = sizes[(i + j) % 4];
+            const AttentionShape s{T < 65 ? 2 : 1, T, {NH, NKV, HS}}, copies{s.B, T, {NH, NH, HS}};
+            const Ints starts = i % 2 == j / 2 % 2 ? random_starts(r, s) : Ints();
+            const auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
+            std::vector<F> repeated(copies.tokens() * copies.row());
+            for (size_t t = 0; t < s.tokens(); t++)
+                for (int h = 0; h < NH; h++)
+                    for (int d = 0; d < HS; d++)
+                        repeated[copies.q(t, h) + d] = qkv[s.q(t, h) + d], repeated[copies.k(t, h) + d] = qkv[s.k(t, h) + d], repeated[copies.v(t, h) + d] = qkv[s.v(t, h) + d];
+            std::vector<F> out[2] = {dout, dout}, dqkv[2] = {qkv, repeated};
+            std::vector<float> lse[2] = {std::vector<float>(s.rows()), std::vector<float>(s.rows())};
+            for (bool grouped : {true, false}) {
+                const Heads& heads = grouped ? s.heads : copies.heads;
+                const F* inp = grouped ? qkv.data() : repeated.data();
+                std::vector<float> scratch(attention_scratch(s.B, T, heads));
+                attention_forward(out[!grouped].data(), lse[!grouped].data(), inp, starts.empty() ? nullptr : starts.data(), s.B, T, heads, stream_t{});
+                attention_backward(dqkv[!grouped].data(), dout.data(), out[!grouped].data(), lse[!grouped].data(), inp, starts.empty() ? nullptr : starts.data(), scratch.data(),
+                                   s.B, T, heads, stream_t{});
+            }
+            EXPECT(same_bits(out[0], out[1]) && same_bits(lse[0], lse[1]));
+            const auto exact = backward_oracle(in_double(dout), in_double(out[0]), in_double(qkv), s, starts);
+            const double fp32 = ROUNDINGS * 0x1p-24 * backward_size(exact, in_double(dout), in_double(qkv), HS);
+            EXPECT_NEAR(dqkv[0].data(), exact.data(), exact.size(), half_ulp<F>() * norm(exact) + fp32);
+            Doubles sum(qkv.size()), magnitude(qkv.size());
+            for (size_t t = 0; t < s.tokens(); t++)
+                for (int h = 0; h < NH; h++) {
+                    EXPECT(!memcmp((void*)&dqkv[0][s.q(t, h)], (void*)&dqkv[1][copies.q(t, h)], (size_t)HS * sizeof(F)));
+                    for (int d = 0; d < HS; d++) {
+                        const auto add = [&](size_t at, F x) { sum[at] += (double)(float)x, magnitude[at] += std::fabs((double)(float)x); };
+                        sum[s.q(t, h) + d] = (double)(float)dqkv[0][s.q(t, h) + d];
+                        add(s.k(t, h) + d, dqkv[1][copies.k(t, h) + d]), add(s.v(t, h) + d, dqkv[1][copies.v(t, h) + d]);
+                    }
+                }
+            EXPECT_NEAR(dqkv[0].data(), sum.data(), sum.size(), half_ulp<F>() * (norm(sum) + norm(magnitude)) + fp32);
+        }
 }
 
 // A NaN anywhere in what a query sees reaches it, so that the loss shows it; scores far apart do not overflow.
@@ -311,12 +373,12 @@ TEST_BOTH(attention_passes_nan_on_and_survives_large_scores) {
     auto qkv = normal_values<F>(r, (size_t)T * 3 * C, 30);
     std::vector<F> out((size_t)T * C);
     std::vector<float> lse((size_t)T);
-    attention_forward(out.data(), lse.data(), qkv.data(), nullptr, 1, T, C, 1, stream_t{});
+    attention_forward(out.data(), lse.data(), qkv.data(), nullptr, 1, T, {1, 1, C}, stream_t{});
     for (F e : out) EXPECT(std::isfinite((float)e));
     for (int part = 0; part < 3; part++) {
         auto bad = qkv;
         bad[(size_t)(40 * 3 + part) * C + 5] = F(std::numeric_limits<float>::quiet_NaN());
-        attention_forward(out.data(), lse.data(), bad.data(), nullptr, 1, T, C, 1, stream_t{});
+        attention_forward(out.data(), lse.data(), bad.data(), nullptr, 1, T, {1, 1, C}, stream_t{});
         EXPECT(std::isnan((float)out[40 * C + 5]));
         EXPECT(!std::isnan((float)out[39 * C + 5]));
     }
@@ -324,8 +386,8 @@ TEST_BOTH(attention_passes_nan_on_and_survives_large_scores) {
 
 TEST(attention_says_no_to_heads_that_do_not_fit) {
     std::vector<float> x(10000);
-    EXPECT_DIES("10 channels", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 10, 3, stream_t{}));
-    EXPECT_DIES("head size 300", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 300, 1, stream_t{}));
+    EXPECT_DIES("3 heads do not divide among 2 of keys", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, {3, 2, 8}, stream_t{}));
+    EXPECT_DIES("head size 300", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, {1, 1, 300}, stream_t{}));
 }
 
 // An lse that is not finite, which the forward does not make, is not taken for a row without weight: dq of that row, and what it adds to dk, are NaN.
@@ -334,12 +396,12 @@ TEST_BOTH(attention_backward_passes_on_a_lse_that_is_not_finite) {
     const int T = 70, C = 16;
     const auto qkv = normal_values<F>(r, (size_t)T * 3 * C), dout = normal_values<F>(r, (size_t)T * C);
     std::vector<F> out((size_t)T * C), dqkv((size_t)T * 3 * C);
-    std::vector<float> lse((size_t)T), scratch(attention_scratch(1, T, C, 1));
-    attention_forward(out.data(), lse.data(), qkv.data(), nullptr, 1, T, C, 1, stream_t{});
+    std::vector<float> lse((size_t)T), scratch(attention_scratch(1, T, {1, 1, C}));
+    attention_forward(out.data(), lse.data(), qkv.data(), nullptr, 1, T, {1, 1, C}, stream_t{});
     for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {
         auto with = lse;
         with[41] = bad;
-        attention_backward(dqkv.data(), dout.data(), out.data(), with.data(), qkv.data(), nullptr, scratch.data(), 1, T, C, 1, stream_t{});
+        attention_backward(dqkv.data(), dout.data(), out.data(), with.data(), qkv.data(), nullptr, scratch.data(), 1, T, {1, 1, C}, stream_t{});
         EXPECT(std::isnan((float)dqkv[41 * 3 * C]) && std::isnan((float)dqkv[40 * 3 * C + C]));
         EXPECT(std::isfinite((float)dqkv[40 * 3 * C]));
     }

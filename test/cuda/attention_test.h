@@ -11,7 +11,8 @@ using attention_detail::AttentionShape;
 struct Case : AttentionShape {
     Ints starts;  // of documents; none: all of a row is one
     size_t tokens() const { return (size_t)B * T; }
-    size_t C() const { return (size_t)NH * HS; }
+    size_t C() const { return (size_t)NH * HS; }  // of out
+    Heads heads() const { return {NH, NKV, HS}; }
     size_t q(size_t token, int h) const { return token * width() + (size_t)h * HS; }
     size_t k(size_t token, int h) const { return q(token, NH + h / group()); }
     size_t v(size_t token, int h) const { return q(token, NH + NKV + h / group()); }

@@ -10,7 +10,7 @@ namespace {
 template <class F> Results<F> run(const Case& c, const std::vector<F>& qkv, const std::vector<F>& dout) {
     TestStream stream;
     OnDevice<F> out(c.tokens() * c.C()), dqkv(dout.empty() ? 0 : qkv.size()), dqkv_in(qkv), ddout(dout);
-    OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(c.B, c.T, (int)c.C(), c.NH));
+    OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(c.B, c.T, c.heads()));
     OnDevice<int> starts(c.starts);
     const int* given = c.starts.empty() ? nullptr : starts.data();
     attention_detail::forward(out.data(), lse.data(), dqkv_in.data(), given, c, stream);
@@ -201,24 +201,26 @@ TEST_BOTH(attention_survives_large_scores_and_passes_nan_on) {
 // The CPU backend computes the same; both are off by no more than the bound of each.
 TEST_BOTH(attention_of_both_backends) {
     Random r(8);
-    const int B = 2, T = 75, C = 96, NH = 4;
-    Case c{{B, T, NH, NH, C / NH}, random_starts(r, B, T)};
-    auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
-    std::vector<F> out(c.tokens() * c.C()), d(qkv.size());
-    std::vector<float> lse(c.tokens() * c.NH), scratch(cpu::attention_scratch(B, T, C, NH));
-    cpu::attention_forward(out.data(), lse.data(), qkv.data(), c.starts.data(), B, T, C, NH, cpu::stream_t{});
-    cpu::attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), c.starts.data(), scratch.data(), B, T, C, NH,
-                            cpu::stream_t{});
-    TestStream stream;
-    OnDevice<F> x(qkv), dy(dout), y(out.size()), dx(d.size());
-    OnDevice<float> l(lse.size()), dots(attention_scratch(B, T, C, NH));
-    OnDevice<int> starts(c.starts);
-    attention_forward(y.data(), l.data(), x.data(), starts.data(), B, T, C, NH, stream);
-    attention_backward(dx.data(), dy.data(), y.data(), l.data(), x.data(), starts.data(), dots.data(), B, T, C, NH, stream);
-    const double tolerance = std::is_same_v<F, float> ? 4 * ROUNDINGS * 0x1p-24 : 4 * 0x1p-8;
-    EXPECT_CLOSE(y.written().data(), in_double(out).data(), out.size(), tolerance);
-    EXPECT_CLOSE(l.written().data(), in_double(lse).data(), lse.size(), ROUNDINGS * 0x1p-24);
-    EXPECT_CLOSE(dx.written().data(), in_double(d).data(), d.size(), tolerance);
+    const int B = 2, T = 75;
+    for (const Heads& heads : std::vector<Heads>{{4, 4, 24}, {4, 2, 24}, {3, 1, 64}}) {
+        Case c{{B, T, heads.NH, heads.NKV, heads.HS}, random_starts(r, B, T)};
+        auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
+        std::vector<F> out(c.tokens() * c.C()), d(qkv.size());
+        std::vector<float> lse(c.tokens() * c.NH), scratch(cpu::attention_scratch(B, T, heads));
+        cpu::attention_forward(out.data(), lse.data(), qkv.data(), c.starts.data(), B, T, heads, cpu::stream_t{});
+        cpu::attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), c.starts.data(), scratch.data(), B, T, heads,
+                                cpu::stream_t{});
+        TestStream stream;
+        OnDevice<F> x(qkv), dy(dout), y(out.size()), dx(d.size());
+        OnDevice<float> l(lse.size()), dots(attention_scratch(B, T, heads));
+        OnDevice<int> starts(c.starts);
+        attention_forward(y.data(), l.data(), x.data(), starts.data(), B, T, heads, stream);
+        attention_backward(dx.data(), dy.data(), y.data(), l.data(), x.data(), starts.data(), dots.data(), B, T, heads, stream);
+        const double tolerance = std::is_same_v<F, float> ? 4 * ROUNDINGS * 0x1p-24 : 4 * 0x1p-8;
+        EXPECT_CLOSE(y.written().data(), in_double(out).data(), out.size(), tolerance);
+        EXPECT_CLOSE(l.written().data(), in_double(lse).data(), lse.size(), ROUNDINGS * 0x1p-24);
+        EXPECT_CLOSE(dx.written().data(), in_double(d).data(), d.size(), tolerance);
+    }
 }
 
 TEST(starts_of_documents) {
@@ -270,9 +272,9 @@ TEST_BOTH(attention_cached) {
 TEST(attention_says_no_to_heads_that_do_not_fit) {
     TestStream stream;
     OnDevice<float> x(100);
-    EXPECT_REFUSED("10 channels", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 10, 3, stream));
-    EXPECT_REFUSED("head size 264", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 264, 1, stream));
-    EXPECT_REFUSED("head size 12", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, 24, 2, stream));
+    EXPECT_REFUSED("3 heads do not divide among 2 of keys", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, {3, 2, 8}, stream));
+    EXPECT_REFUSED("head size 264", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, {1, 1, 264}, stream));
+    EXPECT_REFUSED("head size 12", attention_forward(x.data(), x.data(), x.data(), nullptr, 1, 1, {2, 2, 12}, stream));
 }
 
 // An lse that is not finite is not taken for a row without weight: dq of that row, and what it adds to dk, are NaN.
@@ -282,8 +284,8 @@ TEST_BOTH(cuda_attention_backward_passes_on_a_lse_that_is_not_finite) {
     const auto qkv = normal_values<F>(r, (size_t)T * 3 * C), dout = normal_values<F>(r, (size_t)T * C);
     TestStream stream;
     OnDevice<F> out((size_t)T * C), dqkv((size_t)T * 3 * C), inp(qkv), ddout(dout);
-    OnDevice<float> lse((size_t)T), scratch(attention_scratch(1, T, C, 1));
-    const AttentionShape shape = attention_detail::shape_of(1, T, C, 1);
+    OnDevice<float> lse((size_t)T), scratch(attention_scratch(1, T, {1, 1, C}));
+    const AttentionShape shape = attention_detail::shape_of(1, T, {1, 1, C});
     attention_detail::forward(out.data(), lse.data(), inp.data(), nullptr, shape, stream);
     const std::vector<float> right = lse.values();
     for (float bad : {std::numeric_limits<float>::infinity(), -std::numeric_limits<float>::infinity(), std::numeric_limits<float>::quiet_NaN()}) {

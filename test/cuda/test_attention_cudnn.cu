@@ -21,7 +21,8 @@ TEST(attention_by_cudnn) {
     Random r(12);
     for (AttentionShape shape : std::vector<AttentionShape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}}) {
         const Case c{shape, {}};
-        const int B = c.B, T = c.T, NH = c.NH, C = (int)c.C();
+        const int B = c.B, T = c.T;
+        const Heads heads = c.heads();
         auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
         for (const CudnnOn& on : CUDNN_ON) for (int who = 0; who < (on.sm ? 1 : 4); who++) {  // forward and backward by: cuDNN; cuDNN in any order; cuDNN and ours; ours and cuDNN
             const bool theirs[2] = {who != 3, who != 2};
@@ -29,7 +30,7 @@ TEST(attention_by_cudnn) {
             if (on.sm && T != 70 && T != 1) continue;  // the engines differ, not the shapes
             become(on);
             for (bool backward : both()) {
-                const std::string refused = attention_cudnn::plan_for({B, T, NH, c.HS, backward, attention_cudnn::dq_accumulation(who != 1, attention_cudnn::sm(), cudnnGetVersion())}).builder.refused;
+                const std::string refused = attention_cudnn::plan_for({B, T, c.NH, c.HS, backward, attention_cudnn::dq_accumulation(who != 1, attention_cudnn::sm(), cudnnGetVersion()), c.NKV}).builder.refused;
                 if (!refused.empty() && on.sm == 0) printf("    left out: T %d, HS %d: %s\n", T, c.HS, refused.c_str());
 #ifdef CUDNN_STAND_IN
                 EXPECT_EQ(refused.empty(), T > 1 && (!backward || on.ordered));
@@ -42,10 +43,10 @@ TEST(attention_by_cudnn) {
                 TestStream stream(4096);
                 stream.stream.kernels.attention = AttentionBackend::CUDNN, stream.stream.kernels.deterministic = who != 1;
                 OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
-                OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, C, NH, stream.stream));
+                OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, heads, stream.stream));
                 const auto by = [&](bool cudnn) { stream.stream.kernels.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
-                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
-                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, C, NH, stream);
+                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, heads, stream);
+                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, heads, stream);
                 scratch.values();  // looks at the margins
                 y = {out.written(), dx.written(), lse.written()};
                 return y.all();
@@ -72,9 +73,10 @@ TEST(cudnn_memory) {
         }
     }
     StreamOptions here, anywhere;
+    const Heads heads{2, 2, 256};
     anywhere.any_gpu = true;
-    EXPECT(attention_scratch(1, 33, 512, 2, here) <= attention_scratch(1, 33, 512, 2, anywhere));
-    EXPECT_EQ(attention_scratch(1, 33, 512, 2, anywhere) * sizeof(float), backward_bytes({1, 33, 2, 256}, true, 0, cudnnGetVersion()));
+    EXPECT(attention_scratch(1, 33, heads, here) <= attention_scratch(1, 33, heads, anywhere));
+    EXPECT_EQ(attention_scratch(1, 33, heads, anywhere) * sizeof(float), backward_bytes({1, 33, 2, 256}, true, 0, cudnnGetVersion()));
 }
 
 // Which versions are asked at all: 9.10.0 and 9.10.1 not, and on sm_100 an older one not for a backward in order.
@@ -104,13 +106,14 @@ TEST(cudnn_by_version) {
 // While a stream tunes, the faster of the two is found, and kept; it is measured once. Who makes it is said, and why.
 TEST(attention_by_the_faster) {
     const int B = 1, T = 128, NH = 1, C = 64;
+    const Heads heads{NH, NH, C};
     OnDevice<bf16> x(std::vector<bf16>((size_t)T * 3 * C, bf16(0.5f))), out((size_t)T * C);
     OnDevice<float> lse(T);
     auto& state = attention_cudnn::state();
     const auto forward = [&](bool autotuning, AttentionBackend by) {
         TestStream stream(4096);
         stream.stream.autotuning = autotuning, stream.stream.kernels.attention = by;
-        attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, C, NH, stream);
+        attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, heads, stream);
         out.written();
         return attention_path<bf16>(stream.stream);
     };
