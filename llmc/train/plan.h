@@ -23,7 +23,9 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
     const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
-    printf("%smodel    %d layers, width %d, %d heads, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), c.L, c.C, c.NH, context.c_str(),
+    const std::string family = c.arch.names == GPT2_NAMES ? "" : format("%s, ", c.arch.name.data());
+    const std::string heads = c.arch.names == GPT2_NAMES ? "" : format(" of %d and %d of keys and values, MLP %d", c.HS, c.NKV, c.FF);
+    printf("%smodel    %s%d layers, width %d, %d heads%s, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), family.c_str(), c.L, c.C, c.NH, heads.c_str(), context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
     if (!run.weights.empty()) printf("weights  %s\n", on_one_line(run.weights).c_str());
     if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", on_one_line(run.tokenizer_is).c_str());
@@ -69,8 +71,8 @@ inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, con
     const Step step = step_time(w, on);
     const Kernels k = micro_batch(w, on);
     printf("cluster  %d x %d %s, %g GB/s each way in a node and %g Gb/s of network for each, ZeRO stage %d\n", on.nodes, on.per_node, gpu.name, gpu.link, opt.net, w.zero);
-    printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, LayerNorm %.3g, GELU %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
-           1e3 * k.products, 1e3 * k.attention, 1e3 * k.layernorm, 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
+    printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, %s %.3g, %s %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
+           1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, w.config.gated() ? "SwiGLU" : "GELU", 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
     printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and AdamW %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
            1e3 * step.update);
     const Stop stop = where_it_stops(w, on);

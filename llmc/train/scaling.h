@@ -8,6 +8,7 @@
 // Symbols: W = G M ranks, G of a node, M nodes; N = B T tokens of a micro-batch; P parameters, p of a block; s bytes of a weight.
 #pragma once
 #include <algorithm>
+#include <cmath>
 #include <vector>
 #include "../model/config.h"
 #include "../model/flops.h"
@@ -71,10 +72,13 @@ inline Kernels operator*(double x, const Kernels& k) {
 
 // Weights of a block's matrices.
 inline double block_matrices(const Config& c) { return (matmul_parameters(c) - (double)c.V * c.C) / c.L; }
-// Weights of a block and of the rest (embeddings, last norm, head); biases and norms are counted as GPT-2 has them.
-inline double block_parameters(const Config& c) { return block_matrices(c) + c.QKV() + 6.0 * c.C + c.FF; }
+// Weights of a block, its norms and biases too, and of the rest: embeddings, last norm, head.
+inline double block_parameters(const Config& c) {
+    const double biases = c.arch.bias ? c.QKV() + c.C + c.hidden() + c.C : 0, norm = (c.arch.bias ? 2.0 : 1.0) * c.C;
+    return block_matrices(c) + biases + 2 * norm + (c.arch.qk_norm ? 2.0 * c.HS : 0);
+}
 inline double other_parameters(const Config& c) {
-    return (double)c.V * c.C * (c.arch.tied ? 1 : 2) + (c.arch.positions == LEARNED ? (double)c.max_T * c.C : 0) + 2.0 * c.C;
+    return (double)c.V * c.C * (c.arch.tied ? 1 : 2) + (c.arch.positions == LEARNED ? (double)c.max_T * c.C : 0) + (c.arch.bias ? 2.0 : 1.0) * c.C;
 }
 inline double all_parameters(const Config& c) { return c.L * block_parameters(c) + other_parameters(c); }
 
@@ -104,7 +108,7 @@ namespace scaling_detail {
 // The four linear layers of a block.
 struct Linear { double in, out; const char *forward, *dinp, *dweight, *flops_are, *forward_bytes, *dweight_bytes; };
 inline std::vector<Linear> linears(const Config& c) {
-    const double heads = (double)c.NH * c.HS, hidden = (c.arch.mlp == SWIGLU ? 2.0 : 1.0) * c.FF;
+    const double heads = (double)c.NH * c.HS, hidden = c.hidden();
     return {{(double)c.C, (double)c.QKV(), "qkv", "dln1", "dqkvw", "2 N C QKV", "s (N (C + QKV) + C QKV)", "s N (C + QKV) + a C QKV"},
             {heads, (double)c.C, "attproj", "datty", "dattprojw", "2 N C C", "s (2 N C + C C)", "2 s N C + a C C"},
             {(double)c.C, hidden, "fc", "dln2", "dfcw", "2 N C FF", "s (N (C + FF) + C FF)", "s N (C + FF) + a C FF"},
@@ -112,6 +116,12 @@ inline std::vector<Linear> linears(const Config& c) {
 }
 }  // namespace scaling_detail
 
+// Reads and writes queries and keys; with a norm of heads values too, as they go elsewhere.
+inline KernelCount rope_kernel(const char* name, const Workload& w) {
+    const Heads heads = w.config.heads();
+    if (w.config.arch.qk_norm) return {name, &Kernels::embedding, 0, 2.0 * w.size * w.N() * heads.qkv(), "", "2 s N QKV"};
+    return {name, &Kernels::embedding, 0, 2.0 * w.size * w.N() * (heads.q() + heads.kv()), "", "2 s N (QKV - V)"};
+}
 inline KernelCounts forward_kernels(const Workload& w) {
     const Config& c = w.config;
     const double N = w.N(), s = w.size, heads = (double)c.NH * c.HS;
@@ -121,7 +131,9 @@ inline KernelCounts forward_kernels(const Workload& w) {
     // half of 2 products of 2 N NH HS T: causal
     list.push_back({"attention", &Kernels::attention, 2 * N * heads * w.T, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
     for (const char* name : {"ln1", "ln2"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads residual and branch, writes their sum and its norm
-    list.push_back({"gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+    if (c.gated()) list.push_back({"swiglu", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});
+    else list.push_back({"gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+    if (c.arch.positions == ROTARY) list.push_back(rope_kernel("rope", w));
     return list;
 }
 
@@ -137,11 +149,14 @@ inline KernelCounts backward_kernels(const Workload& w) {
     }
     list.push_back({"attention backward", &Kernels::attention, 4 * N * heads * w.T, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
     for (const char* name : {"ln1 backward", "ln2 backward"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads dout, its input and dresidual, writes dresidual
+    if (c.gated()) list.push_back({"swiglu backward", &Kernels::gelu, 0, 5 * s * N * c.FF, "", "5 s N FF"});
+    if (c.arch.positions == ROTARY) list.push_back(rope_kernel("rope backward", w));
+    if (c.arch.qk_norm && w.recompute < RECOMPUTE_BLOCK) list.push_back(rope_kernel("rope, again", w));
     if (w.recompute == RECOMPUTE_BLOCK) {
         const KernelCounts again = forward_kernels(w);
         list.insert(list.end(), again.begin(), again.end());
     } else if (w.recompute >= RECOMPUTE_GELU) {
-        list.push_back({"gelu, again", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+        list.push_back({c.gated() ? "swiglu, again" : "gelu, again", &Kernels::gelu, 0, (c.gated() ? 3 : 2) * s * N * c.FF, "", c.gated() ? "3 s N FF" : "2 s N FF"});
         if (w.recompute >= RECOMPUTE_LAYERNORM)  // without the sums
             for (const char* name : {"ln1, again", "ln2, again"}) list.push_back({name, &Kernels::layernorm, 0, 2 * s * N * c.C, "", "2 s N C"});
     }
@@ -171,11 +186,15 @@ inline KernelCounts update_kernels(const Workload& w, const Cluster& on) {
             {"AdamW", nullptr, 0, (4 + 16 + (w.master ? 8 + w.size : 2 * w.size)) * P, "", w.master ? "(28 + s) P" : "(20 + 2 s) P"}};
 }
 
-inline Kernels block_forward(const Workload& w, const Cluster& on) { return seconds_of(forward_kernels(w), w, on, scaling_detail::KERNELS_FORWARD); }
-inline Kernels block_backward(const Workload& w, const Cluster& on) {
-    using namespace scaling_detail;
-    return seconds_of(backward_kernels(w), w, on, KERNELS_BACKWARD + (w.recompute == RECOMPUTE_BLOCK ? KERNELS_FORWARD : 0));
+// Launches of a block: rotary positions are one more, SwiGLU's derivative is in no product's epilogue.
+inline double launches_forward(const Config& c) { return scaling_detail::KERNELS_FORWARD + (c.arch.positions == ROTARY); }
+inline double launches_backward(const Workload& w) {
+    const Config& c = w.config;
+    const bool whole = w.recompute == RECOMPUTE_BLOCK;
+    return scaling_detail::KERNELS_BACKWARD + (c.arch.positions == ROTARY) + c.gated() + (whole ? launches_forward(c) : c.arch.qk_norm);
 }
+inline Kernels block_forward(const Workload& w, const Cluster& on) { return seconds_of(forward_kernels(w), w, on, launches_forward(w.config)); }
+inline Kernels block_backward(const Workload& w, const Cluster& on) { return seconds_of(backward_kernels(w), w, on, launches_backward(w)); }
 inline Kernels classify_and_embed(const Workload& w, const Cluster& on) { return seconds_of(other_kernels(w), w, on, 4 * w.chunks + 8); }
 inline Kernels micro_batch(const Workload& w, const Cluster& on) {
     return w.config.L * (block_forward(w, on) + block_backward(w, on)) + classify_and_embed(w, on);

@@ -1,5 +1,6 @@
 // test_flops.cpp: which data sheet a driver's name for a device leads to.
 #include "../../llmc/base/text_format.h"
+#include "../../llmc/model/config_names.h"
 #include "../../llmc/model/flops.h"
 #include "../../llmc/model/gpus.h"
 #include "../test.h"
@@ -52,4 +53,8 @@ TEST(flops_of_data_sheets) {
 TEST(flops_of_a_token) {
     const Config c = config_by_name("d12", 50257);
     EXPECT_EQ(flops_per_token(c, 1024), 6.0 * (84934656 + 38597376) + 6.0 * 12 * 768 * 1024);
+    // SmolLM2 135M at T = 2048: a layer has 576 (576 + 2 * 192) + 576 * 576 + 3 * 576 * 1536 = 3,538,944, the head 49152 * 576
+    EXPECT_EQ(flops_per_token(config_by_name("smollm2:135m", 49152), 2048), 6.0 * (30 * 3538944 + 28311552) + 6.0 * 30 * 576 * 2048);
+    // Qwen3 0.6B: 16 heads of 128 are twice its width: 1024 (2048 + 2 * 1024) + 2048 * 1024 + 3 * 1024 * 3072 = 15,728,640
+    EXPECT_EQ(flops_per_token(config_by_name("qwen3:0.6b", 151936), 512), 6.0 * (28 * 15728640.0 + 151936 * 1024.0) + 6.0 * 28 * 2048 * 512);
 }

@@ -1,4 +1,5 @@
 // What --plan says of many GPUs, against values derived by hand, limits that any such model must have, and runs that others have published.
+#include "../../llmc/model/config_names.h"
 #include "../../llmc/model/gpus.h"
 #include "../../llmc/train/scaling.h"
 #include "../test.h"
@@ -30,6 +31,28 @@ TEST(scaling_counts_parameters) {
         const Config c = config_by_name(name, 50257);
         EXPECT_EQ(all_parameters(c), (double)ParameterList(c).count());
     }
+    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.2:1b", "llama3.1:8b", "llama:d3", "qwen3:d3c48h6k2s24f40"}) {
+        const Config c = config_by_name(name, 1000);
+        EXPECT_EQ(all_parameters(c), (double)ParameterList(c).count());
+    }
+}
+
+// Llama of C = 48, 6 heads of 8 and 2 of keys and values, FF = 40: a block's matrices are 48 (48 + 2 * 16) + 48 * 48 + 3 * 48 * 40 = 11904. N = 16, s = 2.
+TEST(scaling_of_grouped_queries_and_gated_mlps) {
+    const Workload w = work(config_by_name("llama:d2c48h6k2f40", 100), 2, 8, 1, 0), qwen = work(config_by_name("qwen3:d2c48h6k2f40", 100), 2, 8, 1, 0);
+    const Kernels f = block_forward(w, PLAIN), b = block_backward(w, PLAIN);
+    EXPECT_EQ(block_matrices(w.config), 11904.0);
+    EXPECT_NEAR(f.products, 2 * 16 * 11904 / 0.8e12 + 2e-9 * (16 * (48 + 80 + 48 + 48 + 48 + 80 + 40 + 48) + 11904));
+    EXPECT_NEAR(f.attention, 2.0 * 16 * 48 * 8 / (0.21 * 1e12));
+    EXPECT_NEAR(f.gelu, 3 * 2 * 16 * 40 / 0.8e9);           // gate and value read, their product written
+    EXPECT_NEAR(b.gelu, 5 * 2 * 16 * 40 / 0.8e9);
+    EXPECT_NEAR(f.embedding, 2 * 2 * 16 * 64 / 0.8e9);      // queries and keys read and written
+    EXPECT_NEAR(block_forward(qwen, PLAIN).embedding, 2 * 2 * 16 * 80 / 0.8e9);  // values too
+    EXPECT_NEAR(block_backward(qwen, PLAIN).embedding, 2 * 2 * 2 * 16 * 80 / 0.8e9);  // and once more before attention's backward
+    EXPECT_NEAR(f.gaps, 8e-6);
+    Workload r = w;
+    r.recompute = 3; EXPECT_NEAR(block_backward(r, PLAIN).sum(), b.sum() + f.sum());
+    r.recompute = 1; EXPECT_NEAR(block_backward(r, PLAIN).gelu, f.gelu + b.gelu);
 }
 
 // N = 2 * 8 = 16 tokens, s = 2. Forward: 2 * 16 * 3072 = 98304 FLOP at 0.8e12 are 122880 ps; 2 B (16 * 256 + 3072) = 14336 B at 1e9 14336 ns.
@@ -316,7 +339,7 @@ TEST(scaling_beside_published_runs) {
     const Workload eight = work({.arch = llama, .max_T = 8192, .V = 128256, .L = 32, .NH = 32, .C = 4096, .NKV = 8, .HS = 128, .FF = 14336}, 2, 8192, 1, 3);
     EXPECT_NEAR(rate(eight, h100(8, 16)) / rate(eight, h100(8, 1)), 0.977, 0.02);
     EXPECT_NEAR(rate(eight, h100(8, 16)) / rate(eight, h100(8, 1)), 0.994, 0.001);  // as doc/scaling.md has it; and so below
-    EXPECT_NEAR(rate(eight, h100(8, 1)), 10230, 0.001);
+    EXPECT_NEAR(rate(eight, h100(8, 1)), 9970, 0.001);
     // llmq, Qwen2.5 1.5B in bf16, 524288 tokens a step in micro-batches of 32 x 1024: 58.9k tokens/s on one H100, 457k on eight: 97.1 %
     Workload qwen = work({.arch = llama, .max_T = 1024, .V = 151936, .L = 28, .NH = 12, .C = 1536, .NKV = 2, .HS = 128, .FF = 8960}, 32, 1024, 16, 1);
     qwen.config.arch.tied = true;
@@ -324,8 +347,8 @@ TEST(scaling_beside_published_runs) {
     qwen8.grad_accum = 2;
     EXPECT_NEAR(rate(qwen8, h100(8, 1)) / rate(qwen, h100(1, 1)), 0.971, 0.03);
     EXPECT_NEAR(rate(qwen, h100(1, 1)), 58.9e3, 0.2);
-    EXPECT_NEAR(rate(qwen, h100(1, 1)), 60.8e3, 0.001);
-    EXPECT_NEAR(rate(qwen8, h100(8, 1)) * 8, 485e3, 0.001);
+    EXPECT_NEAR(rate(qwen, h100(1, 1)), 56.5e3, 0.001);
+    EXPECT_NEAR(rate(qwen8, h100(8, 1)) * 8, 450e3, 0.001);
     // llm.c, GPT-2 1558M, 32000 steps of 2^20 tokens on 8 H100 in 24 hours
     Workload c = GPT2_1558M;
     c.grad_accum = 8, c.chunks = 2;
