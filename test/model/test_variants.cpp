@@ -1,5 +1,6 @@
 // test_variants.cpp: GPT-2s that differ from the published ones in what config.json may say: a head of its own (tie_word_embeddings false), an MLP
-// of another width (n_inner), another layer_norm_epsilon. Against the whole model in double, and its gradients by central differences.
+// of another width (n_inner), another layer_norm_epsilon. And Llama and Qwen3: RMSNorm, rotary positions, also scaled, grouped queries, SwiGLU, norms of heads.
+// Against the whole model in double, and its gradients by central differences.
 #define LLMC_NO_MAIN
 #include "../../train_gpt2.cu"
 #include "../test.h"
@@ -11,7 +12,14 @@ Config variant(bool tied, int FF, double eps) {
     c.arch.tied = tied;
     return c;
 }
-const Config VARIANTS[] = {variant(false, 64, 1e-5), variant(true, 40, 1e-5), variant(true, 64, 0.3), variant(false, 24, 0.3)};
+Config descendant(Family family, int C, int NH, int NKV, bool tied, double scaled, double eps) {
+    Config c{.arch = FAMILIES[family], .max_T = 12, .V = 67, .L = 2, .NH = NH, .C = C, .NKV = NKV, .HS = 8, .FF = 24, .eps = eps, .theta = 100};
+    c.arch.tied = tied, c.rope_scaling = {.factor = scaled, .low = 1, .high = 4, .original = 12};  // wavelengths 6.3, 20, 63, 199: one between 3 and 12
+    return c;
+}
+const Config VARIANTS[] = {variant(false, 64, 1e-5), variant(true, 40, 1e-5), variant(true, 64, 0.3), variant(false, 24, 0.3),
+                           descendant(LLAMA, 16, 4, 2, true, 1, 1e-5), descendant(LLAMA, 16, 3, 1, false, 4, 0.3), descendant(QWEN3, 24, 4, 4, true, 1, 1e-6), descendant(QWEN3, 16, 6, 2, false, 8, 0.3)};
+std::string named(const Config& c) { return format("%s, tied %d, %d/%d heads, MLP %d, eps %g", c.arch.name.data(), c.arch.tied, c.NH, c.NKV, c.FF, c.eps); }
 
 // The parameters of a model, in double, by name; matrices as in memory, (out, in).
 struct Oracle {
@@ -21,7 +29,7 @@ struct Oracle {
     template <class F> explicit Oracle(const Model<F>& model) : c(model.config), list(model.config), p(model.parameters.elements) {
         for (size_t i = 0; i < p.size(); i++) p[i] = (double)(float)model.params[i];
     }
-    const double* of(ParameterRow row, int l = 0) const { return p.data() + list.first[row] + (size_t)l * list.stride[row]; }
+    const double* of(ParameterRow row, int l = 0) const { return list.first[row] == list.NONE ? nullptr : p.data() + list.first[row] + (size_t)l * list.stride[row]; }
 
     static Doubles linear(const Doubles& x, const double* w, const double* b, size_t in, size_t out) {
         Doubles y(x.size() / in * out);
@@ -33,41 +41,82 @@ struct Oracle {
             }
         return y;
     }
-    Doubles norm(const Doubles& x, const double* w, const double* b) const {
-        const size_t C = (size_t)c.C;
+    // LayerNorm or RMSNorm of each row of `width`, as the family has it; b null: nothing is added.
+    Doubles norm(const Doubles& x, const double* w, const double* b, size_t width) const {
         Doubles y(x.size());
-        for (size_t n = 0; n < x.size() / C; n++) {
+        for (size_t n = 0; n < x.size() / width; n++) {
             double mean = 0, variance = 0;
-            for (size_t i = 0; i < C; i++) mean += x[n * C + i] / (double)C;
-            for (size_t i = 0; i < C; i++) variance += std::pow(x[n * C + i] - mean, 2) / (double)C;
-            for (size_t i = 0; i < C; i++) y[n * C + i] = (x[n * C + i] - mean) / std::sqrt(variance + c.eps) * w[i] + b[i];
+            if (c.arch.norm == LAYERNORM) for (size_t i = 0; i < width; i++) mean += x[n * width + i] / (double)width;
+            for (size_t i = 0; i < width; i++) variance += std::pow(x[n * width + i] - mean, 2) / (double)width;
+            for (size_t i = 0; i < width; i++) y[n * width + i] = (x[n * width + i] - mean) / std::sqrt(variance + c.eps) * w[i] + (b ? b[i] : 0);
         }
         return y;
     }
+    Doubles norm(const Doubles& x, const double* w, const double* b) const { return norm(x, w, b, (size_t)c.C); }
+    // A head at position t, turned: dimensions i and i + HS / 2 are a pair.
+    void rotate(double* head, size_t t) const {
+        const RopeScaling& s = c.rope_scaling;
+        const size_t half = (size_t)c.HS / 2;
+        for (size_t i = 0; i < half; i++) {
+            double w = std::pow(c.theta, -2.0 * (double)i / c.HS);
+            if (s.factor != 1) {
+                const double stays = std::clamp((s.original / (2 * M_PI / w) - s.low) / (s.high - s.low), 0.0, 1.0);
+                w = (1 - stays) * w / s.factor + stays * w;
+            }
+            const double a = head[i], b = head[i + half], angle = w * (double)t;
+            head[i] = a * std::cos(angle) - b * std::sin(angle), head[i + half] = b * std::cos(angle) + a * std::sin(angle);
+        }
+    }
+    // Queries and keys as attention reads them.
+    void position_heads(Doubles& qkv, int l, size_t T) const {
+        const size_t HS = (size_t)c.HS, QKV = (size_t)c.QKV();
+        for (size_t t = 0; t < T; t++)
+            for (size_t h = 0; h < (size_t)(c.NH + c.NKV); h++) {
+                double* head = qkv.data() + t * QKV + h * HS;
+                if (c.arch.qk_norm) {
+                    const Doubles y = norm(Doubles(head, head + HS), of(h < (size_t)c.NH ? P_qnormw : P_knormw, l), nullptr, HS);
+                    std::copy(y.begin(), y.end(), head);
+                }
+                if (c.arch.positions == ROTARY) rotate(head, t);
+            }
+    }
     // Sum of the losses of one row of tokens.
     double loss(const int* inputs, const int* targets, size_t T) const {
-        const size_t C = (size_t)c.C, HS = C / (size_t)c.NH, V = (size_t)c.V;
+        const size_t C = (size_t)c.C, HS = (size_t)c.HS, NH = (size_t)c.NH, NKV = (size_t)c.NKV, QKV = (size_t)c.QKV(), V = (size_t)c.V, FF = (size_t)c.FF;
+        const double* wpe = of(P_wpe);
         Doubles x(T * C);
-        for (size_t t = 0; t < T; t++) for (size_t i = 0; i < C; i++) x[t * C + i] = of(P_wte)[(size_t)inputs[t] * C + i] + of(P_wpe)[t * C + i];
+        for (size_t t = 0; t < T; t++) for (size_t i = 0; i < C; i++) x[t * C + i] = of(P_wte)[(size_t)inputs[t] * C + i] + (wpe ? wpe[t * C + i] : 0);
         for (int l = 0; l < c.L; l++) {
-            const Doubles qkv = linear(norm(x, of(P_ln1w, l), of(P_ln1b, l)), of(P_qkvw, l), of(P_qkvb, l), C, 3 * C);
-            Doubles y(T * C);
-            for (size_t h = 0; h < (size_t)c.NH; h++)
+            Doubles qkv = linear(norm(x, of(P_ln1w, l), of(P_ln1b, l)), of(P_qkvw, l), of(P_qkvb, l), C, QKV);
+            position_heads(qkv, l, T);
+            Doubles y(T * NH * HS);
+            for (size_t h = 0; h < NH; h++)
                 for (size_t t = 0; t < T; t++) {
+                    const size_t key = NH + h / (NH / NKV), value = key + NKV;  // heads of a row of qkv
                     Doubles s(t + 1);
                     double sum = 0;
                     for (size_t u = 0; u <= t; u++) {
                         double dot = 0;
-                        for (size_t i = 0; i < HS; i++) dot += qkv[t * 3 * C + h * HS + i] * qkv[u * 3 * C + C + h * HS + i];
+                        for (size_t i = 0; i < HS; i++) dot += qkv[t * QKV + h * HS + i] * qkv[u * QKV + key * HS + i];
                         sum += s[u] = std::exp(dot / std::sqrt((double)HS));
                     }
-                    for (size_t u = 0; u <= t; u++) for (size_t i = 0; i < HS; i++) y[t * C + h * HS + i] += s[u] / sum * qkv[u * 3 * C + 2 * C + h * HS + i];
+                    for (size_t u = 0; u <= t; u++) for (size_t i = 0; i < HS; i++) y[t * NH * HS + h * HS + i] += s[u] / sum * qkv[u * QKV + value * HS + i];
                 }
-            const Doubles a = linear(y, of(P_attprojw, l), of(P_attprojb, l), C, C);
+            const Doubles a = linear(y, of(P_attprojw, l), of(P_attprojb, l), NH * HS, C);
             for (size_t i = 0; i < x.size(); i++) x[i] += a[i];
-            Doubles h = linear(norm(x, of(P_ln2w, l), of(P_ln2b, l)), of(P_fcw, l), of(P_fcb, l), C, (size_t)c.FF);
-            for (double& v : h) v = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
-            const Doubles m = linear(h, of(P_fcprojw, l), of(P_fcprojb, l), (size_t)c.FF, C);
+            Doubles h = linear(norm(x, of(P_ln2w, l), of(P_ln2b, l)), of(P_fcw, l), of(P_fcb, l), C, (size_t)c.hidden());
+            if (c.arch.mlp == SWIGLU) {
+                Doubles gated(T * FF);
+                for (size_t t = 0; t < T; t++)
+                    for (size_t i = 0; i < FF; i++) {
+                        const double gate = h[t * 2 * FF + i], up = h[t * 2 * FF + FF + i];
+                        gated[t * FF + i] = gate / (1 + std::exp(-gate)) * up;
+                    }
+                h = gated;
+            } else {
+                for (double& v : h) v = 0.5 * v * (1 + std::tanh(std::sqrt(2 / M_PI) * (v + 0.044715 * v * v * v)));
+            }
+            const Doubles m = linear(h, of(P_fcprojw, l), of(P_fcprojb, l), FF, C);
             for (size_t i = 0; i < x.size(); i++) x[i] += m[i];
         }
         const Doubles logits = linear(norm(x, of(P_lnfw), of(P_lnfb)), of(c.arch.tied ? P_wte : P_headw), nullptr, C, V);
@@ -81,11 +130,17 @@ struct Oracle {
     }
 };
 
-// Weights far from the usual 0.02, so that eps, attention and GELU show.
+// Weights far from the usual 0.02, so that eps, attention and the MLP show; those of norms are not 1, nor are biases 0.
 template <class F> std::unique_ptr<Model<F>> make_model(const Config& c, const ModelOptions& options) {
     auto model = std::make_unique<Model<F>>(c, options);
     model->allocate();
     initialize(*model, 0.3, 5);
+    for (const Parameter& p : model->parameters.all) {
+        if (!p.vector) continue;
+        std::vector<float> noise(p.size());
+        normal_fill(noise.data(), p.size(), 0.3f, 7, (uint32_t)p.offset, 0);
+        for (size_t i = 0; i < p.size(); i++) model->params[p.offset + i] = F((float)model->params[p.offset + i] + noise[i]);
+    }
     return model;
 }
 std::string fresh(const std::string& name) {
@@ -125,7 +180,7 @@ TEST(variants_against_double) {
             return sum / (B * T * ACCUM);
         };
         const double loss = mean_loss(), ours = *model->loss_sum / (B * T * ACCUM);
-        if (!(std::fabs(ours / loss - 1) < 1e-6)) FAIL("tied %d, MLP %d, eps %g: loss %.9f, expected %.9f", c.arch.tied, c.FF, c.eps, ours, loss);
+        if (!(std::fabs(ours / loss - 1) < 1e-6)) FAIL("%s: loss %.9f, expected %.9f", named(c).c_str(), ours, loss);
         for (const Parameter& p : model->parameters.all) {
             if (p.name.ends_with("attn.c_attn.bias")) continue;  // the key's third of it is 0 but for rounding
             std::vector<float> got;
@@ -141,7 +196,24 @@ TEST(variants_against_double) {
                 got.push_back(model->grads[p.offset + i]), expected.push_back((above - below) / (2 * h));
             }
             const double error = relative_error(got.data(), expected.data(), got.size());
-            if (!(error < 2e-5)) FAIL("tied %d, MLP %d, eps %g: gradient of %s: relative error %.3g", c.arch.tied, c.FF, c.eps, p.name.c_str(), error);
+            if (!(error < 2e-5)) FAIL("%s: gradient of %s: relative error %.3g", named(c).c_str(), p.name.c_str(), error);
+        }
+    }
+}
+
+// What is made again in the backward pass is what was there, bit for bit, also where it accumulates.
+TEST(variants_recompute_the_same_bits) {
+    for (const Config& c : VARIANTS) {
+        Config deep = c;
+        deep.L = 3;
+        std::vector<float> grads[4];
+        for (int recompute = 0; recompute < 4; recompute++) {
+            auto model = make_model<float>(deep, {.B = 2, .T = 7, .recompute = recompute, .grad_accum = 2});
+            std::vector<int> tokens;
+            for (uint64_t i = 0; i < 30; i++) tokens.push_back((int)(philox(6, RNG_TEST, 0, i).x[0] % (uint32_t)c.V));
+            for (int micro = 0; micro < 2; micro++) forward_backward(*model, {tokens.data() + micro, tokens.data() + micro + 1, 0}, micro);
+            grads[recompute].assign(model->grads, model->grads + model->parameters.elements);
+            if (memcmp(grads[recompute].data(), grads[0].data(), grads[0].size() * sizeof(float))) FAIL("%s: --recompute %d gives other gradients", named(c).c_str(), recompute);
         }
     }
 }
@@ -192,9 +264,10 @@ TEST(variants_round_trip) {
             const SafetensorsModel files(folder);
             EXPECT((files.find("lm_head.weight").tensor != nullptr) == !c.arch.tied);
             EXPECT(!files.find("transformer.lm_head.weight").tensor);
-            EXPECT((files.find("transformer.wte.weight").tensor != nullptr) == (prefix == "transformer." || !c.arch.tied));
+            const bool whole = c.arch.names == LLAMA_NAMES || prefix == "transformer." || !c.arch.tied;  // the head's model, of which the trunk is a part
+            EXPECT((files.find(std::string(c.arch.trunk) + model->parameters.of(P_wte).name).tensor != nullptr) == whole);
             const std::string found = load_folder(*again, folder);
-            EXPECT_STR(found, c.arch.tied ? prefix : "transformer.");
+            EXPECT_STR(found, whole ? std::string(c.arch.trunk) : prefix);
             for (const Parameter& p : model->parameters.all)
                 if (memcmp(model->params + p.offset, again->params + p.offset, p.size() * sizeof(float))) FAIL("%s is not what was saved", p.name.c_str());
             EXPECT(read_file(save(*again, out, 2, found) + "/model.safetensors") == read_file(folder + "/model.safetensors"));
@@ -206,6 +279,7 @@ TEST(variants_are_not_exported) {
     EXPECT_DIES("--export-bin: a .bin file cannot hold this model: its head is not tied (tie_word_embeddings false)", check_bin_export(VARIANTS[0]));
     EXPECT_DIES("its MLP is not 4 times as wide as the model (n_inner)", check_bin_export(VARIANTS[1]));
     EXPECT_DIES("its layer_norm_epsilon is not 1e-05", check_bin_export(VARIANTS[2]));
+    EXPECT_DIES("--export-bin: a .bin file cannot hold this model: it is no GPT-2", check_bin_export(VARIANTS[4]));
     check_bin_export(variant(true, 64, 1e-5));
 }
 
