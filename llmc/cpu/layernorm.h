@@ -1,4 +1,5 @@
-// layernorm.h: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it.
+// layernorm.h: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it. RMSNorm (Zhang, Sennrich 2019), which Llama has, is
+// the same with a mean of 0 and without a bias: where `mean` is null.
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -28,14 +29,15 @@ template <class Term> inline float sum_row(int C, Term term) {
 template <class F>
 inline void forward_row(F* out, float* mean, float* rstd, const F* x, const F* weight, const F* bias, int C, float eps) {
     // 1. mean  2. rstd  3. scale and shift
-    float m = sum_row(C, [=](int c, int k) { return load_first(x + c, k); }) / (float)C;
+    float m = mean ? sum_row(C, [=](int c, int k) { return load_first(x + c, k); }) / (float)C : 0;
     float variance = sum_row(C, [=](int c, int k) { vfloat d = load_first(x + c, k) - m; return d * d; }) / (float)C;
     float s = 1.0f / std::sqrt(variance + eps);
     each_vector(C, [=](int c, int k) {
         vfloat shift = bias ? load_first(bias + c, k) : splat(0.0f);
         store_first(out + c, (load_first(x + c, k) - m) * s * load_first(weight + c, k) + shift, k);
     });
-    *mean = m, *rstd = s;
+    if (mean) *mean = m;
+    *rstd = s;
 }
 
 template <class F> inline void add_row(F* out, const F* a, const F* b, int n) {
@@ -46,14 +48,14 @@ template <class F> inline void add_row(F* out, const F* a, const F* b, int n) {
 // out = (inp - mean) * rstd * weight + bias
 template <class F>
 void layernorm_forward(F* out,           // (N, C)
-                       float* mean,      // (N)
+                       float* mean,      // (N) or null: RMSNorm
                        float* rstd,      // (N) 1 / sqrt(variance + eps)
                        const F* inp,     // (N, C)
                        const F* weight,  // (C)
                        const F* bias,    // (C) or null
                        size_t N, int C, float eps, stream_t) {
     parallel_rows(N, C, [=](size_t n) {
-        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, inp + n * C, weight, bias, C, eps);
+        layernorm_detail::forward_row(out + n * C, mean ? mean + n : nullptr, rstd + n, inp + n * C, weight, bias, C, eps);
     });
 }
 
@@ -62,7 +64,7 @@ void layernorm_forward(F* out,           // (N, C)
 template <class F>
 void residual_layernorm_forward(F* residual,      // (N, C)
                                 F* out,           // (N, C)
-                                float* mean,      // (N)
+                                float* mean,      // (N) or null: RMSNorm
                                 float* rstd,      // (N)
                                 const F* inp1,    // (N, C)
                                 const F* inp2,    // (N, C)
@@ -72,7 +74,7 @@ void residual_layernorm_forward(F* residual,      // (N, C)
     parallel_rows(N, C, [=](size_t n) {
         F* row = residual + n * C;
         layernorm_detail::add_row(row, inp1 + n * C, inp2 + n * C, C);
-        layernorm_detail::forward_row(out + n * C, mean + n, rstd + n, row, weight, bias, C, eps);
+        layernorm_detail::forward_row(out + n * C, mean ? mean + n : nullptr, rstd + n, row, weight, bias, C, eps);
     });
 }
 
@@ -93,7 +95,7 @@ void backward_rows(F* dinp, float* dw, float* db, const F* dout, const F* inp, c
     for (size_t r = begin; r < end; r++) {
         const F *dy = dout + r * C, *x = inp + r * C;
         F* dx = dinp + r * C;
-        const float m = mean[r], s = rstd[r];
+        const float m = mean ? mean[r] : 0, s = rstd[r];
         // 1. the two means
         vfloat sum_dn{}, sum_dn_n{};
         each_vector(C, [&](int c, int k) {
@@ -101,7 +103,7 @@ void backward_rows(F* dinp, float* dw, float* db, const F* dout, const F* inp, c
             sum_dn += dn;
             sum_dn_n += dn * ((load_first(x + c, k) - m) * s);
         });
-        const float mean_dn = sum(sum_dn) / (float)C, mean_dn_n = sum(sum_dn_n) / (float)C;
+        const float mean_dn = mean ? sum(sum_dn) / (float)C : 0, mean_dn_n = sum(sum_dn_n) / (float)C;
         // 2. dinp, and this row's share of dweight and dbias
         each_vector(C, [&](int c, int k) {
             vfloat d = load_first(dy + c, k), n = (load_first(x + c, k) - m) * s;
@@ -116,7 +118,7 @@ void backward_rows(F* dinp, float* dw, float* db, const F* dout, const F* inp, c
 
 // dinp = or +=   dweight = or +=   dbias = or +=
 //   dx = rstd * (dn - mean(dn) - n * mean(dn * n)),  dn = dout * weight,  n = (inp - mean) * rstd
-//   dweight = sum over rows of dout * n,  dbias = sum over rows of dout
+//   dweight = sum over rows of dout * n,  dbias = sum over rows of dout;  of RMSNorm mean and mean(dn) are 0
 // dinp may be dout or inp.
 template <class F>
 void layernorm_backward(F* dinp,            // (N, C)
@@ -124,10 +126,11 @@ void layernorm_backward(F* dinp,            // (N, C)
                         float* dbias,       // (C) or null
                         const F* dout,      // (N, C)
                         const F* inp,       // (N, C)
-                        const float* mean,  // (N)
+                        const float* mean,  // (N) or null: RMSNorm
                         const float* rstd,  // (N)
                         const F* weight,    // (C)
                         size_t N, int C, LayernormBackward how, stream_t) {
+    CHECK(mean || !dbias, "layernorm: a bias, but no mean: RMSNorm has none");
     constexpr size_t ROWS = 32;    // rows a chunk, whose partial sums one task computes
     constexpr size_t CHUNKS = 64;  // in flight at a time: 0.4 MB of partial sums if C = 768
     static std::vector<float> partial_sums;
