@@ -105,24 +105,28 @@ TEST(a_signal_while_a_checkpoint_is_written) {
     const Scratch scratch("background");
     SCRATCH = scratch.path;
     must_run(rare_saves("waits", "-n 20 -x 60 --async-save 0"));
-    for (const char* when : {"s:21 trl:", "s:22 trl:", "s:22 tel:", "s:24 tel:", "s:25 trl:", "s:26 tel:"}) {
-        remove_tree(out("a"));
-        int asked = 0;
-        Held held(20, [&] {
-            if (!asked && !has(log_of("a"), when)) return true;
-            if (!asked) kill(held.tracer.first_process, SIGTERM);
-            return asked++ < 200;  // some more steps may come, if it does not wait for it
-        });
-        const Tracer::Ended ended = held.run(rare_saves("a", "-n 20 -x 60"));
-        EXPECT_EQ(ended.code, 0);
-        if (!held.came || !has(ended.said, "interrupted after step ")) return FAIL("said %s", ended.said.c_str());
-        const std::vector<Checkpoint> saved = list_checkpoints(out("a"));
-        if (saved.size() != 2 || saved[0].step != 20 || saved[1].step >= 40) return FAIL("%s: %s", when, list_of(out("a")).c_str());
-        for (const Checkpoint& c : saved) EXPECT_STR(verify_checkpoint(c.path), "");
-        must_run(rare_saves("a", "-n 20 -x 60 -y 1"));
-        EXPECT(text_of(checkpoint_path(out("a"), 60) + "/model.safetensors") == text_of(checkpoint_path(out("waits"), 60) + "/model.safetensors"));
-        EXPECT_STR(log_of("a"), log_of("waits"));
-    }
+    for (const char* when : {"s:21 trl:", "s:22 trl:", "s:22 tel:", "s:24 tel:", "s:25 trl:", "s:26 tel:"})
+        for (int tries = 0;; tries++) {  // on a busy machine the signal may come after step 40
+            remove_tree(out("a"));
+            int asked = 0;
+            Held held(20, [&] {
+                if (!asked && !has(log_of("a"), when)) return true;
+                if (!asked) kill(held.tracer.first_process, SIGTERM);
+                return asked++ < 200;  // some more steps may come, if it does not wait for it
+            });
+            const Tracer::Ended ended = held.run(rare_saves("a", "-n 20 -x 60"));
+            EXPECT_EQ(ended.code, 0);
+            if (!held.came || !has(ended.said, "interrupted after step ")) return FAIL("said %s", ended.said.c_str());
+            const std::vector<Checkpoint> saved = list_checkpoints(out("a"));
+            const bool in_time = saved.size() == 2 && saved[1].step < 40;
+            if (!in_time && tries < 5) continue;
+            if (!in_time || saved[0].step != 20) return FAIL("%s: %s", when, list_of(out("a")).c_str());
+            for (const Checkpoint& c : saved) EXPECT_STR(verify_checkpoint(c.path), "");
+            must_run(rare_saves("a", "-n 20 -x 60 -y 1"));
+            EXPECT(text_of(checkpoint_path(out("a"), 60) + "/model.safetensors") == text_of(checkpoint_path(out("waits"), 60) + "/model.safetensors"));
+            EXPECT_STR(log_of("a"), log_of("waits"));
+            break;
+        }
 }
 
 // What the step guard has against a later step, it has against the one on its way too.

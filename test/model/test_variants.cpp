@@ -14,7 +14,8 @@ Config variant(bool tied, int FF, double eps) {
 }
 Config descendant(Family family, int C, int NH, int NKV, bool tied, double scaled, double eps) {
     Config c{.arch = FAMILIES[family], .max_T = 12, .V = 67, .L = 2, .NH = NH, .C = C, .NKV = NKV, .HS = 8, .FF = 24, .eps = eps, .theta = 100};
-    c.arch.tied = tied, c.rope_scaling = {.factor = scaled, .low = 1, .high = 4, .original = 12};  // wavelengths 6.3, 20, 63, 199: one between 3 and 12
+    c.arch.tied = tied;
+    if (scaled != 1) c.rope_scaling = {.factor = scaled, .low = 1, .high = 4, .original = 12};  // wavelengths 6.3, 20, 63, 199: one between 3 and 12
     return c;
 }
 const Config VARIANTS[] = {variant(false, 64, 1e-5), variant(true, 40, 1e-5), variant(true, 64, 0.3), variant(false, 24, 0.3),
