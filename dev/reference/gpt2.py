@@ -67,7 +67,7 @@ def forward(p, c, tokens, store=lambda x: x):
     return store(store(norm(x, "ln_f")) @ p["wte.weight"].T)                     # the head is the embedding
 
 
-def gradients(p, c, batch, store=lambda x: x):
+def gradients(p, c, batch, store=lambda x: x, forward=forward):
     """Mean loss over the B*T positions of batch (B, T+1), its gradient for every parameter, and the logits."""
     p = {name: w.detach().requires_grad_() for name, w in p.items()}
     logits = forward(p, c, batch[:, :-1], store)
@@ -75,7 +75,7 @@ def gradients(p, c, batch, store=lambda x: x):
     return loss.detach(), dict(zip(p, torch.autograd.grad(loss, list(p.values())))), logits.detach()
 
 
-def train(p, c, tokens, store=lambda x: x, weight=lambda w: w):
+def train(p, c, tokens, store=lambda x: x, weight=lambda w: w, forward=forward):
     """AdamW as the trainer does it; gradients are taken at weight(p). Returns the loss and the norm of every step, and p."""
     p, losses, norms = dict(p), [], []
     m = {name: torch.zeros_like(w) for name, w in p.items()}
@@ -84,7 +84,7 @@ def train(p, c, tokens, store=lambda x: x, weight=lambda w: w):
         # 1. the mean loss and gradient over the micro-batches
         loss, grad = 0.0, {name: torch.zeros_like(w) for name, w in p.items()}
         for batch in tokens[(t - 1) * c["accum"]:t * c["accum"]]:
-            micro_loss, micro_grad, _ = gradients({name: weight(w) for name, w in p.items()}, c, batch, store)
+            micro_loss, micro_grad, _ = gradients({name: weight(w) for name, w in p.items()}, c, batch, store, forward)
             loss += micro_loss.item() / c["accum"]
             for name in grad:
                 grad[name] += micro_grad[name] / c["accum"]
@@ -125,24 +125,28 @@ def case(name):
     return c, p, torch.from_numpy((c["vocab_size"] * u * u).astype(np.int32))
 
 
-def write_golden(folder):
+def write_golden(path, c, p, tokens, metadata, forward=forward):
+    """One golden file; its size."""
     from safetensors.torch import save_file
+    loss, grad, logits = gradients(p, c, tokens[0], forward=forward)
+    step_loss, step_norm, final = train(p, c, tokens, forward=forward)
+    out = {"tokens": tokens, "logits": logits.float(), "loss": loss.reshape(1),
+           "step_loss": step_loss, "step_norm": step_norm}
+    for w in p:
+        out["param/" + w] = p[w].bfloat16()
+        out["grad/" + w] = grad[w].float()
+        out["final/" + w] = final[w].float()
+    save_file({key: x.contiguous() for key, x in out.items()}, path, metadata)
+    print(f"{path}: {os.path.getsize(path)} bytes, loss {loss:.6f}, "
+          f"steps: loss {step_loss[0]:.4f} -> {step_loss[-1]:.4f}, norm {step_norm.min():.3f} .. {step_norm.max():.3f}")
+    return os.path.getsize(path)
+
+
+def write_goldens(folder):
     total = 0
     for name in CONFIGS:
         c, p, tokens = case(name)
-        loss, grad, logits = gradients(p, c, tokens[0])
-        step_loss, step_norm, final = train(p, c, tokens)
-        out = {"tokens": tokens, "logits": logits.float(), "loss": loss.reshape(1),
-               "step_loss": step_loss, "step_norm": step_norm}
-        for w in p:
-            out["param/" + w] = p[w].bfloat16()
-            out["grad/" + w] = grad[w].float()
-            out["final/" + w] = final[w].float()
-        path = os.path.join(folder, f"gpt2_{name}.safetensors")
-        save_file({key: x.contiguous() for key, x in out.items()}, path, {"config": json.dumps(c)})
-        total += os.path.getsize(path)
-        print(f"{path}: {os.path.getsize(path)} bytes, loss {loss:.6f}, "
-              f"steps: loss {step_loss[0]:.4f} -> {step_loss[-1]:.4f}, norm {step_norm.min():.3f} .. {step_norm.max():.3f}")
+        total += write_golden(os.path.join(folder, f"gpt2_{name}.safetensors"), c, p, tokens, {"config": json.dumps(c)})
     print(f"{total} bytes in all")
 
 
@@ -226,7 +230,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     torch.set_num_threads(1)                 # bitwise identical on every machine with the same PyTorch, and these are tiny
     if args.golden:
-        write_golden(args.golden)
+        write_goldens(args.golden)
     if args.check:
         check()
     if args.errors:
