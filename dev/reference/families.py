@@ -188,11 +188,18 @@ def case(name):
     return c, p, torch.from_numpy((c["V"] * u * u).astype(np.int32))
 
 
+def bf16_gradient(c, p, tokens):
+    """The worst tensor's gradient where every stored value is rounded to bf16 and sums are fp32: what rounding alone does."""
+    _, grad, _ = gradients(p, c, tokens[0], forward=forward)
+    _, rounded, _ = gradients({w: x.float() for w, x in p.items()}, c, tokens[0], gpt2.Round.apply, forward)
+    return round(float(max(relative(rounded[w], grad[w]) for w in p)), 5)
+
+
 def write_goldens(folder):
     total = 0
     for name in CONFIGS:
         c, p, tokens = case(name)
-        metadata = {"config": json.dumps({k: c[k] for k in ("B", "T", *gpt2.HYPER)}),
+        metadata = {"config": json.dumps({k: c[k] for k in ("B", "T", *gpt2.HYPER)} | {"bf16_gradient": bf16_gradient(c, p, tokens)}),
                     "config.json": config_json(c, transformers_model(c, p, torch.float32))}
         total += gpt2.write_golden(os.path.join(folder, name + ".safetensors"), c, p, tokens, metadata, forward)
     print(f"{total} bytes in all")
