@@ -17,6 +17,8 @@
 #include "scaling.h"
 #include "sizes.h"
 
+template <class F> double logits_gib(const Model<F>& model, size_t rows) { return (double)rows * model.config.Vp() * sizeof(F) / (1 << 30); }
+
 // What is about to happen, in a few lines.
 template <class F> void print_banner(const Run& run, const Model<F>& model, const std::string& machine, Peak peak) {
     if (run.comm.rank != 0) return;
@@ -34,7 +36,8 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
            run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
     if (run.per_node) printf("exchange in two levels: among the %d ranks of a machine, then between %d machines\n", run.per_node, run.opt.nproc / run.per_node);
-    if (model.options.train && model.classifier_chunk() < model.N()) printf("classifier %zu rows of logits at a time, of %zu\n", model.classifier_chunk(), model.N());
+    if (model.options.train && model.classifier_chunk() < model.N()) printf("classifier %zu rows of logits at a time, of %zu: %.1f GiB for %.1f\n", model.classifier_chunk(), model.N(),
+                                                                                            logits_gib(model, model.classifier_chunk()), logits_gib(model, model.N()));
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak.flops).c_str(), peak.source);
     if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)

@@ -19,7 +19,7 @@ void prepare() {
     write_file_atomically(SCRATCH + "/text.txt", text);
 }
 std::string trainer(const std::string& rest) { return std::string(TRAINER) + " -b 2 -t 16 -v 0 -s 0 --threads 1 " + rest; }
-std::string text_run(const std::string& out, const std::string& rest) {
+[[maybe_unused]] std::string text_run(const std::string& out, const std::string& rest) {
     return trainer(format("-i %s/text.txt -o %s/%s -e d1c16h1 %s", SCRATCH.c_str(), SCRATCH.c_str(), out.c_str(), rest.c_str()));
 }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }

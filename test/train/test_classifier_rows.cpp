@@ -18,7 +18,7 @@ std::string plan(const std::string& options) { return must(format("%s --plan -t 
 // What a plan says of the rows; "" where all of them are there.
 std::string rows_of(const std::string& said) {
     const size_t at = said.find("\nclassifier ");
-    return at == said.npos ? "" : said.substr(at + 12, said.find('\n', at + 1) - at - 12);
+    return at == said.npos ? "" : said.substr(at + 12, said.find_first_of(":\n", at + 1) - at - 12);
 }
 // 192 rows a micro-batch, of which all would be there at a time, two of them a step
 std::string train(const std::string& out, const std::string& rest) {
