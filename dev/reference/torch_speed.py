@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast PyTorch trains GPT-2 on this machine, and how this trainer compares.
+"""How fast PyTorch trains GPT-2, Llama or Qwen3 on this machine, and how this trainer compares.
 
     python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32
     python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32 \\
@@ -57,7 +57,7 @@ def main():
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="d12", help="dN, gpt2:dN or d4c128h4, as the trainer names them")
+    p.add_argument("--model", default="d12", help="dN, gpt2:dN, d4c128h4 or a name of DESCENDANTS, as the trainer names them")
     p.add_argument("--vocab", type=int, default=50304, help="50257 padded; set it where the trainer has another tokenizer")
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--seq", type=int, default=64)
@@ -169,8 +169,14 @@ def versus(args, variant):
 
 # ------------------------------------------------------------------------------------------------- GPT-2 in PyTorch
 
+# layers, width, heads, of keys and values, head size, MLP, theta, eps, norms of heads
+DESCENDANTS = {"smollm2:135m": (30, 576, 9, 3, 64, 1536, 1e5, 1e-5, False), "qwen3:0.6b": (28, 1024, 16, 8, 128, 3072, 1e6, 1e-6, True)}
+
+
 def model_size(name):
     """dN, dNcWhH -> layers, width, heads, by the trainer's table of names."""
+    if name in DESCENDANTS:
+        return DESCENDANTS[name][:3]
     if named := re.fullmatch(r"d(\d+)c(\d+)h(\d+)", name):
         return tuple(map(int, named.groups()))
     depth = int(name.split(":")[-1].lstrip("d"))
@@ -216,6 +222,55 @@ def gpt2(name, vocab, positions):
             return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
 
     return GPT2()
+
+
+def llama(name, vocab, positions):
+    """Llama and Qwen3 with a tied head, as a good user writes them: merged products, PyTorch's own RMSNorm and grouped attention."""
+    import torch
+    from torch import nn
+    import torch.nn.functional as F
+    L, C, NH, NKV, HS, FF, theta, eps, qk_norm = DESCENDANTS[name]
+    angles = torch.outer(torch.arange(positions).float(), 1 / theta ** (torch.arange(0, HS, 2).float() / HS))
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm1, self.norm2 = nn.RMSNorm(C, eps), nn.RMSNorm(C, eps)
+            self.qkv, self.o = nn.Linear(C, (NH + 2 * NKV) * HS, bias=False), nn.Linear(NH * HS, C, bias=False)
+            self.gate_up, self.down = nn.Linear(C, 2 * FF, bias=False), nn.Linear(FF, C, bias=False)
+            self.q_norm, self.k_norm = (nn.RMSNorm(HS, eps), nn.RMSNorm(HS, eps)) if qk_norm else (nn.Identity(), nn.Identity())
+
+        def forward(self, x, cos, sin):
+            B, T, _ = x.shape
+            q, k, v = (h.view(B, T, -1, HS).transpose(1, 2) for h in self.qkv(self.norm1(x)).split([NH * HS, NKV * HS, NKV * HS], 2))
+
+            def turn(h):
+                a, b = h.chunk(2, -1)
+                return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
+            q, k = turn(self.q_norm(q)).to(v.dtype), turn(self.k_norm(k)).to(v.dtype)
+            y = F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=NKV != NH)
+            x = x + self.o(y.transpose(1, 2).reshape(B, T, NH * HS))
+            gate, up = self.gate_up(self.norm2(x)).chunk(2, -1)
+            return x + self.down(F.silu(gate) * up)
+
+    class Llama(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte = nn.Embedding(vocab, C)
+            self.blocks, self.norm = nn.ModuleList(Block() for _ in range(L)), nn.RMSNorm(C, eps)
+            self.register_buffer("cos", angles.cos()), self.register_buffer("sin", angles.sin())
+            for w in self.parameters():
+                if w.dim() == 2:
+                    nn.init.normal_(w, std=0.02)
+
+        def forward(self, tokens, targets):
+            x, T = self.wte(tokens), tokens.shape[1]
+            for block in self.blocks:
+                x = block(x, self.cos[:T], self.sin[:T])
+            logits = F.linear(self.norm(x), self.wte.weight)
+            return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+    return Llama()
 
 
 SDPA = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH"}
@@ -276,7 +331,7 @@ def measure(args):
             for name, switch in (("flash", torch.backends.cuda.enable_flash_sdp), ("cudnn", torch.backends.cuda.enable_cudnn_sdp),
                                  ("efficient", torch.backends.cuda.enable_mem_efficient_sdp), ("math", torch.backends.cuda.enable_math_sdp)):
                 switch(name == args.sdpa)
-    model = gpt2(args.model, args.vocab, max(1024, args.seq)).to(device)
+    model = (llama if args.model in DESCENDANTS else gpt2)(args.model, args.vocab, max(1024, args.seq)).to(device)
     count = sum(w.numel() for w in model.parameters())
 
     # bf16 weights: the optimizer sees fp32 masters, the model gets a rounded copy after each step
