@@ -64,16 +64,18 @@ constexpr size_t delta_bytes(const Problem& p) { return round_up(heads(p) * (siz
 constexpr size_t dq_accum_bytes(const Problem& p) { return !p.has_dq_accum() ? 0 : round_up(heads(p) * (size_t)p.T * (size_t)p.HS * 4, 256); }
 constexpr size_t workspace_bytes(const Problem& p) {
     const size_t T = round_up((size_t)p.T, 64), HS = (size_t)p.HS, some = 4096;
-    if (!p.backward || p.dq == SM100 || p.dq == NO_DETERMINISTIC_ENGINE) return some;
-    return some + heads(p) * (p.dq == SEPARATE_GEMM ? T * round_up(T, 128) * 2 : p.dq == SEMAPHORE ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
+    const size_t of_heads = p.NKV < p.NH ? heads(p) * T * HS * 2 * 2 : 0;  // dk and dv of each query head in bf16, before those of a group are added; by SM100 in fp32
+    if (!p.backward || p.dq == NO_DETERMINISTIC_ENGINE) return some;
+    if (p.dq == SM100) return some + 2 * of_heads;
+    return some + of_heads + heads(p) * (p.dq == SEPARATE_GEMM ? T * round_up(T, 128) * 2 : p.dq == SEMAPHORE ? T / 8 : T * (HS <= 64 ? 64 : round_up(HS, 128)) * 4);
 }
 constexpr size_t backward_bytes(const Problem& p) { return delta_bytes(p) + dq_accum_bytes(p) + workspace_bytes(p); }
 // sm 0: the GPU is not known yet; the most that any needs.
 constexpr size_t backward_bytes(Problem p, bool deterministic, int sm, size_t version) {
     p.backward = true, p.dq = dq_accumulation(deterministic, sm, version);
-    Problem other = p;
-    if (sm == 0 && deterministic) other.dq = SEMAPHORE;
-    return std::max(backward_bytes(p), backward_bytes(other));
+    size_t bytes = backward_bytes(p);
+    if (sm == 0 && deterministic) for (DqAccumulation dq : {SEMAPHORE, SM100}) p.dq = dq, bytes = std::max(bytes, backward_bytes(p));
+    return bytes;
 }
 
 using Descriptor = cudnnBackendDescriptor_t;

@@ -15,9 +15,11 @@
 namespace here {
 using namespace attention_graph;
 
+inline Problem grouped(int B, int T, int NH, int NKV, int HS) { return {.B = B, .T = T, .NH = NH, .HS = HS, .NKV = NKV}; }
 inline std::string text(const Problem& p) {
     char s[100];
-    snprintf(s, sizeof s, "B %2d, T %4d, %2d heads of %3d  %s", (int)p.B, (int)p.T, (int)p.NH, (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, atomic dq" : "backward, deterministic");
+    const std::string NH = std::to_string(p.NH) + (p.NKV == p.NH ? "" : "/" + std::to_string(p.NKV));
+    snprintf(s, sizeof s, "B %2d, T %4d, %4s heads of %3d  %s", (int)p.B, (int)p.T, NH.c_str(), (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, atomic dq" : "backward, deterministic");
     return s;
 }
 inline std::string knob_name(int type) {
@@ -122,10 +124,11 @@ private:
         for (size_t i = 0; i < n; i++) v[i] = to_bf16(f(i));
         return cuda(cudaMemcpy(p, v.data(), n * 2, cudaMemcpyHostToDevice), "cudaMemcpy") && cuda(cudaDeviceSynchronize(), "cudaDeviceSynchronize");
     }
+    static size_t values_at(const Problem& p) { return (size_t)((p.NH + p.NKV) * p.HS); }  // in a row of qkv
     bool run(const Plan& plan, const Problem& p) {
-        const size_t C = heads({1, 1, p.NH, p.HS}) * (size_t)p.HS;
-        std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + C}, {V, qkv + 2 * C}, {OUT, out}, {LSE, lse}};
-        if (p.backward) tensors.merge(std::map<int64_t, const void*>{{DOUT, dout}, {DQ, dqkv}, {DK, dqkv + C}, {DV, dqkv + 2 * C}, {DELTA, delta}});
+        const size_t k = (size_t)(p.NH * p.HS), v = values_at(p);
+        std::map<int64_t, const void*> tensors = {{Q, qkv}, {K, qkv + k}, {V, qkv + v}, {OUT, out}, {LSE, lse}};
+        if (p.backward) tensors.merge(std::map<int64_t, const void*>{{DOUT, dout}, {DQ, dqkv}, {DK, dqkv + k}, {DV, dqkv + v}, {DELTA, delta}});
         if (p.has_dq_accum()) tensors[DQ_ACCUM] = dq_accum;
         Builder b;
         execute(b, plan, p, tensors, workspace, handle, stream);
@@ -135,7 +138,7 @@ private:
     bool attempt(const Problem& p) {
         Problem forward = p;
         forward.backward = false;
-        const size_t T = (size_t)p.T, N = (size_t)p.B * T, C = (size_t)p.NH * (size_t)p.HS;
+        const size_t T = (size_t)p.T, N = (size_t)p.B * T, C = (size_t)p.NH * (size_t)p.HS, row = (size_t)p.row(), v = values_at(p);
         Builder b;
         if (!b.take(cudnnCreate(&handle), "cudnnCreate")) return right(false, b.refused);
         const Plan plan = make_plan(b, p, handle);
@@ -145,21 +148,22 @@ private:
         Builder before;
         const Plan first = p.backward ? make_plan(before, forward, handle) : plan;
         if (!right(before.refused.empty() && first.plan, "the forward before it: " + before.refused)) return false;
-        if (!cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags") || !take(&qkv, N * 3 * C) || !take(&dqkv, N * 3 * C) || !take(&dout, N * C) ||
+        if (!cuda(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags") || !take(&qkv, N * row) || !take(&dqkv, N * row) || !take(&dout, N * C) ||
             !take(&out, N * C) || !take(&lse, N * (size_t)p.NH) || !take(&delta, delta_bytes(p)) || !take(&dq_accum, dq_accum_bytes(p)) ||
             !take(&workspace, std::max(workspace_bytes(p), workspace_bytes(forward)))) return false;
-        // 1. q = k = 0, v = dout = 1: all weights of t are 1 / (t + 1), so out = 1, lse = log(t + 1), dq = dk = 0, dv[u] = sum over t >= u of 1 / (t + 1)
-        if (!fill(qkv, N * 3 * C, [&](size_t i) { return i % (3 * C) < 2 * C ? 0.0f : 1.0f; }) || !fill(dout, N * C, [](size_t) { return 1.0f; })) return false;
+        // 1. q = k = 0, v = dout = 1: all weights of t are 1 / (t + 1), so out = 1, lse = log(t + 1), dq = dk = 0, dv[u] = sum over t >= u of 1 / (t + 1),
+        // as often as a head of values has query heads
+        if (!fill(qkv, N * row, [&](size_t i) { return i % row < v ? 0.0f : 1.0f; }) || !fill(dout, N * C, [](size_t) { return 1.0f; })) return false;
         if (!run(first, forward) || (p.backward && !run(plan, p))) return false;
         if (!as_known(p, T, N, C)) return false;
         // 2. noise, twice: bitwise identical, unless the sum of dq is ATOMIC
         uint32_t seed = 1;
         const auto noise = [&](size_t) { return (float)(int32_t)(seed = seed * 1664525u + 1013904223u) * 0x1p-31f; };
         std::vector<uint16_t> once;
-        if (!fill(qkv, N * 3 * C, noise) || !fill(dout, N * C, noise)) return false;
+        if (!fill(qkv, N * row, noise) || !fill(dout, N * C, noise)) return false;
         for (int i = 0; i < 2; i++) {
             if (!run(first, forward) || (p.backward && !run(plan, p))) return false;
-            const std::vector<uint16_t> y = p.backward ? values(dqkv, N * 3 * C) : values(out, N * C);
+            const std::vector<uint16_t> y = p.backward ? values(dqkv, N * row) : values(out, N * C);
             for (uint16_t e : y) if (!right(std::isfinite(from_bf16(e)), "results that are not finite")) return false;
             if (i > 0 && (!p.backward || p.dq != ATOMIC) && !right(y == once, "not bitwise identical")) return false;
             once = y;
@@ -167,17 +171,19 @@ private:
         return why.empty() && measure(plan, p);
     }
     bool as_known(const Problem& p, size_t T, size_t N, size_t C) {
+        const size_t row = (size_t)p.row(), v = values_at(p);
+        const double group = (double)(p.NH / p.NKV);
         // the text only where it is wrong: a hundred million elements are looked at
         const auto near = [&](const char* name, double x, double y) {
             return std::fabs(x - y) <= 0.02 * std::fabs(y) + 0.001 || right(false, std::string(name) + " is " + std::to_string(x) + ", expected " + std::to_string(y));
         };
-        const std::vector<uint16_t> y = values(out, N * C), d = values(dqkv, N * 3 * C);
+        const std::vector<uint16_t> y = values(out, N * C), d = values(dqkv, N * row);
         const std::vector<float> l = values(lse, N * (size_t)p.NH);
         std::vector<double> tail(T + 1);
         for (size_t t = T; t-- > 0;) tail[t] = tail[t + 1] + 1 / (double)(t + 1);
         for (size_t i = 0; i < l.size(); i++) if (!near("lse", l[i], std::log((double)(i % T + 1)))) return false;
         for (size_t i = 0; i < y.size(); i++) if (!near("out", from_bf16(y[i]), 1)) return false;
-        if (p.backward) for (size_t i = 0; i < d.size(); i++) if (!near(i % (3 * C) < 2 * C ? "dq or dk" : "dv", from_bf16(d[i]), i % (3 * C) < 2 * C ? 0 : tail[i / (3 * C) % T])) return false;
+        if (p.backward) for (size_t i = 0; i < d.size(); i++) if (!near(i % row < v ? "dq or dk" : "dv", from_bf16(d[i]), i % row < v ? 0 : group * tail[i / row % T])) return false;
         return why.empty();
     }
     bool measure(const Plan& plan, const Problem& p) {
@@ -199,11 +205,20 @@ inline int run_models() {
 #else
     constexpr int SEQUENCES = 4, SHORTENED = 1;
 #endif
+    struct Model { const char* name; Problem p; };
+    std::vector<Model> models;
+    for (const char* name : {"d12", "d24", "d36", "d48", "gpt3:c768", "gpt3:c1536", "gpt3:c2048", "gpt3:c2560"}) {
+        const Config c = config_by_name(name, 50257);
+        models.push_back({name, {SEQUENCES, c.max_T / SHORTENED, c.NH, c.HS}});
+    }
+    models.push_back({"groups 3", grouped(SEQUENCES, 2048 / SHORTENED, 9, 3, 64)});    // SmolLM2-135M's
+    models.push_back({"groups 2", grouped(SEQUENCES, 2048 / SHORTENED, 16, 8, 128)});  // Qwen3-0.6B's
     int plans = 0, failed = 0;
-    for (const char* model : {"d12", "d24", "d36", "d48", "gpt3:c768", "gpt3:c1536", "gpt3:c2048", "gpt3:c2560"})
+    for (const Model& each : models)
         for (int pass = 0; pass < 3; pass++) {
-            const Config c = config_by_name(model, 50257);
-            const Problem p{SEQUENCES, c.max_T / SHORTENED, c.NH, c.HS, pass > 0, pass == 2 ? ATOMIC : SEPARATE_GEMM};
+            const char* model = each.name;
+            Problem p = each.p;
+            p.backward = pass > 0, p.dq = pass == 2 ? ATOMIC : SEPARATE_GEMM;
             const int code = in_a_process([&] {
                 const std::string line = Attempt().line(model, p, pass < 2);
                 printf("%s\n", line.c_str());

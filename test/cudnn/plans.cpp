@@ -53,7 +53,7 @@ static void look(const Gpu& gpu, const Problem& p, bool there_is_one = true) {
     const bool found = plan.plan && b.refused.empty(), fits = plan.workspace <= (int64_t)workspace_bytes(p);
     const bool right = !why.empty() || (found == there_is_one && (found ? fits : !b.refused.empty()));
     g_plans++, g_failed += !right;
-    printf("%-7s %-9s %-51s ", right ? "ok" : "FAILED", gpu.name, here::text(p).c_str());
+    printf("%-7s %-9s %-53s ", right ? "ok" : "FAILED", gpu.name, here::text(p).c_str());
     if (found) printf("%10lld of %10zu bytes  %.2f s  %s\n", (long long)plan.workspace, workspace_bytes(p), seconds, here::engine_of(b, plan).c_str());
     else printf("%s%.100s\n", why.empty() ? "" : "ours: ", why.empty() ? b.refused.c_str() : why.c_str());
 }
@@ -88,6 +88,12 @@ int main(int argc, char** argv) {
     for (int NH : {12, 16, 20, 25}) forward_and_both_backwards(h100, {8, 1024, NH, 64});
     for (Problem p : {Problem{16, 1024, 25, 64}, {4, 64, 12, 64}, {2, 1024, 30, 96}, {1, 256, 4, 8}, {1, 256, 2, 256}}) forward_and_both_backwards(h100, p);
     if (any_T) forward_and_both_backwards(h100, {1, 1000, 5, 80});
+    // grouped queries: SmolLM2, Qwen3, Llama 3, one head of keys for all, a small head; a last tile that is not full
+    using here::grouped;
+    for (const Problem& p : {grouped(4, 1024, 9, 3, 64), grouped(2, 1024, 16, 8, 128), grouped(1, 2048, 32, 8, 64), grouped(2, 256, 4, 1, 64), grouped(2, 128, 6, 2, 8)})
+        forward_and_both_backwards(h100, p);
+    if (any_T) for (const Problem& p : {grouped(2, 100, 6, 2, 80), grouped(2, 100, 6, 2, 24)}) forward_and_both_backwards(h100, p);
+    for (const Gpu& gpu : GPUS) if (&gpu != &h100 && gpu.version != 1030 && nvrtc_knows(gpu)) forward_and_both_backwards(gpu, grouped(2, 1024, 16, 8, 128));
     for (Problem p : {Problem{1, 256, 4, 80}, {1, 256, 4, 24}}) forward_and_both_backwards(a100, p);
     for (const Gpu& gpu : GPUS) {
         if (!nvrtc_knows(gpu)) { printf("skipped %s: NVRTC has no sm_%d\n", gpu.name, gpu.version / 10); continue; }

@@ -136,6 +136,14 @@ inline std::vector<WrongCall> all(const std::string& json) {
     add("an index along no axis", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.pointwise(o.scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, o.scores(), nullptr, nullptr, CUDNN_DATA_INT32); });
     add("a product of shapes that do not fit", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.multiply(o.scores(), o.heads(Q, 576), o.heads(K, 576)); });
     add("a product into a shape that does not fit", "Finalize: BAD_PARAM", [](Builder&, Operations& o) { o.multiply(o.rows(LSE), o.heads(Q, 576), o.heads_transposed(K, 576)); });
+    add("keys of 2 heads for queries of 3", "Finalize: BAD_PARAM", [](Builder& b, Operations& o) {
+        Operations keys(b, {.B = 2, .T = 128, .NH = 3, .HS = 64, .NKV = 2});
+        o.multiply(o.scores(), o.heads(Q, 576), keys.heads_transposed(K, 448));
+    });
+    add("a sum of 3 heads into 2", "Finalize: BAD_PARAM", [](Builder& b, Operations& o) {
+        Operations keys(b, {.B = 2, .T = 128, .NH = 3, .HS = 64, .NKV = 2});
+        o.reduce(keys.heads(DK, 448), CUDNN_REDUCE_TENSOR_ADD, o.heads(Q, 576));
+    });
     add("a product without b", "Finalize: NOT_SUPPORTED", [](Builder& b, Operations& o) {
         Descriptor how = b.make(CUDNN_BACKEND_MATMUL_DESCRIPTOR), op = b.make(CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR);
         b.set(how, CUDNN_ATTR_MATMUL_COMP_TYPE, CUDNN_TYPE_DATA_TYPE, CUDNN_DATA_FLOAT), b.finalize(how);

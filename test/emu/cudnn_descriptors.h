@@ -115,6 +115,8 @@ inline bool broadcasts(const Tensor& x, const Tensor& y, size_t dims = 4) {
     for (size_t i = 0; i < dims; i++) if (x.dims[i] != y.dims[i] && x.dims[i] != 1) return false;
     return true;
 }
+// Does each head of x go along with as many of y? Grouped queries: heads of keys and values, and sums over a group
+inline bool grouped(const Tensor& x, const Tensor& y) { return x.dims[0] == y.dims[0] && y.dims[1] % x.dims[1] == 0; }
 inline cudnnStatus_t finalize_operation(Descriptor& d) {
     Operation& o = d.operation;
     o = {.kind = d.type, .inputs = {}, .output = {}};
@@ -130,7 +132,7 @@ inline cudnnStatus_t finalize_operation(Descriptor& d) {
         math = d.link(CUDNN_ATTR_OPERATION_MATMUL_DESC).get<cudnnDataType_t>(CUDNN_ATTR_MATMUL_COMP_TYPE);
         if (o.inputs.size() != 2) return wrong("a product of one matrix", CUDNN_STATUS_NOT_SUPPORTED);
         const Tensor &a = o.inputs[0], &b = o.inputs[1], &c = o.output;
-        if (a.dims[3] != b.dims[2] || a.dims[2] != c.dims[2] || b.dims[3] != c.dims[3] || !broadcasts(a, c, 2) || !broadcasts(b, c, 2)) return wrong("a product of shapes that do not fit");
+        if (a.dims[3] != b.dims[2] || a.dims[2] != c.dims[2] || b.dims[3] != c.dims[3] || !broadcasts(a, c, 2) || !(broadcasts(b, c, 2) || grouped(b, c))) return wrong("a product of shapes that do not fit");
     } else if (o.kind == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR) {
         const Descriptor& how = d.link(CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR);
         o.mode = how.get<cudnnPointwiseMode_t>(CUDNN_ATTR_POINTWISE_MODE), o.axis = how.get<int64_t>(CUDNN_ATTR_POINTWISE_AXIS, -1);
@@ -152,7 +154,9 @@ inline cudnnStatus_t finalize_operation(Descriptor& d) {
         o.mode = how.get<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR), math = how.get<cudnnDataType_t>(CUDNN_ATTR_REDUCTION_COMP_TYPE);
         take(CUDNN_ATTR_OPERATION_REDUCTION_XDESC), o.output = d.link(CUDNN_ATTR_OPERATION_REDUCTION_YDESC).tensor;
         if (o.mode != CUDNN_REDUCE_TENSOR_ADD && o.mode != CUDNN_REDUCE_TENSOR_MAX) return wrong("a reduction that this stand-in does not know", CUDNN_STATUS_NOT_SUPPORTED);
-        if (!broadcasts(o.output, o.inputs[0])) return wrong("a reduction to a shape that does not fit");
+        Tensor each = o.output;
+        if (grouped(each, o.inputs[0])) each.dims[1] = o.inputs[0].dims[1];
+        if (!broadcasts(each, o.inputs[0])) return wrong("a reduction to a shape that does not fit");
     } else {
         take(CUDNN_ATTR_OPERATION_RESHAPE_XDESC), o.output = d.link(CUDNN_ATTR_OPERATION_RESHAPE_YDESC).tensor;
         const auto exchanged = [](Four x) { std::swap(x[2], x[3]); return x; };
@@ -186,7 +190,8 @@ inline void look_for_ways(Graph& g) {
     }
     const Four& heads = g.operations[0].output.dims;
     g.kind = products < 3 ? Kind::FORWARD : sums ? Kind::DQ_ACCUM : Kind::SEPARATE_GEMM;
-    g.workspace = 256 + (g.kind == Kind::SEPARATE_GEMM ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
+    for (const Operation& o : g.operations) if (products > 2 && o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR && o.output.dims[1] < heads[1]) g.summed += heads[0] * heads[1] * T * HS * 2;
+    g.workspace = 256 + g.summed + (g.kind == Kind::SEPARATE_GEMM ? heads[0] * heads[1] * up(T, 64) * up(T, 128) * 2 : 0);
     g.counters = up(heads[0] * heads[1] * (up(T, 64) / 64) * 8, 128);
 }
 
@@ -205,8 +210,10 @@ inline cudnnStatus_t finalize_graph(Descriptor& d) {
         for (const Tensor& t : o.inputs) taken.insert(t.uid);
         if (o.output.by_value) return refuse(CUDNN_STATUS_BAD_PARAM, o.output.text() + " is given by value, and a result");
         if (!g->produced.insert(o.output.uid).second) return refuse(CUDNN_STATUS_BAD_PARAM, o.output.text() + " is the result of two operations");
-        for (size_t i = 0; i < 2; i++) if (o.output.dims[i] != left[0].output.dims[i] || !broadcasts(o.inputs[0], o.output, 2))
-            return refuse(CUDNN_STATUS_NOT_SUPPORTED, o.output.text() + ": this stand-in goes head by head");
+        const Tensor &first = left[0].output, &y = o.output, &x = o.inputs[0];
+        const bool sums_group = o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR && grouped(y, x), of_keys = o.kind == CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR && grouped(y, first);
+        if (y.dims[0] != first.dims[0] || (y.dims[1] != first.dims[1] && !sums_group && !of_keys) || (!broadcasts(x, y, 2) && !sums_group))
+            return refuse(CUDNN_STATUS_NOT_SUPPORTED, y.text() + ": this stand-in goes head by head");
     }
     for (auto& [uid, t] : g->tensors) if (t.is_virtual) {
         if (!g->produced.count(uid)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + " is virtual, and no operation makes it");
@@ -272,7 +279,7 @@ inline cudnnStatus_t finalize_config(Descriptor& d) {
     if (!sm100 && !semaphore) return refuse(CUDNN_STATUS_NOT_SUPPORTED, "engine " + std::to_string(number) + " with these knobs is not for this graph, GPU and version");
     if (!engine.graph->unsupported.empty()) return refuse(CUDNN_STATUS_NOT_SUPPORTED, engine.graph->unsupported);
     auto g = std::make_shared<Graph>(*engine.graph);
-    g->deterministic = true, g->workspace = sm100 ? 0 : 256 + g->counters;
+    g->deterministic = true, g->workspace = sm100 ? 2 * g->summed : 256 + g->summed + g->counters;
     d.graph = g, d.config_index = 1 << 20;
     return CUDNN_STATUS_SUCCESS;
 }

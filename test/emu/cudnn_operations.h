@@ -113,7 +113,7 @@ struct Graph {
     std::set<int64_t> produced;
     std::string unsupported;            // why no engine can run it; empty: one can
     Kind kind = Kind::FORWARD;
-    int64_t workspace = 0, counters = 0;  // bytes; counters: the semaphores
+    int64_t workspace = 0, counters = 0, summed = 0;  // bytes; counters: the semaphores; summed: what query heads add to a group's dk and dv
     bool deterministic = false;         // fp32 sums in memory are accumulated in a fixed order
 };
 
@@ -235,19 +235,27 @@ struct Execution {
             else ((__nv_bfloat16*)p)[k] = e;
         }
     }
+    // Tensors with fewer heads than the first operation's: each goes with a group of that one's, and is the sum of the group where a reduction makes it.
     void run() const {
         if (graph->workspace > 0) memset(workspace, 0xff, (size_t)graph->workspace);  // it is the library's now
         const Four& heads = graph->operations[0].output.dims;
+        std::map<int64_t, std::vector<float>> sums;
         for (int64_t batch = 0; batch < heads[0]; batch++) for (int64_t head = 0; head < heads[1]; head++) {
+            const auto own = [&](const Tensor& t) { return head * t.dims[1] / heads[1]; };
             std::map<int64_t, std::vector<float>> values;
-            for (auto& [uid, t] : graph->tensors) if (!graph->produced.count(uid)) values[uid] = load(t, batch, head);
+            for (auto& [uid, t] : graph->tensors) if (!graph->produced.count(uid)) values[uid] = load(t, batch, own(t));
             for (const Operation& o : graph->operations) {
                 std::vector<Matrix> in;
                 for (const Tensor& t : o.inputs) in.push_back({t, values.at(t.uid)});
                 // fp32 products in memory are what blocks add to (dq), in any order or a fixed one; others are one block's, in order
                 const bool any_order = !graph->deterministic && o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
                 auto& y = values[o.output.uid] = evaluate(o, in, batch, head, any_order ? random((uint32_t)o.inputs[0].dims[3]) : 0);
-                if (o.output.in_memory()) store(o.output, batch, head, y);
+                if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR && o.output.dims[1] < heads[1]) {
+                    auto& sum = sums[o.output.uid];
+                    if (head % (heads[1] / o.output.dims[1]) == 0) sum.assign(y.size(), 0);
+                    for (size_t i = 0; i < y.size(); i++) y[i] = sum[i] += y[i];
+                }
+                if (o.output.in_memory()) store(o.output, batch, own(o.output), y);
             }
         }
         for (auto& [uid, p] : at) if (graph->produced.count(uid)) for_runs(graph->tensors.at(uid), p, [](char* begin, size_t bytes) { EMU_WATCH(written(begin, bytes)); });

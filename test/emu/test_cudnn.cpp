@@ -18,17 +18,17 @@ std::string reason() {
 // Forward and backward of a problem, on buffers of their own and a stream of their own.
 struct Attention {
     const Problem p;
-    const size_t N = (size_t)(p.B * p.T), C = (size_t)(p.NH * p.HS), rows = (size_t)p.NH * N;
+    const size_t N = (size_t)(p.B * p.T), C = (size_t)(p.NH * p.HS), KC = (size_t)(p.NKV * p.HS), rows = (size_t)p.NH * N;
     Random random{(uint64_t)(p.T * p.HS)};
-    Buffer<bf16> qkv{normal_values<bf16>(random, N * 3 * C)}, dout{normal_values<bf16>(random, N * C)}, out{N * C}, dqkv{N * 3 * C};
+    Buffer<bf16> qkv{normal_values<bf16>(random, N * (C + 2 * KC))}, dout{normal_values<bf16>(random, N * C)}, out{N * C}, dqkv{N * (C + 2 * KC)};
     Buffer<float> lse{rows}, delta{rows}, dq_accum{N * C};
     float scale = 1 / std::sqrt((float)p.HS), hidden = -INFINITY, one = 1;
     cudaStream_t stream = nullptr;
     cudnnHandle_t handle = nullptr;
     Builder builders[2];
     Plan plans[2];
-    std::map<int64_t, void*> at{{Q, qkv.p}, {K, qkv.p + C}, {V, qkv.p + 2 * C}, {OUT, out.p}, {LSE, lse.p}, {DOUT, dout.p}, {DQ, dqkv.p}, {DK, dqkv.p + C},
-                                {DV, dqkv.p + 2 * C}, {DELTA, delta.p}, {DQ_ACCUM, dq_accum.p}, {SCALE, &scale}, {HIDDEN, &hidden}, {ONE, &one}};
+    std::map<int64_t, void*> at{{Q, qkv.p}, {K, qkv.p + C}, {V, qkv.p + C + KC}, {OUT, out.p}, {LSE, lse.p}, {DOUT, dout.p}, {DQ, dqkv.p}, {DK, dqkv.p + C},
+                                {DV, dqkv.p + C + KC}, {DELTA, delta.p}, {DQ_ACCUM, dq_accum.p}, {SCALE, &scale}, {HIDDEN, &hidden}, {ONE, &one}};
     explicit Attention(Problem p_) : p(p_) {
         OK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); OK(cudnnCreate(&handle)); OK(cudnnSetStream(handle, stream));
         OK(cudaDeviceSynchronize());
@@ -60,15 +60,16 @@ void expect_within(const char* name, const std::vector<double>& x, const std::ve
     for (size_t i = 0; i < y.size(); i++) if (!(std::fabs(x[i] - y[i]) <= bound[i])) return FAIL("%s[%zu] is %g, expected %g up to %g", name, i, x[i], y[i], bound[i]);
 }
 // Weights and ds are rounded to bf16, 2^-8 of each at most, so of the sum of the terms' magnitudes; so is what is stored, 2^-8 of it.
-// Sums of 70 terms in fp32 under an exponential, 64 2^-24 of scores of some 16: 2^-14 of the magnitudes.
+// Sums of 70 terms in fp32 under an exponential, 64 2^-24 of scores of some 16: 2^-14 of the magnitudes. Of a group, what each query head adds to dk and dv is
+// rounded once more, 2^-8 of it.
 void check(Attention& a) {
-    const size_t T = (size_t)a.p.T, NH = (size_t)a.p.NH, HS = (size_t)a.p.HS, C = a.C;
+    const size_t T = (size_t)a.p.T, NH = (size_t)a.p.NH, HS = (size_t)a.p.HS, C = a.C, row_size = C + 2 * a.KC, group = NH / (size_t)a.p.NKV;
     const auto qkv = in_double(a.qkv.values()), dout = in_double(a.dout.values()), out = in_double(a.out.values());
-    std::vector<double> y(a.N * C), yb(y), lse(a.rows), lseb(a.rows), d(a.N * 3 * C), db(d), ds(T), dsb(T), p(T);
+    std::vector<double> y(a.N * C), yb(y), lse(a.rows), lseb(a.rows), d(a.N * row_size), db(d), ds(T), dsb(T), p(T);
     const auto add = [](double& sum, double& bound, double factor, double error, double x) { sum += factor * x, bound += (std::fabs(factor) * 0x1p-8 + error) * std::fabs(x); };
     for (size_t row = 0; row < a.N * NH; row++) {
         const size_t n = row / NH, h = row % NH * HS, t = n % T, first = n - t;
-        const auto at = [&](size_t which, size_t s, size_t i) { return (first + s) * 3 * C + which * C + h + i; };
+        const auto at = [&](size_t which, size_t s, size_t i) { return (first + s) * row_size + (which == 0 ? h : C + (which - 1) * a.KC + row % NH / group * HS) + i; };
         double sum = 0, delta = 0, magnitude = 0;
         for (size_t i = 0; i < HS; i++) delta += dout[n * C + h + i] * out[n * C + h + i], magnitude += std::fabs(dout[n * C + h + i] * out[n * C + h + i]);
         for (size_t s = 0; s <= t; s++) {
@@ -84,8 +85,9 @@ void check(Attention& a) {
             for (size_t i = 0; i < HS; i++) {
                 add(y[n * C + h + i], yb[n * C + h + i], p[s], 0x1p-14 * p[s], qkv[at(2, s, i)]);
                 add(d[at(0, t, i)], db[at(0, t, i)], ds[s], dsb[s], qkv[at(1, s, i)]);
-                add(d[at(1, s, i)], db[at(1, s, i)], ds[s], dsb[s], qkv[at(0, t, i)]);
-                add(d[at(2, s, i)], db[at(2, s, i)], p[s], 0x1p-14 * p[s], dout[n * C + h + i]);
+                const double again = group > 1 ? 0x1p-8 : 0;
+                add(d[at(1, s, i)], db[at(1, s, i)], ds[s], dsb[s] + again * std::fabs(ds[s]), qkv[at(0, t, i)]);
+                add(d[at(2, s, i)], db[at(2, s, i)], p[s], 0x1p-14 * p[s] + again * p[s], dout[n * C + h + i]);
             }
         }
         const size_t r = (n / T * NH + row % NH) * T + t;
@@ -99,11 +101,12 @@ __global__ void look(const bf16* x, size_t n, int* nans) { for (size_t i = threa
 }  // namespace
 
 TEST(attention_is_that_of_the_oracle) {
-    for (Problem p : {Problem{2, 13, 3, 8}, Problem{3, 1, 2, 16}, Problem{1, 70, 2, 64}}) for (bool in_order : {true, false}) {
+    for (Problem p : {Problem{2, 13, 3, 8}, Problem{3, 1, 2, 16}, Problem{1, 70, 2, 64}, here::grouped(2, 13, 6, 2, 8), here::grouped(1, 70, 2, 1, 64)}) for (bool in_order : {true, false}) {
         p.dq = in_order ? SEPARATE_GEMM : ATOMIC;
         Attention a(p);
         EXPECT_EQ(a.plans[0].workspace, 256);
-        EXPECT_EQ(a.plans[1].workspace, in_order ? 256 + p.B * p.NH * (p.T > 64 ? 128 : 64) * 128 * 2 : 256);
+        const int64_t of_heads = p.NKV < p.NH ? 2 * p.B * p.NH * p.T * p.HS * 2 : 0;
+        EXPECT_EQ(a.plans[1].workspace, 256 + of_heads + (in_order ? p.B * p.NH * (p.T > 64 ? 128 : 64) * 128 * 2 : 0));
         OK(a.run(0)); OK(a.run(1));
         check(a);
         Buffer<int> nans(std::vector<int>{0});  // a kernel reads it all: the watcher knows what the library wrote
@@ -122,10 +125,10 @@ struct Gpu {
 
 TEST(dq_accumulation_is_deterministic_or_not) {
     struct Case { DqAccumulation dq; int sm; size_t version; };
-    for (Case c : {Case{SEPARATE_GEMM, 90, 91900}, Case{ATOMIC, 90, 91900}, Case{SEMAPHORE, 90, 92500}, Case{SM100, 100, 91801}, Case{SM100, 103, 92300}}) {
+    for (Case c : {Case{SEPARATE_GEMM, 90, 91900}, Case{ATOMIC, 90, 91900}, Case{SEMAPHORE, 90, 92500}, Case{SM100, 100, 91801}, Case{SM100, 103, 92300}}) for (int64_t NKV : {2, 1}) {
         const Gpu gpu(c.sm, c.version);
-        Attention a({1, 70, 2, 64, false, c.dq});
-        EXPECT(a.plans[1].workspace <= (int64_t)workspace_bytes({1, 70, 2, 64, true, c.dq}));
+        Attention a({1, 70, 2, 64, false, c.dq, NKV});
+        EXPECT(a.plans[1].workspace <= (int64_t)workspace_bytes({1, 70, 2, 64, true, c.dq, NKV}));
         OK(a.run(0));
         std::vector<bf16> dqkv;
         std::vector<float> dq_accum;
@@ -285,14 +288,14 @@ TEST(the_choice_between_implementations) {
 
 // plans --here: one attempt is one line, and whatever becomes of it the next one is made.
 TEST(attempts_on_the_gpu_that_is_here) {
-    const Problem forward{1, 16, 2, 8}, backward{1, 16, 2, 8, true};
+    const Problem forward{1, 16, 2, 8}, backward{1, 16, 2, 8, true}, of_groups{1, 16, 4, 8, true, SEPARATE_GEMM, 2};
     const auto line = [](const Problem& p, bool deterministic) {
         std::string said;
         EXPECT(here::in_a_process([&] { printf("%s", here::Attempt().line("d12", p, deterministic).c_str()); return 0; }, &said) == 0);
         return said;
     };
     EXPECT(line(forward, true).starts_with("PASS d12 "));
-    for (bool deterministic : {true, false}) EXPECT(line(backward, deterministic).starts_with("PASS d12 "));
+    for (const Problem& p : {backward, of_groups}) for (bool deterministic : {true, false}) EXPECT(line(p, deterministic).starts_with("PASS d12 "));
     { const Gpu gpu(90, 92500); EXPECT(line(backward, true).find("engine 6: TILE_M 2, TILE_N 1, KERNEL_CFG 2, STREAM_K 0, TILE_CGA_M 0, STAGES 4") != std::string::npos); }
     { const Gpu gpu(90, 91001); EXPECT(line(forward, true).starts_with("SKIP d12 ")); }
     emu::cudnn_refuses() = true;
