@@ -15,6 +15,8 @@ def calls_a_step(layer, L, micro, chunks, parameters):
             "fc forward": 0, "fcproj backward input": 0, "gelu backward": 0}
     if layer in optimizer:
         return optimizer[layer]
+    if layer.startswith(("rmsnorm", "residual + rmsnorm", "rope", "swiglu")):
+        return 0
     if layer.startswith("head") or layer.startswith("classifier"):
         return chunks
     return micro * once.get(layer, L)

@@ -19,16 +19,16 @@ template <class F> double embedding_backward(float*, float*, const F*, const int
     const double N = (double)B * T;
     return N * C * sizeof(F) + 4 * N + 8 * g_tokens * C + (accumulate ? 8.0 * T : 4.0 * Tmax) * C;
 }
-template <class F> double layernorm_forward(F*, float*, float*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
-    return (2.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
+template <class F> double layernorm_forward(F*, float* mean, float*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
+    return (2.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
 }
-template <class F> double residual_layernorm_forward(F*, F*, float*, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
-    return (4.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + 8.0 * (double)N;
+template <class F> double residual_layernorm_forward(F*, F*, float* mean, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
+    return (4.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
 }
 template <class F>
-double layernorm_backward(F*, float*, float* dbias, const F*, const F*, const float*, const float*, const F*, size_t N, int C, LayernormBackward how, stream_t) {
+double layernorm_backward(F*, float*, float* dbias, const F*, const F*, const float* mean, const float*, const F*, size_t N, int C, LayernormBackward how, stream_t) {
     const double rows = (how.add_to_dinp ? 4 : 3) * (double)N, gradients = (dbias ? 2 : 1) * (how.accumulate ? 8.0 : 4.0);
-    return (rows + 1) * C * sizeof(F) + 8.0 * (double)N + gradients * C;
+    return (rows + 1) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N + gradients * C;
 }
 template <class F> double matmul_forward(F*, const F*, const F*, const F* bias, size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     return ((double)OC * C + (double)N * C + (also.pre_gelu ? 2 : 1) * (double)N * OC + (bias ? OC : 0)) * sizeof(F);
@@ -48,6 +48,18 @@ template <class F>
 double attention_backward(F*, const F*, const F*, const float*, const F*, const int* starts, float*, int B, int T, const Heads& heads, stream_t) {
     return (double)B * T * (2.0 * (heads.qkv() + heads.q()) * sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
 }
+// Queries and keys, and values where they are copied; the angles of T positions; weights of the norms of heads, and their gradients.
+template <class F> double rope_forward(F* out, const F* inp, const F* qnormw, const F*, const float*, int B, int T, int, const Heads& heads, float, stream_t) {
+    const double N = (double)B * T, row = heads.q() + (out == inp ? 1 : 2) * heads.kv();
+    return 2 * N * row * sizeof(F) + 4.0 * T * heads.HS + (qnormw ? 2.0 * heads.HS * sizeof(F) : 0);
+}
+template <class F>
+double rope_backward(F* dinp, float*, float*, const F* dout, const F*, const F* qnormw, const F*, const float*, int B, int T, const Heads& heads, float, bool accumulate, stream_t) {
+    const double N = (double)B * T, rotated = heads.q() + heads.kv(), copied = dinp == dout ? 0 : heads.kv();
+    return N * ((qnormw ? 3 : 2) * rotated + 2 * copied) * sizeof(F) + 4.0 * T * heads.HS + (qnormw ? 2.0 * heads.HS * ((double)sizeof(F) + (accumulate ? 8 : 4)) : 0);
+}
+template <class F> double swiglu_forward(F*, const F*, size_t N, int FF, stream_t) { return 3.0 * (double)N * FF * sizeof(F); }
+template <class F> double swiglu_backward(F*, const F*, const F*, size_t N, int FF, stream_t) { return 5.0 * (double)N * FF * sizeof(F); }
 template <class F> double fused_classifier(F*, float*, const int*, float, size_t N, int V, int Vp, bool write_dlogits, stream_t) {
     return (double)N * ((V + (write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);
 }

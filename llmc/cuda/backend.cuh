@@ -14,7 +14,9 @@
 #include "layernorm.cuh"
 #include "matmul.cuh"
 #include "peak.cuh"
+#include "rope.cuh"
 #include "step_guard.cuh"
+#include "swiglu.cuh"
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
 inline void check_model(int C, const Heads& heads, AttentionBackend attention) {
@@ -69,7 +71,7 @@ inline std::vector<std::string> autotuned_choices() {
 // vocabulary of V: the most that one layer needs.
 inline size_t workspace_bytes(size_t N, int C, int OC, int V) {
     size_t bytes = matmul_workspace(OC);
-    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V)})
+    for (size_t other : {layernorm_workspace(C), embedding_workspace(N, C, V), rope_workspace(rope_detail::MAX_HS)})
         if (other > bytes) bytes = other;
     return bytes;
 }

@@ -1,4 +1,5 @@
-// layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it.
+// layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it. RMSNorm (Zhang, Sennrich 2019), which Llama has,
+// is the same with a mean of 0 and without a bias: where `mean` is null. Kernels know it at compile time (RMS).
 #pragma once
 #include <cstddef>
 #include "../layers/arguments.h"
@@ -10,10 +11,10 @@ constexpr int MAX_C = 16384;  // a row of fp32 is then 64 KB of shared memory, w
 
 // ---- forward: a warp a row; the row is kept in shared memory, where each lane reads only what it wrote itself, so no barrier is needed
 
-template <class F, bool RESIDUAL>
+template <class F, bool RESIDUAL, bool RMS>
 __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
                                F* out,           // (N, C)
-                               float* mean,      // (N)
+                               float* mean,      // (N) null if RMS
                                float* rstd,      // (N)
                                const F* inp1,    // (N, C)
                                const F* inp2,    // (N, C) if RESIDUAL
@@ -26,7 +27,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
     const size_t n = (size_t)blockIdx.x * (blockDim.x / WARP) + warp;
     if (n >= N) return;
     F* row = (F*)dynamic_shared() + (size_t)warp * C;
-    // 1. mean
+    // 1. mean; RMSNorm has the sum of squares instead
     float sum = 0;
     for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
         float x[SIZE];
@@ -38,17 +39,17 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
             store_floats(residual + n * C + c, x);
         }
         store_floats(row + c, x);
-        for (int i = 0; i < SIZE; i++) sum += x[i];
+        for (int i = 0; i < SIZE; i++) sum += RMS ? x[i] * x[i] : x[i];
     }
-    const float m = warp_sum(sum) / (float)C;
+    const float total = warp_sum(sum), m = RMS ? 0 : total / (float)C;
     // 2. rstd
     float squares = 0;
-    for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
+    for (int c = RMS ? C : lane * SIZE; c < C; c += WARP * SIZE) {
         float x[SIZE];
         load_floats(x, row + c);
         for (int i = 0; i < SIZE; i++) squares += (x[i] - m) * (x[i] - m);
     }
-    const float s = 1.0f / sqrtf(warp_sum(squares) / (float)C + eps);
+    const float s = 1.0f / sqrtf((RMS ? total : warp_sum(squares)) / (float)C + eps);
     // 3. scale and shift
     for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
         float x[SIZE], w[SIZE], b[SIZE] = {};
@@ -58,7 +59,8 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
         for (int i = 0; i < SIZE; i++) x[i] = (x[i] - m) * s * w[i] + b[i];
         store_floats(out + n * C + c, x);
     }
-    if (lane == 0) mean[n] = m, rstd[n] = s;
+    if (!RMS && lane == 0) mean[n] = m;
+    if (lane == 0) rstd[n] = s;
 }
 
 template <class F, bool RESIDUAL>
@@ -67,8 +69,8 @@ void forward(F* residual, F* out, float* mean, float* rstd, const F* inp1, const
     CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
     const size_t row = (size_t)C * sizeof(F);
     const size_t warps = row <= 8192 ? 4 : 1;  // 6 KB a block for GPT-2 124M; never more than 64 KB
-    launch(forward_kernel<F, RESIDUAL>, {(unsigned)ceil_div(N, warps), (unsigned)(warps * WARP), warps * row}, stream, residual, out,
-           mean, rstd, inp1, inp2, weight, bias, N, C, eps);
+    launch(mean ? forward_kernel<F, RESIDUAL, false> : forward_kernel<F, RESIDUAL, true>, {(unsigned)ceil_div(N, warps), (unsigned)(warps * WARP), warps * row},
+           stream, residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, eps);
 }
 
 template <class F> __global__ void add_kernel(F* out, const F* inp1, const F* inp2, size_t n) {
@@ -102,32 +104,33 @@ constexpr int threads_of(int C) {
 // flight for its memory, and the partial sums, 6 MB, stay in L2. Independent of the GPU, so that results are bitwise identical on every one.
 constexpr int max_blocks(int C) { return C <= 1024 ? 1024 : 512; }
 
-// Sums over the block of two numbers for each of the rows.
-__device__ inline void block_sums(float (&x)[2 * ROWS]) {
-    __shared__ float sums[2 * ROWS][WARP];
+// Sums over the block of each of K numbers.
+template <int K> __device__ inline void block_sums(float (&x)[K]) {
+    __shared__ float sums[K][WARP];
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, warps = blockDim.x / WARP;
-    for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(x[i]);
-    if (lane == 0) for (int i = 0; i < 2 * ROWS; i++) sums[i][warp] = x[i];
+    for (int i = 0; i < K; i++) x[i] = warp_sum(x[i]);
+    if (lane == 0) for (int i = 0; i < K; i++) sums[i][warp] = x[i];
     __syncthreads();  // sync: every warp reads the sums of all warps
-    for (int i = 0; i < 2 * ROWS; i++) x[i] = warp_sum(lane < warps ? sums[i][lane] : 0.0f);
+    for (int i = 0; i < K; i++) x[i] = warp_sum(lane < warps ? sums[i][lane] : 0.0f);
     __syncthreads();  // sync: the next rows overwrite `sums`
 }
 
-// GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart.
-template <class F, int GROUPS>
+// GROUPS: of columns that a thread owns, blockDim.x * COLUMNS columns apart. RMSNorm has no mean(dn) and no dbias: a sum a row, and half the partial sums.
+template <class F, int GROUPS, bool RMS>
 __global__ void __launch_bounds__(MAX_THREADS)
-backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout, const F* inp, const float* mean,
+backward_kernel(F* dinp, float* partials /* (gridDim.x, RMS ? 1 : 2, C) */, const F* dout, const F* inp, const float* mean,
                                 const float* rstd, const F* weight, size_t N, int C, bool add_to_dinp) {
     pdl_wait();
+    constexpr int SUMS = RMS ? 1 : 2;  // of a row: of dn, and of dn * n
     const int first = threadIdx.x * COLUMNS, step = blockDim.x * COLUMNS;
     float dw[GROUPS][COLUMNS] = {}, db[GROUPS][COLUMNS] = {};
     for (size_t begin = (size_t)blockIdx.x * ROWS; begin < N; begin += (size_t)gridDim.x * ROWS) {
         // 1. the two means of each row, and what its columns add to dweight and dbias
-        float sums[2 * ROWS] = {};
+        float sums[SUMS * ROWS] = {};
         for (int r = 0; r < ROWS; r++) {
             const size_t n = begin + r;
             if (n >= N) break;
-            const float m = mean[n], s = rstd[n];
+            const float m = RMS ? 0 : mean[n], s = rstd[n];
             for (int k = 0; k < GROUPS; k++) {
                 const int c = first + k * step;
                 if (c >= C) break;
@@ -138,7 +141,8 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
                 for (int i = 0; i < COLUMNS; i++) {
                     const float normed = (x[i] - m) * s, dn = d[i] * w[i];
                     dw[k][i] += d[i] * normed, db[k][i] += d[i];
-                    sums[2 * r] += dn, sums[2 * r + 1] += dn * normed;
+                    if (!RMS) sums[SUMS * r] += dn;
+                    sums[SUMS * r + SUMS - 1] += dn * normed;
                 }
             }
         }
@@ -147,7 +151,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
         for (int r = 0; r < ROWS; r++) {
             const size_t n = begin + r;
             if (n >= N) break;
-            const float m = mean[n], s = rstd[n], mean_dn = sums[2 * r] / (float)C, mean_dn_n = sums[2 * r + 1] / (float)C;
+            const float m = RMS ? 0 : mean[n], s = rstd[n], mean_dn = RMS ? 0 : sums[SUMS * r] / (float)C, mean_dn_n = sums[SUMS * r + SUMS - 1] / (float)C;
             for (int k = 0; k < GROUPS; k++) {
                 const int c = first + k * step;
                 if (c >= C) break;
@@ -166,9 +170,9 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, 2, C) */, const F* dout,
     for (int k = 0; k < GROUPS; k++) {
         const int c = first + k * step;
         if (c >= C) break;
-        float* part = partials + (size_t)blockIdx.x * 2 * C + c;
+        float* part = partials + (size_t)blockIdx.x * SUMS * C + c;
         store_floats(part, dw[k]);
-        store_floats(part + C, db[k]);
+        if (!RMS) store_floats(part + C, db[k]);
     }
 }
 }  // namespace layernorm_detail
@@ -179,7 +183,7 @@ inline size_t layernorm_workspace(int C) { return (size_t)layernorm_detail::max_
 // out = (inp - mean) * rstd * weight + bias
 template <class F>
 void layernorm_forward(F* out,           // (N, C)
-                       float* mean,      // (N)
+                       float* mean,      // (N) or null: RMSNorm
                        float* rstd,      // (N) 1 / sqrt(variance + eps)
                        const F* inp,     // (N, C)
                        const F* weight,  // (C)
@@ -193,7 +197,7 @@ void layernorm_forward(F* out,           // (N, C)
 template <class F>
 void residual_layernorm_forward(F* residual,      // (N, C)
                                 F* out,           // (N, C)
-                                float* mean,      // (N)
+                                float* mean,      // (N) or null: RMSNorm
                                 float* rstd,      // (N)
                                 const F* inp1,    // (N, C)
                                 const F* inp2,    // (N, C)
@@ -211,7 +215,7 @@ void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t s
 
 // dinp = or +=   dweight = or +=   dbias = or +=
 //   dx = rstd * (dn - mean(dn) - n * mean(dn * n)),  dn = dout * weight,  n = (inp - mean) * rstd
-//   dweight = sum over rows of dout * n,  dbias = sum over rows of dout
+//   dweight = sum over rows of dout * n,  dbias = sum over rows of dout;  of RMSNorm mean and mean(dn) are 0
 // dinp may be dout or inp.
 template <class F>
 void layernorm_backward(F* dinp,            // (N, C)
@@ -219,7 +223,7 @@ void layernorm_backward(F* dinp,            // (N, C)
                         float* dbias,       // (C) or null
                         const F* dout,      // (N, C)
                         const F* inp,       // (N, C)
-                        const float* mean,  // (N)
+                        const float* mean,  // (N) or null: RMSNorm
                         const float* rstd,  // (N)
                         const F* weight,    // (C)
                         size_t N, int C, LayernormBackward how, stream_t stream) {
@@ -227,13 +231,15 @@ void layernorm_backward(F* dinp,            // (N, C)
     CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
     CHECK(stream.workspace_bytes >= layernorm_workspace(C), "layernorm: %zu bytes of workspace, must be %zu", stream.workspace_bytes,
           layernorm_workspace(C));
+    CHECK(mean || !dbias, "layernorm: a bias, but no mean: RMSNorm has none");
     float* partials = (float*)stream.workspace;
     const size_t most = (size_t)max_blocks(C), blocks = ceil_div(N, ROWS) < most ? ceil_div(N, ROWS) : most;
     auto run = [&](auto kernel) {
         launch(kernel, {(unsigned)blocks, (unsigned)threads_of(C)}, stream, dinp, partials, dout, inp, mean, rstd, weight, N, C,
                how.add_to_dinp);
     };
-    if (C <= MAX_THREADS * COLUMNS) run(backward_kernel<F, 1>);
-    else run(backward_kernel<F, MAX_C / (MAX_THREADS * COLUMNS)>);
-    column_sums_detail::reduce_partials({{dweight, dbias}}, partials, (int)blocks, 2 * C, C, how.accumulate, stream);
+    constexpr int MOST = MAX_C / (MAX_THREADS * COLUMNS);
+    if (C <= MAX_THREADS * COLUMNS) run(mean ? backward_kernel<F, 1, false> : backward_kernel<F, 1, true>);
+    else run(mean ? backward_kernel<F, MOST, false> : backward_kernel<F, MOST, true>);
+    column_sums_detail::reduce_partials({{dweight, dbias}}, partials, (int)blocks, mean ? 2 * C : C, C, how.accumulate, stream);
 }

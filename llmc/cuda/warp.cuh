@@ -79,6 +79,10 @@ template <int LANES> __device__ inline float lanes_max(float x) {
     for (int offset = LANES / 2; offset > 0; offset /= 2) x = fmaxf(x, __shfl_xor_sync(0xffffffff, x, offset));
     return x;
 }
+__device__ inline float lanes_sum(float x, int lanes) {  // of as many as an argument of the kernel says
+    for (int offset = lanes / 2; offset > 0; offset /= 2) x += __shfl_xor_sync(0xffffffff, x, offset);
+    return x;
+}
 // Over the lanes with the same lane % LANES.
 template <int LANES> __device__ inline float strided_sum(float x) {
     for (int offset = LANES; offset < WARP; offset *= 2) x += __shfl_xor_sync(0xffffffff, x, offset);

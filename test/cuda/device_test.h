@@ -24,6 +24,7 @@
 #include <vector>
 #include "../../llmc/base/bf16.h"
 #include "../../llmc/base/check.h"
+#include "../../llmc/base/heads.h"
 #include "../../llmc/layers/adamw.h"
 #include "../../llmc/layers/arguments.h"
 #include "../../llmc/layers/gelu.h"

@@ -31,18 +31,19 @@ TEST_BOTH(cuda_layernorm_forward) {
     Random r(1);
     for (Shape shape : SHAPES) {
         Case<F> s(r, shape);
-        for (bool biased : both()) {
+        for (int how : {0, 1, 2}) {  // LayerNorm without and with a bias, RMSNorm
+            const bool biased = how == 1, rms = how == 2;
             std::vector<F> out(s.x.size());
             std::vector<float> mean(s.N), rstd(s.N);
-            cpu::layernorm_forward(out.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, s.eps, {});
+            cpu::layernorm_forward(out.data(), rms ? nullptr : mean.data(), rstd.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, s.eps, {});
             OnDevice<F> x(s.x), w(s.w), b(s.b);
             std::vector<float> got_mean, got_rstd;
             auto got = for_schedules([&] {
                 OnDevice<F> o(s.x.size());
                 OnDevice<float> m(s.N), d(s.N);
                 TestStream stream;
-                layernorm_forward(o.data(), m.data(), d.data(), x.data(), w.data(), biased ? b.data() : nullptr, s.N, s.C, s.eps, stream);
-                got_mean = m.written(), got_rstd = d.written();
+                layernorm_forward(o.data(), rms ? nullptr : m.data(), d.data(), x.data(), w.data(), biased ? b.data() : nullptr, s.N, s.C, s.eps, stream);
+                got_mean = rms ? mean : m.written(), got_rstd = d.written();
                 return o.written();
             });
             EXPECT_CLOSE(got.data(), out.data(), got.size(), 2 * half_ulp<F>() + s.roundings() * 0x1p-24);  // both are rounded to F
@@ -52,26 +53,28 @@ TEST_BOTH(cuda_layernorm_forward) {
     }
 }
 
-// The sum, its LayerNorm, and the two in one, in place too.
+// The sum, its LayerNorm or RMSNorm, and the two in one, in place too.
 TEST_BOTH(cuda_residual_layernorm) {
     Random r(2);
     for (Shape shape : SHAPES) {
         Case<F> s(r, shape);
         std::vector<F> sum(s.x.size());
         cpu::residual_forward(sum.data(), s.x.data(), s.y.data(), sum.size(), {});
-        for (int place : {0, 1, 2}) for_schedules([&] {
+        for (int place : {0, 1, 2, 3}) for_schedules([&] {
+            const bool rms = place == 3;
             OnDevice<F> x(s.x), y(s.y), w(s.w), b(s.b), residual(s.x.size()), out(s.x.size()), sum2(s.x.size()), out2(s.x.size());
             OnDevice<float> mean(s.N), rstd(s.N), mean2(s.N), rstd2(s.N);
             TestStream stream;
             residual_forward(sum2.data(), x.data(), y.data(), s.x.size(), stream);
-            layernorm_forward(out2.data(), mean2.data(), rstd2.data(), sum2.data(), w.data(), b.data(), s.N, s.C, s.eps, stream);
+            layernorm_forward(out2.data(), rms ? nullptr : mean2.data(), rstd2.data(), sum2.data(), w.data(), rms ? nullptr : b.data(), s.N, s.C, s.eps, stream);
             synchronize(stream);
-            OnDevice<F>& to = place == 0 ? residual : place == 1 ? x : y;
-            residual_layernorm_forward(to.data(), out.data(), mean.data(), rstd.data(), x.data(), y.data(), w.data(), b.data(), s.N, s.C, s.eps, stream);
+            OnDevice<F>& to = place == 0 ? residual : place == 2 ? y : x;
+            residual_layernorm_forward(to.data(), out.data(), rms ? nullptr : mean.data(), rstd.data(), x.data(), y.data(), w.data(), rms ? nullptr : b.data(), s.N, s.C, s.eps, stream);
             EXPECT(same_bits(sum2.written(), sum));
             EXPECT(same_bits(to.written(), sum));
             EXPECT(same_bits(out.written(), out2.written()));
-            EXPECT(same_bits(mean.written(), mean2.written()) && same_bits(rstd.written(), rstd2.written()));
+            EXPECT(same_bits(rstd.written(), rstd2.written()));
+            if (!rms) EXPECT(same_bits(mean.written(), mean2.written()));
             return std::vector<float>();
         });
     }
@@ -91,12 +94,13 @@ TEST_BOTH(cuda_layernorm_backward) {
         std::vector<F> normed(s.x.size());
         std::vector<float> mean(s.N), rstd(s.N);
         cpu::layernorm_forward(normed.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), (const F*)nullptr, s.N, s.C, s.eps, {});
-        for (int how = 0; how < 4; how++) {
-            if ((shape.N > 1000 || shape.C > 10000) && how != 3) continue;  // long, and only the size is new
-            const LayernormBackward options{.accumulate = how % 2 == 1, .add_to_dinp = how >= 2};
+        for (int how = 0; how < 6; how++) {
+            if ((shape.N > 1000 || shape.C > 10000) && how != 3 && how != 5) continue;  // long, and only the size is new
+            const bool rms = how >= 4;  // RMSNorm
+            const LayernormBackward options{.accumulate = how % 2 == 1, .add_to_dinp = how == 2 || how == 3 || how == 5};
             std::vector<F> dx = s.y;
             std::vector<float> dw = s.dw, db = s.db;
-            cpu::layernorm_backward(dx.data(), dw.data(), db.data(), s.dout.data(), s.x.data(), mean.data(), rstd.data(), s.w.data(), s.N, s.C, options, {});
+            cpu::layernorm_backward(dx.data(), dw.data(), rms ? nullptr : db.data(), s.dout.data(), s.x.data(), rms ? nullptr : mean.data(), rstd.data(), s.w.data(), s.N, s.C, options, {});
             std::vector<float> got_dw, got_db;
             auto got = for_schedules([&] {
                 OnDevice<F> dinp(s.x.size()), dout(s.dout), x(s.x), w(s.w);
@@ -104,8 +108,8 @@ TEST_BOTH(cuda_layernorm_backward) {
                 if (options.add_to_dinp) dinp.set(s.y);
                 if (options.accumulate) dweight.set(s.dw), dbias.set(s.db);
                 TestStream stream(layernorm_workspace(s.C));
-                layernorm_backward(dinp.data(), dweight.data(), dbias.data(), dout.data(), x.data(), m.data(), d.data(), w.data(), s.N, s.C, options, stream);
-                got_dw = dweight.written(), got_db = dbias.written();
+                layernorm_backward(dinp.data(), dweight.data(), rms ? nullptr : dbias.data(), dout.data(), x.data(), rms ? nullptr : m.data(), d.data(), w.data(), s.N, s.C, options, stream);
+                got_dw = dweight.written(), got_db = rms ? db : dbias.written();
                 return dinp.written();
             });
             // dx: as the forward's; the sums over rows have N terms of the size of the products
@@ -163,5 +167,6 @@ TEST_BOTH(cuda_layernorm_backward_in_place) {
 TEST(cuda_layernorm_refuses) {
     TestStream stream;
     EXPECT_REFUSED("multiple of 8", layernorm_forward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 12, 1e-5f, stream));
+    EXPECT_REFUSED("RMSNorm has none", float x; TestStream with(layernorm_workspace(8)); layernorm_backward<float>(nullptr, &x, &x, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 8, {}, with));
     EXPECT_REFUSED("bytes of workspace", layernorm_backward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 16, {}, stream));
 }
