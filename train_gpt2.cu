@@ -430,7 +430,7 @@ int main(int argc, char** argv) {
     Run run = prepare(given, comm, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     run.record = std::move(record);
     const Options& opt = run.opt;
-    check_model(run.config.C, run.config.heads(), attention_backend(opt));
+    check_model(run.config.C, run.config.FF, run.config.heads(), attention_backend(opt));
     const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
     if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
     for (const EvalSet& set : eval_sets) {

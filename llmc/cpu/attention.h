@@ -239,7 +239,7 @@ inline size_t key_head(const Heads& heads, int h) { return (size_t)(heads.NH + h
 }  // namespace attention_detail
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int, const Heads& heads, AttentionBackend) {
+inline void check_model(int, int, const Heads& heads, AttentionBackend) {
     using attention_detail::MAX_HS;
     if (heads.HS > MAX_HS) die_with(EXIT_USAGE, "--model: %d heads of %d, must be of at most %d", heads.NH, heads.HS, MAX_HS);
     attention_detail::check_heads(heads);

@@ -19,7 +19,8 @@
 #include "swiglu.cuh"
 
 // Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int C, const Heads& heads, AttentionBackend attention) {
+inline void check_model(int C, int FF, const Heads& heads, AttentionBackend attention) {
+    if (FF % 8) die_with(EXIT_USAGE, "--model: an MLP of %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", FF);
     if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
     if (heads.HS % 8 || heads.HS > 256)
         die_with(EXIT_USAGE, "--model: %d heads of %d, must be of a multiple of 8 up to 256 on a GPU", heads.NH, heads.HS);

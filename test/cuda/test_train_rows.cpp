@@ -36,7 +36,7 @@ TEST(classifier_rows_move_with_the_checkpoint) {
     if (SLOW || !getenv("CARDS")) SKIP("it takes two minutes of a core, plain: CARDS=1 make test-emu-plain");
     prepare_shard();
     EXPECT(run_on(4, "large", "-x 2 -n 1").find("\nclassifier ") == std::string::npos);
-    EXPECT(run_on(1, "small", "-x 1 -n 1").find("\nclassifier 384 rows of logits at a time, of 544\n") != std::string::npos);
+    EXPECT(run_on(1, "small", "-x 1 -n 1").find("\nclassifier 384 rows of logits at a time, of 544: ") != std::string::npos);
     EXPECT(weights("large", 1) != weights("small", 1));  // or the test could not fail
     EXPECT(kept("large", 2) == "544" && kept("small", 1) == "384");
     // goes on where the card is smaller
@@ -47,5 +47,5 @@ TEST(classifier_rows_move_with_the_checkpoint) {
     const std::string ranks = format("-x 1 -n 1 -pn 2 -pg 1 -pi fs -pf %s/meet ", SCRATCH.c_str());
     const Outcome o = run_command("(" + command_on(4, "ranks", ranks + "-pr 0") + ") & p=$!; (" + command_on(1, "ranks", ranks + "-pr 1") + "); code=$?; wait $p && exit $code");
     if (o.code) FAIL("exit code %d: %s", o.code, o.output.c_str());
-    EXPECT(kept("ranks", 1) == "384" && o.output.find("\nclassifier 384 rows of logits at a time, of 544\n") != std::string::npos);
+    EXPECT(kept("ranks", 1) == "384" && o.output.find("\nclassifier 384 rows of logits at a time, of 544: ") != std::string::npos);
 }
