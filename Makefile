@@ -382,6 +382,9 @@ bits: train_gpt2 build/stories            ## what fixed runs leave on the CPU an
 	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu
 	dev/bits.sh ./train_gpt2 build/emu-plain/train_gpt2cu
 
+full-size: train_gpt2                     ## SmolLM2 135M, Qwen3 0.6B, Llama 3.2 1B with random weights, in the memory that is planned: 24 GB, minutes
+	dev/full_size.sh ./train_gpt2
+
 check-includes:                           ## check who includes whom
 	$Qdev/check_includes.sh
 
