@@ -148,7 +148,10 @@ void options(std::string_view in) {  // an argument a line
     for (const options_detail::OptionRow& row : options_detail::TABLE)
         if (was_given(opt, row.field) && strcmp(row.field, "plan") && strcmp(row.field, "nproc")) must(options_detail::check_value(row, row.text(opt)).empty(), "what is taken is allowed");
 }
-void config(std::string_view in) { config_from_json(put("config.json", in)); }
+void config(std::string_view in) {
+    const Config c = config_from_json(put("config.json", in));
+    must(config_from_json(put("config.json", config_to_json(c, -1, "float32", std::string(in)))) == c, "what is written of a model is read as that model");
+}
 void trainer_json(std::string_view in) {
     Run run;
     put("trainer.json", in);
