@@ -81,10 +81,10 @@ inline std::string config_difference(const Config& a, const Config& b) {
 // "" if the sizes make a model, else which one does not.
 inline std::string config_error(const Config& c) {
     struct Size { const char* name; int value; };
-    const Size sizes[] = {{"context", c.max_T}, {"vocabulary", c.V}, {"layers", c.L}, {"heads", c.NH}, {"width", c.C}, {"heads of keys and values", c.NKV}, {"head size", c.HS}};
-    for (const Size& s : sizes)
-        if (s.value <= 0) return format("%s is %d, must be at least 1", s.name, s.value);
+    const Size sizes[] = {{"context", c.max_T}, {"vocabulary", c.V}, {"layers", c.L}, {"heads", c.NH}, {"width", c.C}}, parts[] = {{"heads of keys and values", c.NKV}, {"head size", c.HS}};
+    for (const Size& s : sizes) if (s.value <= 0) return format("%s is %d, must be at least 1", s.name, s.value);
     if (c.arch.names == GPT2_NAMES && c.C % c.NH != 0) return format("width %d is not a multiple of %d heads", c.C, c.NH);
+    for (const Size& s : parts) if (s.value <= 0) return format("%s is %d, must be at least 1", s.name, s.value);
     if (c.arch.names == GPT2_NAMES && (c.NKV != c.NH || c.NH * c.HS != c.C))
         return format("%d heads of %d and %d of keys and values, must be %d heads of %d: width %d", c.NH, c.HS, c.NKV, c.NH, c.C / c.NH, c.C);
     if (c.C > 65536 || c.L > 1024 || c.max_T > 1 << 20 || c.V > 1 << 24)
