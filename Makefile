@@ -212,7 +212,7 @@ build/cudnn/libcuda.so.1: test/cudnn/driver.c
 # each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
 # MUST=1: that there is none, or one that does not answer without a GPU, is a failure
 CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
-test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: GPT-3's too
+test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: Llama's and GPT-3's too
 	$Q$(MAKE) LOOK=plain emu-build build/emu-plain/products
 	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
 	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \

@@ -1,6 +1,6 @@
 // products.cu: each kind of matrix product that a training step makes, as the trainer itself asks for it, in fp32, TF32 and bf16: a line
 // each, PASS or FAIL with cuBLASLt's own words.
-//     products [part of a line] [--all]        --all: GPT-3's sizes too, which take some GB
+//     products [part of a line] [--all]        --all: Llama's and GPT-3's sizes too, which take some GB
 // On a GPU all algorithms that the library proposes are called, the fastest is kept, and results are compared with sums in double. Built for the
 // emulator it does the same with sizes that a CPU can multiply; with EMU_CUBLASLT=/path/to/libcublasLt.so.13 it puts the real sizes to
 // the library's check of arguments, and multiplies nothing. Kinds run in a process of their own, from which those that are left go on in
@@ -139,18 +139,21 @@ template <class F> void add_kinds(std::vector<Kind>& kinds, const std::string& w
     });
 }
 
-std::vector<Kind> all_kinds(bool gpt3) {
+std::vector<Kind> all_kinds(bool all) {
     std::vector<Kind> kinds;
     std::vector<std::string> models{"d12", "d24", "d36", "d48"};
     if (!ON_GPU && !arguments_only()) models = {"d1c64h1"};
-    else if (gpt3) for (const auto& s : config_detail::GPT3_SIZES) models.push_back(format("gpt3:c%d", s.width));
+    else for (const auto& s : config_detail::PUBLISHED_SIZES) if (all || s.C <= 1024) models.push_back(std::string(s.name));
+    if (models.size() > 1 && all) for (const auto& s : config_detail::GPT3_SIZES) models.push_back(format("gpt3:c%d", s.width));
     for (const std::string& name : models) {
-        const Config c = config_by_name(name, models.size() == 1 ? 131 : 50257);
+        const int published = published_vocabulary(name);
+        const Config c = config_by_name(name, models.size() == 1 ? 131 : published ? published : 50257);
+        const bool biased = c.arch.bias, gelu = !c.gated();
         auto of = [&]<class F>(F, bool tf32) {
-            add_kinds<F>(kinds, name, tf32, "qkv", c.C, 3 * c.C, true, false, false);
-            add_kinds<F>(kinds, name, tf32, "attproj", c.C, c.C, true, false, false);
-            add_kinds<F>(kinds, name, tf32, "fc", c.C, 4 * c.C, true, true, false);
-            add_kinds<F>(kinds, name, tf32, "fcproj", 4 * c.C, c.C, true, false, true);
+            add_kinds<F>(kinds, name, tf32, "qkv", c.C, c.QKV(), biased, false, false);
+            add_kinds<F>(kinds, name, tf32, "attproj", c.heads().q(), c.C, biased, false, false);
+            add_kinds<F>(kinds, name, tf32, "fc", c.C, c.hidden(), biased, gelu, false);
+            add_kinds<F>(kinds, name, tf32, "fcproj", c.FF, c.C, biased, false, gelu);
             add_kinds<F>(kinds, name, tf32, "logits", c.C, c.Vp(), false, false, false);
         };
         of(0.0f, false), of(0.0f, true), of(bf16(0), false);
@@ -219,8 +222,8 @@ size_t watch_child(const std::vector<Kind>& kinds, size_t first, int& failed) {
 
 int main(int argc, char** argv) {
     std::string part;
-    bool gpt3 = false;
-    for (int i = 1; i < argc; i++) !strcmp(argv[i], "--all") ? (void)(gpt3 = true) : (void)(part = argv[i]);
+    bool all = false;
+    for (int i = 1; i < argc; i++) !strcmp(argv[i], "--all") ? (void)(all = true) : (void)(part = argv[i]);
 #ifdef CUBLAS_STAND_IN
     if (getenv("EMU_CUBLASLT")) {
         if (!emu::real_cublaslt().answers()) return 77;
@@ -228,7 +231,7 @@ int main(int argc, char** argv) {
         printf("cuBLASLt %zu looks at the arguments\n", emu::real_cublaslt().version());
     }
 #endif
-    std::vector<Kind> kinds = all_kinds(gpt3);
+    std::vector<Kind> kinds = all_kinds(all);
     std::erase_if(kinds, [&](const Kind& k) { return k.name.find(part) == std::string::npos; });
     int failed = 0;
     for (size_t next = 0; next < kinds.size();) next = watch_child(kinds, next, failed);
