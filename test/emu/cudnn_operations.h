@@ -235,11 +235,11 @@ struct Execution {
             else ((__nv_bfloat16*)p)[k] = e;
         }
     }
-    // Tensors with fewer heads than the first operation's: each goes with a group of that one's, and is the sum of the group where a reduction makes it.
+    // Tensors with fewer heads than the first operation's: each goes with a group of that one's, and is what a reduction makes of the group.
     void run() const {
         if (graph->workspace > 0) memset(workspace, 0xff, (size_t)graph->workspace);  // it is the library's now
         const Four& heads = graph->operations[0].output.dims;
-        std::map<int64_t, std::vector<float>> sums;
+        std::map<int64_t, std::vector<float>> groups;  // of their heads so far
         for (int64_t batch = 0; batch < heads[0]; batch++) for (int64_t head = 0; head < heads[1]; head++) {
             const auto own = [&](const Tensor& t) { return head * t.dims[1] / heads[1]; };
             std::map<int64_t, std::vector<float>> values;
@@ -251,9 +251,10 @@ struct Execution {
                 const bool any_order = !graph->deterministic && o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR && o.output.in_memory() && o.output.type == CUDNN_DATA_FLOAT;
                 auto& y = values[o.output.uid] = evaluate(o, in, batch, head, any_order ? random((uint32_t)o.inputs[0].dims[3]) : 0);
                 if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR && o.output.dims[1] < heads[1]) {
-                    auto& sum = sums[o.output.uid];
-                    if (head % (heads[1] / o.output.dims[1]) == 0) sum.assign(y.size(), 0);
-                    for (size_t i = 0; i < y.size(); i++) y[i] = sum[i] += y[i];
+                    std::vector<float>& group = groups[o.output.uid];
+                    const bool first = head % (heads[1] / o.output.dims[1]) == 0, max = o.mode == CUDNN_REDUCE_TENSOR_MAX;
+                    for (size_t i = 0; i < y.size() && !first; i++) y[i] = max ? std::max(group[i], y[i]) : group[i] + y[i];
+                    group = y;
                 }
                 if (o.output.in_memory()) store(o.output, batch, own(o.output), y);
             }

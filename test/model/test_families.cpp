@@ -1,6 +1,7 @@
 // test_families.cpp: the families' rows in the table of tensors: what exists, how large it is, what files call it, how ranks divide it.
 #include "../../llmc/backend.h"
 #include "../../llmc/model/flops.h"
+#include "../../llmc/model/model.h"
 #include "../../llmc/model/model_files.h"
 #include "../test.h"
 
@@ -153,6 +154,24 @@ TEST(families_partition) {
                             for (int r = 0; r < ranks; r++)
                                 if (const size_t bound = partition.piece(b, r).end; p.update == MUON && bound > p.offset && bound < p.offset + p.size()) FAIL("%s is cut over %d ranks", p.name.c_str(), ranks);
             }
+}
+
+// What attention keeps is as wide as its heads: per token qkv and its output in each layer, NKV heads in each cache; C has no part in it.
+TEST(families_memory_of_attention) {
+    struct Bytes { size_t activations, generation; };
+    const auto bytes = [](int NH, int NKV, int HS) {
+        Config c = LLAMA_TINY;
+        c.NH = NH, c.NKV = NKV, c.HS = HS;
+        const Model<float> model(c, {.B = 2, .T = 16});
+        return Bytes{model.device.bytes_of("activations"), model.device.bytes_of("generation")};
+    };
+    const size_t L = 2, N = 2 * 16, T = 16, F = sizeof(float);
+    const Bytes few = bytes(4, 2, 8), wide = bytes(4, 2, 24), more = bytes(4, 4, 8);
+    EXPECT_EQ(few.generation, 2 * L * T * 2 * 8 * F);
+    EXPECT_EQ(wide.generation, 2 * L * T * 2 * 24 * F);
+    EXPECT_EQ(more.generation, 2 * L * T * 4 * 8 * F);
+    EXPECT_EQ(wide.activations - few.activations, L * N * (8 + 4) * (24 - 8) * F);
+    EXPECT_EQ(more.activations - few.activations, L * N * 2 * 2 * 8 * F);
 }
 
 // The n-th sum of the run, of leaves and then of chunks, is where its rank puts it.
