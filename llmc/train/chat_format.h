@@ -7,6 +7,7 @@
 #include <vector>
 #include "../io/json.h"
 #include "../tokenizer/tokenizer.h"
+#include "../tokenizer/unicode.h"
 #include "kept_files.h"
 
 struct ChatMessage { std::string role, text; };
@@ -38,10 +39,17 @@ inline std::string unescaped(std::string_view text) {
         else out += text[i];
     return out;
 }
+// White space as Python's strip() has it, which is what a template's `trim` means: Unicode's, and four separators of ASCII.
 inline std::string_view trimmed(std::string_view text) {
-    constexpr std::string_view SPACE = " \t\n\r\v\f";
-    const size_t begin = std::min(text.find_first_not_of(SPACE), text.size());
-    return text.substr(begin, text.find_last_not_of(SPACE) + 1 - begin);  // npos + 1 is 0
+    const unsigned char *p = (const unsigned char*)text.data(), *end = p + text.size(), *from = end, *to = end;
+    while (p < end) {
+        const Character c = decode_utf8(p, end);
+        const bool space = unicode_classes()[c.code] == U_SPACE || (c.code >= 0x1C && c.code <= 0x1F);
+        if (!space && from == end) from = p;
+        p += c.bytes;
+        if (!space) to = p;
+    }
+    return std::string_view((const char*)from, from < end ? (size_t)(to - from) : 0);
 }
 // Llama 3.1's and 3.2's template tells the date; ChatML's may hold a text between quotes that stands there if the conversation brings none.
 inline std::string own_system(const ChatStyle& style, const std::string& text) {

@@ -54,6 +54,10 @@ TEST(conversations_are_written_as_by_the_template) {
     EXPECT_STR(decoded(chat_format(OF_LLAMA, llama()), talk, llama()),
                "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nHi<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n<think>\nWell\n</think>\n\nHello<|eot_id|>"
                "<|start_header_id|>user<|end_header_id|>\n\n<|im_end|>?<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n");
+    const std::string space = "\x1c\t \xc2\x85\xc2\xa0\xe3\x80\x80", kept = "a\xe2\x80\x8b\xff";  // U+200B, without width, is no space, nor is a byte that is no text
+    auto trims = [](const std::string& said) { return decoded(chat_format(OF_LLAMA, llama()), {{"user", said}}, llama()); };
+    EXPECT_STR(trims(space + kept + space), trims(kept));
+    EXPECT(trims(kept).find(kept + "<|eot_id|>") != std::string::npos && trims(space) == trims("") && trims("b" + space + "b").find("b" + space + "b<") != std::string::npos);
     EXPECT_STR(decoded(chat_format(OF_CHATML, qwen()), talk, qwen()),
                "<|im_start|>user\n Hi\n<|im_end|>\n<|im_start|>assistant\n<think>\nWell\n</think>\n\nHello <|im_end|>\n<|im_start|>user\n<|im_end|>?<|im_end|>\n<|im_start|>assistant\n");
     // Qwen3's forgets thoughts; of one without an end nothing is left out
