@@ -16,6 +16,7 @@ on from it; what is saved then has the logits that transformers finds for it.
 import argparse
 import array
 import os
+import re
 import shutil
 import shlex
 import subprocess
@@ -115,7 +116,8 @@ def compare(args):
     ids, margins = continue_greedily(model, prompt, args.tokens, {end, *(ends if isinstance(ends, list) else [ends])})
     if not margins:
         sys.exit("the likeliest token after the prompt is the end of the text: choose another prompt")
-    written = lambda n: tokenizer.decode(ids[len(start):n])
+    escaped = lambda text: re.sub("[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda c: "".join(f"\\x{b:02x}" for b in c.group().encode()), text)  # as the trainer prints them
+    written = lambda n: escaped(tokenizer.decode(ids[len(start):n]))
     print(f"transformers: {sum(w.numel() for w in model.parameters())} parameters in {args.dtype}, "
           f"prompt {prompt}, {len(margins)} new tokens, smallest margin {min(margins):.2e}\n{written(len(ids))}")
     if args.no_ours:

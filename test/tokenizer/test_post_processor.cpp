@@ -1,5 +1,6 @@
-// What a tokenizer.json's post-processor puts in front of a text, what a prompt begins with, and which tokens end one.
+// What a tokenizer.json's post-processor puts in front of a text, what prompts and evaluated texts begin with, and which tokens end one.
 #include "../../llmc/model/generate.h"
+#include "../../llmc/train/eval_sets.h"
 #include "tokenizer_test.h"
 
 namespace {
@@ -78,4 +79,37 @@ TEST(what_ends_a_text) {
     unnamed.set_ends({257, 256});
     EXPECT(unnamed.eot() == 257 && unnamed.is_end(256) && unnamed.start() == Ids{257});
     EXPECT(unnamed.special_id("<a>") == 257 && unnamed.special_id("<b>") == -1 && unnamed.special_id("a") == -1);
+}
+
+namespace {
+// "context|scored" of each row of a question or document, as text
+std::string evaluated(const Tokenizer& t, const std::string& file, const std::string& text) {
+    EvalSet set = open_eval_sets("set=" + scratch(file, text), false)[0];
+    encode_eval_set(set, &t, 4096, t.vocab_size());
+    std::string out;
+    for (const EvalItem& item : set.items)
+        for (const EvalRow& row : item.rows) {
+            Ids tokens(item.size(row));
+            item.copy_row(row, tokens.begin());
+            out += (out.empty() ? "" : " / ") + t.decode(tokens.data(), tokens.size() - row.scored) + "|" + t.decode(tokens.data() + tokens.size() - row.scored, row.scored);
+        }
+    return out;
+}
+}  // namespace
+
+TEST(what_evaluated_texts_begin_with) {
+    const std::string two = "{\"type\":\"TemplateProcessing\",\"single\":[" + special("<a>") + "," + special("<b>") + "," + TEXT + "],\"special_tokens\":{\"<a>\":{\"ids\":[257]},\"<b>\":{\"ids\":[258]}}}";
+    const Tokenizer none = with("null"), ab = with(two), silent = with(BYTE_LEVEL);
+    auto question = [](const std::string& context) { return "{\"context\": " + context + ", \"choices\": [\"cd\", \"e\"], \"answer\": 1}\n"; };
+    auto asked = [&](const Tokenizer& t, const std::string& context) { return evaluated(t, "q.jsonl", question(context)); };
+    EXPECT_STR(asked(ab, "\"x y\""), "<a><b>x y| cd / <a><b>x y| e");
+    EXPECT_STR(asked(ab, "\"\""), "<a><b>|cd / <a><b>|e");
+    EXPECT_STR(asked(ab, "[\"x\", \"\"]"), "<a><b>x| cd / <a><b>|e");
+    const std::string words(700, 'w'), spaced = words + " " + words;  // shared by the choices, up to its last place to cut
+    EXPECT_STR(asked(ab, "\"" + spaced + "\""), "<a><b>" + spaced + "| cd / <a><b>" + spaced + "| e");
+    EXPECT_STR(asked(none, "\"x y\""), "x y| cd / x y| e");
+    EXPECT_STR(asked(none, "\"\"") + asked(silent, "\"\""), "<|bos|>|cd / <|bos|>|e<|bos|>|cd / <|bos|>|e");
+    EXPECT_STR(evaluated(ab, "d.txt", "one<|endoftext|>two") + ", " + evaluated(none, "d.txt", "one"), "<b>|one / <b>|two, <|bos|>|one");
+    EXPECT_STR(ab.decode(eval_detail::prompt_of(ab, "x")) + " " + ab.decode(eval_detail::prompt_of(none, "x")) + " " + ab.decode(eval_detail::prompt_of(silent, "x")), "<a><b>x <|bos|>x x");
+    EXPECT_STR(silent.decode(eval_detail::prompt_of(silent, "")), "<|bos|>");
 }
