@@ -26,9 +26,9 @@ NANOCHAT = r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}| ?[^\s\p
 REGEX = {"gpt2": openai_public.r50k_pat_str, "cl100k": CL100K, "llama3": LLAMA3, "o200k": O200K, "qwen2": QWEN2, "nanochat": NANOCHAT}
 
 
-def ours(pipe, tokenizer, texts, *flags):
+def ours(pipe, tokenizer, texts, *flags, mode="encode"):
     records = b"".join(len(t).to_bytes(4, "little") + t for t in (x if isinstance(x, bytes) else x.encode() for x in texts))
-    out = subprocess.run([pipe, "encode", tokenizer, *flags], input=records, stdout=subprocess.PIPE, check=True).stdout
+    out = subprocess.run([pipe, mode, tokenizer, *flags], input=records, stdout=subprocess.PIPE, check=True).stdout
     words, at, result = np.frombuffer(out, np.int32), 0, []
     for _ in texts:
         result.append(words[at + 1:at + 1 + words[at]].tolist())
@@ -219,10 +219,7 @@ def check_options(work, pipe, texts):
     """What a tokenizer.json may say beside the pattern: NFC, Digits, an empty normalizer, dropout 0, as models' files do."""
     differ = 0
     texts = texts + [unicodedata.normalize("NFD", x) for x in texts[:len(texts) // 4]] + combining_strings(len(texts) // 4)
-    # tokenizers' NFC is of an older Unicode: without the characters for which it and Python's differ
-    nfc = normalizers.NFC().normalize_str
-    newer = {c for c in map(chr, list(range(0x80, 0xd800)) + list(range(0xe000, 0x110000))) if unicodedata.combining(c) or unicodedata.decomposition(c)
-             if any(nfc(x) != unicodedata.normalize("NFC", x) for x in (c, c + "\u0334", "\u0345" + c))}
+    newer = newer_characters()
     texts = [x for x in texts if not newer & set(x)]
     print(f"options of tokenizer.json; without {len(newer)} characters")
     for name, base, change in (
@@ -245,6 +242,13 @@ def check_options(work, pipe, texts):
         want = [e.ids for e in hf.encode_batch(texts)]
         for kind, file in (("as read", path), ("written and read", f"{work}/again.json")): differ += compare(f"{name}, {kind}", texts, want, ours(pipe, file, texts))
     return differ
+
+
+def newer_characters():
+    """tokenizers' NFC is of an older Unicode: the characters for which it and Python's differ."""
+    nfc = normalizers.NFC().normalize_str
+    return {c for c in map(chr, list(range(0x80, 0xd800)) + list(range(0xe000, 0x110000))) if unicodedata.combining(c) or unicodedata.decomposition(c)
+            if any(nfc(x) != unicodedata.normalize("NFC", x) for x in (c, c + "\u0334", "\u0345" + c))}
 
 
 def combining_strings(n):
@@ -278,4 +282,4 @@ def write_golden(path, gpt2, r):
     print(f"{path}: {os.path.getsize(path)} bytes")
 
 
-main()
+if __name__ == "__main__": main()

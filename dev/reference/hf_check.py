@@ -16,6 +16,7 @@ on from it; what is saved then has the logits that transformers finds for it.
 import argparse
 import array
 import os
+import re
 import shutil
 import shlex
 import subprocess
@@ -23,7 +24,7 @@ import sys
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from transformers.utils import logging
 
 logging.disable_progress_bar()
@@ -52,8 +53,8 @@ def build_pipe():
 @torch.no_grad()
 def compare_logits(pipe, folder):
     """Both sides in fp32, whatever the folder's type, on as many random tokens as the context holds (1024 at most)."""
-    model = GPT2LMHeadModel.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
-    n = min(model.config.n_positions, 1024)
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    n = min(model.config.max_position_embeddings, 1024)
     tokens = torch.randint(model.config.vocab_size, (n,), generator=torch.Generator().manual_seed(3))
     out = run([pipe, folder, "fp32"], input=array.array("i", tokens.tolist()).tobytes())
     ours = torch.frombuffer(bytearray(out), dtype=torch.float32).view(n, -1)
@@ -68,8 +69,8 @@ def load(folder, dtype):
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not os.path.exists(os.path.join(folder, name)):
             sys.exit(f"{folder}: no {name} in it")
-    model, info = GPT2LMHeadModel.from_pretrained(folder, dtype=dtype, attn_implementation="eager",
-                                                  use_safetensors=True, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager",
+                                                       use_safetensors=True, output_loading_info=True)
     if info["missing_keys"] or info["unexpected_keys"] or info.get("mismatched_keys"):
         sys.exit(f"{folder}: tensors missing {info['missing_keys']}, unexpected {info['unexpected_keys']}")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=os.path.join(folder, "tokenizer.json"),
@@ -81,9 +82,9 @@ def load(folder, dtype):
 def continue_greedily(model, ids, count, end):
     """ids with up to count new ones, and for each of these how much better it was than the second best."""
     margins = []
-    while len(margins) < count and len(ids) < model.config.n_positions:
+    while len(margins) < count and len(ids) < model.config.max_position_embeddings:
         best = model(torch.tensor([ids])).logits[0, -1].double().topk(2)
-        if best.indices[0] == end:
+        if best.indices[0].item() in end:
             break
         margins.append((best.values[0] - best.values[1]).item())
         ids = ids + [best.indices[0].item()]
@@ -103,16 +104,20 @@ def compare(args):
     model, tokenizer = load(args.folder, getattr(torch, args.dtype))
     if os.path.exists(os.path.join(args.folder, "trainer.json")):  # written by the trainer
         compare_tokenizers(args.folder, tokenizer)
-    # a sample begins as a document does, after an end of text
+    # a sample of GPT-2 begins as a document does, after an end of text; one of the others with what the post-processor puts there
     end = tokenizer.get_vocab().get("<|endoftext|>")
     start = [end] if end is not None else []
+    if model.config.model_type != "gpt2":
+        start = tokenizer("")["input_ids"]
     prompt = start + tokenizer(args.prompt, add_special_tokens=False)["input_ids"]
     if not prompt:
         sys.exit("the prompt has no token in it")
-    ids, margins = continue_greedily(model, prompt, args.tokens, end)
+    ends = model.generation_config.eos_token_id
+    ids, margins = continue_greedily(model, prompt, args.tokens, {end, *(ends if isinstance(ends, list) else [ends])})
     if not margins:
         sys.exit("the likeliest token after the prompt is the end of the text: choose another prompt")
-    written = lambda n: tokenizer.decode(ids[len(start):n])
+    escaped = lambda text: re.sub("[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda c: "".join(f"\\x{b:02x}" for b in c.group().encode()), text)  # as the trainer prints them
+    written = lambda n: escaped(tokenizer.decode(ids[len(start):n]))
     print(f"transformers: {sum(w.numel() for w in model.parameters())} parameters in {args.dtype}, "
           f"prompt {prompt}, {len(margins)} new tokens, smallest margin {min(margins):.2e}\n{written(len(ids))}")
     if args.no_ours:
@@ -121,7 +126,7 @@ def compare(args):
         compare_logits(build_pipe(), args.folder)
 
     command = shlex.split(args.ours) + ["-e", args.folder, "--prompt", args.prompt, "--steps", "0", "--temperature", "0",
-                                        "-t", str(model.config.n_positions), "-g", str(len(margins))]
+                                        "-t", str(model.config.max_position_embeddings), "-g", str(len(margins))]
     child = subprocess.run(command, capture_output=True, text=True, errors="replace")
     if child.returncode:
         sys.exit(f"{shlex.join(command)}\nended with {child.returncode}:\n{child.stdout}{child.stderr}")

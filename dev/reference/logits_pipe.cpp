@@ -15,7 +15,7 @@ template <class F> void write_logits(const std::string& folder, const std::vecto
     forward(model);
     for (int t = 0; t < T; t++) {
         const Block<F>& b = model.tensors();
-        matmul_forward(b.logits, b.lnf + (size_t)t * C, b.wte, (const F*)nullptr, 1, C, Vp, {}, model.stream);
+        matmul_forward(b.logits, b.lnf + (size_t)t * C, b.head(), (const F*)nullptr, 1, C, Vp, {}, model.stream);
         std::vector<float> row(b.logits, b.logits + config.V);
         fwrite(row.data(), sizeof(float), row.size(), stdout);
     }

@@ -1,5 +1,6 @@
 // generate.h: autoregressive generation with a KV cache: a prefill of the prompt, then a decode step of one token for each new token.
 #pragma once
+#include <algorithm>
 #include <cstdio>
 #include <functional>
 #include <string>
@@ -48,15 +49,18 @@ void generate(Model<F>& model, const std::vector<int>& prompt, int n, const Samp
     }
 }
 
-// What a model continues: the end-of-text token, unless the prompt begins with it, and the prompt. special: it may name special tokens.
+// What a model continues: what a prompt begins with (an empty one with the end of text), unless it is written there, and the prompt. special: it may name
+// special tokens.
 inline std::vector<int> prompt_tokens(const Tokenizer& tokenizer, std::string_view prompt, bool special) {
     std::vector<int> tokens;
     tokenizer.encode(prompt, tokens, special);
-    if (const int eot = tokenizer.eot(); eot >= 0 && (tokens.empty() || tokens[0] != eot)) tokens.insert(tokens.begin(), eot);
+    const std::vector<int> start = tokenizer.start();
+    if (tokens.size() < start.size() || !std::equal(start.begin(), start.end(), tokens.begin())) tokens.insert(tokens.begin(), start.begin(), start.end());
+    if (tokens.empty() && tokenizer.eot() >= 0) tokens = {tokenizer.eot()};
     return tokens;
 }
 
-// Prints prompt and continuation as they are generated, up to an end-of-text token. Returns both.
+// Prints prompt and continuation as they are generated, up to a token that ends a text. Returns both.
 template <class F>
 std::string print_sample(Model<F>& model, const Tokenizer& tokenizer, const std::string& prompt, bool special, int n, const SamplerOptions& sampler,
                   uint64_t seed, int step) {
@@ -67,7 +71,7 @@ std::string print_sample(Model<F>& model, const Tokenizer& tokenizer, const std:
     printf("---\n");
     out.write(prompt);
     generate(model, tokens, n, sampler, seed, step, [&](int token) {
-        if (token == tokenizer.eot() || asked_to_stop(model)) return false;
+        if (tokenizer.is_end(token) || asked_to_stop(model)) return false;
         out.write(tokenizer.token_bytes(token));
         text += tokenizer.token_bytes(token);
         return true;

@@ -22,6 +22,8 @@ struct Vocabulary {
     DigitSplit digits = DigitSplit::NONE;
     bool nfc = false;                 // text is brought to Unicode's form C first
     bool whole_pieces = false;        // a piece that is a token becomes it without merging (Hugging Face: ignore_merges)
+    std::string post_processor = "null";  // as tokenizer.json has it
+    std::vector<int> front;               // what that puts in front of a text
 };
 
 class Bpe {

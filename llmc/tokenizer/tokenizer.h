@@ -18,6 +18,7 @@ class Tokenizer {
     std::vector<int> added_order_;      // added tokens by their text
     std::vector<int> added_inside_;     // of each the longest other one that it begins with, or -1
     int eot_ = -1;
+    std::vector<int> ends_;             // tokens that end a text beside eot_
     uint64_t fingerprint_ = 0;
 
     explicit Tokenizer(Vocabulary vocabulary, const std::string& where) : v_(std::move(vocabulary)) {
@@ -36,6 +37,7 @@ class Tokenizer {
         // Llama 3's shards put begin_of_text in front of documents
         for (const char* name : {"<|endoftext|>", "<|begin_of_text|>", "<|end_of_text|>", "</s>", "<|bos|>"})
             for (const AddedToken& a : v_.added) if (eot_ < 0 && a.text == name) eot_ = a.id;
+        for (int id : v_.front) CHECK(id < vocab_size(), "%s: the post-processor puts the token %d in front of a text, the vocabulary has %d", where.c_str(), id, vocab_size());
         bpe_ = std::make_shared<const Bpe>(v_);
         for (int b = 0; b < 256; b++) CHECK(bpe_->has_byte(b), "%s: no token for the byte %d: not a byte-level tokenizer", where.c_str(), b);
         Xxh64 hash;
@@ -118,6 +120,27 @@ class Tokenizer {
 
     int vocab_size() const { return (int)v_.tokens.size(); }
     int eot() const { return eot_; }                          // stands in front of each document; -1: there is none
+    // Tokens at which generation ends: a model's files may list several. Where no name told which token stands in front of documents, the first does.
+    bool is_end(int id) const { return id == eot_ || std::find(ends_.begin(), ends_.end(), id) != ends_.end(); }
+    const std::vector<int>& ends() const { return ends_; }
+    void set_ends(const std::vector<int>& ids) {
+        ends_ = ids;
+        if (eot_ < 0 && !ids.empty()) eot_ = ids[0];
+    }
+    // What the post-processor puts in front of a text: <|begin_of_text|> of Llama 3, often nothing.
+    const std::vector<int>& front() const { return v_.front; }
+    // What a prompt begins with: that; without a post-processor the end of text, as documents do. A post-processor that puts nothing there says so, as Qwen's
+    // and SmolLM2's, but for GPT-2's own: its prompts have begun here with the end of text from the start.
+    std::vector<int> start() const {
+        const bool of_gpt2 = v_.pattern == SplitPattern::GPT2 && v_.digits == DigitSplit::NONE && !v_.nfc;
+        if (!v_.front.empty() || (v_.post_processor != "null" && !of_gpt2)) return v_.front;
+        return eot_ >= 0 ? std::vector<int>{eot_} : std::vector<int>{};
+    }
+    // The id of a special token, -1 if there is none of that name.
+    int special_id(std::string_view text) const {
+        for (const AddedToken& a : v_.added) if (a.special && a.text == text) return a.id;
+        return -1;
+    }
     uint64_t fingerprint() const { return fingerprint_; }     // of all that decides which ids a text gets
     SplitPattern pattern() const { return v_.pattern; }
     const Vocabulary& vocabulary() const { return v_; }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 #include "bpe.h"
+#include "post_processor.h"
 #include "../io/files.h"
 #include "../io/json.h"
 
@@ -187,6 +188,7 @@ inline Vocabulary parse_tokenizer_json(const std::string& text, const std::strin
             v.added.push_back({a.at("content", path).as_string(path), (int)a.at("id", path).as_int(path, 0, MAX_TOKENS),
                                a.at("special", path).as_bool(path)});
         }
+    if (const Json* post = json.find("post_processor")) v.post_processor = json_dump(*post), v.front = read_post_processor(*post, path);
     Ids ids = read_vocab(v, model.at("vocab", path), path);
     int number = 0;
     for (const Json& merge : model.at("merges", path).as_array(path)) {
@@ -380,7 +382,7 @@ inline std::string vocabulary_to_json(const Vocabulary& v) {
     else if (v.pattern == SplitPattern::GPT2) out += "{\"type\":\"Sequence\",\"pretokenizers\":[" + digits + format(byte_level, "true") + "]}";
     else out += "{\"type\":\"Sequence\",\"pretokenizers\":[" + digits + "{\"type\":\"Split\",\"pattern\":{\"Regex\":" + json_quote(split_regex(v.pattern)) +
                 "},\"behavior\":\"Isolated\",\"invert\":false}," + format(byte_level, "false") + "]}";
-    out += ",\"post_processor\":null,\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
+    out += ",\"post_processor\":" + v.post_processor + ",\"decoder\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true,\"trim_offsets\":true,\"use_regex\":true},"
            "\"model\":{\"type\":\"BPE\",\"dropout\":null,\"unk_token\":null,\"continuing_subword_prefix\":null,\"end_of_word_suffix\":null,"
            "\"fuse_unk\":false,\"byte_fallback\":false,\"ignore_merges\":";
     out += v.whole_pieces ? "true" : "false";

@@ -1,4 +1,5 @@
-// chat.h: reads lines from standard input; the model continues each, and tokens are printed as they are generated.
+// chat.h: reads lines from standard input; the model continues each, or answers it where its folder has a chat template, and tokens are printed as they
+// are generated.
 #pragma once
 #include <unistd.h>
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "../base/stop.h"
 #include "../model/generate.h"
 #include "../tokenizer/plain_output.h"
+#include "chat_format.h"
 #include "log.h"
 #include "named_files.h"
 #include "options.h"
@@ -44,6 +46,13 @@ template <class F> void chat(Model<F>& model, const Run& run) {
     const bool typed = isatty(STDIN_FILENO);
     printf("%s: %s parameters in %s, context %d, %d threads; memory reads %.1f GB/s: at most %.0f tokens/s\n", on_one_line(run.weights).c_str(),
            human((double)model.parameters.count()).c_str(), run.opt.precision.c_str(), model.options.T, max_threads(), bandwidth / 1e9, bandwidth / weights);
+    std::string from;
+    const std::string text_of_template = chat_template(run.kept, from);
+    const ChatFormat format = chat_format(text_of_template, tokenizer);
+    if (format.style) printf("chat     in the format of %s: %s, as lines of one conversation\n", from.c_str(), format.style->name);
+    else if (!text_of_template.empty()) printf("chat     the template of %s is neither Llama 3's nor ChatML: each line is continued as plain text\n", from.c_str());
+    const int turn_end = format.style ? tokenizer.special_id(format.style->end) : -1;
+    std::vector<ChatMessage> messages;  // so far; of what is longer than the context its end counts
     char* line = nullptr;
     size_t size = 0;
     for (int number = 0;; number++) {
@@ -52,21 +61,28 @@ template <class F> void chat(Model<F>& model, const Run& run) {
         ssize_t n = getline(&line, &size, stdin);
         if (n < 0) break;
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
-        const std::vector<int> tokens = prompt_tokens(tokenizer, std::string_view(line, (size_t)n), run.opt.special != 0);
+        const std::string_view said(line, (size_t)n);
+        if (format.style && said.empty()) continue;
+        if (format.style) messages.push_back({"user", std::string(said)});
+        const std::vector<int> tokens = format.style ? chat_tokens(format, messages, tokenizer, run.opt.special != 0) : prompt_tokens(tokenizer, said, run.opt.special != 0);
         if (tokens.empty()) continue;
         PlainOutput out;
-        if (!typed) out.write(std::string_view(line, (size_t)n));
+        std::string answer;
+        if (!typed) out.write(said);
+        if (!typed && format.style) out.write("\n");
         int count = 0;
         double seconds = 0, bytes = 0;
         Clock::time_point first;
         generate(model, tokens, run.opt.sample_tokens, sampler_options(run.opt), run.opt.seed, number, [&](int token) {
             if (count++ == 0) first = Clock::now();
             else seconds = seconds_since(first), bytes += weights + position * std::min(tokens.size() + (size_t)count, (size_t)model.options.T);
-            if (token == tokenizer.eot()) return false;
+            if (tokenizer.is_end(token) || token == turn_end) return false;
             out.write(tokenizer.token_bytes(token));
+            answer += tokenizer.token_bytes(token);
             return true;
         });
         out.end();
+        if (format.style) messages.push_back({"assistant", answer});
         printf("\n[%d tokens", count);
         if (count > 1) printf(", %.1f tokens/s, %.0f%% of what memory allows", (count - 1) / seconds, 100 * bytes / seconds / bandwidth);
         printf("]\n");

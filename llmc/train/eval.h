@@ -50,7 +50,7 @@ template <class F> std::vector<double> score_rows(Model<F>& model, const std::ve
 template <class F> bool completes(Model<F>& model, const Tokenizer& tokenizer, const std::string& context, const std::string& answer) {
     std::string said;
     generate(model, eval_detail::prompt_of(tokenizer, context), (int)answer.size(), {.temperature = 0}, 0, 0, [&](int token) {
-        if (token == tokenizer.eot() || asked_to_stop(model)) return false;
+        if (tokenizer.is_end(token) || asked_to_stop(model)) return false;
         said += tokenizer.token_bytes(token);
         return said.size() < answer.size() && answer.starts_with(said);
     }, std::max(model.options.T, model.options.complete_T));

@@ -264,14 +264,17 @@ inline void read_text(EvalSet& set) {
 // space at the context's end belongs to the choice, where tokenizers have it. What the choices cannot change, the context up to its last place to
 // cut, is encoded once and shared: a question of many choices takes no more time and memory than its file is long. A context whose end
 // has no place to cut is a part of each choice, unless its choices would so take more than 64 KB and four times its length: then it is cut where it is.
+// In front of all stands what the tokenizer's post-processor puts there.
 inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
     std::string_view tail, white;  // of the context
     size_t before = 0;             // tokens that the context alone has
     bool empty = false;            // an end of text is its context, unless the choice brings one
+    const std::vector<int>& front = tokenizer.front();
     const auto set_context = [&](std::string_view context, bool share) {
         const size_t kept = context.find_last_not_of(BLANK) + 1;  // npos + 1 is 0
         white = context.substr(kept), context = context.substr(0, kept);
         size_t cut = 0;
+        if (share) item.tokens = front;
         const size_t most = (4 * kept + (64 << 10)) / std::max<size_t>(item.choices.size(), 1);
         for (size_t length = 256; share && cut == 0 && length < kept; length *= 2) {
             const size_t at = text_detail::safe_cut(context.substr(kept - length));
@@ -279,10 +282,10 @@ inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
             else if (length > most) cut = text_detail::start_of_character(context, kept - length);
         }
         for (size_t at = 0, n; at < cut; at += n) n = text_detail::part_length(context.substr(at, cut - at)), tokenizer.encode(context.substr(at, n), item.tokens);
-        empty = context.empty() && tokenizer.eot() >= 0;
+        empty = context.empty() && front.empty() && tokenizer.eot() >= 0;
         if (share) item.shared = (uint32_t)item.tokens.size();
         tail = context.substr(cut);
-        before = item.shared + tokenizer.encode(tail).size() + empty;
+        before = (share ? item.shared : front.size()) + tokenizer.encode(tail).size() + empty;
     };
     const bool one = item.contexts.size() == 1;
     if (one) set_context(item.contexts[0], true);
@@ -290,6 +293,7 @@ inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
         if (!one) set_context(item.contexts[i], false);
         EvalRow& row = item.rows[i];
         row.begin = (uint32_t)item.tokens.size();
+        if (!one) item.tokens.insert(item.tokens.end(), front.begin(), front.end());
         if (empty) item.tokens.push_back(tokenizer.eot());
         const size_t first = item.tokens.size();
         tokenizer.encode(std::string(tail).append(white).append(item.choices[i]), item.tokens);
@@ -301,17 +305,17 @@ inline void encode_choices(EvalItem& item, const Tokenizer& tokenizer) {
 
 // What a completion begins with.
 inline std::vector<int> prompt_of(const Tokenizer& tokenizer, const std::string& context) {
-    std::vector<int> tokens;
-    if (tokenizer.eot() >= 0) tokens.push_back(tokenizer.eot());
+    std::vector<int> tokens = tokenizer.start();
     tokenizer.encode(context, tokens);
+    if (tokens.empty() && tokenizer.eot() >= 0) tokens = {tokenizer.eot()};
     return tokens;
 }
 
-// A document of n tokens behind an end of text, in windows of T: each token is scored once, and the last window reaches back
+// A document of n tokens behind an end of text, or what the post-processor puts there, in windows of T: each token is scored once, and the last window reaches back
 // so that it is as long as the others. It may be a whole file, so it is encoded in parts, between which the run can be stopped.
 inline void cut_document(EvalItem& item, const Tokenizer& tokenizer, int T, const std::string& path) {
     std::vector<int>& tokens = item.tokens;
-    tokens = {tokenizer.eot()};
+    tokens = {tokenizer.front().empty() ? tokenizer.eot() : tokenizer.front().back()};
     for (std::string_view text = item.text; !text.empty();) {
         exit_if_stopping("while " + path + " was encoded");
         const size_t part = text_detail::part_length(text);

@@ -16,6 +16,7 @@
 #include "../model/sampler.h"
 #include "../tokenizer/tokenizer.h"
 #include "best.h"
+#include "kept_files.h"
 #include "log.h"
 #include "options.h"
 #include "replay.h"
@@ -34,6 +35,7 @@ struct Run {
     int to_learn = 0;          // --plan, which learns none: the size of the tokenizer that the run would learn
     std::string assumed;       // --plan: lines of what it cannot know
     std::string tokenizer_is;  // for the banner: which one, and why
+    std::vector<KeptFile> kept;  // of the model's folder, on rank 0: they go into each checkpoint
     Mixture train;
     Shards val;
     double floor = NAN;        // bits per byte that no model can beat on the validation data, where it is known

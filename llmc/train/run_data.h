@@ -14,6 +14,7 @@
 #include "../io/json.h"
 #include "../model/config_names.h"
 #include "../tokenizer/tokenizer.h"
+#include "kept_files.h"
 #include "named_files.h"
 #include "options.h"
 #include "run.h"
@@ -21,21 +22,30 @@
 #include "tokenizer_choice.h"
 
 namespace run_detail {
-// The tokenizer, and where it is from: tokenizer_choice.h. Rank 0 chooses, and learns it if it is to be learned, for all.
+// The tokenizer, and where it is from: tokenizer_choice.h. Rank 0 chooses, and learns it if it is to be learned, for all. Of the model's folder also the
+// files that are kept, and which tokens end a text.
 inline void open_tokenizer(Run& run, bool evaluates_text) {
     const Options& opt = run.opt;
     if (run.comm.rank != 0) {
         run.has_tokenizer = run.comm.broadcast(false);
-        if (run.has_tokenizer) run.tokenizer = Tokenizer::from_json(run.comm.broadcast(std::string()), "rank 0's tokenizer");
+        if (!run.has_tokenizer) return;
+        run.tokenizer = Tokenizer::from_json(run.comm.broadcast(std::string()), "rank 0's tokenizer");
+        std::vector<int> ends((size_t)run.comm.broadcast(0));
+        for (int& id : ends) id = run.comm.broadcast(0);
+        run.tokenizer.set_ends(ends);
         return;
     }
     TokenizerChoice choice = choose_tokenizer(opt, run.weights, run.weights.empty() ? 0 : run.config.V, run.resumed, evaluates_text, text_options(opt));
     run.has_tokenizer = choice.tokenizer.has_value();
-    if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer);
+    if (choice.tokenizer) run.tokenizer = std::move(*choice.tokenizer), run.tokenizer.set_ends(end_tokens(run.weights, run.tokenizer));
+    run.kept = read_kept_files(run.weights);
     run.tokenizer_is = choice.from, run.to_learn = choice.to_learn;
     if (run.comm.world == 1) return;
     run.comm.broadcast(run.has_tokenizer);
-    if (run.has_tokenizer) run.comm.broadcast(run.tokenizer.to_json());
+    if (!run.has_tokenizer) return;
+    run.comm.broadcast(run.tokenizer.to_json());
+    run.comm.broadcast((int)run.tokenizer.ends().size());
+    for (int id : run.tokenizer.ends()) run.comm.broadcast(id);
 }
 
 // Dies if one cannot be read, before anything is written.

@@ -1,5 +1,6 @@
 // save.h: a checkpoint of the run: what every rank writes of it, and what trainer.json says; and how training goes on while it is written.
 #pragma once
+#include <algorithm>
 #include <memory>
 #include <optional>
 #include <string>
@@ -61,7 +62,9 @@ template <class F> void add_files(const Run& run, Model<F>& model, const SavedSt
         checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                           std::is_same_v<F, float> ? "float32" : "bfloat16", run.config_text));
         if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
-        if (run.has_tokenizer) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
+        for (const KeptFile& file : run.kept) checkpoint.add_text(file.name, file.text);
+        const bool kept = std::any_of(run.kept.begin(), run.kept.end(), [](const KeptFile& file) { return file.name == "tokenizer_config.json"; });
+        if (run.has_tokenizer && !kept) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());
     }
     save_weights(model, checkpoint, run.prefix);
     if (model.options.train) save_state(model, checkpoint, comm);

@@ -30,14 +30,14 @@ std::string scratch(const std::string& name, const std::string& text) {
 uint32_t random_word(uint32_t step, uint64_t i) { return philox(11, RNG_TEST, step, i).x[0]; }
 // Text of few different words, so that there is something to learn, with white space, digits, other scripts and bytes that
 // are no UTF-8
-std::string random_text(uint32_t seed, size_t words) {
+[[maybe_unused]] std::string random_text(uint32_t seed, size_t words) {
     const char* parts[] = {"the", " the", " there", " hat", " that", "'s", "THE", " 1234567", "\n\n", "  ", "\t", "!?", " caf\xc3\xa9", "\xe4\xbd\xa0\xe5\xa5\xbd",
                            "\xff\xfe", "\xc3", "aaaa", "aaaaa", " \xf0\x9f\x98\x80", "\xcc\x81", "banana", " bandana", "/", "\r\n", "\xf0\x9f\x98"};
     std::string text;
     for (size_t i = 0; i < words; i++) text += parts[random_word(seed, i) % (sizeof parts / sizeof *parts)];
     return text;
 }
-Tokenizer trained(SplitPattern pattern, int size, const std::string& text) {
+[[maybe_unused]] Tokenizer trained(SplitPattern pattern, int size, const std::string& text) {
     PieceCounts counts;
     counts.add_text(text, pattern);
     return Tokenizer::train(counts, size, pattern);
