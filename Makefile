@@ -376,7 +376,7 @@ bench-guards: $(B)/bench_guards             ## what the guards cost at their def
 	$(B)/bench_guards $(ARGS)
 bench-stall: train_gpt2                     ## how long training waits for a checkpoint, with and without --async-save; ARGS="d12 3"
 	dev/bench/stall.sh $(ARGS)
-$(B)/bench_guards $(B)/bench_step_time: train_gpt2.cu
+$(B)/bench_guards: train_gpt2.cu
 $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@

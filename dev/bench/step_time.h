@@ -1,8 +1,13 @@
 // step_time.h: the tables of doc/step_time.md: what scaling.h counts of each kernel of a step, beside the roofline, and what the step would take if the
 // count were wrong in one thing after another. Nothing is measured.
 #pragma once
-#define LLMC_NO_MAIN
-#include "../../train_gpt2.cu"
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+#include "../../llmc/train/plan.h"
+#include "../../llmc/train/prepare.h"
 
 namespace {
 constexpr double MEMORY_REACHED = 0.9;  // by a kernel that only moves bytes: 90 % of a copy was measured for LayerNorm's forward (dev/LOG.md, 49)

@@ -1,4 +1,5 @@
 // The page that counts each kernel of a step is what its program prints today.
+#include <algorithm>
 #include "../../dev/bench/step_time.h"
 #include "../test.h"
 
