@@ -46,9 +46,16 @@ SANITIZE :=
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 # what traces the trainer knows the registers of x86-64 alone
 FAULTS   := $(if $(filter x86_64,$(shell uname -m)),faults)
-# those that instantiate whole models are compiled as one file, in a third of the time (dev/together.sh)
-OF_MODELS := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts $(FAULTS),test/$(folder)/*.cpp)))) $(B)/test/models.o
+# Files of tests that read and instantiate the same are compiled as one (dev/together.sh; LOG 56, 66): those of a folder, or what is listed here.
+# By itself what takes malloc's place, and what has another main in it.
+FOLDERS  := base cpu io tokenizer data comm train scripts $(FAULTS) models
+ALONE    := test/train/test_bounds.cpp test/data/test_stories.cpp
+of_models   := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
+of_layers   := $(wildcard test/cuda/*.cu)
+of_trainer  := $(wildcard test/cuda/*.cpp)
+of_emulator := $(wildcard test/emu/test_*.cpp)
+files_of  = $(or $(of_$1),$(filter-out $(ALONE) $(of_models),$(wildcard test/$1/*.cpp)))
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(ALONE)) $(FOLDERS:%=$(B)/test/%_tests.o)
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -127,11 +134,13 @@ TEST_COMPILE  = $(CXX) $(FLAGS) $(CXXFLAGS) $(SANITIZE) -I. -DTRAINER='"$(if $(S
 $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	@mkdir -p $(@D) build/tmp
 	$(call say,CXX)$(TEST_COMPILE)
-$(B)/test/models.o: $(B)/test/models.cpp $(TEST_HEADERS)
+$(B)/test/%_tests.o: $(B)/test/%_tests.cpp $(TEST_HEADERS)
 	$(call say,CXX)$(TEST_COMPILE)
-$(B)/test/models.cpp: $(OF_MODELS) dev/together.sh
+.PRECIOUS: build/%_tests.cpp
+.SECONDEXPANSION:
+build/%_tests.cpp: $$(call files_of,$$(notdir $$*)) $(wildcard test/*/*_test.h) dev/together.sh
 	@mkdir -p $(@D) build/tmp
-	$(call say,CAT)dev/together.sh $(OF_MODELS) > $@
+	$(call say,CAT)dev/together.sh $(call files_of,$(notdir $*)) > $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)
@@ -227,12 +236,10 @@ test-nccl:                                ## whether the stand-in for NCCL answe
 	$Q$(MAKE) LOOK=plain $(E)/tests
 	$(call say,TEST)$(if $(NCCL_LIBRARY),EMU_NCCL_LIBRARY=$(NCCL_LIBRARY) $(E)/tests nccl_as_the_library,echo "test-nccl: skipped: no libnccl.so found")
 
-# one file to compile, as all of them instantiate the same kernels: a third of the time
-LAYER_TESTS := $(wildcard test/cuda/*.cu)
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
 # says of them and of GCC's pragmas
 GPU_FLAGS = $(NVFLAGS) $(GENCODE) -diag-suppress 68,1675 $(addprefix -Xcompiler ,$(NATIVE))
-GPU_TESTS := $(patsubst test/%,build/gpu/%.o,$(wildcard test/cuda/*.cpp) test/main.cpp) build/gpu/layers.o
+GPU_TESTS := build/gpu/main.cpp.o build/gpu/trainer_tests.o build/gpu/layers_tests.o
 test-gpu: train_gpt2 train_gpt2cu build/gpu/tests  ## the tests of the CUDA trainer and its kernels on a GPU
 	$(call say,TEST)build/gpu/tests
 build/gpu/tests: $(GPU_TESTS)
@@ -241,11 +248,9 @@ GPU_COMPILE = $(NVCC) $(GPU_FLAGS) -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER
 build/gpu/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
 	@mkdir -p $(@D) build/gpu/tmp
 	$(call say,NVCC)$(GPU_COMPILE)
-build/gpu/layers.o: build/gpu/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
+build/gpu/%_tests.o: build/gpu/%_tests.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU)
+	@mkdir -p $(@D)/tmp
 	$(call say,NVCC)$(GPU_COMPILE)
-build/gpu/layers.cpp: $(LAYER_TESTS) dev/together.sh
-	@mkdir -p $(@D) build/gpu/tmp
-	$(call say,CAT)dev/together.sh $(LAYER_TESTS) > $@
 build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
@@ -259,8 +264,7 @@ LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=all
 LOOK_watch  := -O1 -g1 -fsanitize=thread
 EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu $(GARBAGE)
-EMU_TESTS   := $(if $(EMU_ONLY),test/cuda/$(EMU_ONLY),$(wildcard test/cuda/*.cpp test/emu/test_*.cpp))
-EMU_OBJECTS := $(if $(EMU_ONLY),,$(E)/layers.o) $(patsubst test/%,$(E)/%.o,$(EMU_TESTS) test/main.cpp) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+EMU_OBJECTS := $(if $(EMU_ONLY),$(E)/cuda/$(EMU_ONLY).o,$(patsubst %,$(E)/%_tests.o,layers emulator trainer)) $(E)/main.cpp.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
@@ -271,7 +275,7 @@ test-emu-%: train_gpt2
 # What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
 PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx
 PTX_FLAGS    = $(NVFLAGS) -diag-suppress 68,1675 -ptx -x cu -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='""' -DCUDA_TRAINER='""' -DBUILD='""'
-PTX_OBJECTS := build/emu-plain/layers.o build/emu-plain/main.cpp.o build/ptx/test_training.o
+PTX_OBJECTS := build/emu-plain/layers_tests.o build/emu-plain/main.cpp.o build/ptx/test_training.o
 test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
 	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
 	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
@@ -279,6 +283,14 @@ test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm
 	for code in $(call PTX_CODE,80) $(call PTX_CODE,90); do \
 	    echo "TEST $$code"; \
 	    EMU_SCHEDULES=2 EMU_CODE=build/ptx/interpreter.so EMU_PTX=$$code build/ptx/tests --jobs $(JOBS) $(ARGS) || exit 1; \
+	done
+# minutes of CPU: losses, bits, texts and sizes of the emulated trainer
+test-ptx-train: train_gpt2                ## test_train, all of it, by nvcc's code of the trainer for sm_80 and sm_90
+	@$(if $(NVCC),,echo "test-ptx-train: skipped: no nvcc found"; exit 0;) \
+	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/emu-plain/tests build/ptx/interpreter.so build/ptx/trainer.80.ptx build/ptx/trainer.90.ptx && \
+	for arch in 80 90; do \
+	    echo "TEST sm_$$arch"; \
+	    EMU_CODE=$$PWD/build/ptx/interpreter.so EMU_PTX=$$PWD/build/ptx/trainer.$$arch.ptx build/emu-plain/tests $(or $(ARGS),test_train.) || exit 1; \
 	done
 build/ptx/tests: $(PTX_OBJECTS) build/ptx/interpreter.so
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(PTX_OBJECTS) -o $@
@@ -294,7 +306,7 @@ build/ptx/test_interpreter: test/ptx/test_interpreter.cpp test/main.cpp $(wildca
 build/ptx/trainer.%.ptx: train_gpt2.cu $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
-build/ptx/layers.%.ptx: build/emu-plain/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA)
+build/ptx/layers.%.ptx: build/emu-plain/layers_tests.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
 
@@ -319,11 +331,9 @@ EMU_COMPILE  = $(CXX) $(EMU_FLAGS) -I. $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"
 $(E)/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
 	$(call say,CXX)$(EMU_COMPILE)
-$(E)/layers.o: $(E)/layers.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
+$(E)/%_tests.o: $(E)/%_tests.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
+	@mkdir -p $(@D)/tmp
 	$(call say,CXX)$(EMU_COMPILE)
-$(E)/layers.cpp: $(LAYER_TESTS) dev/together.sh
-	@mkdir -p $(@D) $(E)/tmp
-	$(call say,CAT)dev/together.sh $(LAYER_TESTS) > $@
 $(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ -c $< -o $@
@@ -366,7 +376,7 @@ bench-guards: $(B)/bench_guards             ## what the guards cost at their def
 	$(B)/bench_guards $(ARGS)
 bench-stall: train_gpt2                     ## how long training waits for a checkpoint, with and without --async-save; ARGS="d12 3"
 	dev/bench/stall.sh $(ARGS)
-$(B)/bench_guards $(B)/bench_step_time: train_gpt2.cu
+$(B)/bench_guards: train_gpt2.cu
 $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
@@ -397,4 +407,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx soak
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak

@@ -62,8 +62,7 @@ tables() {
 # Each kernel of a step on one GPU.
 step_tables() {
     make --no-print-directory build/bench_step_time >&2
-    build/bench_step_time --plan H100 -e gpt2:d12 -b 32 -t 1024 --precision bf16
-    build/bench_step_time --plan H100 -e gpt2:d48 -b 16 -t 1024 --precision bf16
+    build/bench_step_time
 }
 # put PAGE FUNCTION
 put() {

@@ -5,8 +5,8 @@
 #include <vector>
 #include "../test.h"
 
-namespace {
 inline const char* name_of(cudaError_t error) { return cudaGetErrorName(error); }
+namespace {
 #define OK(call) do { const auto e_ = (call); if (e_ != decltype(e_)()) FAIL("%s: %s", #call, name_of(e_)); } while (0)
 
 template <class... P, class... A> cudaError_t run(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, cudaStream_t s, A... a) {
