@@ -1,7 +1,9 @@
 // Faults: each call on files that the shipped trainer makes, in a run from the start and in one that is resumed, fails once with each of six errors or does
 // half of what it was asked. The run goes on and is right, or ends with one line that names the file; resumed without faults it has the undisturbed
 // run's bits, and no checkpoint that was there before is lost. And a disk that is full for real, in a mount namespace of its own.
-//     FAULTS=100000 build/tests calls_that_fail     all of them (make test-faults)         FAULT=1234 build/tests calls_that_fail     that one alone
+//     FAULTS=100000 build/tests calls_that_fail             all of them (make test-faults)
+//     FAULTS=1000 FROM=2000 build/tests calls_that_fail     a thousand of all, from the 2000th: counts of several runs add up
+//     FAULT=1234 build/tests calls_that_fail                that one alone
 #include <sched.h>
 #include <sys/mount.h>
 #include "runs.h"
@@ -86,11 +88,13 @@ std::string fail_and_resume(int n, std::string& what) {
     return error.empty() ? "" : error + format("; it ended with %d: ", ended.code) + (ended.code ? last_line(ended.said) : "");
 }
 
-// So many faults: all, or of each sort of call some, the last ones first, as an early checkpoint may be gone when it is looked at; each kind of fault in its turn.
-std::vector<int> choose(int faults) {
+// So many faults: all, or all from one on, or of each sort of call some, the last ones first, as an early checkpoint may be gone when it is looked at; each kind of fault in its turn.
+std::vector<int> choose(int faults, int from) {
     std::vector<int> chosen;
     const int all = (g_starts[0].calls + g_starts[1].calls) * KINDS;
-    for (int n = 0; faults >= all && n < all; n++) chosen.push_back(n);
+    if (from < 0 && faults >= all) from = 0;
+    for (int n = from; from >= 0 && n < std::min(all, from + faults); n++) chosen.push_back(n);
+    if (from >= 0) return chosen;
     for (int turn = 0; (int)chosen.size() < std::min(faults, all); turn++)
         for (const auto& [name, calls] : g_alike) {
             const bool moves = has(name, "read") || has(name, "write");  // what can be done by half
@@ -120,7 +124,7 @@ TEST(calls_that_fail) {
     SCRATCH = scratch.path;
     prepare_runs();
     const int only = how_many("FAULT", -1);
-    const std::vector<int> chosen = only >= 0 ? std::vector<int>{only} : choose(how_many("FAULTS", 50));
+    const std::vector<int> chosen = only >= 0 ? std::vector<int>{only} : choose(how_many("FAULTS", 50), how_many("FROM", -1));
     int wrong = 0;
     for (int n : chosen) {
         std::string what;
