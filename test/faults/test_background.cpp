@@ -298,3 +298,19 @@ TEST(sigusr1_to_ranks_that_have_just_been_started) {
         if (status || !has_checkpoint(out("a"), LAST_STEP)) return FAIL("status %d: %s", status, text_of(SCRATCH + ".said").c_str());
     }
 }
+
+// And so does one that comes before the options are known: a record to replay is read before the handlers are there.
+TEST(sigusr1_to_a_process_that_has_just_been_started) {
+    const Scratch scratch("background");
+    SCRATCH = scratch.path;
+    run_command(small_run(SCRATCH, "a", 1));
+    Tracer tracer(SCRATCH);
+    bool sent = false;
+    tracer.on_entry = [&](const Call& call, int) {
+        if (!sent && call.is(Does::OPENS) && call.path.ends_with("a/metrics.jsonl")) sent = kill(call.process, SIGUSR1) == 0;
+        return Order{};
+    };
+    const Tracer::Ended ended = tracer.run(format("%s --replay %s -o %s", absolute_path(TRAINER).c_str(), out("a").c_str(), out("b").c_str()), SCRATCH + ".said");
+    EXPECT(sent);
+    if (ended.code || !has(ended.said, "SIGUSR1: ") || !has_checkpoint(out("b"), LAST_STEP)) FAIL("it ended with %d: %s", ended.code, ended.said.c_str());
+}

@@ -1,6 +1,6 @@
 // Faults: each call on files that the shipped trainer makes, in a run from the start and in one that is resumed, fails once with each of six errors or does
-// half of what it was asked. The run goes on and is right, or ends with one line that names the file; resumed without faults it has the undisturbed
-// run's bits, and no checkpoint that was there before is lost. And a disk that is full for real, in a mount namespace of its own.
+// half of what it was asked. The run goes on and is right, or ends with one line that names the file; where a pruning fails it goes on and says so. Resumed
+// without faults it has the undisturbed run's bits, and no checkpoint that was there before is lost. And a disk that is full for real, in a mount namespace of its own.
 //     FAULTS=100000 build/tests calls_that_fail             all of them (make test-faults)
 //     FAULTS=1000 FROM=2000 build/tests calls_that_fail     a thousand of all, from the 2000th: counts of several runs add up
 //     FAULT=1234 build/tests calls_that_fail                that one alone
@@ -19,17 +19,24 @@ constexpr int KINDS = 7;
 // From the start, or resumed after step 4 with checkpoints of 2 and 4.
 struct Start { const char* folder; int calls; };
 Start g_starts[2] = {{"", 0}, {"four", 0}};
-std::map<std::string, std::vector<int>> g_alike;  // the calls of both, by what they do, of a checkpoint's files or of others
+std::map<std::string, std::vector<int>> g_alike;  // the calls of both, by what they do: of a checkpoint's files, of one's that is pruned, or of others
 
 void begin_as(const Start& start, const std::string& out) {
     remove_tree(SCRATCH + "/" + out);
     if (*start.folder) run_command(format("cp -a %s/%s %s/%s", SCRATCH.c_str(), start.folder, SCRATCH.c_str(), out.c_str()));
 }
 
-// POSIX lets a signal interrupt these, and a read or write do a part: a program goes on.
+bool goes(const std::string& path) { return has(path, ".del"); }  // a file of a checkpoint that is pruned
+// POSIX lets a signal interrupt these, and a read or write do a part: a program goes on. And it does where what is not needed any more cannot be removed.
 bool must_go_on(const Call& call, int error) {
-    if (error == 0) return true;
+    if (error == 0 || goes(call.path) || goes(call.path2)) return true;
     return error == EINTR && (call.is(Does::OPENS) || call.is(Does::READS) || call.is(Does::WRITES) || call.is(Does::SYNCS) || call.is(Does::TRUNCATES) || call.is(Does::LOCKS) || call.is(Does::CLOSES));
+}
+std::string lines_with(const std::string& text, const std::string& start, int& n) {
+    std::string found;
+    n = 0;
+    for (const std::string& line : lines_of(text)) if (line.starts_with(start)) found += line, n++;
+    return found;
 }
 std::string last_line(const std::string& text) { return lines_of(text).empty() ? "" : lines_of(text).back(); }
 // A temporary file's is that of the file which it becomes.
@@ -54,15 +61,20 @@ std::string judge(const Call& call, int error, const Tracer::Ended& ended, int n
     if (newest < newest_before) return format("the newest checkpoint is of step %d, it was of step %d", newest, newest_before);
     if (ended.code == 0 && call.is(Does::SYNCS) && error != EINTR) return "it went on, though nothing says that the bytes are on the disk";
     if (ended.code == 0 && call.is(Does::UNLINKS) && name_of_file(call.path) == ".lock") remove_file(call.path);  // stays, as after a kill: nobody holds it
-    if (ended.code == 0) return compare_with_undisturbed(out, SCRATCH + "/alone");
+    const auto is_named_in = [&](const std::string& line) {
+        // of a folder that is deleted with all that is in it, it names the folder
+        if (has(call.path, ".del/") && has(line, name_of_file(parent_folder(call.path)))) return true;
+        return has(line, name_of_file(call.path)) || (!call.path2.empty() && has(line, name_of_file(call.path2)));
+    };
+    int lines = 0;
+    const std::string not_pruned = lines_with(ended.said, "not pruned: ", lines);
+    if (lines && !is_named_in(not_pruned)) return "it does not name the file that it could not remove: " + not_pruned;
+    if (ended.code == 0) return lines ? "" : compare_with_undisturbed(out, SCRATCH + "/alone");  // what was not pruned is when it is resumed
     if (must_go_on(call, error)) return "it did not go on";
     if (ended.code != 1 && ended.code != 2) return "it did not end with 1 or 2";
-    std::vector<std::string> lines = lines_of(ended.said);
-    std::erase_if(lines, [](const std::string& line) { return !line.starts_with("error: "); });  // where it reads ahead, a step may end after it
-    if (lines.size() != 1) return "it did not say one line why";
-    // of a folder that is deleted with all that is in it, it names the folder
-    if (has(call.path, ".del/") && has(lines[0], name_of_file(parent_folder(call.path)))) return "";
-    return has(lines[0], name_of_file(call.path)) || (!call.path2.empty() && has(lines[0], name_of_file(call.path2))) ? "" : "it does not name the file";
+    const std::string why = lines_with(ended.said, "error: ", lines);  // where it reads ahead, a step may end after it
+    if (lines != 1) return "it did not say one line why";
+    return is_named_in(why) ? "" : "it does not name the file";
 }
 
 // The n-th: which start, call and kind. "" if all is as it should be; `what` says what it was.
@@ -84,7 +96,7 @@ std::string fail_and_resume(int n, std::string& what) {
     if (!failed.row) return "";
     if (!fault.error && (failed.bytes < 2 || !(failed.is(Does::READS) || failed.is(Does::WRITES)))) return "";
     std::string error = judge(failed, fault.error, ended, *start.folder ? 4 : -1);
-    if (error.empty() && ended.code) error = resume_and_compare(SCRATCH, "a", SCRATCH + "/alone", 1);
+    if (error.empty() && (ended.code || has(ended.said, "not pruned: "))) error = resume_and_compare(SCRATCH, "a", SCRATCH + "/alone", 1);
     return error.empty() ? "" : error + format("; it ended with %d: ", ended.code) + (ended.code ? last_line(ended.said) : "");
 }
 
@@ -108,7 +120,7 @@ void prepare_runs() {
         begin_as(start, "alone");
         Tracer tracer(SCRATCH);
         const int before = &start == g_starts ? 0 : g_starts[0].calls;
-        tracer.on_entry = [&](const Call& call, int n) { g_alike[call.row->name + std::string(has(call.path, "/.step_") ? " of a checkpoint" : "")].push_back(before + n); return Order{}; };
+        tracer.on_entry = [&](const Call& call, int n) { g_alike[call.row->name + std::string(goes(call.path + call.path2) ? " of one that goes" : has(call.path, "/.step_") ? " of a checkpoint" : "")].push_back(before + n); return Order{}; };
         const Tracer::Ended ended = tracer.run(small_run(SCRATCH, "alone", 1, "-y 1"), SCRATCH + ".said");
         if (ended.code) FAIL("the undisturbed run ended with %d: %s", ended.code, ended.said.c_str());
         start.calls = tracer.calls;
