@@ -99,7 +99,7 @@ build/fuzz/fuzz: test/fuzz/fuzz.cpp $(CPU)
 
 # lines of parsers and I/O that their tests run, those of children that die among them (test/coverage.cpp)
 COVERED  := $(wildcard llmc/io/*.h) $(filter-out %_table.h,$(wildcard llmc/data/*.h llmc/tokenizer/*.h)) llmc/train/eval_sets.h llmc/model/bin_model.h llmc/model/config.h
-COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files))
+COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files config eval))
 coverage: train_gpt2 tokenize $(B)/stories ## which lines of parsers and I/O their tests run; at least 95 %
 	@command -v gcov >/dev/null && [ -z "$(CLANG)" ] || { echo "coverage: skipped: it needs g++ and gcov"; exit 0; }; \
 	$(MAKE) B=build/coverage CXXFLAGS="-O0 --coverage" NATIVE= coverage-tests && find build/coverage -name '*.gcda' -delete && \
