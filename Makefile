@@ -45,10 +45,10 @@ SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 # what traces the trainer knows the registers of x86-64 alone
-FAULTS   := $(if $(filter x86_64,$(shell uname -m)),faults)
+TRACED   := $(if $(filter x86_64,$(shell uname -m)),faults)
 # those that instantiate whole models are compiled as one file, in a third of the time (dev/together.sh)
 OF_MODELS := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
-TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts $(FAULTS),test/$(folder)/*.cpp)))) $(B)/test/models.o
+TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(filter-out $(OF_MODELS),$(wildcard $(foreach folder,base cpu io tokenizer data comm train scripts $(TRACED),test/$(folder)/*.cpp)))) $(B)/test/models.o
 
 all: train_gpt2                           ## the CPU trainer (also plain `make`)
 
@@ -65,18 +65,18 @@ plot: dev/plot.cpp $(wildcard dev/plot/*.h) $(HOST)  ## runs as a page: loss, no
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
 	$(call say,TEST)$(B)/tests --jobs $(JOBS)
-	$(if $(FAULTS),,@echo "skipped: test/faults, which needs x86-64")
+	$(if $(TRACED),,@echo "skipped: test/faults, which needs x86-64")
 
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments
 
-test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000
+test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000, from FROM=0 on
 	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
 
 test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a power cut, by two models; no sync without need
 	$(call say,TEST)STATES=$(or $(STATES),100000) RESUMES=$(or $(RESUMES),2000) $(B)/tests power_cuts
 
-test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
+test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full; FAULTS=1000 FROM=2000: a part
 	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
 
 soak: train_gpt2 $(B)/tests               ## HOURS=1 of a run to which one of 21 things happens every 10 s, then the run to which nothing does: equal bits

@@ -94,4 +94,8 @@ inline std::string resume_and_compare(const std::string& folder, const std::stri
 }
 
 // As many as the environment says, else `usual`.
-inline int how_many(const char* name, int usual) { return getenv(name) ? atoi(getenv(name)) : usual; }
+inline int how_many(const char* name, int usual) {
+    const char* text = getenv(name);
+    CHECK(!text || (*text && std::string(text).find_first_not_of("0123456789") == std::string::npos), "%s=%s: must be a number", name, text);
+    return text ? atoi(text) : usual;
+}

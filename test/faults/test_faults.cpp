@@ -137,6 +137,7 @@ TEST(calls_that_fail) {
     prepare_runs();
     const int only = how_many("FAULT", -1);
     const std::vector<int> chosen = only >= 0 ? std::vector<int>{only} : choose(how_many("FAULTS", 50), how_many("FROM", -1));
+    EXPECT(!chosen.empty());
     int wrong = 0;
     for (int n : chosen) {
         std::string what;
