@@ -33,7 +33,7 @@ CXXFLAGS ?= -O2 $(NATIVE)
 # hardening, against what an overrun that nobody has found could do; level 3 of _FORTIFY_SOURCE would cost (dev/LOG.md, 59). HARDEN= does without. A compiler that
 # does not take all of it without a word gets each flag that it takes
 HARDEN   := -fPIE -pie -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now -Wl,-z,noexecstack
-takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(CXXFLAGS) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")
+takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(filter-out --coverage,$(CXXFLAGS)) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")
 HARDENED := $(or $(call takes,$(HARDEN)),$(foreach flag,$(HARDEN),$(call takes,$(flag))))
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
 HOST     := $(wildcard llmc/*.h $(foreach folder,base layers io tokenizer data model comm train,llmc/$(folder)/*.h))
