@@ -33,7 +33,7 @@ CXXFLAGS ?= -O2 $(NATIVE)
 # hardening, against what an overrun that nobody has found could do; level 3 of _FORTIFY_SOURCE would cost (dev/LOG.md, 59). HARDEN= does without. A compiler that
 # does not take all of it without a word gets each flag that it takes
 HARDEN   := -fPIE -pie -fstack-protector-strong -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2 -Wl,-z,relro,-z,now -Wl,-z,noexecstack
-takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(CXXFLAGS) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")
+takes     = $(shell printf '\043include <stdio.h>\nint main(){}' | $(CXX) $(filter-out --coverage,$(CXXFLAGS)) -Werror $(1) -x c++ - -o /dev/null 2>/dev/null && echo "$(1)")
 HARDENED := $(or $(call takes,$(HARDEN)),$(foreach flag,$(HARDEN),$(call takes,$(flag))))
 FLAGS    := -std=c++20 -fno-math-errno -fno-trapping-math -fno-exceptions -pthread $(WARNINGS) $(FMA) $(QUICK)
 HOST     := $(wildcard llmc/*.h $(foreach folder,base layers io tokenizer data model comm train,llmc/$(folder)/*.h))
@@ -45,10 +45,10 @@ SANITIZE :=
 # files of tests that run at a time
 JOBS     ?= $(shell nproc 2>/dev/null || echo 1)
 # what traces the trainer knows the registers of x86-64 alone
-FAULTS   := $(if $(filter x86_64,$(shell uname -m)),faults)
+TRACED   := $(if $(filter x86_64,$(shell uname -m)),faults)
 # Files of tests that read and instantiate the same are compiled as one (dev/together.sh; LOG 56, 66): those of a folder, or what is listed here.
 # By itself what takes malloc's place, and what has another main in it.
-FOLDERS  := base cpu io tokenizer data comm train scripts $(FAULTS) models
+FOLDERS  := base cpu io tokenizer data comm train scripts $(TRACED) models
 ALONE    := test/train/test_bounds.cpp test/data/test_stories.cpp
 of_models   := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
 of_layers   := $(wildcard test/cuda/*.cu)
@@ -72,18 +72,18 @@ plot: dev/plot.cpp $(wildcard dev/plot/*.h) $(HOST)  ## runs as a page: loss, no
 # --- tests -----------------------------------------------------------------------------------------------------------
 test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_steps $(B)/tests  ## every test on this machine; the last line counts them
 	$(call say,TEST)$(B)/tests --jobs $(JOBS)
-	$(if $(FAULTS),,@echo "skipped: test/faults, which needs x86-64")
+	$(if $(TRACED),,@echo "skipped: test/faults, which needs x86-64")
 
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments
 
-test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000
+test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000, from FROM=0 on
 	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
 
 test-power: train_gpt2 $(B)/tests         ## 100,000 states of a disk after a power cut, by two models; no sync without need
 	$(call say,TEST)STATES=$(or $(STATES),100000) RESUMES=$(or $(RESUMES),2000) $(B)/tests power_cuts
 
-test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full
+test-faults: train_gpt2 $(B)/tests        ## each call on files fails in seven ways; disks that are full; FAULTS=1000 FROM=2000: a part
 	$(call say,TEST)FAULTS=$(or $(FAULTS),100000) $(B)/tests calls_that_fail && FAULTS=1 $(B)/tests disk_that_is_full
 
 soak: train_gpt2 $(B)/tests               ## HOURS=1 of a run to which one of 21 things happens every 10 s, then the run to which nothing does: equal bits
@@ -106,7 +106,7 @@ build/fuzz/fuzz: test/fuzz/fuzz.cpp $(CPU)
 
 # lines of parsers and I/O that their tests run, those of children that die among them (test/coverage.cpp)
 COVERED  := $(wildcard llmc/io/*.h) $(filter-out %_table.h,$(wildcard llmc/data/*.h llmc/tokenizer/*.h)) llmc/train/eval_sets.h llmc/model/bin_model.h llmc/model/config.h
-COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files))
+COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files config eval))
 coverage: train_gpt2 tokenize $(B)/stories ## which lines of parsers and I/O their tests run; at least 95 %
 	@command -v gcov >/dev/null && [ -z "$(CLANG)" ] || { echo "coverage: skipped: it needs g++ and gcov"; exit 0; }; \
 	$(MAKE) B=build/coverage CXXFLAGS="-O0 --coverage" NATIVE= coverage-tests && find build/coverage -name '*.gcda' -delete && \

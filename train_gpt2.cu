@@ -411,6 +411,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 
 #ifndef LLMC_NO_MAIN  // tests include this file and bring their own
 int main(int argc, char** argv) {
+    hold_save_requests();
     open_standard_files();
     die_when_memory_ends();
     speak_as(find_place(-1, 1, 0));

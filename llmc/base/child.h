@@ -5,13 +5,28 @@
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <utility>
 #include <vector>
 #include "check.h"
+
+// The path of a program, empty if there is none: where PATH has it, of folders that PATH names from the root on: what lies in the folder in which a run is
+// started is not run because it has that name.
+inline std::string path_of_program(const std::string& name) {
+    const char* path = getenv("PATH");
+    const std::string folders = path ? path : "/usr/bin:/bin";
+    for (size_t at = 0, end; at < folders.size(); at = end + 1) {
+        end = std::min(folders.find(':', at), folders.size());
+        const std::string program = folders.substr(at, end - at) + "/" + name;
+        if (folders[at] == '/' && access(program.c_str(), X_OK) == 0) return program;
+    }
+    return "";
+}
 
 // A program that reads the descriptor `in`, whose file offset it shares, and whose standard output is `out`. No shell is between: one may not
 // take descriptors above 9, and its exit codes are not the program's.
@@ -23,6 +38,8 @@ class PipedProgram {
 
     // Returns the error, or "".
     std::string start(const std::vector<const char*>& command, int in) {
+        const std::string program = path_of_program(command[0]);
+        if (program.empty()) return format("cannot read it: the program %s is not installed", command[0]);
         int fd[2];
         if (pipe2(fd, O_CLOEXEC)) return strerror(errno);
         posix_spawn_file_actions_t files;
@@ -37,13 +54,13 @@ class PipedProgram {
         sigset_t blocked;
         sigemptyset(&blocked), sigaddset(&blocked, SIGUSR1);  // sent by a batch system to all processes of a job, it asks for a checkpoint (stop.h) and ends whom it means nothing
         posix_spawnattr_setsigmask(&how, &blocked), posix_spawnattr_setflags(&how, POSIX_SPAWN_SETSIGMASK);
-        const int error = posix_spawnp(&pid_, argv[0], &files, &how, (char* const*)argv.data(), environ);
+        const int error = posix_spawn(&pid_, program.c_str(), &files, &how, (char* const*)argv.data(), environ);
         posix_spawn_file_actions_destroy(&files), posix_spawnattr_destroy(&how);
         close(fd[1]);
         out = error ? nullptr : fdopen(fd[0], "rb");
-        if (error) close(fd[0]);
         if (!error) return "";
-        return error == ENOENT ? format("cannot read it: the program %s is not installed", argv[0]) : format("cannot run %s: %s", argv[0], strerror(error));
+        close(fd[0]);
+        return format("cannot run %s: %s", program.c_str(), strerror(error));
     }
     // Waits for its end. true: it succeeded.
     bool finish() {

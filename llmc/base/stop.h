@@ -41,13 +41,23 @@ inline void open_standard_files() {
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd) _exit(EXIT_FAILED);
 }
 
+namespace stop_detail {
+inline void mask_save_requests(int how) {
+    sigset_t set;
+    sigemptyset(&set), sigaddset(&set, SIGUSR1);
+    sigprocmask(how, &set, nullptr);
+}
+}  // namespace stop_detail
+
+// Before anything that takes time: a batch system's warning to a process that has just been started waits for catch_signals, instead of ending it. One that
+// comes before main, while libraries are loaded, still does.
+inline void hold_save_requests() { stop_detail::mask_save_requests(SIG_BLOCK); }
+
 inline void catch_signals() {
     using namespace stop_detail;
     std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
     std::signal(SIGUSR1, [](int) { g_save_asked = 1; });
-    sigset_t waited;  // since this process was started, by ours (spawn.h)
-    sigemptyset(&waited), sigaddset(&waited, SIGUSR1);
-    sigprocmask(SIG_UNBLOCK, &waited, nullptr);
+    mask_save_requests(SIG_UNBLOCK);  // one may have waited since this process was started
     if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: it shall outlive the terminal
     std::signal(SIGPIPE, SIG_IGN);  // a write to a closed pipe is an error; stop_requested finds out
     std::signal(SIGXFSZ, SIG_IGN);  // a file-size limit is an error of write() with a name, like a full disk

@@ -76,7 +76,7 @@ inline size_t part_length(std::string_view s) {
 struct Piece { std::string text; bool starts_document; int line = 0; };
 struct TextBatch { std::vector<Piece> pieces; uint64_t read = 0; };  // read: bytes of the file so far, compressed ones if it is
 
-// Reads a file in blocks and hands out pieces of documents. What ends with .gz is read through the command gzip, which
+// Reads a file in blocks and hands out pieces of documents. What ends with .gz is read through the program gzip, which
 // shares our file offset: it says how far it has come.
 class DocumentReader {
     int fd_;

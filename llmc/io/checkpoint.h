@@ -110,14 +110,15 @@ inline std::string check_folder(const std::string& path, bool contents, bool* of
 }
 
 // A checkpoint is deleted such that a half-deleted one never has a checkpoint's name, not even after a power loss: it loses its name, and its files go later.
-inline void take_name(const std::string& out, const std::string& path, int step) {
+inline std::string try_take_name(const std::string& out, const std::string& path, int step) {
     const std::string doomed = hidden(out, step, ".del");
-    remove_tree(doomed);
-    rename_file(path, doomed);
-    fsync_dir(out);
+    std::string error = try_remove_tree(doomed);
+    if (error.empty()) error = try_rename_file(path, doomed);
+    if (error.empty()) fsync_dir(out);
+    return error;
 }
 inline void remove_checkpoint(const std::string& out, const std::string& path, int step) {
-    take_name(out, path, step);
+    or_die(try_take_name(out, path, step));
     remove_tree(hidden(out, step, ".del"));
 }
 }  // namespace checkpoint_detail
@@ -143,19 +144,27 @@ inline void verify_model_folder(const std::string& path) {
 }
 
 // Oldest first, verified or not.
-inline std::vector<Checkpoint> list_checkpoints(const std::string& out) {
+inline std::string try_list_checkpoints(const std::string& out, std::vector<Checkpoint>& list) {
     using namespace checkpoint_detail;
+    std::vector<std::string> names;
     std::vector<size_t> steps;
-    for (const std::string& name : list_folder(out))
+    std::string error = try_list_folder(out, names);
+    for (const std::string& name : names)
         if (int step = std::max(step_of(name), step_of(name, ".old")); step >= 0) steps.push_back((size_t)step);
     std::sort(steps.begin(), steps.end());
     steps.erase(std::unique(steps.begin(), steps.end()), steps.end());
-    std::vector<Checkpoint> list;
-    for (size_t step : steps) {
-        std::string path = out + "/" + step_name((int)step);
-        list.push_back({(int)step, exists(path) ? path : hidden(out, (int)step, ".old")});
+    list.clear();
+    for (size_t i = 0; i < steps.size() && error.empty(); i++) {
+        const std::string path = out + "/" + step_name((int)steps[i]);
+        bool there;
+        error = try_is_there(path, there);
+        list.push_back({(int)steps[i], there ? path : hidden(out, (int)steps[i], ".old")});
     }
-    return list;
+    return error;
+}
+inline std::vector<Checkpoint> list_checkpoints(const std::string& out) {
+    std::vector<Checkpoint> list;
+    return or_die(try_list_checkpoints(out, list)), list;
 }
 
 // ---- what is said of a checkpoint, by empty files beside it ------------------------------------------------------------
@@ -182,11 +191,16 @@ inline int step_of_mark(const std::string& name) {
 
 namespace checkpoint_detail {
 // What was said of a checkpoint that goes, or is replaced; but `bad`, what was said against it, as long as it is there.
-inline void forget_marks(const std::string& out, int step, bool bad) {
-    bool any = remove_file(good_path(out, step));
-    if (remove_file(done_path(out, step))) any = true;
-    if (bad && remove_file(bad_path(out, step))) any = true;
+inline std::string try_forget_marks(const std::string& out, int step, bool bad) {
+    std::string error;
+    bool any = false;
+    for (const std::string& path : {good_path(out, step), done_path(out, step), bad_path(out, step)}) {
+        bool was_there = false;
+        if (error.empty() && (bad || path != bad_path(out, step))) error = try_remove_file(path, was_there);
+        any |= was_there;
+    }
     if (any) fsync_dir(out);
+    return error;
 }
 }  // namespace checkpoint_detail
 
@@ -243,34 +257,46 @@ inline std::string checkpoint_path(const std::string& out, int step) { return ou
 
 inline bool has_checkpoint(const std::string& out, int step) { return step >= 0 && checkpoint_detail::exists(checkpoint_path(out, step)); }
 
+// What cannot be looked at or removed when checkpoints are pruned takes room, no more: a run goes on, and the next pruning tries again. What it leaves is what
+// a kill leaves. But a sync that fails ends the run: nothing says then what is on the disk.
+inline void say_not_pruned(const std::string& error) {
+    if (!error.empty()) fprintf(stderr, "not pruned: %s: tried again later\n", on_one_line(error).c_str());
+}
+
 // The files of a checkpoint that is dropped are removed now, or by remove_dropped: gigabytes take long, and nothing counts on it.
 enum class Files { REMOVED, LEFT };
 inline void remove_dropped(const std::string& out) {
-    for (const std::string& name : list_folder(out)) if (checkpoint_detail::step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
+    std::vector<std::string> names;
+    say_not_pruned(try_list_folder(out, names));
+    for (const std::string& name : names) if (checkpoint_detail::step_of(name, ".del") >= 0) say_not_pruned(try_remove_tree(out + "/" + name));
 }
 // The checkpoint of a step goes, if there is one.
-inline void drop_checkpoint(const std::string& out, int step, Files files = Files::REMOVED) {
+inline std::string try_drop_checkpoint(const std::string& out, int step, Files files) {
     using namespace checkpoint_detail;
-    forget_marks(out, step, false);  // first: DONE without a checkpoint would be a lie
-    for (const Checkpoint& c : list_checkpoints(out)) if (c.step == step) take_name(out, c.path, step);
-    if (files == Files::REMOVED) remove_tree(hidden(out, step, ".del"));
-    forget_marks(out, step, true);
+    std::vector<Checkpoint> list;
+    std::string error = try_forget_marks(out, step, false);  // first: DONE without a checkpoint would be a lie
+    if (error.empty()) error = try_list_checkpoints(out, list);
+    for (const Checkpoint& c : list) if (c.step == step && error.empty()) error = try_take_name(out, c.path, step);
+    if (error.empty() && files == Files::REMOVED) error = try_remove_tree(hidden(out, step, ".del"));
+    return error.empty() ? try_forget_marks(out, step, true) : error;
 }
+inline void drop_checkpoint(const std::string& out, int step, Files files = Files::REMOVED) { say_not_pruned(try_drop_checkpoint(out, step, files)); }
 
 // After the checkpoint of step `now` was found good: keeps the newest `keep` (0: all), `now` among them, every step divisible by `major` (0: none), and `spared`.
 // Steps after `now` are not known to be good yet, or of an earlier run that went further: they neither count nor go. Nor does a folder count that cannot be
 // loaded or is bad.
 inline void prune_checkpoints(const std::string& out, int keep, int major, int now = INT_MAX, const std::vector<int>& spared = {}, Files files = Files::REMOVED) {
     if (keep <= 0) return;
-    std::vector<Checkpoint> list = list_checkpoints(out);
+    std::vector<Checkpoint> list;
+    if (const std::string error = try_list_checkpoints(out, list); !error.empty()) return say_not_pruned(error);
     for (int kept = 0; !list.empty(); list.pop_back()) {
         const Checkpoint& c = list.back();
         if (c.step > now) continue;
         if (kept < keep || c.step == now) {
-            bool of_the_machine = false;
-            const std::string error = checkpoint_detail::check_folder(c.path, false, &of_the_machine);
-            CHECK(!of_the_machine, "%s/%s: cannot be verified", c.path.c_str(), error.c_str());
-            kept += error.empty() && why_bad(out, c.step).empty();
+            bool of_the_machine = false, bad = false;
+            const std::string damage = checkpoint_detail::check_folder(c.path, false, &of_the_machine), unknown = of_the_machine ? c.path + "/" + damage : try_is_there(bad_path(out, c.step), bad);
+            if (!unknown.empty()) return say_not_pruned(unknown);  // whether it counts: then none goes
+            kept += damage.empty() && !bad;
             continue;
         }
         if (std::find(spared.begin(), spared.end(), c.step) != spared.end() || (major > 0 && c.step % major == 0)) continue;
@@ -281,8 +307,9 @@ inline void prune_checkpoints(const std::string& out, int keep, int major, int n
 // What earlier processes left when they died: half-written and half-deleted checkpoints go. None of them is alive: the caller holds the lock.
 inline void clean_up_checkpoints(const std::string& out) {
     using namespace checkpoint_detail;
+    remove_dropped(out);
     for (const std::string& name : list_folder(out)) {
-        if (step_of(name, ".new") >= 0 || step_of(name, ".del") >= 0) remove_tree(out + "/" + name);
+        if (step_of(name, ".new") >= 0) remove_tree(out + "/" + name);
         int s = step_of(name, ".old");
         if (s < 0) continue;
         std::string path = out + "/" + step_name(s);  // died between the two renames of commit: put it back

@@ -128,7 +128,7 @@ public:
             fsync_dir(temporary);
             std::string final_path = checkpoint_path(out, step), old = hidden(out, step, ".old");
             bool replace = exists(final_path);  // the step was reached before, by a run that was resumed before it
-            forget_marks(out, step, true);      // what was said of that one is not known of this one
+            or_die(try_forget_marks(out, step, true));      // what was said of that one is not known of this one
             if (replace) rename_file(final_path, old), fsync_dir(out);
             rename_file(temporary, final_path);
             fsync_dir(out);

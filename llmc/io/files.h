@@ -105,34 +105,46 @@ inline bool is_plain_name(std::string_view name) {
     });
 }
 
+// Each of these as try_...: returns the error, or "", for who can do without; else the process ends with it.
+inline void or_die(const std::string& error) { CHECK(error.empty(), "%s", error.c_str()); }
+
 // Whether something has that name. A disk that does not answer has not said no.
-inline bool is_there(const std::string& path) {
+inline std::string try_is_there(const std::string& path, bool& there) {
     struct stat s;
-    if (lstat(path.c_str(), &s) == 0) return true;
-    CHECK(errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG, "%s", errno_text(path).c_str());
-    return false;
+    there = lstat(path.c_str(), &s) == 0;
+    return there || errno == ENOENT || errno == ENOTDIR || errno == ENAMETOOLONG ? "" : errno_text(path);
+}
+inline bool is_there(const std::string& path) {
+    bool there;
+    return or_die(try_is_there(path, there)), there;
 }
 
 // Whether a file of that name was there; it is not any more.
+inline std::string try_remove_file(const std::string& path, bool& was_there) {
+    was_there = unlink(path.c_str()) == 0;
+    return was_there || errno == ENOENT ? "" : path + ": cannot remove: " + strerror(errno);
+}
 inline bool remove_file(const std::string& path) {
-    if (unlink(path.c_str()) == 0) return true;
-    CHECK(errno == ENOENT, "%s: cannot remove: %s", path.c_str(), strerror(errno));
-    return false;
+    bool was_there;
+    return or_die(try_remove_file(path, was_there)), was_there;
 }
 
 // The names in a folder, sorted; none if there is no such folder. All of them: what is not listed would be taken for missing.
-inline std::vector<std::string> list_folder(const std::string& path) {
-    std::vector<std::string> names;
+inline std::string try_list_folder(const std::string& path, std::vector<std::string>& names) {
+    names.clear();
     DIR* folder = opendir(path.c_str());
     while (!folder && errno == EINTR) folder = opendir(path.c_str());
-    CHECK(folder || errno == ENOENT, "%s", errno_text(path).c_str());
-    if (!folder) return names;
+    if (!folder) return errno == ENOENT ? "" : errno_text(path);
     for (errno = 0; dirent* entry = readdir(folder); errno = 0)  // each time: memory for a name may set it, and be there
         if (std::string_view name = entry->d_name; name != "." && name != "..") names.emplace_back(name);
-    CHECK(errno == 0, "%s", errno_text(path).c_str());
+    const std::string error = errno ? errno_text(path) : "";
     closedir(folder);
     std::sort(names.begin(), names.end());
-    return names;
+    return error;
+}
+inline std::vector<std::string> list_folder(const std::string& path) {
+    std::vector<std::string> names;
+    return or_die(try_list_folder(path, names)), names;
 }
 
 // Names live in their folder, not in their file: only this makes a creation, a rename or a removal survive a power loss.
@@ -171,14 +183,10 @@ inline std::string try_remove_tree(const std::string& path) {
     bool gone = nftw(path.c_str(), remove_one, 16, FTW_DEPTH | FTW_PHYS) == 0 || errno == ENOENT;
     return gone ? "" : errno_text(path);
 }
-inline void remove_tree(const std::string& path) {
-    std::string error = try_remove_tree(path);
-    CHECK(error.empty(), "%s", error.c_str());
-}
+inline void remove_tree(const std::string& path) { or_die(try_remove_tree(path)); }
 
-inline void rename_file(const std::string& from, const std::string& to) {
-    CHECK(rename(from.c_str(), to.c_str()) == 0, "%s -> %s", from.c_str(), errno_text(to).c_str());
-}
+inline std::string try_rename_file(const std::string& from, const std::string& to) { return rename(from.c_str(), to.c_str()) == 0 ? "" : from + " -> " + errno_text(to); }
+inline void rename_file(const std::string& from, const std::string& to) { or_die(try_rename_file(from, to)); }
 
 // ---- writing -------------------------------------------------------------------------------------------------------
 

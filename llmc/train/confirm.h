@@ -104,7 +104,9 @@ class Confirmation {
         if (opt.patience) spared.push_back(run_.best.step);
         if (opt.on_spike == "rollback") spared = {run_.best.step, before_spike(step + 1).step}, spared.insert(spared.end(), pending_.begin(), pending_.end());
         prune_checkpoints(run_.out, opt.keep, opt.major, newest_good_, spared, files);
-        for (const Checkpoint& c : list_checkpoints(run_.out))
+        std::vector<Checkpoint> list;
+        say_not_pruned(try_list_checkpoints(run_.out, list));
+        for (const Checkpoint& c : list)
             if (c.step < newest_good_ && is_superseded(c.step)) drop_checkpoint(run_.out, c.step, files);
     }
 };

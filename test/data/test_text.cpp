@@ -173,6 +173,17 @@ TEST(gzip_is_not_installed) {
     for (const std::string& name : list_folder(folder() + "/cache")) EXPECT(name.find(".tmp") == name.npos);
 }
 
+// A program that lies where the run is started is not run, whatever PATH says.
+TEST(gzip_from_here_is_not_run) {
+    write_text("g.txt.gz", "whatever"), write_text("gzip", "#!/bin/sh\n: > ${0%/*}/run\n");
+    chmod((folder() + "/gzip").c_str(), 0755);
+    for (const char* path : {".", ":", "", "/nonexistent:", ":/nonexistent", "./", "x/.."})
+        EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", if (chdir(folder().c_str())) _exit(3); setenv("PATH", path, 1); tokenize_to_cache("g.txt.gz", Tokenizer::bytes(), "cache"));
+    EXPECT(access((folder() + "/run").c_str(), F_OK) != 0);
+    run_child([&] { setenv("PATH", format(".:%s/%s", getcwd(nullptr, 0), folder().c_str()).c_str(), 1), tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"); });
+    EXPECT(access((folder() + "/run").c_str(), F_OK) == 0);  // by its path from the root it is
+}
+
 TEST(special_tokens_in_text) {
     Vocabulary v;
     for (int b = 0; b < 256; b++) v.tokens.push_back(std::string(1, (char)b));

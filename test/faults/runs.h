@@ -72,8 +72,16 @@ inline std::string compare_with_undisturbed(const std::string& out, const std::s
     };
     for (const std::string& folder : {std::string(""), std::string("/tokens"), checkpoint_path("", last_step)})
         if (const std::string a = names_of(out + folder), b = names_of(undisturbed + folder); a != b) return format("%s%s holds %s, expected %s", out.c_str(), folder.c_str(), a.c_str(), b.c_str());
-    for (const Checkpoint& c : list_checkpoints(out))
+    for (const Checkpoint& c : list_checkpoints(out)) {
         if (const std::string error = verify_checkpoint(c.path); !error.empty()) return c.path + ": " + error;
+        // a resume cuts the logs there, and mends what is no end of a line, so that their bytes do not show it
+        const Json trainer = json_parse(text_of(c.path + "/trainer.json"), "trainer.json");
+        for (const auto& [log, field] : {std::pair{"/main.log", "main_log"}, std::pair{"/metrics.jsonl", "metrics"}}) {
+            const std::string text = text_of(out + log);
+            const auto n = (size_t)trainer.at(field, "trainer.json").as_int("trainer.json", 0);
+            if (n > text.size() || (n > 0 && text[n - 1] != '\n')) return format("%s counts on %zu bytes of %s: of %zu, and no line ends there", c.path.c_str(), n, log, text.size());
+        }
+    }
     std::vector<std::string> files = {"/main.log"};
     for (const std::string& folder : {std::string("/tokens"), checkpoint_path("", last_step)})
         for (const std::string& name : list_folder(undisturbed + folder)) if (name != "trainer.json" && name != "MANIFEST") files.push_back(folder + "/" + name);
@@ -94,4 +102,8 @@ inline std::string resume_and_compare(const std::string& folder, const std::stri
 }
 
 // As many as the environment says, else `usual`.
-inline int how_many(const char* name, int usual) { return getenv(name) ? atoi(getenv(name)) : usual; }
+inline int how_many(const char* name, int usual) {
+    const char* text = getenv(name);
+    CHECK(!text || (*text && std::string(text).find_first_not_of("0123456789") == std::string::npos), "%s=%s: must be a number", name, text);
+    return text ? atoi(text) : usual;
+}

@@ -1,7 +1,8 @@
 // Kills: the shipped trainer is killed before each of its calls on files, half-way through each write, and at random moments; some are killed again when
 // they are resumed, and again; some have two ranks, of which one is killed, or both at once. Resumed to the end, what is left is the undisturbed run's,
 // bit for bit: weights, optimizer state, logs, metrics but for times.
-//     KILLS=200 build/tests kills      so many (make test-kill)          KILL=17 build/tests kills      that one alone
+//     KILLS=200 FROM=1000 build/tests kills      so many (make test-kill), from the 1000th: counts of several runs add up
+//     KILL=17 build/tests kills                  that one alone
 #include <signal.h>
 #include "../layers.h"
 #include "runs.h"
@@ -88,13 +89,13 @@ TEST(kills_at_every_call_and_at_random_moments) {
     SCRATCH = scratch.path;
     g_alone = count_calls("alone", 1), g_two = count_calls("two", 2);
     EXPECT_STR(compare_with_undisturbed(SCRATCH + "/two", SCRATCH + "/alone"), "");
-    const int only = how_many("KILL", -1), kills = how_many("KILLS", 48);
+    const int only = how_many("KILL", -1), first = only >= 0 ? only : how_many("FROM", 0), kills = only >= 0 ? 1 : how_many("KILLS", 48);
     int of[KINDS] = {}, came[KINDS] = {}, lost = 0;
-    for (int n = only >= 0 ? only : 0; n < (only >= 0 ? only + 1 : kills); n++) {
+    for (int n = first; n < first + kills; n++) {
         const Kill kill = kill_and_resume(n);
         if (!kill.error.empty()) lost++, FAIL("KILL=%d, %s: %s", n, NAMES[n % KINDS], kill.error.c_str());
         of[n % KINDS]++, came[n % KINDS] += kill.came;
     }
-    printf("    %d kills, %d ends that are not the undisturbed run's; %d calls on files of a run alone, %d of two ranks\n", kills, lost, g_alone.calls, g_two.calls);
+    printf("    %d kills from the %dth, %d ends that are not the undisturbed run's; %d calls on files of a run alone, %d of two ranks\n", kills, first, lost, g_alone.calls, g_two.calls);
     for (int k = 0; k < KINDS && kills > 48; k++) printf("    %-30s %5d, which were %d kills before the end\n", NAMES[k], of[k], came[k]);
 }

@@ -3,7 +3,7 @@
 // two, no folder has a checkpoint's name that is not one, DONE is no lie, the logs are as long as their checkpoint counts on, and the token cache is whole
 // or absent. The program's own functions look at all states; the trainer itself goes on from some, to the bits of the undisturbed run.
 // And each sync is needed: were it not there, a state would be found that breaks this. Those that are not are listed, with the reason.
-//     STATES=100000 RESUMES=2000 build/tests power      so many (make test-power)
+//     STATES=100000 RESUMES=2000 build/tests power      so many, by each model half (make test-power); SEED=1: others
 #include "disk.h"
 #include "runs.h"
 
@@ -143,10 +143,11 @@ uint64_t digest(const Disk& disk, int node, uint64_t seed) {
     return seed * 31 + 1;
 }
 
-struct Looked { int states = 0, again = 0, resumes = 0, wrong = 0; };
+struct Looked { int states = 0, of_journal = 0, again = 0, resumes = 0, wrong = 0; };
 void look_at_states(const Recorded& r, bool journal, int states, int resumes, Looked& looked) {
-    PowerCut cut(journal, r.began_as, 15'000);
-    Random random(16'000 + journal);
+    const auto seed = (uint64_t)how_many("SEED", 0) * 1000;
+    PowerCut cut(journal, r.began_as, 15'000 + seed);
+    Random random(16'000 + seed + journal);
     const int cuts = (int)r.operations.size() + 1;
     std::set<std::pair<uint64_t, std::set<int>>> seen;
     for (int p = 0; p < cuts; p++) {
@@ -157,7 +158,7 @@ void look_at_states(const Recorded& r, bool journal, int states, int resumes, Lo
             const int n = here >= cut.special_states() ? i : random.between(0, cut.special_states() + here);
             const Disk disk = cut.state(n);
             if (p < cuts - 1 && !seen.insert({digest(disk, 0, 0), r.required[(size_t)p]}).second) { looked.again++; continue; }
-            looked.states++, left--;
+            looked.states++, looked.of_journal += journal, left--;
             std::string error = look_at(r, (size_t)p, disk);
             if (error.empty() && went_on++ < runs && r.went_before.empty()) looked.resumes++, error = go_on_from(disk, r.name.starts_with("two") ? 2 : 1);
             if (!error.empty()) looked.wrong++, FAIL("%s, %s, cut before operation %d (%s), state %d: %s", r.name.c_str(), journal ? "ordered journal" : "weakest POSIX", p, p < cuts - 1 ? r.operations[(size_t)p].text.c_str() : "none: it has ended", n, error.c_str());
@@ -256,7 +257,7 @@ TEST(power_cuts) {
         operations += r.operations.size();
         for (const bool journal : {false, true}) look_at_states(r, journal, states / 8, resumes / 8, looked);
     }
-    printf("    %zu operations of 4 runs, %d different states (%d again), from %d of which the trainer went on: %d of them wrong\n", operations, looked.states, looked.again, looked.resumes, looked.wrong);
+    printf("    %zu operations of 4 runs, %d different states (%d by an ordered journal; %d were found again), from %d of which the trainer went on: %d of them wrong\n", operations, looked.states, looked.of_journal, looked.again, looked.resumes, looked.wrong);
 }
 
 TEST(power_cuts_without_one_sync) {
