@@ -41,8 +41,9 @@ template <class F> void chat(Model<F>& model, const Run& run) {
     const Config& c = model.config;
     const Tokenizer& tokenizer = run.tokenizer;
     const double bandwidth = measure_bandwidth(model.params, model.parameters.elements * sizeof(F));
-    const double weights = (double)(model.parameters.elements - (size_t)c.max_T * (size_t)c.C) * sizeof(F);
-    const double position = 2.0 * c.L * c.C * sizeof(F);
+    const size_t looked_up = (c.arch.positions == LEARNED ? (size_t)c.max_T : 0) + (c.arch.tied ? 0 : (size_t)c.V);  // rows, of which a token reads one
+    const double weights = (double)(model.parameters.elements - looked_up * (size_t)c.C) * sizeof(F);
+    const double position = 2.0 * c.L * c.heads().kv() * sizeof(F);
     const bool typed = isatty(STDIN_FILENO);
     printf("%s: %s parameters in %s, context %d, %d threads; memory reads %.1f GB/s: at most %.0f tokens/s\n", on_one_line(run.weights).c_str(),
            human((double)model.parameters.count()).c_str(), run.opt.precision.c_str(), model.options.T, max_threads(), bandwidth / 1e9, bandwidth / weights);

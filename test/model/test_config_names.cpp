@@ -1,5 +1,5 @@
 // The names of models, and what is wrong with those that are none; sizes that make no model; how two models differ.
-#include "../../llmc/model/config.h"
+#include "../../llmc/model/config_names.h"
 #include "../test.h"
 
 namespace {
