@@ -431,12 +431,12 @@ int main(int argc, char** argv) {
     Run run = prepare(given, comm, std::any_of(eval_sets.begin(), eval_sets.end(), [](const EvalSet& set) { return set.vocabulary == 0; }));
     run.record = std::move(record);
     const Options& opt = run.opt;
-    check_model(run.config.C, run.config.FF, run.config.heads(), attention_backend(opt));
+    if (const std::string error = model_error(run); !error.empty()) die_with(EXIT_USAGE, "%s", error.c_str());
     const bool encodes = opt.plan.empty() || run.has_tokenizer;  // --plan without a tokenizer plans for the longest rows there can be
-    if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.max_T, run.config.V);
+    if (encodes) for (EvalSet& set : eval_sets) encode_eval_set(set, run.has_tokenizer ? &run.tokenizer : nullptr, run.config.longest_row(), run.config.V);
     for (const EvalSet& set : eval_sets) {
-        run.eval_T = std::max(run.eval_T, encodes ? set.longest : run.config.max_T);
-        if (set.greedy) run.complete_T = std::max(run.complete_T, encodes ? set.longest_completion : run.config.max_T);
+        run.eval_T = std::max(run.eval_T, encodes ? set.longest : run.config.longest_row());
+        if (set.greedy) run.complete_T = std::max(run.complete_T, encodes ? set.longest_completion : run.config.longest_row());
     }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);

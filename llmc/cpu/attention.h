@@ -238,12 +238,12 @@ inline void check_heads(const Heads& heads) {
 inline size_t key_head(const Heads& heads, int h) { return (size_t)(heads.NH + h / heads.group()) * (size_t)heads.HS; }
 }  // namespace attention_detail
 
-// Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int, int, const Heads& heads, AttentionBackend) {
+// "" if there is code for these sizes.
+inline std::string size_error(int, int, const Heads& heads) {
     using attention_detail::MAX_HS;
-    if (heads.HS > MAX_HS) die_with(EXIT_USAGE, "--model: %d heads of %d, must be of at most %d", heads.NH, heads.HS, MAX_HS);
-    attention_detail::check_heads(heads);
+    return heads.HS > MAX_HS ? format("%d heads of %d, must be of at most %d", heads.NH, heads.HS, MAX_HS) : "";
 }
+inline bool has_attention(AttentionBackend) { return true; }
 
 // starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
 // the first that the document sees. 0 before the first one: the sequence began inside a document.

@@ -3,6 +3,7 @@
 #include <string>
 #include <vector>
 #include "../layers/autotune.h"
+#include "../layers/gpu_sizes.h"
 #include "adamw.cuh"
 #include "attention.cuh"
 #include "checksum.cuh"
@@ -18,15 +19,9 @@
 #include "step_guard.cuh"
 #include "swiglu.cuh"
 
-// Refuses sizes that the kernels have no code for, before anything is allocated or written.
-inline void check_model(int C, int FF, const Heads& heads, AttentionBackend attention) {
-    if (FF % 8) die_with(EXIT_USAGE, "--model: an MLP of %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", FF);
-    if (C % 8) die_with(EXIT_USAGE, "--model: width %d, must be a multiple of 8 on a GPU: kernels load 16 bytes at a time", C);
-    if (heads.HS % 8 || heads.HS > 256)
-        die_with(EXIT_USAGE, "--model: %d heads of %d, must be of a multiple of 8 up to 256 on a GPU", heads.NH, heads.HS);
-    if (attention == AttentionBackend::CUDNN && !attention_cudnn::HERE)
-        die_with(EXIT_USAGE, "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours");
-}
+// "" if the kernels have code for these sizes.
+inline std::string size_error(int C, int FF, const Heads& heads) { return gpu_size_error(C, FF, heads); }
+inline bool has_attention(AttentionBackend attention) { return attention != AttentionBackend::CUDNN || attention_cudnn::HERE; }
 
 // body(cache) for each of the autotune caches.
 template <class Body> void for_each_autotune_cache(Body body) {

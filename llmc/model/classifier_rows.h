@@ -10,15 +10,15 @@ inline size_t alike(size_t N, size_t turns) { return std::min(N, ((N - 1) / turn
 }
 
 // About as many rows as fit where dfch will be, which costs no memory, or 26 M logits, all chunks alike. LOG 23
-inline size_t least_classifier_rows(size_t N, size_t Vp, size_t FF) {
-    return classifier_rows_detail::alike(N, (N * Vp - 1) / std::max(N * FF, (size_t)26 << 20) + 1);
+inline size_t least_classifier_rows(size_t N, size_t Vp, size_t hidden) {
+    return classifier_rows_detail::alike(N, (N * Vp - 1) / std::max(N * hidden, (size_t)26 << 20) + 1);
 }
 
 // On a card of so many bytes (0: no card) 8192, of which more would save little, halved until their logits take a thirty-second of it at most: that is less
 // than what is left between --batch auto's 90 % and the 95 % that a plan may take. LOG 64
-inline size_t choose_classifier_rows(size_t N, size_t Vp, size_t FF, size_t bytes_of_logit, double card) {
+inline size_t choose_classifier_rows(size_t N, size_t Vp, size_t hidden, size_t bytes_of_logit, double card) {
     size_t most = 8192;
     while ((double)(most * Vp * bytes_of_logit) > card / 32) most /= 2;
-    const size_t least = least_classifier_rows(N, Vp, FF);
+    const size_t least = least_classifier_rows(N, Vp, hidden);
     return most > least ? std::max(least, classifier_rows_detail::alike(N, (N - 1) / most + 1)) : least;
 }

@@ -49,7 +49,7 @@ struct Config {
     int L = 12;        // layers
     int NH = 12;       // heads of queries
     int C = 768;       // width of the residual stream
-    // what follows C and NH where nothing else is given; like these to be given when a Config is made, never changed afterwards
+    // what follows from C and NH where nothing else is given. Like them it is given when a Config is made: a change of C or NH does not reach it
     int NKV = NH;      // heads of keys and values; fewer than NH: grouped queries
     int HS = NH > 0 ? C / NH : 0;        // head size
     int FF = (int)(4u * (unsigned)C);    // width of the MLP's hidden layer; unsigned: sizes are checked later
@@ -60,6 +60,8 @@ struct Config {
     int QKV() const { return heads().qkv(); }
     bool gated() const { return arch.mlp == SWIGLU; }
     int hidden() const { return gated() ? 2 * FF : FF; }  // what the MLP's first product makes: of a gated one gate and value
+    // Rows of chats and of evaluations: a context of 131072 tokens would be planned in gigabytes.
+    int longest_row() const { return max_T < 8192 ? max_T : 8192; }
     // The vocabulary inside: a multiple of 64 keeps the classifier's rows aligned. Padding never reaches a file or a loss.
     int Vp() const { return (V + 63) / 64 * 64; }
     bool operator==(const Config&) const = default;
@@ -85,7 +87,7 @@ inline std::string config_error(const Config& c) {
     for (const Size& s : sizes) if (s.value <= 0) return format("%s is %d, must be at least 1", s.name, s.value);
     if (c.arch.names == GPT2_NAMES && c.C % c.NH != 0) return format("width %d is not a multiple of %d heads", c.C, c.NH);
     for (const Size& s : parts) if (s.value <= 0) return format("%s is %d, must be at least 1", s.name, s.value);
-    if (c.arch.names == GPT2_NAMES && (c.NKV != c.NH || c.NH * c.HS != c.C))
+    if (c.arch.names == GPT2_NAMES && (c.NKV != c.NH || (int64_t)c.NH * c.HS != c.C))
         return format("%d heads of %d and %d of keys and values, must be %d heads of %d: width %d", c.NH, c.HS, c.NKV, c.NH, c.C / c.NH, c.C);
     if (c.C > 65536 || c.L > 1024 || c.max_T > 1 << 20 || c.V > 1 << 24)
         return format("layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained (1024, 65536, 1048576, 16777216)", c.L, c.C, c.max_T, c.V);

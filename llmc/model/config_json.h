@@ -45,15 +45,18 @@ inline void write_llama(Fields& f, const Config& c) {
     f.set("vocab_size", c.V), f.set("hidden_size", c.C), f.set("intermediate_size", c.FF), f.set("num_hidden_layers", c.L);
     f.set("num_attention_heads", c.NH), f.set("num_key_value_heads", c.NKV), f.set("head_dim", c.HS), f.set("max_position_embeddings", c.max_T);
     f.set_if_missing("hidden_act", "silu"), f.set_number("rms_norm_eps", c.eps), f.set_number("rope_theta", c.theta);
+    // what either form says besides stays
     const RopeScaling& s = c.rope_scaling;
-    if (s.factor == 1) f.set("rope_scaling", Json());
-    else {
-        Fields scaling;
-        if (const Json* was = f.json.find("rope_scaling"); was && was->type == Json::OBJECT) scaling.json = *was;
+    Fields scaling;
+    for (const char* form : {"rope_parameters", "rope_scaling"})
+        if (const Json* was = f.json.find(form); was && was->type == Json::OBJECT) scaling.json = *was;
+    scaling.remove("rope_theta");
+    if (s.factor != 1) {
         scaling.set_number("factor", s.factor), scaling.set_number("high_freq_factor", s.high), scaling.set_number("low_freq_factor", s.low);
         scaling.set("original_max_position_embeddings", s.original), scaling.set("rope_type", "llama3"), scaling.remove("type");
-        f.set("rope_scaling", scaling.json);
     }
+    const bool says_nothing = scaling.json.items.size() == 0 || (scaling.json.items.size() == 1 && scaling.json.find("rope_type") && s.factor == 1);
+    f.set("rope_scaling", says_nothing ? Json() : scaling.json);
     f.remove("rope_parameters");
     f.set_if_missing("attention_bias", false), f.set_if_missing("attention_dropout", 0), f.set_if_missing("initializer_range", 0.02);
     if (c.arch.model_type == FAMILIES[LLAMA].model_type) f.set_if_missing("mlp_bias", false);
@@ -68,7 +71,7 @@ inline std::string config_to_json(const Config& c, int eot, const char* dtype, c
     if (c.arch.names == GPT2_NAMES) config_detail::write_gpt2(f, c);
     else config_detail::write_llama(f, c);
     f.set("tie_word_embeddings", c.arch.tied);
-    for (const char* token : {"bos_token_id", "eos_token_id"}) f.set_if_missing(token, eot >= 0 ? Json(eot) : Json());
+    for (const char* token : {"bos_token_id", "eos_token_id"}) if (!f.json.find(token)) f.set(token, eot >= 0 ? Json(eot) : Json());
     f.remove("dtype"), f.set("torch_dtype", dtype);
     return json_dump(f.json, 2) + "\n";
 }
@@ -85,9 +88,12 @@ struct ConfigReader {
         return found && found->type != Json::NUL ? found : nullptr;
     }
     [[noreturn]] void refuse(const char* field, const Json& value, const std::string& must) const { die("%s: %s is %s, %s", path.c_str(), field, value.shown().c_str(), must.c_str()); }
-    // what this model computes, where the file says it
-    void must_be(const char* field, const std::string& value) const {
-        if (const Json* found = json.find(field); found && json_dump(*found) != value) refuse(field, *found, "must be " + value);
+    // what this model computes, where the file says it; null says nothing
+    void must_be(const char* field, bool value) const {
+        if (const Json* found = find(field); found && (found->type != Json::BOOL || found->truth != value)) refuse(field, *found, value ? "must be true" : "must be false");
+    }
+    void must_be(const char* field, double value) const {
+        if (const Json* found = find(field); found && (found->type != Json::NUMBER || found->as_double(path) != value)) refuse(field, *found, format("must be %g", value));
     }
     void must_be_absent(const char* field, const char* because) const {
         if (const Json* found = find(field)) refuse(field, *found, because);
@@ -110,9 +116,9 @@ inline Config read_gpt2(const ConfigReader& in) {
         const std::string& name = gelu->as_string(in.path);
         if (name != "gelu_new" && name != "gelu_pytorch_tanh" && name != "gelu_fast") in.refuse("activation_function", *gelu, "must be \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu_fast\"");
     }
-    in.must_be("scale_attn_weights", "true");
-    in.must_be("scale_attn_by_inverse_layer_idx", "false");
-    in.must_be("add_cross_attention", "false");
+    in.must_be("scale_attn_weights", true);
+    in.must_be("scale_attn_by_inverse_layer_idx", false);
+    in.must_be("add_cross_attention", false);
     Config c{.max_T = in.size("n_positions"), .V = in.size("vocab_size"), .L = in.size("n_layer"), .NH = in.size("n_head"), .C = in.size("n_embd")};
     if (const Json* inner = in.find("n_inner")) {
         c.FF = (int)inner->as_int(in.path, 1, 4 * 65536);
@@ -124,17 +130,18 @@ inline Config read_gpt2(const ConfigReader& in) {
 
 // transformers 4: rope_theta, and rope_scaling, null or an object; 5: both in rope_parameters.
 inline void read_rope(Config& c, const ConfigReader& in) {
+    if (in.find("rope_parameters") && in.find("rope_scaling")) die("%s: rope_parameters and rope_scaling are both there: which one holds is not said", in.path.c_str());
     const char* field = in.find("rope_parameters") ? "rope_parameters" : "rope_scaling";
     const Json* rope = in.find(field);
     c.theta = in.number_or("rope_theta", c.theta, 1, 1e12);
+    in.must_be("partial_rotary_factor", 1.0);
     if (!rope) return;
     const ConfigReader inside{in.path, *rope};
     inside.json.as_object(in.path);
     c.theta = inside.number_or("rope_theta", c.theta, 1, 1e12);
-    inside.must_be("partial_rotary_factor", "1.0");
+    inside.must_be("partial_rotary_factor", 1.0);
     const Json* type = inside.find("rope_type") ? inside.find("rope_type") : inside.find("type");
-    if (!type) die("%s: %s: rope_type is missing", in.path.c_str(), field);
-    const std::string name = type->as_string(in.path);
+    const std::string name = type ? type->as_string(in.path) : "default";
     if (name == "default") return;
     if (name != "llama3") in.refuse(format("%s: rope_type", field).c_str(), *type, "must be \"default\" or \"llama3\"");
     RopeScaling& s = c.rope_scaling;
@@ -142,11 +149,12 @@ inline void read_rope(Config& c, const ConfigReader& in) {
     s.factor = inside.number_or("factor", 1, 0, 1e6), s.low = inside.number_or("low_freq_factor", 1, 0, 1e6), s.high = inside.number_or("high_freq_factor", 4, 0, 1e6);
     s.original = inside.size("original_max_position_embeddings");
     if (!(s.low < s.high)) in.refuse(format("%s: low_freq_factor", field).c_str(), *inside.find("low_freq_factor"), format("must be below high_freq_factor, %g", s.high));
+    in.must_be("original_max_position_embeddings", (double)s.original);
 }
 
 inline Config read_llama(const ConfigReader& in, Family family) {
     if (const Json* act = in.json.find("hidden_act"); act && act->as_string(in.path) != "silu" && act->as_string(in.path) != "swish") in.refuse("hidden_act", *act, "must be \"silu\"");
-    for (const char* bias : {"attention_bias", "mlp_bias", "use_sliding_window"}) in.must_be(bias, "false");
+    for (const char* bias : {"attention_bias", "mlp_bias", "use_sliding_window"}) in.must_be(bias, false);
     if (!in.json.find("use_sliding_window")) in.must_be_absent("sliding_window", "but attention within a window is not computed");
     for (const char* experts : {"num_experts", "num_local_experts", "n_routed_experts"}) in.must_be_absent(experts, "but mixtures of experts are not computed");
     in.must_be_absent("quantization_config", "but quantized weights are not read");
@@ -156,7 +164,7 @@ inline Config read_llama(const ConfigReader& in, Family family) {
     const int NH = in.size("num_attention_heads"), C = in.size("hidden_size");
     if (!in.find("head_dim") && family == LLAMA && C % NH != 0) in.refuse("hidden_size", in.json.at("hidden_size", in.path), format("must be a multiple of the %d heads where there is no head_dim", NH));
     Config c{.arch = FAMILIES[family], .max_T = in.size_or("max_position_embeddings", family == QWEN3 ? 32768 : 2048), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = NH, .C = C,
-             .NKV = in.size_or("num_key_value_heads", family == QWEN3 ? 32 : NH), .HS = in.size_or("head_dim", family == QWEN3 ? 128 : C / NH), .FF = in.size("intermediate_size"), .eps = in.number_or("rms_norm_eps", 1e-6, 0, 1)};
+             .NKV = in.size_or("num_key_value_heads", family == QWEN3 && !in.json.find("num_key_value_heads") ? 32 : NH), .HS = in.size_or("head_dim", family == QWEN3 ? 128 : C / NH), .FF = in.size("intermediate_size"), .eps = in.number_or("rms_norm_eps", 1e-6, 0, 1)};
     c.arch.tied = false;  // transformers' default
     read_rope(c, in);
     return c;
@@ -178,4 +186,16 @@ inline Config config_from_json(const std::string& path) {
     if (const Json* tied = in.json.find("tie_word_embeddings")) c.arch.tied = tied->as_bool(path);
     check_config(c, path);
     return c;
+}
+
+// The token in front of each document, of a model whose tokenizer is not known, as its config.json says; -1: it does not.
+inline int document_token(const std::string& config_text) {
+    if (config_text.empty()) return -1;
+    const Json json = json_parse(config_text, "config.json");
+    for (const char* field : {"bos_token_id", "eos_token_id"}) {
+        const Json* found = json.find(field);
+        if (found && found->type == Json::ARRAY && found->items.size() > 0) found = found->items.begin();
+        if (size_t id; found && found->as_size(id) && id < (1 << 24)) return (int)id;
+    }
+    return -1;
 }

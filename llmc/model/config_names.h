@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
+#include <cctype>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +21,7 @@ constexpr Gpt2Size GPT2_SIZES[] = {{24, 1024, 16}, {36, 1280, 20}, {48, 1600, 25
 struct Gpt3Size { int width, depth, head_size; };
 constexpr Gpt3Size GPT3_SIZES[] = {{384, 6, 64},    {768, 12, 64},   {1024, 24, 64},   {1536, 24, 96},   {2048, 24, 128},
                              {2560, 32, 80},  {4096, 32, 128}, {5120, 40, 128},  {12288, 96, 128}};
-// Names that say all of a model, its vocabulary too: hidden size, layers, heads, rope_theta and so on as in the config.json of the published weights.
+// Published sizes, as the config.json of their weights has them. The vocabulary holds where no tokenizer says another.
 struct PublishedSize {
     std::string_view name;
     Family family;
@@ -28,18 +29,25 @@ struct PublishedSize {
     double theta, eps;
     bool tied;
     double scaled;  // rope_scaling's factor
+    int document;   // the token in front of each document
 };
 constexpr PublishedSize PUBLISHED_SIZES[] = {
-//   name           family L   C     NH  NKV HS   FF     V       max_T   theta eps   tied   scaled
-    {"smollm2:135m", LLAMA, 30, 576,  9,  3,  64,  1536,  49152,  8192,   1e5, 1e-5, true,  1},
-    {"llama3.2:1b",  LLAMA, 16, 2048, 32, 8,  64,  8192,  128256, 131072, 5e5, 1e-5, true,  32},
-    {"llama3.2:3b",  LLAMA, 28, 3072, 24, 8,  128, 8192,  128256, 131072, 5e5, 1e-5, true,  32},
-    {"llama3.1:8b",  LLAMA, 32, 4096, 32, 8,  128, 14336, 128256, 131072, 5e5, 1e-5, false, 8},
-    {"qwen3:0.6b",   QWEN3, 28, 1024, 16, 8,  128, 3072,  151936, 40960,  1e6, 1e-6, true,  1},
+//   name           family L   C     NH  NKV HS   FF     V       max_T   theta eps   tied   scaled document
+    {"smollm2:135m", LLAMA, 30, 576,  9,  3,  64,  1536,  49152,  8192,   1e5, 1e-5, true,  1,      0},
+    {"llama3.2:1b",  LLAMA, 16, 2048, 32, 8,  64,  8192,  128256, 131072, 5e5, 1e-5, true,  32,     128000},
+    {"llama3.2:3b",  LLAMA, 28, 3072, 24, 8,  128, 8192,  128256, 131072, 5e5, 1e-5, true,  32,     128000},
+    {"llama3.1:8b",  LLAMA, 32, 4096, 32, 8,  128, 14336, 128256, 131072, 5e5, 1e-5, false, 8,      128000},
+    {"qwen3:0.6b",   QWEN3, 28, 1024, 16, 8,  128, 3072,  151936, 40960,  1e6, 1e-6, true,  1,      151643},
 };
 inline const PublishedSize* find_published(const std::string& name) {
     for (const PublishedSize& p : PUBLISHED_SIZES) if (p.name == name) return &p;
     return nullptr;
+}
+// A name without what people write differently: Llama-3.2-1B is llama321b.
+inline std::string bare_name(std::string_view name) {
+    std::string bare;
+    for (char c : name) if (isalnum((unsigned char)c)) bare += (char)tolower((unsigned char)c);
+    return bare;
 }
 // The number after the prefix, 0 if the text is anything else.
 inline int number_after(const std::string& text, const std::string& prefix) {
@@ -88,10 +96,16 @@ inline std::string meant_by(const std::string& name) {
     std::string plain = name.substr(name.rfind('/') + 1);  // npos + 1 is 0; openai-community/gpt2
     for (const Published& p : PUBLISHED)
         if (plain == p.name) return format(": GPT-2 %s is %s, which begins untrained; for its published weights name a folder that holds config.json and model.safetensors", p.size, p.means);
+    for (const PublishedSize& p : PUBLISHED_SIZES)  // meta-llama/Llama-3.2-1B-Instruct
+        if (bare_name(plain).starts_with(bare_name(p.name)) && access(name.c_str(), F_OK))
+            return format(": %s begins untrained; for published weights name a folder that holds config.json and model.safetensors", p.name.data());
     if (access(name.c_str(), F_OK) == 0) {
         const size_t slash = name.rfind('/');
         return format(": that is a file; the model is the folder it lies in, %s, or a .bin file", slash == name.npos ? "." : name.substr(0, slash).c_str());
     }
+    std::vector<std::string> names;
+    for (const PublishedSize& p : PUBLISHED_SIZES) names.push_back(std::string(p.name));
+    if (const std::string size = nearest(name, names); !size.empty()) return ": is it " + size + "?";
     const std::string near = nearest_folder(name);
     if (!near.empty()) return ": no such folder; is it " + near + "?";
     return name.find('/') == name.npos ? "" : ": no such folder";
@@ -102,29 +116,30 @@ inline int published_vocabulary(const std::string& name) {
     const config_detail::PublishedSize* p = config_detail::find_published(name);
     return p ? p->V : 0;
 }
+// The token in front of each document in its shards, -1 if the name says none.
+inline int published_document_token(const std::string& name) {
+    const config_detail::PublishedSize* p = config_detail::find_published(name);
+    return p ? p->document : -1;
+}
 
 namespace config_detail {
-// Sizes as letters and numbers: d4c128h4 is {d 4, c 128, h 4}. False if the text is anything else.
+// Sizes as letters and numbers: d4c128h4 is {d 4, c 128, h 4}; d stands first. False if the text is anything else.
 struct Letters {
     int depth = -1, width = -1, heads = -1, kv_heads = -1, head_size = -1, mlp = -1;
     bool read(const std::string& text) {
-        struct Letter { char letter; int Letters::* number; };
-        constexpr Letter ORDER[] = {{'d', &Letters::depth}, {'c', &Letters::width}, {'h', &Letters::heads}, {'k', &Letters::kv_heads}, {'s', &Letters::head_size}, {'f', &Letters::mlp}};
-        size_t at = 0;
-        for (const Letter& l : ORDER) {
-            if (at == text.size() || text[at] != l.letter) continue;
-            const size_t end = std::min(text.find_first_not_of("0123456789", at + 1), text.size());
-            if ((this->*l.number = whole_number(text.substr(at + 1, end - at - 1))) < 0) return false;
-            at = end;
+        for (size_t at = 0, end; at < text.size(); at = end) {
+            end = std::min(text.find_first_not_of("0123456789", at + 1), text.size());
+            int* number = at == 0 ? (text[0] == 'd' ? &depth : nullptr) : text[at] == 'c' ? &width : text[at] == 'h' ? &heads : text[at] == 'k' ? &kv_heads : text[at] == 's' ? &head_size : text[at] == 'f' ? &mlp : nullptr;
+            if (!number || *number >= 0 || (*number = whole_number(text.substr(at + 1, end - at - 1))) < 0) return false;
         }
-        return at == text.size() && depth >= 0;
+        return depth >= 0;
     }
 };
 }  // namespace config_detail
 
 // d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. d4c128h4: depth, width and heads of your own. gpt3:c768: T = 2048.
-// llama:dN, qwen3:dN: 64 N wide with N heads and an MLP of 8/3 of the width, so that a block has GPT-2's number of weights; T = 2048. Behind the heads of any
-// of them: kN heads of keys and values, sN the head size, fN the MLP's width.
+// llama:dN, qwen3:dN: 64 N wide with N heads and an MLP of 8/3 of the width, so that a block has GPT-2's number of weights; T = 2048. More letters may follow:
+// k, the number of heads of keys and values; s, the head size; f, the MLP's width.
 inline Config config_by_name(const std::string& name, int vocabulary) {
     using namespace config_detail;
     const auto in_range = [&](const char* what, int value, int most) {
@@ -155,6 +170,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         if (const std::string error = config_error(c); !error.empty()) die_with(EXIT_USAGE, "--model: '%s' given: %s", name.c_str(), error.c_str());
         return c;
     }
+    if (is_sizes && has.depth > 0 && has.width < 0) die_with(EXIT_USAGE, "--model: '%s' given: the width is missing: c%d is %d heads of 64", name.c_str(), 64 * std::max(has.heads, 1), std::max(has.heads, 1));
     if (is_sizes && has.depth > 0 && has.width > 0)
         die_with(EXIT_USAGE, "--model: '%s' given: the number of heads is missing: %sh%d has heads of 64", name.c_str(), name.c_str(), std::max(has.width / 64, 1));
     if (int width = number_after(name, "gpt3:c"))
@@ -163,6 +179,6 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     if (const std::string meant = meant_by(name); !meant.empty()) die_with(EXIT_USAGE, "--model: '%s' given%s", name.c_str(), meant.c_str());
     std::string published;
     for (const PublishedSize& p : PUBLISHED_SIZES) published += std::string(p.name) + ", ";
-    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, dNcWhH (d4c128h4: depth, width, heads), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
+    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, dNcWhH (d4c128h4: depth, width, heads; kN, sN, fN: heads of keys and values, head size, MLP), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, %sa checkpoint folder, or a .bin model file", name.c_str(), published.c_str());
 }

@@ -105,7 +105,7 @@ public:
         const size_t centered = c.arch.norm == LAYERNORM, rotary = c.arch.positions == ROTARY, qk_norm = c.arch.qk_norm, gated = c.gated(), positions = this->positions();
         const size_t NH = (size_t)c.NH, NKV = (size_t)c.NKV;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
-        chunk = o.classifier_rows ? std::min(N, o.classifier_rows) : least_classifier_rows(N, Vp, FF);
+        chunk = o.classifier_rows ? std::min(N, o.classifier_rows) : least_classifier_rows(N, Vp, hidden);
 
         const size_t shard = o.zero ? partition.most_owned_elements() : n;
         buffer(params, device, "params", "parameters", o.zero < 3 ? n : in_use.elements, ALWAYS);
@@ -129,7 +129,7 @@ public:
         buffer(segments, device, "segments", "scratch", segment_list().size(), ALWAYS);
         buffer(workspace, device, "workspace", "scratch", workspace_bytes(most, c.C, widest_output(), c.Vp()), ALWAYS);
         buffer(tokens, device, "tokens", "activations", 2 * most, ALWAYS);
-        const auto recomputes = [&](Recompute level) { return o.recompute >= level; };
+        const auto recomputes = [&](Recompute level) { return !o.train || o.recompute >= level; };  // where nothing is trained no layer needs its own
         const auto kept_unless = [&](Recompute level) { return recomputes(level) ? (size_t)1 : L; };
 #define ADD(field, type, copies, elements, category, live_range) \
         activation_stride[A_##field] = (copies) > 1 ? align_up((size_t)(elements)) : 0; \

@@ -19,7 +19,7 @@ inline std::vector<float> rope_frequencies(const Config& c) {
         const float wavelength = (float)(2 * std::numbers::pi) / w, original = (float)s.original, factor = (float)s.factor, low = (float)s.low, high = (float)s.high;
         if (wavelength < original / high) continue;
         const float smooth = (original / wavelength - low) / (high - low);
-        frequencies[i] = wavelength > original / low ? w / factor : (1 - smooth) * (w / factor) + smooth * w;
+        frequencies[i] = wavelength > original / low ? w / factor : (1 - smooth) * w / factor + smooth * w;
     }
     return frequencies;
 }

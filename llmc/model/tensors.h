@@ -58,7 +58,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln1_mean,     float, L,      centered * most, "activations", STEP) \
     ROW(ln1_rstd,     float, L,      most,           "activations", STEP) \
     ROW(qkv,          F,     kept_unless(RECOMPUTE_BLOCK), most * QKV, "activations", STEP) \
-    ROW(qkr,          F,     1,      qk_norm * most * QKV, "activations", STEP) /* qkv with normalised and rotated heads; without norm they are rotated in place */ \
+    ROW(qkr,          F,     1,      qk_norm * most * QKV, "activations", STEP) /* what attention reads where heads have a norm, whose backward needs qkv; elsewhere qkv itself is rotated */ \
     ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * NH * HS, "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \

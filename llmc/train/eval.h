@@ -83,7 +83,7 @@ template <class F> void evaluate(Model<F>& model, const Tokenizer& tokenizer, co
     if (comm.any(stop_requested())) return;  // what was scored before is not all
     if (share > 1) comm.combine(sums), comm.combine(right);
     std::string lines;
-    Log::Eval result{.name = set.name, .total = (int)set.items.size(), .cut = set.cut, .context = model.config.max_T};
+    Log::Eval result{.name = set.name, .total = (int)set.items.size(), .cut = set.cut, .context = model.config.longest_row()};
     const double* sum = sums.data();
     for (size_t i = 0; i < set.items.size(); i++) {
         const EvalItem& item = set.items[i];

@@ -30,10 +30,10 @@
     O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., smollm2:135m, qwen3:0.6b, llama3.2:1b ..., llama:d12, d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file; without it a new run on texts chooses whatever is not given, and prints it as a command") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of the initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
-    O("Model", int, recompute, "r", 0, "0..3", "activation recomputation in the backward pass, to save memory: 1 GELU, 2 LayerNorm too, 3 all of a block but its input") \
+    O("Model", int, recompute, "r", 0, "0..3", "activation recomputation in the backward pass, to save memory: 1 GELU or SwiGLU, 2 norms too, 3 all of a block but its input") \
     O("Model", int, master_weights, "w", 1, "0..1", "keep fp32 master weights beside bf16 ones") \
     O("Batch", std::string, batch, "b", "8", "", "sequences in a micro-batch of each rank, or auto: the most that fits in memory") \
-    O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256") \
+    O("Batch", int, seq, "t", 0, "0..", "tokens in a sequence; 0: the model's context, at most 256, of --chat at most 8192") \
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
     O("Batch", int, classifier_rows, "", 0, "0..", "rows of a micro-batch whose logits are in memory at a time; more move less memory, and add up other bits; 0: the checkpoint's, else on a GPU up to 8192, by its memory") \

@@ -7,7 +7,9 @@
 #include <string>
 #include "../base/limits.h"
 #include "../base/text_format.h"
+#include "../backend.h"
 #include "../comm/comm.h"
+#include "../layers/gpu_sizes.h"
 #include "../model/flops.h"
 #include "../model/gpus.h"
 #include "../model/model.h"
@@ -29,6 +31,8 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const std::string heads = c.arch.names == GPT2_NAMES ? "" : format(" of %d and %d of keys and values, MLP %d", c.HS, c.NKV, c.FF);
     printf("%smodel    %s%d layers, width %d, %d heads%s, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), family.c_str(), c.L, c.C, c.NH, heads.c_str(), context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
+    if (const int published = published_vocabulary(run.opt.model); run.weights.empty() && published && published != c.V)
+        printf("         the published vocabulary is %d; --tokenizer takes its file\n", published);
     if (!run.weights.empty()) printf("weights  %s\n", on_one_line(run.weights).c_str());
     if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", on_one_line(run.tokenizer_is).c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
@@ -46,6 +50,15 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     model.device.print("memory of the device");
     model.pinned.print("memory of the host");
     fflush(stdout);
+}
+
+// What the kernels that would run, here or on the GPU of a plan, have no code for; "" if they have.
+inline std::string model_error(const Run& run) {
+    const Options& opt = run.opt;
+    const Config& c = run.config;
+    const std::string error = find_gpu(opt.plan) ? gpu_size_error(c.C, c.FF, c.heads()) : size_error(c.C, c.FF, c.heads());
+    if (!error.empty()) return format("%s: '%s' given, which has %s", opt.chat.empty() ? "--model" : "--chat", opt.model.c_str(), error.c_str());
+    return has_attention(attention_backend(opt)) ? "" : "--attention: 'cudnn' given, but this program was built without cuDNN, whose header cudnn_graph.h make did not find: fastest or ours";
 }
 
 // Bytes of the GPU named, or of the device that is here (of a CPU's memory this rank's share), and those that a plan may take of them.
@@ -169,13 +182,13 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     }
     if (opt.classifier_rows == 0 && opt.steps != 0) {
         const Config& c = run.config;
-        std::vector<int> all((size_t)run.comm.world, (int)choose_classifier_rows((size_t)run.B * (size_t)run.T, (size_t)c.Vp(), (size_t)c.FF, sizeof(F), gpu ? memory.all : (double)card_memory()));
+        std::vector<int> all((size_t)run.comm.world, (int)choose_classifier_rows((size_t)run.B * (size_t)run.T, (size_t)c.Vp(), (size_t)c.hidden(), sizeof(F), gpu ? memory.all : (double)card_memory()));
         run.comm.all_gather(all);
         run.opt.classifier_rows = *std::min_element(all.begin(), all.end());  // for the checkpoint
     }
     auto model = plan(run.B, opt.recompute);
     if (!rows_given && run.comm.any((double)model->device.bytes() > memory.usable)) {  // where they do not fit, the fewest
-        const size_t rows = model->classifier_chunk(), least = least_classifier_rows(model->N(), (size_t)run.config.Vp(), (size_t)run.config.FF);
+        const size_t rows = model->classifier_chunk(), least = least_classifier_rows(model->N(), (size_t)run.config.Vp(), (size_t)run.config.hidden());
         run.opt.classifier_rows = (int)std::min(rows, least);
         model = plan(run.B, opt.recompute);
         if (model->classifier_chunk() < rows && !run.comm.any((double)model->device.bytes() > memory.usable))

@@ -61,7 +61,10 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (planning) plan_files(run, evaluates_text);
     else find_files(opt), open_tokenizer(run, evaluates_text), make_out(run), in_turn(comm, [&] { open_files(run); });
     choose_vocabulary(run);
-    if (opt.doc_mask && end_of_text(run) < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
+    const int document = end_of_text(run);
+    if (opt.doc_mask && document < 0) die_with(EXIT_USAGE, "--doc-mask: 1 given, but the tokenizer has no end-of-text token");
+    if (const char* asks = opt.doc_mask ? "--doc-mask" : opt.bos_align ? "--bos-align" : nullptr; asks && document >= run.config.V)
+        die_with(EXIT_USAGE, "%s: 1 given, but documents would begin with token %d, and the vocabulary has %d", asks, document, run.config.V);
     return run;
 }
 

@@ -12,7 +12,7 @@
 #include "../io/run_lock.h"
 #include "../layers/kernel_options.h"
 #include "../layers/step_stats.h"
-#include "../model/config.h"
+#include "../model/config_json.h"
 #include "../model/sampler.h"
 #include "../tokenizer/tokenizer.h"
 #include "best.h"
@@ -63,9 +63,10 @@ inline std::string options_json(const Options& opt) {
     return json_dump(json);
 }
 
-// The token in front of each document; without a tokenizer that of the shards' format, as for the vocabulary.
+// The token in front of each document; without a tokenizer that of the model, or else of the shards' format, as for the vocabulary.
 inline int end_of_text(const Run& run) {
     if (run.has_tokenizer) return run.tokenizer.eot();
+    if (const int token = run.weights.empty() ? published_document_token(run.opt.model) : document_token(run.config_text); token >= 0) return token;
     const Shards& shards = run.train.empty() ? run.val : run.train[0].shards;
     return !shards.empty() && shards[0].width == 4 ? 128000 : 50256;
 }

@@ -186,8 +186,8 @@ inline KernelCounts update_kernels(const Workload& w, const Cluster& on) {
             {"AdamW", nullptr, 0, (4 + 16 + (w.master ? 8 + w.size : 2 * w.size)) * P, "", w.master ? "(28 + s) P" : "(20 + 2 s) P"}};
 }
 
-// Launches of a block: rotary positions are one more, SwiGLU's derivative is in no product's epilogue.
-inline double launches_forward(const Config& c) { return scaling_detail::KERNELS_FORWARD + (c.arch.positions == ROTARY); }
+// Launches of a block: rotary positions are one more, SwiGLU and its derivative are in no product's epilogue.
+inline double launches_forward(const Config& c) { return scaling_detail::KERNELS_FORWARD + (c.arch.positions == ROTARY) + c.gated(); }
 inline double launches_backward(const Workload& w) {
     const Config& c = w.config;
     const bool whole = w.recompute == RECOMPUTE_BLOCK;

@@ -26,8 +26,7 @@ inline void choose_sizes(Run& run) {
     if (run.weights.empty()) run.config = config_by_name(opt.model, 1);
     else run.config = config_of_files(run.weights);
     if (!run.weights.empty() && !is_bin_model(run.weights)) run.config_text = read_file(run.weights + "/config.json");
-    constexpr int LONG_CHAT = 8192;  // tokens: the KV cache of a context of 131072 would be gigabytes
-    run.T = opt.seq ? opt.seq : std::min(run.config.max_T, opt.chat.empty() ? 256 : LONG_CHAT);
+    run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.longest_row();
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
 }
 

@@ -57,5 +57,5 @@ TEST(descendants_write_the_same) {
 TEST(descendants_of_sizes_that_kernels_lack) {
     prepare();
     const Outcome o = run_command(train_command(CUDA_TRAINER, "c", "-e llama:d2c48h6k2f44 -x 1"));
-    EXPECT(o.code == 2 && o.output.find("--model: an MLP of 44, must be a multiple of 8 on a GPU") != std::string::npos);
+    EXPECT(o.code == 2 && o.output.find("which has an MLP of 44, must be a multiple of 8 on a GPU") != std::string::npos);
 }

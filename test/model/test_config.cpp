@@ -30,6 +30,7 @@ std::string with(std::string text, const std::string& was, const std::string& is
     if (at == text.npos) return FAIL("%s is not there", was.c_str()), text;
     return text.replace(at, was.size(), is);
 }
+bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 // A document of one line, to compare without the order of the members or the spaces.
 std::string member(const std::string& text, const char* name) {
     const Json json = json_parse(text, "text");
@@ -49,6 +50,11 @@ TEST(config_of_both_forms) {
     Config plain = named;
     plain.rope_scaling = {};
     EXPECT(read_config(with(LLAMA_5, "\"llama3\"", "\"default\"")) == plain);
+    EXPECT(read_config(with(LLAMA_5, ", \"rope_type\": \"llama3\"", "")) == plain);
+    // null says nothing; of a number of heads, that there are no groups
+    EXPECT(read_config(with(LLAMA_4, "\"attention_bias\": false", "\"attention_bias\": null, \"partial_rotary_factor\": 1")) == named);
+    EXPECT_EQ(read_config(with(QWEN3_06B, "\"num_key_value_heads\": 8", "\"num_key_value_heads\": null")).NKV, 16);
+    EXPECT_EQ(read_config(with(with(QWEN3_06B, "\"num_key_value_heads\": 8, ", ""), "\"num_attention_heads\": 16", "\"num_attention_heads\": 64")).NKV, 32);
     // transformers' defaults where a file says nothing
     Config old = read_config(R"({"model_type": "llama", "hidden_size": 48, "intermediate_size": 40, "num_attention_heads": 6, "num_hidden_layers": 2, "vocab_size": 67})");
     EXPECT(old.NKV == 6 && old.HS == 8 && old.theta == 10000 && old.eps == 1e-6 && old.max_T == 2048 && !old.arch.tied && old.rope_scaling.factor == 1);
@@ -74,6 +80,12 @@ TEST(config_survives_a_round_trip) {
         EXPECT_STR(config_difference(read_config(fresh), c), "");
         EXPECT_STR(member(fresh, "eos_token_id"), "7");
     }
+    const std::string more = with(LLAMA_5, "\"rope_type\": \"llama3\"", "\"rope_type\": \"default\", \"attention_factor\": 1.0"), again = config_to_json(read_config(more), -1, "bfloat16", more);
+    EXPECT(has(member(again, "rope_scaling"), "\"attention_factor\":1.0") && member(again, "rope_theta") == "5e+05" && member(again, "rope_parameters") == "absent");
+    EXPECT_STR(config_to_json(read_config(again), -1, "bfloat16", again), again);
+    const std::string no_bos = with(LLAMA_4, "\"bos_token_id\": 128000", "\"bos_token_id\": null");
+    EXPECT_STR(member(config_to_json(read_config(no_bos), 5, "float32", no_bos), "bos_token_id"), "null");
+    EXPECT(document_token(LLAMA_4) == 128000 && document_token(no_bos) == 128001 && document_token(QWEN3_06B) == -1 && document_token("") == -1);
     // GPT-2's too
     const std::string gpt2 = with(config_to_json(Config(), 50256, "float32"), "\"n_head\": 12,", "\"n_head\": 12, \"task_specific_params\": {\"x\": 1},");
     EXPECT_STR(member(config_to_json(read_config(gpt2), 3, "float32", gpt2), "task_specific_params"), "{\"x\":1}");
@@ -87,12 +99,14 @@ TEST(config_refuses_by_name) {
         {LLAMA_4, "\"llama3\"", "\"linear\"", "rope_type is \"linear\", must be"},
         {LLAMA_5, "\"llama3\"", "\"dynamic\"", "rope_parameters: rope_type is \"dynamic\", must be"},
         {LLAMA_5, "\"llama3\"", "\"longrope\"", "rope_type is \"longrope\", must be"},
-        {LLAMA_4, "\"rope_type\"", "\"rope_typo\"", "rope_scaling: rope_type is missing"},
+        {LLAMA_4, "\"use_cache\": true", "\"rope_parameters\": {\"rope_type\": \"yarn\"}", "rope_parameters and rope_scaling are both there"},
+        {LLAMA_4, "\"use_cache\": true", "\"partial_rotary_factor\": 0.5", "partial_rotary_factor is 0.5, must be 1"},
+        {LLAMA_4, "\"use_cache\": true", "\"original_max_position_embeddings\": 4096", "original_max_position_embeddings is 4096, must be 8192"},
         {LLAMA_4, "\"low_freq_factor\": 1.0", "\"low_freq_factor\": 4.0", "rope_scaling: low_freq_factor is 4.0, must be below high_freq_factor, 4"},
         {LLAMA_4, "\"original_max_position_embeddings\": 8192, ", "", "\"original_max_position_embeddings\" is missing"},
         {LLAMA_4, "\"factor\": 32.0", "\"factor\": 0", "factor is 0, must be above 0"},
         {LLAMA_4, "500000.0", "\"x\"", "rope_theta"},
-        {LLAMA_5, "\"rope_theta\"", "\"partial_rotary_factor\": 0.5, \"rope_theta\"", "partial_rotary_factor is 0.5, must be 1.0"},
+        {LLAMA_5, "\"rope_theta\"", "\"partial_rotary_factor\": 0.5, \"rope_theta\"", "partial_rotary_factor is 0.5, must be 1"},
         {LLAMA_4, "\"attention_bias\": false", "\"attention_bias\": true", "attention_bias is true, must be false"},
         {LLAMA_4, "\"mlp_bias\": false", "\"mlp_bias\": true", "mlp_bias is true, must be false"},
         {LLAMA_4, "\"silu\"", "\"gelu\"", "hidden_act is \"gelu\", must be \"silu\""},
@@ -126,5 +140,12 @@ TEST(config_by_names) {
     EXPECT_DIES("--model: 'llama:d4c128h4k8' given: the number of heads of keys and values must be from 1 to 4", config_by_name("llama:d4c128h4k8", 100));
     EXPECT_DIES("--model: 'llama:d4c120h8' given: head size 15, must be even", config_by_name("llama:d4c120h8", 100));
     EXPECT_DIES("--model: 'llama3:8b' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN", config_by_name("llama3:8b", 100));
+    EXPECT(config_by_name("llama:d2f352c128k2h4s24", 100) == config_by_name("llama:d2c128h4k2s24f352", 100));
+    EXPECT_DIES("--model: 'd1c65536h65536s65536' given: 65536 heads of 65536", config_by_name("d1c65536h65536s65536", 100));
+    EXPECT_DIES("given: the width is missing: c256 is 4 heads of 64", config_by_name("qwen3:d4h4", 100));
+    EXPECT_DIES("--model: 'meta-llama/Llama-3.2-1B' given: llama3.2:1b begins untrained", config_by_name("meta-llama/Llama-3.2-1B", 100));
+    EXPECT_DIES("--model: 'HuggingFaceTB/SmolLM2-135M-Instruct' given: smollm2:135m begins untrained", config_by_name("HuggingFaceTB/SmolLM2-135M-Instruct", 100));
+    EXPECT_DIES("--model: 'qwen3:06b' given: qwen3:0.6b begins untrained", config_by_name("qwen3:06b", 100));
+    EXPECT_DIES("--model: 'llama3.2:1c' given: is it llama3.2:1b?", config_by_name("llama3.2:1c", 100));
     EXPECT_DIES("the number of heads is missing: llama:d4c128h2 has heads of 64", config_by_name("llama:d4c128", 100));
 }

@@ -1,4 +1,5 @@
 // The names of models, and what is wrong with those that are none; sizes that make no model; how two models differ.
+#include "../../llmc/model/config_json.h"
 #include "../../llmc/model/config_names.h"
 #include "../test.h"
 

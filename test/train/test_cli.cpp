@@ -212,7 +212,7 @@ TEST(mistakes_name_what_was_meant) {
              {"-e d12c768", "the number of heads is missing: d12c768h12 has heads of 64"},
              {"-e d2000", "'d2000' given: the depth must be from 1 to 1024"},
              {"-e d2c70000h1", "the width must be from 1 to 65536"},
-             {"-i SCRATCH/text.txt -e d1c4096h1", "--model: 1 heads of 4096, must be of at most 256"},
+             {"-i SCRATCH/text.txt -e d1c4096h1", "--model: 'd1c4096h1' given, which has 1 heads of 4096, must be of at most 256"},
              {"-e d2c8h9", "the number of heads must be from 1 to 8"},
              {"-b 2000000", "--batch: '2000000' given, must be a whole number in 1..1048576, or auto"},
              {"-b 99999999999999999999", "must be a whole number in 1..1048576, or auto"},
