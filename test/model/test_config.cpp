@@ -139,7 +139,8 @@ TEST(config_by_names) {
     EXPECT_DIES("--model: 'llama:d4c128h4k3' given: 4 heads are not a multiple of 3 heads of keys and values", config_by_name("llama:d4c128h4k3", 100));
     EXPECT_DIES("--model: 'llama:d4c128h4k8' given: the number of heads of keys and values must be from 1 to 4", config_by_name("llama:d4c128h4k8", 100));
     EXPECT_DIES("--model: 'llama:d4c120h8' given: head size 15, must be even", config_by_name("llama:d4c120h8", 100));
-    EXPECT_DIES("--model: 'llama3:8b' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN", config_by_name("llama3:8b", 100));
+    EXPECT_DIES("--model: 'llama3:8b' given: is it llama3.1:8b?", config_by_name("llama3:8b", 100));
+    EXPECT_DIES("--model: 'mamba' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN", config_by_name("mamba", 100));
     EXPECT(config_by_name("llama:d2f352c128k2h4s24", 100) == config_by_name("llama:d2c128h4k2s24f352", 100));
     EXPECT_DIES("--model: 'd1c65536h65536s65536' given: 65536 heads of 65536", config_by_name("d1c65536h65536s65536", 100));
     EXPECT_DIES("given: the width is missing: c256 is 4 heads of 64", config_by_name("qwen3:d4h4", 100));

@@ -37,7 +37,7 @@ TEST(names_that_are_no_models) {
     refused("d1c64h5", "width 64 is not a multiple of 5 heads");
     refused("d4c256", "the number of heads is missing: d4c256h4 has heads of 64");
     refused("d4c32", "the number of heads is missing: d4c32h1 has heads of 64");
-    for (const char* name : {"dx", "d", "gpt3:c769", "gpt3:c", "gpt3:c1234567", "gpt3:cx", "d4cxh4", "d4h4c128", "dxc64"}) refused(name, "must be dN (d12), gpt2:dN, dNcWhH");
+    for (const char* name : {"dx", "d", "gpt3:c769", "gpt3:c", "gpt3:c1234567", "gpt3:cx", "d4cxh4", "d4c128h4c128", "4c128h4d4", "dxc64"}) refused(name, "must be dN (d12), gpt2:dN, llama:dN");
     refused("gpt2-xl", "GPT-2 1558M is d48, which begins untrained");
     refused("openai-community/gpt2-medium", "GPT-2 350M is d24, which begins untrained");
 
