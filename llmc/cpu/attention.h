@@ -346,11 +346,12 @@ inline void softmax_backward(float* p, float* ds, const float* lse_log2, const f
 // One head of keys and values in fp32, and their gradients: (T, width) each.
 struct KeyHead { float *keys, *values, *dkeys, *dvalues; };
 
-// What query head h of sequence b adds to its keys' and values' gradients, and its dq. first_head: of the group, nothing was added before.
+// What query head h of sequence b adds to its keys' and values' gradients, and its dq.
 template <class F>
-void backward_query_head(F* dqkv, const KeyHead& kv, bool first_head, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, int b, int h,
-                         int T, const Heads& heads) {
+void backward_query_head(F* dqkv, const KeyHead& kv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, int b, int h, int T,
+                         const Heads& heads) {
     const int HS = heads.HS, width = round_up(HS, W);
+    const bool first_head = h % heads.group() == 0;  // nothing was added before
     const float scale = 1 / std::sqrt((float)HS);
     const size_t row = (size_t)heads.qkv(), C = (size_t)heads.q(), token = (size_t)b * T, head = (size_t)h * HS;
     const F* q = qkv + token * row + head;
@@ -400,8 +401,8 @@ void backward_query_head(F* dqkv, const KeyHead& kv, bool first_head, const F* d
         store_tile(dq + query * row, row, dqueries, n, HS, width, scale);
     }
 }
-// The backward of one head of keys and values of one sequence, task = b * NKV + that head, and of the query heads of its group, one after another: dk
-// and dv are added up in their order. `scratch` is this thread's: 4 head_floats.
+// The backward of one head of keys and values of one sequence, task = b * NKV + that head, and of its group's query heads, one after another: dk and dv
+// are added up in their order, in fp32. `scratch` is this thread's: 4 head_floats.
 template <class F>
 void backward_group(F* dqkv, const F* dout, const F* out, const float* lse, const F* qkv, const int* starts, float* scratch, int task, int T, const Heads& heads) {
     const int HS = heads.HS, width = round_up(HS, W), b = task / heads.NKV, first = task % heads.NKV * heads.group();
@@ -412,8 +413,7 @@ void backward_group(F* dqkv, const F* dout, const F* out, const float* lse, cons
         load_tile(kv.keys + (size_t)key * width, qkv + k + key * row, row, rows, HS, width);
         load_tile(kv.values + (size_t)key * width, qkv + v + key * row, row, rows, HS, width);
     }
-    for (int h = first; h < first + heads.group(); h++)
-        backward_query_head(dqkv, kv, h == first, dout, out, lse, qkv, starts, b, h, T, heads);
+    for (int h = first; h < first + heads.group(); h++) backward_query_head(dqkv, kv, dout, out, lse, qkv, starts, b, h, T, heads);
     store_tile(dqkv + k, row, kv.dkeys, T, HS, width, 1 / std::sqrt((float)HS));
     store_tile(dqkv + v, row, kv.dvalues, T, HS, width, 1);
 }
