@@ -100,8 +100,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     row("attention backward", 5.0 * N * T * C, CALL(attention_backward, z, x, y, lse, qkv, no_starts, scratch, B, T, heads, stream));
     if (const std::string path = attention_path<F>({}); !path.empty()) printf("%s: attention %s\n", type, path.c_str());
 
-    const Heads heads{9, 3, 64};
-    const int CL = heads.q(), FF = 1536;
+    const Heads grouped{9, 3, 64};
+    const int CL = grouped.q(), FF = 1536;
     F* no_weights = nullptr;
     std::vector<float> cos_sin((size_t)T * 64);  // of true angles: what is rotated in place again and again keeps its size
     for (size_t i = 0; i < cos_sin.size(); i++) cos_sin[i] = i % 64 < 32 ? std::cos((float)(i / 64)) : std::sin((float)(i / 64));
@@ -110,10 +110,10 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     row("rmsnorm forward", 0, CALL(layernorm_forward, y, no_mean, rstd, x, w, no_weights, N, CL, 1e-5f, stream));
     row("residual + rmsnorm", 0, CALL(residual_layernorm_forward, z, y, no_mean, rstd, x, y, w, no_weights, N, CL, 1e-5f, stream));
     row("rmsnorm backward", 0, CALL(layernorm_backward, z, dw, no_gradients, y, x, no_mean, rstd, w, N, CL, {.accumulate = true, .add_to_dinp = true}, stream));
-    row("rope", 0, CALL(rope_forward, qkv, qkv, no_weights, no_weights, angles, B, T, 0, heads, 1e-5f, stream));
-    row("rope backward", 0, CALL(rope_backward, qkv, no_gradients, no_gradients, qkv, no_weights, no_weights, no_weights, angles, B, T, heads, 1e-5f, true, stream));
-    row("rope with norms of heads", 0, CALL(rope_forward, y, qkv, w, w, angles, B, T, 0, heads, 1e-5f, stream));
-    row("rope with norms backward", 0, CALL(rope_backward, z, dw, dbias, y, qkv, w, w, angles, B, T, heads, 1e-5f, true, stream));
+    row("rope", 0, CALL(rope_forward, qkv, qkv, no_weights, no_weights, angles, B, T, 0, grouped, 1e-5f, stream));
+    row("rope backward", 0, CALL(rope_backward, qkv, no_gradients, no_gradients, qkv, no_weights, no_weights, no_weights, angles, B, T, grouped, 1e-5f, true, stream));
+    row("rope with norms of heads", 0, CALL(rope_forward, y, qkv, w, w, angles, B, T, 0, grouped, 1e-5f, stream));
+    row("rope with norms backward", 0, CALL(rope_backward, z, dw, dbias, y, qkv, w, w, angles, B, T, grouped, 1e-5f, true, stream));
     row("swiglu forward", 0, CALL(swiglu_forward, y, x, N, FF, stream));
     row("swiglu backward", 0, CALL(swiglu_backward, z, y, x, N, FF, stream));
 

@@ -183,10 +183,10 @@ public:
         gathered.resize(1 + L), exchanged.resize(1 + 2);
         for (event_t* event : {&computed, &reduced}) *event = make_event();
         for (std::vector<event_t>* events : {&gathered, &exchanged}) for (event_t& event : *events) event = make_event();
+        std::vector<float> table;  // lives until it has been copied, as the lists below
         if (float* to = tensors().cos_sin) {
-            const std::vector<float> table = rope_table(config, positions());
+            table = rope_table(config, positions());
             copy_to_device(to, table.data(), table.size() * sizeof(float), stream);
-            synchronize(stream);
         }
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
