@@ -1,19 +1,16 @@
-// data_test.h: what the tests of data share: files in a folder of their own, shards made by hand, and what a text is in tokens of bytes.
+// data_test.h: what the tests of data share: files in a folder of their own, shards made by hand, and what a text is in tokens of bytes. Who includes it has a
+// SCRATCH of its own, as files of tests run at the same time.
 #pragma once
 #include "../../llmc/data/data.h"
 #include "../../llmc/data/text.h"
 #include "../test.h"
 
-namespace {  // each file of tests has its own of all this, as they run at the same time
-inline std::string folder() {
-    static std::string path = [] {
-        const std::string file = __BASE_FILE__;  // test/data/test_text.cpp
-        std::string p = "build/tmp" + file.substr(file.rfind('/'));
-        remove_tree(p);
-        make_folders(p);
-        return p;
-    }();
-    return path;
+namespace {
+extern const std::string SCRATCH;
+
+inline std::string folder() {  // empty when the first test asks for it
+    static const bool is_new = (remove_tree(SCRATCH), make_folders(SCRATCH), true);
+    return is_new ? SCRATCH : "";
 }
 inline std::string write_text(const std::string& name, const std::string& text) {
     write_file_atomically(folder() + "/" + name, text);

@@ -3,6 +3,8 @@
 #include <set>
 #include "data_test.h"
 
+namespace { const std::string SCRATCH = "build/tmp/data_data"; }
+
 namespace {
 // Two shards whose tokens are 0 1 2 ... and 30000 30001 ...: a row is known by its first token
 Shards two_shards(int T) {

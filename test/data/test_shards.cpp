@@ -1,6 +1,8 @@
 // Token shards: written, read, refused, listed, cut in two.
 #include "data_test.h"
 
+namespace { const std::string SCRATCH = "build/tmp/data_shards"; }
+
 TEST(shard_writer_and_reader) {
     for (int vocabulary : {65536, 65537}) {
         std::string path = folder() + "/written.bin";

@@ -1,6 +1,8 @@
 // Text that becomes shards.
 #include "data_test.h"
 
+namespace { const std::string SCRATCH = "build/tmp/data_text"; }
+
 namespace {
 std::vector<int> tokenised(const std::string& name, const std::string& text, const Tokenizer& tokenizer = Tokenizer::bytes()) {
     return read_shard(tokenize_to_cache(write_text(name, text), tokenizer, folder() + "/cache"));

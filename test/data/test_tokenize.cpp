@@ -1,6 +1,8 @@
 // The tokenize command, killed, full and misused.
 #include "data_test.h"
 
+namespace { const std::string SCRATCH = "build/tmp/data_tokenize"; }
+
 namespace {
 const std::string TOKENIZE = TOKENIZE_PROGRAM;
 std::vector<std::string> names_in(const std::string& dir) {  // but for the lock, which a kill between the last file and the end leaves
