@@ -253,6 +253,33 @@ TEST(prune) {
     EXPECT_STR(left(1, 0, INT_MAX, 30), "60 ");
 }
 
+// What is copied is of the moment in which it was added, whatever becomes of it before it is written; and the files are those of a writer that does not copy.
+TEST(written_from_a_copy) {
+    const std::string out = fresh("copy");
+    std::vector<float> x(35);
+    const auto add = [&](CheckpointWriter& writer) {
+        for (size_t i = 0; i < x.size(); i++) x[i] = (float)i / 8;
+        writer.add_text("config.json", "{}\n");
+        writer.add_tensors("model.safetensors", {{"wpe", Dtype::F32, {5, 7}}, {"wte", Dtype::F32, {20}}}, {{"format", "pt"}},
+                           [&](TensorSink& file) { file.write_transposed(x.data(), 7, 5), file.write(x.data(), 80); });
+        writer.add_text("trainer.json", "[1]\n");
+    };
+    {
+        CheckpointWriter writer(out, 1);
+        add(writer), writer.commit();
+    }
+    std::vector<char> memory(220);
+    CheckpointWriter writer(out, 2, {}, SnapshotMemory{memory.data(), memory.size()});
+    add(writer);
+    EXPECT(writer.copy_is_full());
+    x.assign(x.size(), -1);
+    writer.write_files(), writer.commit();
+    for (const char* file : {"config.json", "model.safetensors", "trainer.json", "MANIFEST"})
+        EXPECT_STR(read_file(out + "/step_00000002/" + file), read_file(out + "/step_00000001/" + file));
+    EXPECT_DIES("model.safetensors: no room for 80 more bytes of a checkpoint: 219 were planned", CheckpointWriter w(out + "/b", 3, {}, SnapshotMemory{memory.data(), 219}); add(w));
+    EXPECT(has_checkpoint(out, 2) && !has_checkpoint(out + "/b", 3));
+}
+
 TEST(writer_refuses) {
     std::string out = fresh("refuses");
     EXPECT_DIES("cannot add a file named \"../x\"", CheckpointWriter w(out, 1); w.add_text("../x", ""));

@@ -192,6 +192,13 @@ TEST(mutations) {
     EXPECT(good > 500 && bad > 5000);  // both ways were tried
 }
 
+// More than there can be, with what main does then and without.
+TEST(one_line_where_there_is_no_room) {
+    const size_t bytes = SIZE_MAX / 4;
+    EXPECT_DIES(format("out of memory: %zu bytes for JSON", bytes).c_str(), json_detail::resize_block(nullptr, bytes));
+    EXPECT_DIES("out of memory", die_when_memory_ends(); json_detail::resize_block(nullptr, bytes));
+}
+
 TEST(large_object_is_fast) {
     std::string text = "{";
     for (int i = 0; i < 50000; i++) text += (i ? ", \"" : "\"") + format("\\u0120word%d", i * 7919 % 50000) + "\": " + std::to_string(i);

@@ -204,6 +204,19 @@ TEST(gpt2_ids) {
 
 // ---- learning ------------------------------------------------------------------------------------------------------
 
+// Against a map: more pieces than its table begins with places for.
+TEST(pieces_are_counted) {
+    PieceCounts counts, sum;
+    std::map<std::string, uint64_t> expected, got;
+    for (uint64_t i = 0; i < 20000; i++) {
+        const std::string piece = std::to_string(i * i % 9973);
+        counts.add(piece, i % 3 + 1), expected[piece] += i % 3 + 1;
+    }
+    sum.add("7", 5), sum.add_all(counts), expected["7"] += 5;
+    sum.each([&](std::string_view piece, uint64_t count) { EXPECT(got.emplace(piece, count).second); });
+    EXPECT(expected.size() > 4096 && got == expected);
+}
+
 namespace {
 // The definition: count all pairs anew for each merge. Ties: the smaller pair of ids.
 std::vector<std::pair<int, int>> naive_train(const PieceCounts& counts, const Tokenizer& alphabet, int merges, uint64_t min_count) {
