@@ -140,7 +140,7 @@ $(B)/test/%_tests.o: $(B)/test/%_tests.cpp $(TEST_HEADERS)
 .SECONDEXPANSION:
 build/%_tests.cpp: $$(call files_of,$$(notdir $$*)) $(wildcard test/*/*_test.h) dev/together.sh
 	@mkdir -p $(@D) build/tmp
-	$(call say,CAT)dev/together.sh $(call files_of,$(notdir $*)) > $@
+	$(call say,CAT)dev/together.sh $(call files_of,$(notdir $*)) > $@.new && mv $@.new $@
 
 build/asan/train_gpt2: train_gpt2.cu $(CPU)
 	@mkdir -p $(@D)

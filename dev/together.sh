@@ -2,6 +2,7 @@
 # together.sh FILE...: files of tests as one to compile: what they include is read, instantiated and optimised once. Each is in a namespace of its own.
 set -eu
 cd "$(dirname "$0")/.."
+! grep -n __BASE_FILE__ "$@" test/*.h test/*/*.h >&2 || { echo "together.sh: __BASE_FILE__ would be the name of all files together" >&2; exit 1; }
 # headers beside them that need something of who includes them, SCRATCH, are read in the namespace of each
 theirs=$(grep -l '^extern const .* SCRATCH;' test/*/*.h)
 # those of them that FILE includes
