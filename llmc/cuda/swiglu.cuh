@@ -19,10 +19,10 @@ __device__ inline Silu silu(float x) {
     return {value, fmaf(0, x, s + value * ((e > 8e37f ? 8e37f : e) * s))};
 }
 
-// The tensors of a pack: gate and up of inp, and where its place in out is.
-template <class F> struct Place {
+// Where a pack of out lies, and those of gate and up in inp.
+template <class F> struct Offsets {
     size_t out, gate, up;
-    __device__ Place(unsigned pack, int FF) {
+    __device__ Offsets(unsigned pack, int FF) {
         const unsigned packs = (unsigned)FF / Pack<F>::SIZE, n = pack / packs, c = pack % packs * Pack<F>::SIZE;  // 64-bit divisions would be many instructions
         out = (size_t)n * FF + c, gate = (size_t)n * 2 * FF + c, up = gate + FF;
     }
@@ -33,7 +33,7 @@ template <class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* 
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t pack = thread_index();
     if (pack >= packs) return;
-    const Place<F> at((unsigned)pack, FF);
+    const Offsets<F> at((unsigned)pack, FF);
     float gate[SIZE], up[SIZE];
     load_floats<ONCE>(gate, inp + at.gate);
     load_floats<ONCE>(up, inp + at.up);
@@ -46,7 +46,7 @@ template <class F> __global__ void __launch_bounds__(THREADS) backward_kernel(F*
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t pack = thread_index();
     if (pack >= packs) return;
-    const Place<F> at((unsigned)pack, FF);
+    const Offsets<F> at((unsigned)pack, FF);
     float gate[SIZE], up[SIZE], d[SIZE];
     load_floats<ONCE>(gate, inp + at.gate);
     load_floats<ONCE>(up, inp + at.up);
