@@ -293,4 +293,11 @@ TEST(variants_of_the_plan_for_evaluations) {
     EXPECT_EQ(bytes(4, 16, 64), bytes(4, 16, 0));
     EXPECT(bytes(2, 16, 64) > bytes(2, 16, 0));
     EXPECT_EQ(bytes(2, 16, 32), bytes(2, 16, 0));
+    // where nothing is trained a layer leaves its sum of the residual stream and its norms' statistics, nothing else
+    const auto activations = [&](int L, bool train) { Config deep = c; deep.L = L; return Model<float>(deep, {.B = 2, .T = 16, .train = train}).device.bytes_of("activations"); };
+    EXPECT_EQ(activations(8, false) - activations(2, false), 6 * sizeof(float) * (32 * 48 + 4 * 64));  // 32 statistics take 64
+    EXPECT(activations(8, true) - activations(2, true) > 6 * sizeof(float) * 32 * (6 * 48 + 2 * 192));
+    Config far = c;
+    far.max_T = 131072;
+    EXPECT(far.longest_row() == 8192 && c.longest_row() == 64);
 }
