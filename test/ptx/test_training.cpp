@@ -15,21 +15,30 @@ void expect_near(const std::string& options, const char* field, double bound) {
     if (a.size() != 1 || b.size() != 1) FAIL("%s: not one %s of each", options.c_str(), field);
     else if (!(std::fabs(a[0] - b[0]) <= bound * b[0])) FAIL("%s: %s %.7f and %.7f", options.c_str(), field, a[0], b[0]);
 }
+
+// Losses and norms as near to the CPU's as test_train has them; each level of recomputation leaves the same bits, GELU being a kernel of its own.
+void compare(const std::string& options, const std::vector<int>& levels) {
+    const double bound = options.find("fp32") != options.npos ? 1e-5 : 0x1p-7;
+    step(TRAINER, "cpu", options);
+    step(CUDA_TRAINER, "cuda", options + " --attention ours -ge 0");
+    expect_near(options, "loss", bound), expect_near(options, "grad_norm", 2 * bound);
+    for (int level : levels) {
+        step(CUDA_TRAINER, "again", format("%s --attention ours -ge 0 -r %d", options.c_str(), level));
+        for (std::string file : {"/step_00000001/model.safetensors", "/step_00000001/state-00000.safetensors"})
+            if (!same_file("cuda" + file, "again" + file)) FAIL("%s -r %d: %s differs", options.c_str(), level, file.c_str());
+        remove_tree(SCRATCH + "/again");
+    }
+    remove_tree(SCRATCH + "/cuda"), remove_tree(SCRATCH + "/cpu");
+}
 }  // namespace
 
-// Losses and norms as near to the CPU's as test_train has them; every level of recomputation leaves the same bits, GELU being a kernel of its own.
 TEST(step_of_every_recompute_level) {
     prepare();
-    for (std::string precision : {"--precision fp32", "--precision bf16"}) {
-        const double bound = precision == "--precision fp32" ? 1e-5 : 0x1p-7;
-        step(TRAINER, "cpu", precision);
-        for (int level = 0; level <= 3; level++) {
-            step(CUDA_TRAINER, level ? "again" : "cuda", format("%s --attention ours -ge 0 -r %d", precision.c_str(), level));
-            if (level == 0) expect_near(precision, "loss", bound), expect_near(precision, "grad_norm", 2 * bound);
-            else for (std::string file : {"/step_00000001/model.safetensors", "/step_00000001/state-00000.safetensors"})
-                if (!same_file("cuda" + file, "again" + file)) FAIL("%s -r %d: %s differs", precision.c_str(), level, file.c_str());
-            remove_tree(SCRATCH + "/again");
-        }
-        remove_tree(SCRATCH + "/cuda"), remove_tree(SCRATCH + "/cpu");
-    }
+    compare("--precision fp32", {1, 2, 3}), compare("--precision bf16", {1, 2, 3});
+}
+
+TEST(step_of_llama_and_qwen3) {
+    prepare();
+    compare("-e llama:d2c48h6k2f40 --precision fp32", {}), compare("-e llama:d2c48h6k2f40 --precision bf16", {3});
+    compare("-e qwen3:d2c48h4k2s24f56 --precision fp32", {}), compare("-e qwen3:d2c48h4k2s24f56 --precision bf16", {2});
 }
