@@ -25,7 +25,6 @@ import struct
 import sys
 
 import torch
-from transformers import GPT2LMHeadModel, PreTrainedTokenizerFast
 
 import hf_check
 
@@ -236,7 +235,7 @@ if __name__ == "__main__":
         hf_check.make(argparse.Namespace(make=folder, seed=args.seed, dtype="float32"))
     model, tokenizer = hf_check.load(folder, torch.float32)
     encode = lambda text: tokenizer(text, add_special_tokens=False)["input_ids"]
-    T, end = model.config.n_positions, tokenizer.get_vocab()["<|endoftext|>"]
+    T, end = min(model.config.max_position_embeddings, 8192), tokenizer.get_vocab()["<|endoftext|>"]
     rng = random.Random(args.seed)
     paths = args.set or [os.path.join(args.work, f) for f in make_sets(args.work, encode, rng)]
     sets = {path: list(requests_of(path)) for path in paths} | ({} if args.set else make_published(args.work, rng))

@@ -14,7 +14,7 @@ enum Names { GPT2_NAMES, LLAMA_NAMES };  // the columns of names in tensors.h
 // A family of models, whole: what its blocks compute, and how its files are written.
 struct Arch {
     std::string_view name;                      // for people
-    std::string_view model_type, architecture;  // in config.json
+    std::string_view model_type, architecture;  // in config.json; a model's name may begin with the first: llama:d12
     Names names;
     std::string_view trunk;                     // what stands before the names of all tensors but the head, in files that have it too
     std::string_view block;                     // what stands before the layer's number in the names of a block's tensors
@@ -25,14 +25,15 @@ struct Arch {
     bool bias;                                  // of norms and linear layers
     bool qk_norm;                               // queries and keys are normalised over a head
     bool tied;                                  // the head is wte again
+    double eps, theta;                          // of norms and of rotary positions, of a new model
     bool operator==(const Arch&) const = default;
 };
 enum Family { GPT2, LLAMA, QWEN3 };
 inline constexpr Arch FAMILIES[] = {
-//   name     model_type architecture      names        trunk           block      conv1d norm       positions mlp     bias   qk_norm tied
-    {"GPT-2", "gpt2",  "GPT2LMHeadModel",  GPT2_NAMES,  "transformer.", "h.",      true,  LAYERNORM, LEARNED,  GELU,   true,  false,  true},
-    {"Llama", "llama", "LlamaForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, false,  true},
-    {"Qwen3", "qwen3", "Qwen3ForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,   true},
+//   name     model_type architecture      names        trunk           block      conv1d norm       positions mlp     bias   qk_norm tied  eps   theta
+    {"GPT-2", "gpt2",  "GPT2LMHeadModel",  GPT2_NAMES,  "transformer.", "h.",      true,  LAYERNORM, LEARNED,  GELU,   true,  false,  true,  1e-5, 1e4},
+    {"Llama", "llama", "LlamaForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, false,  true,  1e-5, 1e4},
+    {"Qwen3", "qwen3", "Qwen3ForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,   true,  1e-6, 1e6},
 };
 
 // Of a model that was trained on `original` positions and is to read `factor` times as many: slow rotations become slower (rope_table.h). factor 1: none.

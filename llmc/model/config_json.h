@@ -2,6 +2,7 @@
 // computed, survives: what is written is what was read, with this model's values.
 #pragma once
 #include <unistd.h>
+#include <iterator>
 #include <string>
 #include "../base/check.h"
 #include "../io/files.h"
@@ -111,7 +112,7 @@ struct ConfigReader {
     }
 };
 
-inline Config read_gpt2(const ConfigReader& in) {
+inline Config read_gpt2(const ConfigReader& in, const Arch& arch) {
     if (const Json* gelu = in.json.find("activation_function")) {  // transformers' three names of the form with tanh; "gelu" is that with erf
         const std::string& name = gelu->as_string(in.path);
         if (name != "gelu_new" && name != "gelu_pytorch_tanh" && name != "gelu_fast") in.refuse("activation_function", *gelu, "must be \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu_fast\"");
@@ -119,7 +120,7 @@ inline Config read_gpt2(const ConfigReader& in) {
     in.must_be("scale_attn_weights", true);
     in.must_be("scale_attn_by_inverse_layer_idx", false);
     in.must_be("add_cross_attention", false);
-    Config c{.max_T = in.size("n_positions"), .V = in.size("vocab_size"), .L = in.size("n_layer"), .NH = in.size("n_head"), .C = in.size("n_embd")};
+    Config c{.arch = arch, .max_T = in.size("n_positions"), .V = in.size("vocab_size"), .L = in.size("n_layer"), .NH = in.size("n_head"), .C = in.size("n_embd")};
     if (const Json* inner = in.find("n_inner")) {
         c.FF = (int)inner->as_int(in.path, 1, 4 * 65536);
         if (c.FF != 4 * c.C && c.FF % 8 != 0) in.refuse("n_inner", *inner, "must be a multiple of 8");
@@ -152,7 +153,7 @@ inline void read_rope(Config& c, const ConfigReader& in) {
     in.must_be("original_max_position_embeddings", (double)s.original);
 }
 
-inline Config read_llama(const ConfigReader& in, Family family) {
+inline Config read_llama(const ConfigReader& in, const Arch& arch) {
     if (const Json* act = in.json.find("hidden_act"); act && act->as_string(in.path) != "silu" && act->as_string(in.path) != "swish") in.refuse("hidden_act", *act, "must be \"silu\"");
     for (const char* bias : {"attention_bias", "mlp_bias", "use_sliding_window"}) in.must_be(bias, false);
     if (!in.json.find("use_sliding_window")) in.must_be_absent("sliding_window", "but attention within a window is not computed");
@@ -162,9 +163,10 @@ inline Config read_llama(const ConfigReader& in, Family family) {
         for (const Json& type : types->as_array(in.path))
             if (type.as_string(in.path) != "full_attention") in.refuse("layer_types", type, "must be \"full_attention\" for each layer");
     const int NH = in.size("num_attention_heads"), C = in.size("hidden_size");
-    if (!in.find("head_dim") && family == LLAMA && C % NH != 0) in.refuse("hidden_size", in.json.at("hidden_size", in.path), format("must be a multiple of the %d heads where there is no head_dim", NH));
-    Config c{.arch = FAMILIES[family], .max_T = in.size_or("max_position_embeddings", family == QWEN3 ? 32768 : 2048), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = NH, .C = C,
-             .NKV = in.size_or("num_key_value_heads", family == QWEN3 && !in.json.find("num_key_value_heads") ? 32 : NH), .HS = in.size_or("head_dim", family == QWEN3 ? 128 : C / NH), .FF = in.size("intermediate_size"), .eps = in.number_or("rms_norm_eps", 1e-6, 0, 1)};
+    const bool is_qwen3 = arch.qk_norm;  // whose fields have other defaults
+    if (!in.find("head_dim") && !is_qwen3 && C % NH != 0) in.refuse("hidden_size", in.json.at("hidden_size", in.path), format("must be a multiple of the %d heads where there is no head_dim", NH));
+    Config c{.arch = arch, .max_T = in.size_or("max_position_embeddings", is_qwen3 ? 32768 : 2048), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = NH, .C = C,
+             .NKV = in.size_or("num_key_value_heads", is_qwen3 && !in.json.find("num_key_value_heads") ? 32 : NH), .HS = in.size_or("head_dim", is_qwen3 ? 128 : C / NH), .FF = in.size("intermediate_size"), .eps = in.number_or("rms_norm_eps", 1e-6, 0, 1)};
     c.arch.tied = false;  // transformers' default
     read_rope(c, in);
     return c;
@@ -178,11 +180,14 @@ inline Config config_from_json(const std::string& path) {
     const ConfigReader in{path, json_parse(read_file(path), path)};
     const Json& type = in.json.at("model_type", path);
     const std::string name = type.as_string(path);
-    Config c;
-    if (name == FAMILIES[GPT2].model_type) c = read_gpt2(in);
-    else if (name == FAMILIES[LLAMA].model_type) c = read_llama(in, LLAMA);
-    else if (name == FAMILIES[QWEN3].model_type) c = read_llama(in, QWEN3);
-    else in.refuse("model_type", type, "must be \"gpt2\", \"llama\" or \"qwen3\"");
+    const Arch* arch = nullptr;
+    std::string known;
+    for (const Arch& a : FAMILIES) {
+        if (name == a.model_type) arch = &a;
+        known += (known.empty() ? "" : &a == std::end(FAMILIES) - 1 ? " or " : ", ") + json_shown(a.model_type);
+    }
+    if (!arch) in.refuse("model_type", type, "must be " + known);
+    Config c = arch->names == GPT2_NAMES ? read_gpt2(in, *arch) : read_llama(in, *arch);
     if (const Json* tied = in.json.find("tie_word_embeddings")) c.arch.tied = tied->as_bool(path);
     check_config(c, path);
     return c;

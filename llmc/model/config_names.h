@@ -150,23 +150,26 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         c.arch.tied = p->tied, c.rope_scaling.factor = p->scaled;
         return c;
     }
-    const Family family = name.starts_with("llama:") ? LLAMA : name.starts_with("qwen3:") ? QWEN3 : GPT2;
-    const std::string sizes = name.starts_with("gpt2:") || family != GPT2 ? name.substr(name.find(':') + 1) : name;
+    Arch arch = FAMILIES[GPT2];
+    std::string sizes = name;
+    for (const Arch& a : FAMILIES)
+        if (name.starts_with(std::string(a.model_type) + ":")) arch = a, sizes = name.substr(a.model_type.size() + 1);
+    const bool is_gpt2 = arch.names == GPT2_NAMES;
     Letters has;
     const bool is_sizes = has.read(sizes);
     if (is_sizes && (has.width < 0) == (has.heads < 0)) {
         in_range("the depth", has.depth, 1024);
         int width = 64 * has.depth, heads = has.depth;
-        if (family == GPT2) for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == has.depth) width = s.width, heads = s.heads;
+        if (is_gpt2) for (const Gpt2Size& s : GPT2_SIZES) if (s.depth == has.depth) width = s.width, heads = s.heads;
         if (has.width >= 0) width = has.width, heads = has.heads;
         in_range("the width", width, 65536), in_range("the number of heads", heads, width);
         if (has.kv_heads >= 0) in_range("the number of heads of keys and values", has.kv_heads, heads);
         if (has.head_size >= 0) in_range("the head size", has.head_size, 65536);
         if (has.mlp >= 0) in_range("the MLP's width", has.mlp, 4 * 65536);
         if (width % heads && has.head_size < 0) die_with(EXIT_USAGE, "--model: '%s' given: width %d is not a multiple of %d heads", name.c_str(), width, heads);
-        const int mlp = has.mlp >= 0 ? has.mlp : family == GPT2 ? 4 * width : (8 * width / 3 + 63) / 64 * 64, head_size = has.head_size >= 0 ? has.head_size : width / heads;
-        const Config c{.arch = FAMILIES[family], .max_T = family == GPT2 ? 1024 : 2048, .V = vocabulary, .L = has.depth, .NH = heads, .C = width,
-                       .NKV = has.kv_heads >= 0 ? has.kv_heads : heads, .HS = head_size, .FF = mlp, .eps = family == QWEN3 ? 1e-6 : 1e-5, .theta = family == QWEN3 ? 1e6 : 1e4};
+        const int mlp = has.mlp >= 0 ? has.mlp : is_gpt2 ? 4 * width : (8 * width / 3 + 63) / 64 * 64, head_size = has.head_size >= 0 ? has.head_size : width / heads;
+        const Config c{.arch = arch, .max_T = is_gpt2 ? 1024 : 2048, .V = vocabulary, .L = has.depth, .NH = heads, .C = width,
+                       .NKV = has.kv_heads >= 0 ? has.kv_heads : heads, .HS = head_size, .FF = mlp, .eps = arch.eps, .theta = arch.theta};
         if (const std::string error = config_error(c); !error.empty()) die_with(EXIT_USAGE, "--model: '%s' given: %s", name.c_str(), error.c_str());
         return c;
     }
