@@ -25,6 +25,19 @@ std::string contents(const std::string& path) { return file_contents(SCRATCH + "
 std::vector<double> series(const std::string& out, const char* field) { return metrics_of(SCRATCH + "/" + out, field); }
 [[maybe_unused]] bool same_file(const std::string& a, const std::string& b) { return contents(a) == contents(b); }
 
+// What a model writes greedily, through the cache of keys and values, is the CPU trainer's text.
+[[maybe_unused]] void expect_same_text(const std::string& options) {
+    train(TRAINER, "cpu", options + " -x 10 -n 10");
+    std::string text[2];
+    for (int i = 0; i < 2; i++) {
+        Outcome o = run_command(format("%s -e %s/cpu/step_00000010 -x 0 --tf32 0 --prompt Anna --temperature 0 -g 12", i ? CUDA_TRAINER : TRAINER, SCRATCH.c_str()));
+        EXPECT_EQ(o.code, 0);
+        text[i] = o.output.substr(std::min(o.output.rfind("Anna"), o.output.size()));
+    }
+    EXPECT(text[0].size() > 8);
+    EXPECT_STR(text[1], text[0]);
+}
+
 [[maybe_unused]] void expect_same_losses(const std::string& a, const std::string& b, double tolerance) {
     for (const char* field : {"loss", "val_loss"}) {
         std::vector<double> x = series(a, field), y = series(b, field);
