@@ -18,6 +18,12 @@
 #include <string>
 #include <vector>
 
+#ifdef __SANITIZE_ADDRESS__
+constexpr bool SANITIZED = true;
+#else
+constexpr bool SANITIZED = false;
+#endif
+
 struct Test { const char* file; const char* name; void (*run)(); };
 inline std::vector<Test>& all_tests() { static std::vector<Test> tests; return tests; }
 inline int g_failures = 0;           // in the test that runs now

@@ -4,12 +4,6 @@
 #include "../../llmc/io/json.h"
 #include "../test.h"
 
-#ifdef __SANITIZE_ADDRESS__
-constexpr bool SANITIZED = true;
-#else
-constexpr bool SANITIZED = false;
-#endif
-
 static std::string shared_data(const std::string& name) {
     const char* folder = getenv("LLMC_TEST_DATA");
     return std::string(folder ? folder : "../shared/data") + "/" + name;

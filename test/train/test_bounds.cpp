@@ -11,12 +11,6 @@
 #include "../../llmc/train/eval_sets.h"
 #include "../test.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr bool SANITIZED = true;
-#else
-constexpr bool SANITIZED = false;
-#endif
-
 // What the test program has of malloc, by glibc's own functions of other names. Counted here and not as the system counts pages: how many of what was
 // given back stays resident depends on malloc's thresholds, on threads and on the machine (one saw 24 MiB where its twin saw 39).
 namespace {
