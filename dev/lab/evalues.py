@@ -21,7 +21,8 @@ from statistics import NormalDist, mean, stdev
 
 ALPHA = 0.05         # of false wins in a session
 LOOKS = (3, 8, 16)   # pairs
-EQUAL = 1e-6         # differences that vary by less of their size are equal: losses are written with 9 digits
+EQUAL = 1e-6         # differences that vary by less of their size are equal,
+WRITTEN = 1e-7       # or by less than this: losses are written with 8 decimals
 
 
 # --------------------------------------------------------------------------------------------------------------- Student's t
@@ -62,9 +63,9 @@ def quantile(p, v):
 # --------------------------------------------------------------------------------------------------------------- one try
 
 def constant(d):
-    """All equal, to rounding: bitwise equal arms if they are 0, else the work of an evaluation or a file, never of training. No noise is to be seen,
-    so nothing can be compared with it."""
-    return max(d) - min(d) <= EQUAL * max(map(abs, d))
+    """All equal, to rounding: equal arms if they are 0, else the work of an evaluation or a file, never of training. No noise is to be seen, so nothing
+    can be compared with it."""
+    return max(d) - min(d) <= max(WRITTEN, EQUAL * max(map(abs, d)))
 
 
 def p_value(d, m=0.0):

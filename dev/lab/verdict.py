@@ -8,7 +8,7 @@ It does make a variant that is a little dearer look a little worse: validate oft
 
 WIN         the declared axis: e-value at the level that e-LOND gives, and the mean at least the declared effect; no other axis loses more than declared
 LOSS        the declared axis below 0, or another one below -effect; or the variant failed
-NULL        less than the declared effect, or the last look came; bitwise equal arms
+NULL        less than the declared effect, or the last look came; equal arms
 UNTUNED     a WIN against a baseline with fewer tuning trials
 CONFOUNDED  something else differed
 ""         undecided: more pairs
@@ -111,8 +111,8 @@ def judge(base_runs, variant_runs, declared, confounds=(), untuned="", lines=Non
 def decide(v, d, untuned):
     """The word and why, of runs that nothing confounds."""
     declared, row, others = v.declared, v.row(v.declared.axis), [r for r in v.rows if r.axis != v.declared.axis]
-    if not any(d):
-        return "NULL", ["the arms are bitwise equal in their last losses: the change changes nothing"]
+    if not changed(d):
+        return "NULL", ["the last losses are equal to all digits written: the change changes nothing"]
     unknown = [f"{r.axis}: ?" for r in others if r.effect is None]
     worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {declared.effect:g}" for r in others if r.effect is not None and r.effect < -declared.effect]
     surely = [f"{r.axis}: shown to lose more than the declared {declared.effect:g}" for r in others if r.hi is not None and r.hi < -declared.effect]
@@ -163,6 +163,10 @@ def effects(pairs, axis, is_declared):
     return [None if b is None or v is None else b - v for b, v in d]
 
 
+def changed(d):
+    return max(map(abs, d)) > evalues.WRITTEN
+
+
 def row(axis, pairs, d, looks):
     spent = mean(variant.end(axis) for _, variant in pairs) / mean(base.end(axis) for base, _ in pairs)
     m = [multiplier(base, variant, axis) for base, variant in pairs]
@@ -185,7 +189,7 @@ def own_confounds(pairs, base, variant, declared, differences):
     d = differences[axis]
     if None in d:
         out.append(f"curves: {axis}: the variant's loss at the baseline's end is not known")
-    elif evalues.constant(d) and any(d):
+    elif evalues.constant(d) and changed(d):
         out.append(f"constant: every difference is {d[0]:+.6g}: the work of an evaluation or a file, not of training")
     return out
 
