@@ -94,7 +94,8 @@ class Files(unittest.TestCase):
         good = record.to_json(run([(0, 6.0)]))
         for text in ("", "[]", good[:-20], good.replace('"seed": 1', '"seed": 1.5'), good.replace('"seed": 1', '"seed": true'), good.replace('"arm"', '"arms"'),
                      good.replace('"seed": 1,', ""), good.replace("6.0", '"6.0"'), good.replace("6.0", "6.0, 7"), good.replace("6.0", "NaN"),
-                     good.replace('"rc": 0', '"rc": null')):
+                     good.replace('"rc": 0', '"rc": null'), good.replace('"seconds": null', '"seconds": true'), good.replace('"rc": 0', '"rc": 0, "x": "1"')):
+            self.assertNotEqual(text, good)
             with self.assertRaises(LabError) as e:
                 record.from_json(text)
             self.assertEqual(len(str(e.exception).splitlines()), 1)

@@ -60,6 +60,7 @@ class Words(unittest.TestCase):
         variant = runs("variant", noise=0.02)
         self.assertEqual([self.verdict(variant, n=n).word for n in (0, 2, 3, 8, 15, 16)], ["", "", "", "", "", "NULL"])
         self.assertEqual([self.verdict(variant, n=n).pairs for n in (0, 2, 3, 8, 15, 16)], [0, 0, 3, 8, 8, 16])
+        self.assertEqual(self.verdict(variant, n=15).rows, self.verdict(variant, n=8).rows)
 
     def test_above_zero_is_not_the_declared_effect(self):
         variant = runs("variant", offset=0.010, noise=0.004)
@@ -114,6 +115,7 @@ class Words(unittest.TestCase):
         self.assertGreater(of(400, 0).needed, of(1, 0).needed * 1000)
         self.assertNotEqual(of(400, 0).word, "WIN")
         self.assertAlmostEqual(of(4, 3).needed, of(4, 0).needed / 4)
+        self.assertEqual(judge(base, runs("variant", offset=0.01), Declared("tokens", 1e-4, 40, 0)).word, "WIN")
 
     def test_unpaired_runs_would_not_do(self):
         """Seeds that differ much, arms that differ little: only the differences of pairs show it; and the order of runs is not what pairs them."""
@@ -168,9 +170,15 @@ class AsWhatTheyAre(unittest.TestCase):
         self.assertNotEqual(v.word, "WIN", v.to_text())
         self.assertLess(v.row("seconds").effect, 0.002)
 
-    def test_a_baseline_that_was_stopped_early(self):
-        v = judge(runs("base", share=0.9), runs("variant"), Declared("tokens", 0.003))
-        self.assertEqual(v.word, "CONFOUNDED")
+    def test_a_baseline_that_ran_a_little_longer_is_not_cut(self):   # between validations the line lies above the curve: it would look worse
+        base = runs("base", share=1.03, noise=0)
+        v = judge(base, runs("variant", noise=0.0001), Declared("seconds", 0.003))
+        self.assertAlmostEqual(v.row("seconds").effect, base[0].curve[-1].loss - runs("variant", noise=0)[0].curve[-1].loss, 3)
+
+    def test_a_run_that_was_stopped_early(self):
+        for base, variant in ((0.9, 1), (1, 0.9)):
+            v = judge(runs("base", share=base), runs("variant", share=variant), Declared("tokens", 0.003))
+            self.assertEqual(v.word, "CONFOUNDED")
 
     def test_a_halved_batch_under_a_time_budget(self):   # half the tokens a step, nearly as many tokens in all, and better for it at equal time
         base, variant = runs("base"), runs("variant", share=0.95, offset=0.05, speed=95, batch=TOKENS // 2)
@@ -212,6 +220,9 @@ class Text(unittest.TestCase):
         v = judge(base, late, Declared("tokens", 0.003))   # FLOPs that do not overlap
         self.assertIsNone(v.row("flops").effect)
         self.assertRegex(v.to_text(), r"flops +\? +\? \.\. +\?")
+        better = [Run("variant", r.seed, tokens_per_step=TOKENS, curve=[p._replace(flops=p.flops + 1e12) for p in r.curve]) for r in runs("variant", offset=0.01)]
+        v = judge(runs("base"), better, Declared("tokens", 0.003))
+        self.assertEqual((v.word, v.reasons[0]), ("NULL", "flops: ?"))   # whoever does not show that nothing else is lost has not won
         json.loads(v.to_json())
 
 
