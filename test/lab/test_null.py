@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import unittest
 from statistics import fmean as mean
+from unittest import mock
 
 import bank as curves
 import evalues
@@ -72,6 +73,16 @@ class Sessions(unittest.TestCase):
         self.assertEqual(set(t["words"]) - {"WIN", "LOSS", "NULL"}, set())
         self.assertLess(t["missed_any"] / 600, 0.08)
         self.assertGreater(t["missed_any"], 0)
+
+    def test_null_sessions_see_who_peeks(self):
+        """What the counts are for: p < 0.05 at any look of any try."""
+        wins = {}
+        for name, rule in (("honest", evalues.calibrated), ("peeking", lambda p, *_: 1e9 if p < 0.05 else 0.0)):
+            with mock.patch.object(evalues, "calibrated", rule):
+                wins[name] = sum(any(evalues.e_value(differences(*s.pairs()), number) >= 1 / evalues.level(number, 0) for number in range(1, 11))
+                                 for s in drawn(BANK, 100, 5))
+        self.assertLess(wins["honest"], 7)
+        self.assertGreater(wins["peeking"], 50)
 
     def test_planted_effects(self):
         for group in ("seeds", "rounding", "chaos"):

@@ -75,6 +75,7 @@ class Words(unittest.TestCase):
             v = self.verdict([Run("variant", r.seed, tokens_per_step=TOKENS, curve=r.curve) for r in base], axis, base=base, n=3)
             self.assertEqual((v.word, v.evidence), ("NULL", 0))
             self.assertIn("equal to all digits", v.reasons[0])
+            self.assertEqual([(r["lo"], r["hi"]) for r in json.loads(v.to_json())["rows"]], [(None, None)] * 3)   # -inf and inf: JSON has none
 
     def test_a_constant_difference_is_no_training(self):
         base = runs("base")
