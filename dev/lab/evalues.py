@@ -8,9 +8,9 @@ e-LOND (Xu, Ramdas 2024) calls try t a win if its e-value is at least 1/level, l
 false share is then at most alpha, under any dependence between tries, such as that by shared baselines. The levels that try t can meet are thus known
 before: a_t, 2 a_t, ..., t a_t, a_t = alpha gamma_t. The calibrator has its steps just there: 1/(j a_t) for p up to j a_t / H_t, H_t = 1 + 1/2 + ... + 1/t.
 
-Looks. The e-value of a try is the average of those at its three looks. Looks that have not come count 0, so what has been seen is a lower bound, and may be compared
-with 1/level at each look: stopping early, for whatever reason, only forgoes. No martingale is needed, nor a stopping time of one: the t martingale (right
-Haar prior) holds for rules that do not see the scale of the data alone (Perez-Ortiz et al. 2024), and an average over its priors asks for more: LOG 72.
+Looks. The e-value of a try is the average of those at its three looks. Looks that have not come count 0, so what has been seen is a lower bound, and may be
+compared with 1/level at each look: stopping early, for whatever reason, only forgoes. No martingale is needed. That of t (right Haar prior of the scale,
+Rouder et al. 2009) is one only for stopping rules that do not see the scale of the data (Perez-Ortiz et al. 2024), and has a third of the power: LOG 72.
 
 Confidence bounds are the means that are not rejected; all looks together they miss with probability `level` at most.
 The seeds of a try must not be known before its hypothesis is registered: runs are deterministic, so the best of many variants on known seeds is luck that
@@ -138,7 +138,8 @@ def needed_p(number, wins, looks=LOOKS, alpha=ALPHA):
 def power(effect, sd, p, n):
     """P(n pairs have a p-value of at most p), if their mean is `effect` and their standard deviation sd: a noncentral t. What other looks add is left out."""
     t, v, shift = quantile(p, n - 1), n - 1, effect / sd * math.sqrt(n)
-    # P(Z + shift >= t s), over s = stdev(d) / sd, chi of v degrees of freedom / sqrt(v); s = top u^2, so that steps are short where a large t makes s matter; midpoints in u
+    # P(Z + shift >= t s), integrated over s = stdev(d) / sd, a chi of v degrees of freedom / sqrt(v), by midpoints in u. s = top u^2: steps are short near 0,
+    # where a large t matters
     steps, top = 2000, 1 + 12 / math.sqrt(2 * v)
     log_c = math.log(2) + 0.5 * v * math.log(v / 2) - math.lgamma(v / 2)
     phi, total = NormalDist().cdf, 0.0

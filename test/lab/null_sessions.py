@@ -4,9 +4,9 @@
     python3 test/lab/null_sessions.py --trained 20 --tries 4                       the same of runs that are trained now, of seeds that the bank has not
 
 Half of the sessions are of the group `seeds` and share the 16 runs of a baseline over all tries; in the others, of `rounding` and `chaos`, each try draws 16
-seeds, and which arm is the baseline is drawn, too, so that the mean difference is exactly 0. Counted by two rules: by evidence alone (the e-value reaches 1/level
-at any look, whatever the effect and the other axes), the harder test, and by judge() as it is used, with a declared effect of 0.003 nats. Then planted effects:
-a constant taken from the variant's losses.
+seeds, and which arm is the baseline is drawn, too, so that the mean difference is exactly 0. Counted by two rules: by evidence alone (the e-value reaches
+1/level at any look, whatever the effect and the other axes), the harder test, and by judge() as it is used, with a declared effect of 0.003 nats. Then
+planted effects: a constant taken from the variant's losses.
 """
 import argparse
 import dataclasses
@@ -150,7 +150,7 @@ def report(t):
     print(f"{n} null sessions of {t['tries'] // n} tries")
     for key, name in (("evidence", "an e-value for a false WIN"), ("wins", "a WIN of judge()")):
         print(f"with {name}: {t[key]}, {100 * t[key] / n:.1f} %, at most {100 * at_most(t[key], n):.1f} % (95 %)")
-    print("by group, of sessions and tries: " + "; ".join(f"{g}: {s}, {e} by e-value, {w} by judge(), {m} intervals missed" for g, (s, e, w, m) in t["of_group"].items()))
+    print("by group: " + "; ".join(f"{g}: {s} sessions, {e} by e-value, {w} by judge(), {m} intervals missed" for g, (s, e, w, m) in t["of_group"].items()))
     print("95 % intervals that miss 0: " + ", ".join(f"{100 * k / t['tries']:.2f} % by {n} pairs" for k, n in zip(t["missed"], LOOKS))
           + f", each look's and all before it, of {t['tries']}")
     print("words: " + ", ".join(f"{k} {w}" for w, k in sorted(t["words"].items())) + f"; pairs a try {t['pairs'] / t['tries']:.1f}", flush=True)
@@ -172,8 +172,8 @@ def main():
         for number in (1, 20):
             for effect in (1, 2, 4):
                 sd, alone, theory, together, wins = planted(bank, group, effect, number, o.planted, o.seed)
-                print(f"planted {effect} sd of {sd:.2g}, {group}, try {number}: " + ", ".join(f"{n} pairs {a:.3f} (theory {b:.3f})" for n, a, b in zip(LOOKS, alone, theory))
-                      + f", any look {together:.3f}, WIN {wins:.3f}")
+                beside = ", ".join(f"{n} pairs {a:.3f} (theory {b:.3f})" for n, a, b in zip(LOOKS, alone, theory))
+                print(f"planted {effect} sd of {sd:.2g}, {group}, try {number}: {beside}, any look {together:.3f}, WIN {wins:.3f}", flush=True)
     return 0 if at_most(t["evidence"], t["sessions"]) < 0.07 and at_most(t["wins"], t["sessions"]) < 0.07 else 1
 
 

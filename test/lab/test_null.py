@@ -22,7 +22,9 @@ class Bank(unittest.TestCase):
             self.assertEqual(sorted(BANK[group]), sorted(arms))
             for arm in arms:
                 self.assertEqual(sorted(BANK[group][arm]), list(seeds))
-        self.assertTrue(all(len(r.curve) == 6 and r.curve[-1].loss < 3.2 < 5.5 < r.curve[0].loss for g in BANK.values() for a in g.values() for r in a.values()))
+                for r in BANK[group][arm].values():
+                    self.assertEqual(len(r.curve), 6)
+                    self.assertTrue(r.curve[-1].loss < 3.2 < 5.5 < r.curve[0].loss)
 
     def test_arms_differ_but_not_in_the_mean(self):
         for group, least in (("rounding", 1e-5), ("chaos", 1e-3)):

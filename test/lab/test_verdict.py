@@ -221,7 +221,9 @@ class Text(unittest.TestCase):
         v = judge(base, late, Declared("tokens", 0.003))   # FLOPs that do not overlap
         self.assertIsNone(v.row("flops").effect)
         self.assertRegex(v.to_text(), r"flops +\? +\? \.\. +\?")
-        better = [Run("variant", r.seed, tokens_per_step=TOKENS, curve=[p._replace(flops=p.flops + 1e12) for p in r.curve]) for r in runs("variant", offset=0.01)]
+        better = runs("variant", offset=0.01)
+        for r in better:
+            r.curve = [p._replace(flops=p.flops + 1e12) for p in r.curve]
         v = judge(runs("base"), better, Declared("tokens", 0.003))
         self.assertEqual((v.word, v.reasons[0]), ("NULL", "flops: ?"))   # whoever does not show that nothing else is lost has not won
         json.loads(v.to_json())
