@@ -134,7 +134,7 @@ static void train_emulated() {
     std::unique_ptr<Model<bf16>> model = plan_model<bf16>(run);
     finish_preparing(run);
     model->allocate();
-    initialize(*model, run.opt.init_std, run.opt.seed);
+    initialize(*model, run.opt.init_std, run.opt.seed, run.opt.embed_std);
     emu::listener() = count_event;
     train(run, *model, {1e12, "that nobody has measured"}, {});
     g_training = false;

@@ -41,6 +41,11 @@ def run(command, **options):
     return child.stdout
 
 
+def as_printed(text):
+    """Control characters as the trainer prints them."""
+    return re.sub("[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda c: "".join(f"\\x{b:02x}" for b in c.group().encode()), text)
+
+
 def build_pipe():
     pipe = "build/logits_pipe"
     os.makedirs("build", exist_ok=True)
@@ -116,8 +121,7 @@ def compare(args):
     ids, margins = continue_greedily(model, prompt, args.tokens, {end, *(ends if isinstance(ends, list) else [ends])})
     if not margins:
         sys.exit("the likeliest token after the prompt is the end of the text: choose another prompt")
-    escaped = lambda text: re.sub("[\0-\x08\x0b-\x1f\x7f-\x9f]", lambda c: "".join(f"\\x{b:02x}" for b in c.group().encode()), text)  # as the trainer prints them
-    written = lambda n: escaped(tokenizer.decode(ids[len(start):n]))
+    written = lambda n: as_printed(tokenizer.decode(ids[len(start):n]))
     print(f"transformers: {sum(w.numel() for w in model.parameters())} parameters in {args.dtype}, "
           f"prompt {prompt}, {len(margins)} new tokens, smallest margin {min(margins):.2e}\n{written(len(ids))}")
     if args.no_ours:

@@ -47,11 +47,13 @@ template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
 // Initial values: N(0, init_std), and divided by sqrt(2L) where 2L layers add to the residual stream (Radford et al. 2019,
 // section 2.3); a function of seed and tensor alone. GPT-2's 0.02 suits widths near 1000: in a narrow model it leaves the
 // scores of attention and what it adds too small to learn from, and tokens that behave alike (names) too much alike to be
-// told apart, so that 1 / sqrt(C) starts better. Positions stay small: they shall not drown the tokens.
-template <class F> void initialize(Model<F>& model, double init_std, uint64_t seed) {
+// told apart, so that 1 / sqrt(C) starts better. Positions stay small: they shall not drown the tokens. Where positions are rotary
+// nothing is added to the tokens, which may begin with a deviation of their own, embed_std (torchtitan's Llama 3 and nanochat: 1);
+// 0: init_std, as in transformers. LOG 75.
+template <class F> void initialize(Model<F>& model, double init_std, uint64_t seed, double embed_std = 0) {
     uint32_t number = 0;
     for (const Parameter& p : model.parameters.all) {
-        double stddev = p.init == RESIDUAL ? init_std / std::sqrt(2.0 * model.config.L) : p.init == POSITION ? 0.02 : init_std;
+        double stddev = p.init == RESIDUAL ? init_std / std::sqrt(2.0 * model.config.L) : p.init == POSITION ? 0.02 : p.init == TOKEN && embed_std > 0 ? embed_std : init_std;
         for_each_piece(model, p, [&](size_t row, size_t rows) {
             size_t first = row * p.cols, n = rows * p.cols;
             if (p.init == ONE || p.init == ZERO) std::fill_n(model.staging, n, p.init == ONE ? 1.0f : 0.0f);

@@ -10,8 +10,8 @@
 #include "config.h"
 
 enum Layout { VECTOR, MATRIX, CONV1D };  // 1-D in files; as in memory; (in, out) in GPT-2's files, which transformers calls Conv1D
-enum Init { NORMAL, RESIDUAL, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
-                                                      // stream; N(0, 0.02) always; 1; 0
+enum Init { NORMAL, RESIDUAL, TOKEN, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
+                                                             // stream; N(0, --embed-std); N(0, 0.02) always; 1; 0
 enum Update { ADAMW, MUON };  // MUON: where Muon is the optimizer it updates these, and AdamW the rest
 
 // Rows of a matrix in memory. Linear layers of one input lie in one matrix, one behind the other, so that one product does them all.
@@ -24,7 +24,7 @@ struct Rows {
 // names in files: {a,b} are the names of a matrix's parts, each a tensor of its own; "" in a family that has no such tensor
 //       field      exists                rows                             cols     layout  begins    updated decays GPT-2              Llama, Qwen3
 #define PARAMETERS(MODEL, BLOCK) \
-    MODEL(wte,      true,                 Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "wte.weight",         "embed_tokens.weight") \
+    MODEL(wte,      true,                 Vp,                              C,       MATRIX, TOKEN,    ADAMW, true,  "wte.weight",         "embed_tokens.weight") \
     MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, ADAMW, true,  "wpe.weight",         "") \
     BLOCK(ln1w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
     BLOCK(ln1b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \

@@ -49,7 +49,9 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     run.B = parse_batch(opt);
     if (run.weights.empty() && (is_folder(opt.model) || is_bin_model(opt.model))) run.weights = opt.model;
     if (!planning && !run.resumed) in_turn(comm, [&, first = comm.rank == 0] { if (first) verify_model_folder(run.weights); });  // one that is resumed was verified when it was found
-    if (was_given(opt, "init_std") && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "--init-std: %g given, but the weights are those of %s", opt.init_std, run.weights.c_str());
+    const struct { const char *field, *option; double value; } deviations[] = {{"init_std", "--init-std", opt.init_std}, {"embed_std", "--embed-std", opt.embed_std}};
+    for (const auto& d : deviations)
+        if (was_given(opt, d.field) && !run.weights.empty() && !run.resumed) die_with(EXIT_USAGE, "%s: %g given, but the weights are those of %s", d.option, d.value, run.weights.c_str());
     if (!opt.export_bin.empty() && access(parent_folder(opt.export_bin).c_str(), W_OK))
         die_with(EXIT_USAGE, "--export-bin: cannot write %s: %s", opt.export_bin.c_str(), strerror(errno));
     if (const std::string is = kind_of_no_file(opt.export_bin); !is.empty()) die_with(EXIT_USAGE, "--export-bin: %s is a %s, must be a file", opt.export_bin.c_str(), is.c_str());

@@ -198,23 +198,27 @@ TEST(same_bits_for_any_threads) {
     EXPECT(bits[0] == bits[1] && bits[0] == bits[2]);
 }
 
-// N(0, 0.02), and over sqrt(2L) where it adds to the residual stream; a tensor of n numbers has its standard deviation
-// within 5 / sqrt(2n), its mean within 5 * 0.02 / sqrt(n): five of their own deviations.
+// N(0, init_std), and over sqrt(2L) where it adds to the residual stream; tokens N(0, embed_std), if there is one, positions N(0, 0.02). A tensor
+// of n numbers has its standard deviation within 5 / sqrt(2n), its mean within 5 of it / sqrt(n): five of their own deviations.
 TEST(initial_values) {
     Config c{.max_T = 64, .V = 300, .L = 3, .NH = 4, .C = 64};
+    c.arch.tied = false;  // a head of its own is no table of tokens
     Model<float> model(c, {.B = 1, .T = 64});
     model.allocate();
-    initialize(model, 0.02, 1);
-    for (const Parameter& p : model.parameters.all) {
-        double mean = 0, square = 0, n = (double)p.size();
-        for (size_t i = 0; i < p.size(); i++) mean += model.params[p.offset + i] / n, square += std::pow(model.params[p.offset + i], 2) / n;
-        if (p.init == ONE) { EXPECT_EQ(mean, 1.0); continue; }
-        if (p.init == ZERO) { EXPECT_EQ(square, 0.0); continue; }
-        double stddev = p.init == RESIDUAL ? 0.02 / std::sqrt(6.0) : 0.02;
-        EXPECT(std::fabs(std::sqrt(square) / stddev - 1) < 5 / std::sqrt(2 * n));
-        EXPECT(std::fabs(mean) < 5 * stddev / std::sqrt(n));
+    for (double tokens : {0.0, 0.7}) {
+        initialize(model, 0.05, 1, tokens);
+        for (const Parameter& p : model.parameters.all) {
+            double mean = 0, square = 0, n = (double)p.size();
+            for (size_t i = 0; i < p.size(); i++) mean += model.params[p.offset + i] / n, square += std::pow(model.params[p.offset + i], 2) / n;
+            if (p.init == ONE) { EXPECT_EQ(mean, 1.0); continue; }
+            if (p.init == ZERO) { EXPECT_EQ(square, 0.0); continue; }
+            const bool adds = p.row == P_attprojw || p.row == P_fcprojw;
+            double stddev = adds ? 0.05 / std::sqrt(6.0) : p.row == P_wpe ? 0.02 : p.row == P_wte && tokens > 0 ? tokens : 0.05;
+            EXPECT(std::fabs(std::sqrt(square) / stddev - 1) < 5 / std::sqrt(2 * n));
+            EXPECT(std::fabs(mean) < 5 * stddev / std::sqrt(n));
+        }
     }
-    EXPECT_EQ(model.parameters.count(), (size_t)(300 * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64));
+    EXPECT_EQ(model.parameters.count(), (size_t)(2 * 300 * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64));
 }
 
 // Box and Muller's formula in double on Philox's words, for odd counts too; a tensor in pieces has the numbers of the whole.

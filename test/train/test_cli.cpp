@@ -338,6 +338,7 @@ TEST(options_that_do_nothing) {
                              {text + "--temperature 0 --top-k 3", "--top-k: 3 given, but --temperature 0 takes the most likely token"},
                              {chat + "--temperature 0 --top-p 0.5", "--top-p: 0.5 given, but --temperature 0 takes the most likely token"},
                              {text + "-x 1 -e " + model + " --init-std 0.1", "--init-std: 0.1 given, but the weights are those of " + model},
+                             {text + "-x 1 -e " + model + " --embed-std 0.1", "--embed-std: 0.1 given, but the weights are those of " + model},
                              {shards + "--skip-bad 2", "--skip-bad: 2 given, but the data hold no text"}, {shards + "--text-special 1", "--text-special: 1 given, but the data hold no text"}}) {
         Outcome o = run_command(format("%s %s < /dev/null", TRAINER, idle.options.c_str()));
         if (o.code != 2 || !has(o.output, idle.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\", expected 2 and \"%s\"", idle.options.c_str(), o.code, o.output.c_str(), idle.says.c_str());

@@ -53,6 +53,23 @@ TEST(descendants_go_from_folder_to_folder) {
     }
 }
 
+// --embed-std scales what tokens begin with, and nothing else.
+TEST(descendants_begin_with_tokens_of_their_own) {
+    prepare();
+    must(family_run("a", "llama:d1c64h2", "-b 2 -x 0 -n 1 --init-std 0.05"));
+    must(family_run("b", "llama:d1c64h2", "-b 2 -x 0 -n 1 --init-std 0.05 --embed-std 0.4"));
+    const SafetensorsFile small(SCRATCH + "/a/step_00000000/model.safetensors"), large(SCRATCH + "/b/step_00000000/model.safetensors");
+    for (const TensorInfo& t : small.tensors()) {
+        const TensorInfo* other = large.find(t.name);
+        if (!other) { FAIL("%s is missing", t.name.c_str()); continue; }
+        std::vector<float> a(t.count()), b(other->count());
+        small.read_as_float(t, a.data(), 0, a.size()), large.read_as_float(*other, b.data(), 0, b.size());
+        const float times = t.name == "model.embed_tokens.weight" ? 8 : 1;
+        for (size_t i = 0; i < a.size(); i++)  // a factor of 8 moves no rounding
+            if (b[i] != times * a[i]) { FAIL("%s: %g for %g", t.name.c_str(), b[i], a[i]); break; }
+    }
+}
+
 TEST(descendants_are_planned) {
     const std::string plan = must(std::string(TRAINER) + " --plan H100 -e qwen3:0.6b -b 8 -t 4096 --precision bf16").output;
     EXPECT(has(plan, "model    Qwen3, 28 layers, width 1024, 16 heads of 128 and 8 of keys and values, MLP 3072, context 4096 of the model's 40960, vocabulary 151936: 596M parameters, bf16\n"));
