@@ -12,7 +12,7 @@ name=$1 agent= attach=1 && shift
 case $name in '' | -* | *[!a-z0-9-]*) fail "'$name' is no name of an org" ;; esac
 while [ $# -gt 0 ]; do
     case $1 in
-    --agent) agent=${2:?} && shift 2 ;;
+    --agent) [ $# -ge 2 ] || fail "--agent needs a value" && agent=$2 && shift 2 ;;
     --detach) attach= && shift ;;
     *) fail "grid: $1 is no option of it: --agent, --detach" ;;
     esac

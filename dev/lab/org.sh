@@ -25,8 +25,8 @@ new() {
     word "the name of an org" "$name"
     while [ $# -gt 0 ]; do
         case $1 in
-        --roles) roles=${2:?} && shift 2 ;;
-        --base) base=${2:?} && shift 2 ;;
+        --roles) [ $# -ge 2 ] || fail "--roles needs a value" && roles=$2 && shift 2 ;;
+        --base) [ $# -ge 2 ] || fail "--base needs a value" && base=$2 && shift 2 ;;
         *) fail "org new: $1 is no option of it: --roles, --base" ;;
         esac
     done
@@ -60,6 +60,7 @@ new() {
 
     mkdir -p "$folder"
     cp "$here"/org/*.md "$folder/"
+    echo '/*/tree/' > "$folder/.gitignore"  # the lab is a repository of its own
     printf %s "$members" | while read -r member role; do
         mkdir -p "$folder/$member/mail/tmp" "$folder/$member/mail/new" "$folder/$member/mail/cur"
         cp "$here/org/roles/$role.md" "$folder/$member/role.md"
