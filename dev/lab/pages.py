@@ -2,12 +2,12 @@
 
 Every figure is counted from the ledger anew, and nothing is left out: a try that failed, was lost or never ended has its line, since a record
 of wins alone says nothing. What somebody typed is printed without its control characters: it may not move the cursor of a terminal."""
-import argparse
 import datetime
 import math
 import re
 import sys
 
+import evalues
 import home as homes
 import ledger
 
@@ -89,7 +89,7 @@ def duration(seconds):
 
 def chance_wins(tries):
     """Wins that chance alone would have given by now, at most: a try without any effect becomes one with at most the probability of its level (evalues.py)."""
-    return sum(number(t.begins, "level", 0) for t in tries)
+    return evalues.chance_wins([number(t.begins, "level", 0) for t in tries])
 
 
 def effect_text(e):
@@ -222,42 +222,31 @@ def ledger_lines(entries, kind=None, number_=None, full=False):
 
 # ---- the three verbs ----------------------------------------------------------------------------------------------------------------
 
-def ledger_main(arguments):
-    p = argparse.ArgumentParser(prog="lab ledger", description="what happened, an event a line, oldest first")
-    p.add_argument("--kind", choices=ledger.KINDS, help="of one kind")
-    p.add_argument("--try", dest="number", metavar="TRY", help="of one try: 0003")
-    p.add_argument("--full", action="store_true", help="hashes whole")
-    p.add_argument("--check", action="store_true", help="verify the chain of hashes, and the heads that were written down elsewhere")
-    a = p.parse_args(arguments)
-    home = homes.find()
-    if a.check:
-        wrong = ledger.check(home)
-        print("\n".join(plain(w) for w in wrong) or "%d events, each as it was written; head %s" % (len(ledger.entries(home)), ledger.head(home)))
-        return 1 if wrong else 0
-    print_lines(ledger_lines(ledger.entries(home), a.kind, a.number, a.full))
+def print_ledger(home, kind=None, number_=None, full=False, check=False):
+    if not check:
+        return print_lines(ledger_lines(ledger.entries(home), kind, number_, full))
+    wrong = ledger.check(home)
+    print_lines([plain(w) for w in wrong] or ["%d events, each as it was written; head %s" % (len(ledger.entries(home)), ledger.head(home))])
+    return 1 if wrong else 0
 
 
-def seen_main(arguments):
-    p = argparse.ArgumentParser(prog="lab seen", description="was this tried? Exit code 1: no word of it is in the ledger")
-    p.add_argument("words", nargs="+", metavar="WORD")
-    wanted = words_of(" ".join(p.parse_args(arguments).words))
+def print_seen(home, words):
+    """Exit code 1: nothing of it is in the ledger."""
+    wanted = words_of(" ".join(words))
     if not wanted:
         raise homes.LabError("seen: no word to look for")
-    found = seen(ledger.entries(homes.find()), wanted)
+    found = seen(ledger.entries(home), wanted)
     print_lines(seen_lines(found, wanted) or ["not tried so far: %s" % " ".join(sorted(wanted))])
     return 0 if found else 1
 
 
-def standup_main(arguments):
-    p = argparse.ArgumentParser(prog="lab standup", description="a page: what ran, what was learnt, what is next, what it cost")
-    p.add_argument("--hours", type=float, default=24, help="that it tells about, up to now (default 24); 0: all")
-    a = p.parse_args(arguments)
-    if not 0 <= a.hours < 1e6:
-        raise homes.LabError("--hours is %g, must be from 0 to a million" % a.hours)
-    home = homes.find()
+def print_standup(home, hours=24):
+    """Of the last hours; 0: of all."""
+    if not 0 <= hours < 1e6:
+        raise homes.LabError("--hours is %g, must be from 0 to a million" % hours)
     now = datetime.datetime.now(datetime.timezone.utc)
     stamp = lambda t: t.strftime("%Y-%m-%dT%H:%M:%SZ")
-    since = stamp(now - datetime.timedelta(hours=a.hours)) if a.hours else ""
+    since = stamp(now - datetime.timedelta(hours=hours)) if hours else ""
     print_lines(standup(ledger.entries(home), since, stamp(now), ledger.check(home)))
 
 

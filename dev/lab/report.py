@@ -2,8 +2,8 @@
 ran and no further, the differences of its pairs with their interval, and the baseline's card.
 
 The page is well-formed XML, which is how its tests read it."""
-import argparse
 import glob
+import math
 import os
 
 import evalues
@@ -83,17 +83,15 @@ def difference_series(arms, axis):
     pairs = [(base[run.seed], points(run, axis)) for run in arms.get("variant", []) if run.seed in base]
     xs = common([line for pair in pairs for line in pair])
     rows = [(x, [at(b, x) - at(v, x) for b, v in pairs]) for x in xs]
-    band = []
-    for x, ds in rows:
-        low, high = interval(ds)
-        if low is not None:
-            band.append((x, low, high))
+    band = [(x, *interval(ds)) for x, ds in rows if interval(ds)]
     thin = [[(x, ds[i]) for x, ds in rows] for i in range(len(pairs))]
     return Series("mean of %d pairs" % len(pairs), "variant", [(x, sum(ds) / len(ds)) for x, ds in rows], band, thin)
 
 
-def interval(differences):
-    return evalues.interval(differences, 0.05)
+def interval(ds):
+    """(low, high) of the mean, valid at all looks together; () before the first."""
+    low, high = evalues.interval(ds)
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else ()
 
 
 # ---- a try --------------------------------------------------------------------------------------------------------------------------
@@ -143,6 +141,32 @@ def try_section(home, t):
 
 def word_of(t):
     return t.word + (" (PROVISIONAL)" if t.provisional else "")
+
+
+# ---- the baseline's card ------------------------------------------------------------------------------------------------------------
+
+def cards(home):
+    return [homes.read_json(path) or {} for path in sorted(glob.glob(os.path.join(glob.escape(home.cards), "*.json")))]
+
+
+def spread(column, form):
+    """A mean with its deviation."""
+    column = column or {}
+    return "?" if column.get("mean") is None else (form % column["mean"]) + (" \u00b1 " + form % column["sd"] if column.get("sd") is not None else "")
+
+
+def card_section(card):
+    if "curve" not in card:
+        return ""
+    points_ = [p for p in card["curve"] if p["mean"] is not None]
+    series = Series("mean of %s seeds" % card.get("seeds", "?"), "base", [(p["tokens"], p["mean"]) for p in points_], [(p["tokens"], p["mean"] - (p["sd"] or 0), p["mean"] + (p["sd"] or 0)) for p in points_])
+    last = points_[-1] if points_ else {}
+    rows = [["validation loss", spread(last, "%.5f") + " nats/token after %s steps" % last.get("step", "?")], ["tokens/s", spread(card.get("tokens_per_s"), "%.0f")], ["FLOPs a token", human(card.get("flops_per_token") or 0, 4)],
+            ["parameters", card.get("parameters", "?")], ["memory", spread(card.get("peak_mib"), "%.0f") + " MiB"], ["a run", spread(card.get("seconds"), "%.2f") + " s"],
+            ["one seed twice", "equal to the bit" if card.get("bit_equal") else "NOT equal to the bit: this machine is unfit"], ["commit", str(card.get("commit", "?"))[:12]], ["machine", card.get("machine", "?")],
+            ["options", ("text", " ".join(map(str, card.get("options", []))))]]
+    return "<section><h3>%s</h3>%s%s</section>\n" % (esc(card.get("scale", "?")), '<div class="charts">%s</div>' % chart(
+        "the baseline", AXES["tokens"][0], "validation loss, nats/token", [series], below="band: one standard deviation over seeds on either side"), table(["", "mean \u00b1 sd over seeds"], rows))
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------------------------
@@ -197,16 +221,13 @@ def draw(home, entries, wrong=()):
     out += ['<p class="bad">the ledger is damaged: %s</p>' % esc(w) for w in wrong]
     out.append(tiles(entries, tries) + overview(home, tries))
     out.append("<h2>Every try</h2>\n" + table_of_tries(home, entries, tries))
+    out.append("<h2>Cards</h2>\n" + "".join(map(card_section, cards(home))))
     out.append("<h2>Curves</h2>\n" + "".join(try_section(home, t) for t in tries))
     return "".join(out) + "</body></html>\n"
 
 
-def main(arguments):
-    p = argparse.ArgumentParser(prog="lab report", description="the session as one HTML page")
-    p.add_argument("-o", "--output", help="default: report.html in the lab's folder")
-    a = p.parse_args(arguments)
-    home = homes.find()
-    path = os.path.abspath(a.output or os.path.join(home.root, "report.html"))
+def write(home, path=None):
+    path = os.path.abspath(path or os.path.join(home.root, "report.html"))
     text = draw(home, ledger.entries(home), ledger.check(home))
     homes.write_file(path, text)
-    print("%s: %s bytes, open it in a browser" % (path, human(len(text.encode()))))
+    print("%s: %s bytes, for any browser" % (path, human(len(text.encode()))))

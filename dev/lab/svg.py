@@ -29,7 +29,9 @@ def ticks(low, high, most):
     unit = next(m * power for m in (1, 2, 5, 10) if (high - low) / (m * power) <= most)
     digits = max(0, -math.floor(math.log10(unit) + 1e-9))
     values = [i * unit for i in range(math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9) + 1)]
-    return [(v, human(v) if abs(high) >= 1000 else "%.*f" % (digits, v + 0.0)) for v in values]
+    largest = max(abs(low), abs(high))
+    enough = max(3, math.floor(math.log10(largest or 1)) - math.floor(math.log10(unit) + 1e-9) + 1)   # digits that tell neighbours apart
+    return [(v, human(v, enough) if largest >= 1000 or largest < 1e-3 else "%.*f" % (digits, v + 0.0)) for v in values]
 
 
 class Frame:
@@ -62,25 +64,25 @@ class Series:
     def __init__(self, name, css, points, band=(), thin=()):
         self.name, self.css, self.points, self.band, self.thin = name, css, points, band, thin
 
-    def all(self):
+    def lines(self):
         yield from self.points
-        for x, low, high in self.band:
-            yield from ((x, low), (x, high))
         for line in self.thin:
             yield from line
 
 
 def chart(title, x_label, y_label, series, level=None, below=""):
     """A figure with its legend. The frame is that of the last six sevenths: a curve's first fall would make the rest of it flat."""
-    values = [p for s in series for p in s.all()]
+    values = [p for s in series for p in s.lines()]
     if not values:
         return ""
     x_high = max(x for x, _ in values)
     late = [y for x, y in values if x >= x_high / 7] + ([] if level is None else [level])
     low, high = min(late), max(late)
     room = 0.05 * (high - low) or 0.05 * abs(high) or 1
-    frame = Frame((0, x_high), (low - room, high + room))
-    cut = any(y > frame.y[1] or y < frame.y[0] for _, y in values)
+    bands = [(x, y) for s in series for x, *ends in s.band for y in ends]
+    shown = [max(low - 20 * room, min(high + 20 * room, y)) for x, y in bands if x >= x_high / 7]   # a band of 3 pairs is so wide that no curve would be seen
+    frame = Frame((0, x_high), (min([low, *shown]) - room, max([high, *shown]) + room))
+    cut = any(y > frame.y[1] or y < frame.y[0] for _, y in values + bands)
     out = ['<figure><figcaption><b>%s</b> <span class="legend">%s</span></figcaption>' % (esc(title), "".join('<span class="%s"><i></i>%s</span>' % (s.css, esc(s.name)) for s in series))]
     out.append('<svg viewBox="0 0 %d %d" role="img"><title>%s</title>' % (WIDTH, HEIGHT, esc("%s: %s against %s" % (title, y_label, x_label))))
     out.append(frame.axes(x_label, y_label))
