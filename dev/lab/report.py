@@ -25,9 +25,9 @@ p { margin: 4px 0; overflow-wrap: anywhere; } .pale, .note, .legend { color: var
 dl { display: flex; flex-wrap: wrap; gap: 10px; margin: 20px 0 0; } dl div { flex: 1 1 150px; padding: 10px 14px; background: var(--box); border-radius: 8px; }
 dt { color: var(--pale); font-size: 13px; } dd { margin: 0; font-size: 20px; } dd small { display: block; font-size: 13px; color: var(--pale); }
 .scroll { overflow-x: auto; } table { border-collapse: collapse; font-size: 14px; } th, td { padding: 4px 18px 4px 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--grid); }
-th { color: var(--pale); font-weight: 400; font-size: 13px; white-space: nowrap; } td.number { white-space: nowrap; } td.text { min-width: 220px; max-width: 420px; overflow-wrap: anywhere; }
+th { color: var(--pale); font-weight: 400; font-size: 13px; white-space: nowrap; } td.number { white-space: nowrap; } td.text { min-width: 90px; max-width: 420px; overflow-wrap: anywhere; } td.long { min-width: 220px; }
 .word { font-weight: 600; color: var(--pale); } .word.win { color: var(--win); } .word.loss { color: var(--loss); } .word.null { color: var(--null); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 360px), 1fr)); gap: 20px 30px; margin-top: 12px; } figure { margin: 0; min-width: 0; } figure.wide { max-width: 900px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 360px), 1fr)); gap: 20px 30px; margin: 12px 0; } figure { margin: 0; min-width: 0; } figure.wide { max-width: 900px; margin-top: 30px; }
 .legend span { margin-left: 12px; } .legend i { display: inline-block; width: 18px; height: 3px; margin-right: 5px; vertical-align: middle; background: currentColor; }
 svg { display: block; width: 100%; overflow: visible; } svg svg { overflow: hidden; } svg text { fill: var(--pale); font-size: 11.5px; } svg .mid { text-anchor: middle; } svg .end { text-anchor: end; }
 .grid { stroke: var(--grid); } .level { stroke: var(--pale); stroke-dasharray: 5 4; } .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; } .thin { fill: none; stroke: currentColor; stroke-width: .8; stroke-opacity: .5; }
@@ -103,7 +103,7 @@ def verdict_of(home, number):
 
 
 def row_of(verdict, axis):
-    return next((row for row in verdict.get("table", []) if row.get("axis") == axis), {})
+    return next((row for row in verdict.get("rows", []) if row.get("axis") == axis), {})
 
 
 def fixed(v, form="%+.4f"):
@@ -111,7 +111,14 @@ def fixed(v, form="%+.4f"):
 
 
 def effect(row):
-    return "%s [%s, %s]" % tuple(fixed(row.get(key)) for key in ("effect", "lo", "hi")) if row else ""
+    """+0.0123 [+0.0040, +0.0206] 1.07x"""
+    return "%s [%s, %s] " % tuple(fixed(row.get(key)) for key in ("effect", "lo", "hi")) + fixed(row.get("multiplier"), "%.3fx") if row else ""
+
+
+def change(pair, form="%.0f"):
+    """1000 -> 990, of baseline and variant."""
+    base, variant = pair or (None, None)
+    return fixed(base, form) if base == variant else fixed(base, form) + " \u2192 " + fixed(variant, form)
 
 
 def charts_of(arms, axis):
@@ -183,9 +190,9 @@ def table_of_tries(home, entries, tries):
     for t in tries:
         verdict = verdict_of(home, t.number)
         seconds = pages.cost([e for e in entries if e.get("try") == t.number])[0]
-        rows.append([t.number, ("word " + CSS.get(t.word, "other"), word_of(t)), t.who, ("text", t.branch), ("text", t.hypothesis), t.axis, ("number", t.begins.get("effect", "?")), t.pairs] +
-                    [("number", effect(row_of(verdict, a))) for a in AXES] + [("number", verdict.get("multiplier", "")), human(verdict.get("parameters") or 0, 4), ("number", str(verdict.get("lines", ""))), ("number", pages.duration(seconds))])
-    return table(["try", "verdict", "by", "branch", "hypothesis", "axis", "declared", "pairs", "equal tokens", "equal FLOPs", "equal seconds", "multiplier", "parameters", "lines", "cost"], rows)
+        rows.append([t.number, ("word " + CSS.get(t.word, "other"), word_of(t)), ("number", t.who[:40]), ("text", t.branch), ("text long", t.hypothesis), t.axis, ("number", t.begins.get("effect", "?")), t.pairs] +
+                    [("number", effect(row_of(verdict, a))) for a in AXES] + [("number", text) for text in (change(verdict.get("parameters")), change(verdict.get("memory"), "%.1f"), "" if verdict.get("lines") is None else str(verdict["lines"]), pages.duration(seconds))])
+    return table(["try", "verdict", "by", "branch", "hypothesis", "axis", "declared", "pairs", "equal tokens", "equal FLOPs", "equal seconds", "parameters", "memory, MiB", "lines", "cost"], rows)
 
 
 def tile(name, value, beside=""):
@@ -210,7 +217,7 @@ def overview(home, tries):
         row = row_of(verdict_of(home, t.number), t.axis)
         if row.get("effect") is not None:
             rows.append(("%s %s" % (t.number, t.branch), CSS.get(t.word, "other"), row.get("lo"), row["effect"], row.get("hi"), pages.number(t.begins, "effect")))
-    return forest("Every effect on its declared axis", "base - variant, nats/token: on the right the variant is better", rows, "line: interval at the level of the try; short black bar: the effect that was declared; an arrow: it goes on outside")
+    return forest("Every effect on its declared axis", "base - variant, nats/token: on the right the variant is better", rows, "coloured as its verdict; line: interval; black bar: the effect that was declared; arrow: the interval goes on")
 
 
 def draw(home, entries, wrong=()):

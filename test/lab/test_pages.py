@@ -275,7 +275,7 @@ class ReportTest(Lab):
             self.event("note", **{"try": number}, text=EVIL)
             self.event("lost", **{"try": number}, what=EVIL)
             self.event("scale", **{"try": number}, word=EVIL)
-            homes.write_json(os.path.join(self.home.tries, number + "-x", "verdict.json"), {"reasons": [EVIL], "lines": EVIL, "multiplier": EVIL, "table": [{"axis": "tokens", "effect": 0.1, "lo": None, "hi": None}]})
+            homes.write_json(os.path.join(self.home.tries, number + "-x", "verdict.json"), {"reasons": [EVIL], "lines": EVIL, "rows": [{"axis": "tokens", "effect": 0.1, "lo": None, "hi": None}]})
         page = self.page()
         self.assertEqual([e.tag for e in page.iter() if e.tag == "script"], [])
         self.assertNotIn("<script", self.text)
@@ -293,6 +293,13 @@ class ReportTest(Lab):
         self.assertEqual([row[0] for row in rows], ["%04d" % (i + 1) for i in range(30)])
         self.assertEqual([row[1].split()[0] for row in rows], [pages.WORDS[i % 5] if i % 3 else "running" for i in range(30)])
         self.assertEqual(len(list(page.iter("h3"))), 30)
+
+    def test_the_table_says_what_the_verdict_does(self):
+        self.try_of()
+        homes.write_json(os.path.join(self.home.tries, "0001-no-bias", "verdict.json"), {"parameters": [1000, 990], "memory": [20.04, 20.04], "lines": -3, "reasons": [], "rows": [
+            {"axis": "tokens", "effect": 0.0123, "lo": 0.004, "hi": 0.0206, "multiplier": 1.071}, {"axis": "flops", "effect": -0.001, "lo": None, "hi": None, "multiplier": None}, {"axis": "seconds", "effect": None}]})
+        row = ["".join(cell.itertext()) for cell in list(self.page().iter("tr"))[1]]
+        self.assertEqual(row[8:14], ["+0.0123 [+0.0040, +0.0206] 1.071x", "-0.0010 [?, ?] ?", "? [?, ?] ?", "1000 \u2192 990", "20.0", "-3"])
 
     def test_a_curve_ends_where_the_shortest_of_its_runs_ended(self):
         self.try_of(seeds=(1, 2), word=None)
