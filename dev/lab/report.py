@@ -11,9 +11,10 @@ import home as homes
 import ledger
 import pages
 import record
+from curves import Curve
 from svg import Series, chart, esc, forest, human
 
-AXES = {"tokens": ("tokens of training", lambda p: p.tokens), "flops": ("FLOPs of training", lambda p: p.flops), "seconds": ("seconds of training", lambda p: p.seconds)}
+AXES = {"tokens": "tokens of training", "flops": "FLOPs of training", "seconds": "seconds of training"}
 CSS = {"WIN": "win", "LOSS": "loss", "NULL": "null"}   # of verdicts; all others are grey
 STYLE = """
 :root { color-scheme: light dark; --paper: #fff; --ink: #1c2024; --pale: #626a73; --grid: #e6e8eb; --box: #f6f7f8; --base: #1f6fb4; --variant: #cf4a1c; --win: #16805d; --loss: #c22f2f; --null: #8a6d00; }
@@ -49,40 +50,35 @@ def runs_of(home, number):
     return {arm: sorted(runs, key=lambda r: r.seed) for arm, runs in arms.items()}
 
 
-def points(run, axis):
-    """[(budget, loss)] of the validations that were finite, budgets ascending."""
-    return sorted({AXES[axis][1](p): p.loss for p in run.curve if record.finite(p.loss)}.items())
+def curve_of(run):
+    """Up to where it diverged; None, if it has no validation."""
+    try:
+        return Curve(run)
+    except record.LabError:
+        return None
 
 
-def at(line, x):
-    """On a line of points, between two of them along a straight one; None outside of it: nothing is extrapolated."""
-    for (x0, y0), (x1, y1) in zip(line, line[1:]):
-        if x0 <= x <= x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0) if x1 > x0 else y1
-    return line[0][1] if len(line) == 1 and line[0][0] == x else None
-
-
-def common(lines):
-    """The budgets at which all lines can be read, those of the first and the ends of what all reached among them."""
-    if not lines or not all(lines):
+def common(curves, axis):
+    """The budgets at which all curves can be read: the validations of the first, and the ends of what all reached. Nothing is extrapolated."""
+    if not curves:
         return []
-    low, high = max(line[0][0] for line in lines), min(line[-1][0] for line in lines)
-    return sorted({low, high} | {x for x, _ in lines[0] if low <= x <= high}) if low <= high else []
+    low, high = max(getattr(c.points[0], axis) for c in curves), min(c.end(axis) for c in curves)
+    return sorted({low, high} | {x for x in (getattr(p, axis) for p in curves[0].points) if low <= x <= high}) if low <= high else []
 
 
 def mean_series(runs, axis, name, css):
     """The mean over seeds as far as all of them ran; behind it from the lowest to the highest seed."""
-    lines = [points(run, axis) for run in runs]
-    rows = [(x, [at(line, x) for line in lines]) for x in common(lines)]
-    return Series("%s, %d seeds" % (name, len(runs)), css, [(x, sum(ys) / len(ys)) for x, ys in rows], [(x, min(ys), max(ys)) for x, ys in rows])
+    curves = [c for c in map(curve_of, runs) if c]
+    rows = [(x, [c.at(axis, x) for c in curves]) for x in common(curves, axis)]
+    return Series("%s, %d seeds" % (name, len(curves)), css, [(x, sum(ys) / len(ys)) for x, ys in rows], [(x, min(ys), max(ys)) for x, ys in rows])
 
 
 def difference_series(arms, axis):
     """base - variant of each pair at equal budgets (up: the variant is better), the mean and its interval at each budget."""
-    base = {run.seed: points(run, axis) for run in arms.get("base", [])}
-    pairs = [(base[run.seed], points(run, axis)) for run in arms.get("variant", []) if run.seed in base]
-    xs = common([line for pair in pairs for line in pair])
-    rows = [(x, [at(b, x) - at(v, x) for b, v in pairs]) for x in xs]
+    base = {run.seed: curve_of(run) for run in arms.get("base", [])}
+    pairs = [(base[run.seed], curve_of(run)) for run in arms.get("variant", []) if base.get(run.seed) and curve_of(run)]
+    xs = common([c for pair in pairs for c in pair], axis)
+    rows = [(x, [b.at(axis, x) - v.at(axis, x) for b, v in pairs]) for x in xs]
     band = [(x, *interval(ds)) for x, ds in rows if interval(ds)]
     thin = [[(x, ds[i]) for x, ds in rows] for i in range(len(pairs))]
     return Series("mean of %d pairs" % len(pairs), "variant", [(x, sum(ds) / len(ds)) for x, ds in rows], band, thin)
@@ -124,12 +120,12 @@ def change(pair, form="%.0f"):
 def charts_of(arms, axis):
     both = [(arm, arms[arm]) for arm in ("base", "variant") if arms.get(arm)]
     order = sorted(AXES, key=lambda a: a != axis)   # the declared one first
-    out = [chart("at equal " + a, AXES[a][0], "validation loss, nats/token", [mean_series(runs, a, arm, arm) for arm, runs in both],
+    out = [chart("at equal " + a, AXES[a], "validation loss, nats/token", [mean_series(runs, a, arm, arm) for arm, runs in both],
                  below="band: from the lowest to the highest seed") for a in order]
     if len(both) == 2 and axis in AXES:
         series = difference_series(arms, axis)
         if series.points:
-            out.insert(1, chart("differences of pairs", AXES[axis][0], "base - variant, nats/token", [series], level=0,
+            out.insert(1, chart("differences of pairs", AXES[axis], "base - variant, nats/token", [series], level=0,
                                 below="thin: each seed; band: 95 % interval of the mean, valid at every look; above 0 the variant is better"))
     return '<div class="charts">%s</div>' % "".join(out)
 
@@ -141,7 +137,7 @@ def try_section(home, t):
     out += ['<p class="bad">%s</p>' % esc(reason) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
     out += ["<p>second scale: %s %s</p>" % (esc(e.get("word", "?")), esc(pages.effect_text(e))) for e in t.scales]
     out += ["<p>%s: %s</p>" % (esc(e.get("who", "?")), esc(e.get("text", ""))) for e in t.notes]
-    if any(arms.values()):
+    if arms:
         out.append(charts_of(arms, t.axis))
     return "".join(out) + "</section>\n"
 
@@ -173,7 +169,7 @@ def card_section(card):
             ["one seed twice", "equal to the bit" if card.get("bit_equal") else "NOT equal to the bit: this machine is unfit"], ["commit", str(card.get("commit", "?"))[:12]], ["machine", card.get("machine", "?")],
             ["options", ("text", " ".join(map(str, card.get("options", []))))]]
     return "<section><h3>%s</h3>%s%s</section>\n" % (esc(card.get("scale", "?")), '<div class="charts">%s</div>' % chart(
-        "the baseline", AXES["tokens"][0], "validation loss, nats/token", [series], below="band: one standard deviation over seeds on either side"), table(["", "mean \u00b1 sd over seeds"], rows))
+        "the baseline", AXES["tokens"], "validation loss, nats/token", [series], below="band: one standard deviation over seeds on either side"), table(["", "mean \u00b1 sd over seeds"], rows))
 
 
 # ---- the page -----------------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ import pages
 import record
 import report
 import svg
+from curves import Curve
 
 EVIL = '<script>alert("1")</script>&amp;\'\x1b[2J\x07'
 
@@ -344,18 +345,22 @@ class ReportTest(Lab):
         # what lies behind the last look is not in it
         self.assertEqual(report.interval([0.010, 0.011, 0.012, 9.0]), (low, high))
 
-    def test_between_points_and_not_beyond(self):
-        line = [(0, 4.0), (10, 2.0), (20, 1.5)]
-        self.assertEqual([report.at(line, x) for x in (0, 5, 10, 20)], [4.0, 3.0, 2.0, 1.5])
-        self.assertEqual([report.at(line, x) for x in (-1, 20.1)], [None, None])
-        self.assertEqual(report.common([line, [(15, 1.0), (16, 1.0), (30, 1.0)]]), [15, 20])
-        self.assertEqual(report.common([line, [(25, 1.0)]]), [])
+    def test_what_all_reached(self):
+        line = lambda *points: Curve(record.Run(arm="base", seed=1, curve=[record.Point(x, x, x, x, y) for x, y in points]))
+        first = line((0, 4.0), (10, 2.0), (20, 1.5))
+        self.assertEqual(report.common([first, line((15, 1.0), (16, 1.0), (30, 1.0))], "tokens"), [15, 20])
+        self.assertEqual(report.common([first, line((25, 1.0))], "tokens"), [])
+        self.assertEqual(report.common([], "tokens"), [])
 
-    def test_a_loss_that_is_not_finite_is_no_point(self):
-        curve = self.curve(1.25)
-        curve[5] = curve[5]._replace(loss=None)
-        run = record.Run(arm="base", seed=1, curve=curve)
-        self.assertEqual(len(report.points(run, "tokens")), 10)
+    def test_a_curve_ends_where_it_diverged(self):
+        self.try_of(seeds=(1, 2), word=None)
+        curve = self.curve(1.2)
+        curve[8] = curve[8]._replace(loss=None)
+        self.run_file("0001", "no-bias", "variant", 3, curve)
+        self.run_file("0001", "no-bias", "variant", 4, [curve[8]])   # at once: it has no curve
+        figure, = self.figures(self.page(), "at equal tokens")
+        self.assertAlmostEqual(dict(data_of(figure))["curve variant"][-1][0], 44800, delta=400)   # 700 steps of 64
+        self.assertIn("variant, 3 seeds", "".join(figure.itertext()))
 
     def test_the_card_is_on_it(self):
         homes.write_json(os.path.join(self.home.cards, "tiny-abc.json"), {
