@@ -45,8 +45,8 @@ def ask(scale, tree, folder, batches):
     """Losses, an array a batch."""
     data = array.array("i")
     for inputs, targets in batches:
-        data.extend(inputs)
-        data.extend(targets)
+        data.extend(array.array("i", inputs))
+        data.extend(array.array("i", targets))
     command = [os.path.join(tree, "build", "evaluate"), folder, scale.precision(), str(scale.B), str(scale.T)]
     done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     losses, N = array.array("f"), scale.tokens()
