@@ -7,6 +7,8 @@
 
 $LAB_HOME, else lab/ beside the checkout's .git. The private folder is $LAB_PRIVATE when `lab init` runs, else one in
 ~/.local/share. Who runs as the same user can read it all the same: `lab init --private` puts it where only another user can."""
+import contextlib
+import fcntl
 import getpass
 import hashlib
 import json
@@ -14,9 +16,8 @@ import os
 import subprocess
 import tempfile
 
+from record import LabError  # noqa: F401: what was wrong with what was given: one line, exit code 2
 
-class LabError(Exception):
-    """What was wrong with what was given: one line, exit code 2."""
 
 
 def git(folder, *arguments, check=True, stdin=None):
@@ -61,6 +62,15 @@ def sha256(path):
     return digest.hexdigest()
 
 
+@contextlib.contextmanager
+def locked(path):
+    """Alone among the processes of this machine, by flock: a killed one holds nothing."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def who():
     """The scientist: $LAB_WHO, else the user."""
     return os.environ.get("LAB_WHO") or getpass.getuser()
@@ -76,9 +86,10 @@ class Home:
 
     def commit(self, message):
         """Everything that is kept, as one commit of the lab's own repository; its hash."""
-        git(self.root, "add", "-A")
-        git(self.root, "-c", "user.name=" + who(), "-c", "user.email=lab@localhost", "commit", "-q", "--allow-empty", "-m", message)
-        return git(self.root, "rev-parse", "HEAD")
+        with locked(os.path.join(self.root, ".commit.lock")):
+            git(self.root, "add", "-A")
+            git(self.root, "-c", "user.name=" + who(), "-c", "user.email=lab@localhost", "commit", "-q", "--allow-empty", "-m", message)
+            return git(self.root, "rev-parse", "HEAD")
 
 
 def checkout_here():

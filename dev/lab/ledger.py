@@ -8,9 +8,7 @@ head, the last hash, stands in each verdict, in the lab's commits and in the pri
 anew from a changed past does not contain them.
 
 Kinds: card, trial (a run that tuned), try-begins, run, look, verdict, holdout-look, ablation, scale, note, lost."""
-import contextlib
 import datetime
-import fcntl
 import hashlib
 import os
 import re
@@ -77,13 +75,6 @@ def head(home):
     return (parse(lines[-1]) or {}).get("hash", "?") if lines else "0" * 64
 
 
-@contextlib.contextmanager
-def locked(home):
-    with open(os.path.join(home.root, ".ledger.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
 def write_event(home, lines, kind, fields):
     """Adds one line behind `lines`, of which it becomes the last, then its hash to the heads."""
     previous = (parse(lines[-1]) or {}).get("hash", "?") if lines else "0" * 64
@@ -109,7 +100,7 @@ def append(home, kind, **fields):
     for key in fields:
         if not KEY.match(key) or key in ("n", "t", "kind", "hash"):
             raise ValueError("no key of a field: %r" % key)
-    with locked(home):
+    with homes.locked(os.path.join(home.root, ".ledger.lock")):
         lines, torn = raw_lines(home)
         if torn:
             with open(home.ledger, "rb+") as f:
