@@ -12,28 +12,28 @@ import home as homes
 import ledger
 
 WORDS = ["WIN", "NULL", "LOSS", "UNTUNED", "CONFOUNDED"]
-RUNS = ("run", "trial")   # kinds of events that are one run of a trainer each: the cost is the sum of their seconds, so none is counted twice
 
 
 class Try:
     """What the ledger says of one try."""
     def __init__(self, number):
         self.number, self.begins, self.runs, self.looks, self.verdict, self.scales, self.notes, self.lost = number, {}, [], [], None, [], [], []
+        self.level = 0.0   # that e-LOND gives it: of its number, and of the wins when it began
 
     branch = property(lambda self: self.begins.get("branch", "?"))
     who = property(lambda self: self.begins.get("who", "?"))
     hypothesis = property(lambda self: self.begins.get("hypothesis", ""))
-    axis = property(lambda self: self.begins.get("axis", "?"))
+    axis = property(lambda self: {"time": "seconds"}.get(self.begins.get("axis", "?"), self.begins.get("axis", "?")))
 
     @property
     def word(self):
-        """As its verdict says; without one it is running, or lost."""
-        return self.verdict.get("word", "?") if self.verdict else "lost" if self.lost else "running"
+        """As its verdict says; without one it is running, or was interrupted."""
+        return self.verdict.get("word", "?") if self.verdict else "running"
 
     @property
     def provisional(self):
-        """A WIN that no second scale has confirmed."""
-        return self.word == "WIN" and not any(e.get("word") == "WIN" for e in self.scales)
+        """A WIN that no second scale has confirmed, and that is not itself that of a second scale."""
+        return self.word == "WIN" and "confirms" not in self.begins and not any(e.get("word") == "WIN" for e in self.scales)
 
     @property
     def pairs(self):
@@ -47,16 +47,17 @@ class Try:
 
 def tries_of(entries):
     """Tries in the order in which they began."""
-    tries = {}
+    tries, begun, wins = {}, 0, 0
     for e in entries:
         if "try" not in e:
             continue
         t = tries.setdefault(e["try"], Try(e["try"]))
         kind = e.get("kind")
         if kind == "try-begins":
-            t.begins = e
+            begun += 1
+            t.begins, t.level = e, evalues.level(begun, wins)
         elif kind == "verdict":
-            t.verdict = e
+            t.verdict, wins = e, wins + (e.get("word") == "WIN")
         elif kind in ("run", "look", "scale", "note", "lost"):
             {"run": t.runs, "look": t.looks, "scale": t.scales, "note": t.notes, "lost": t.lost}[kind].append(e)
     return [t for t in tries.values() if t.begins]
@@ -78,8 +79,8 @@ def plain(text, most=400):
 
 
 def cost(entries):
-    """(seconds of devices, runs, runs that failed)"""
-    runs = [e for e in entries if e.get("kind") in RUNS]
+    """(seconds of devices, runs, runs that failed): each run of a trainer has one event, whatever it was for, so none is left out or counted twice."""
+    runs = [e for e in entries if e.get("kind") == "run"]
     return sum(number(e, "seconds", 0) for e in runs), len(runs), sum(e.get("rc", "0") != "0" for e in runs)
 
 
@@ -88,8 +89,8 @@ def duration(seconds):
 
 
 def chance_wins(tries):
-    """Wins that chance alone would have given by now, at most: a try without any effect becomes one with at most the probability of its level (evalues.py)."""
-    return evalues.chance_wins([number(t.begins, "level", 0) for t in tries])
+    """Wins that chance alone would have given by now, at most: a try without any effect becomes one with at most the probability of its level."""
+    return evalues.chance_wins([t.level for t in tries])
 
 
 def effect_text(e):
@@ -107,9 +108,9 @@ def learnt(t):
     word = t.word + (" (PROVISIONAL)" if t.provisional else "")
     out = ["  %s %s  %s, %s: %s" % (t.number, word, plain(t.who, 40), plain(t.branch, 60), plain(t.hypothesis))]
     if t.verdict:
-        out.append("       %s nats at equal %s, %d pairs%s" % (effect_text(t.verdict), t.axis, t.pairs, "; " + plain(t.verdict["reasons"]) if t.verdict.get("reasons") else ""))
+        out.append("       %s nats at equal %s, %d pairs%s" % (effect_text(t.verdict), plain(t.axis, 20), t.pairs, "; " + plain(t.verdict["reasons"]) if t.verdict.get("reasons") else ""))
     out += ["       lost: " + plain(e.get("what", "?")) for e in t.lost]
-    out += ["       second scale: %s %s" % (plain(e.get("word", "?"), 40), effect_text(e)) for e in t.scales]
+    out += ["       second scale, %s: %s, try %s" % (plain(e.get("second", "?"), 40), plain(e.get("word", "?"), 40), plain(e.get("by", "?"), 10)) for e in t.scales]
     return out + ["       " + plain(e.get("text", "")) for e in t.notes if not is_next(e)]
 
 
@@ -124,10 +125,10 @@ def next_steps(tries):
     """What follows from what is known, then what somebody noted as next."""
     out = []
     for t in tries:
-        if t.provisional:
+        if t.provisional and not t.scales:
             out.append("  %s holds at one scale: lab scale %s" % (t.number, t.number))
-        elif t.word == "lost":
-            out.append("  %s was lost: lab try %s goes on" % (t.number, plain(t.branch, 60)))
+        elif t.word == "running" and t.lost:
+            out.append("  %s was interrupted: lab try --resume %s, if it does not run" % (t.number, t.number))
         elif t.word in NEXT:
             out.append("  %s %s: %s" % (t.number, t.word, NEXT[t.word]))
         out += ["  %s %s" % (t.number, plain(e["text"][5:].strip())) for e in t.notes if is_next(e)]
@@ -142,9 +143,9 @@ def standup(entries, since, until, wrong=()):
     running = [t for t in now if t.word == "running"]
     ended = [t for t in now if t.word != "running"]
     seconds, runs, failed = cost(inside)
-    trials = sum(e.get("kind") == "trial" for e in inside)
-    counts = ", ".join("%d %s" % (n, word) for word, n in ((word, sum(t.word == word for t in ended)) for word in WORDS + ["lost"]) if n or word == "WIN")
-    other = len(ended) - sum(t.word in WORDS + ["lost"] for t in ended)
+    trials = sum(e.get("arm") == "trial" for e in inside if e.get("kind") == "run")
+    counts = ", ".join("%d %s" % (n, word) for word, n in ((word, sum(t.word == word for t in ended)) for word in WORDS) if n or word == "WIN")
+    other = len(ended) - sum(t.word in WORDS for t in ended)
     out = ["standup  %s to %s" % (since.replace("T", " ").rstrip("Z") or "the beginning", until.replace("T", " ").rstrip("Z"))]
     out.append("tries    %d: %s%s, %d running" % (len(now), counts, ", %d other" % other if other else "", len(running)))
     wins = [t for t in tries if t.word == "WIN"]
@@ -209,7 +210,7 @@ def seen_lines(found, wanted):
 
 # ---- lab ledger ---------------------------------------------------------------------------------------------------------------------
 
-def ledger_lines(entries, kind=None, number_=None, full=False):
+def ledger_lines(entries, kind=None, number_=None, last=0, full=False):
     """An event a line, its fields quoted as in the file; hashes cut, unless all is wanted."""
     out = []
     for e in entries:
@@ -217,14 +218,16 @@ def ledger_lines(entries, kind=None, number_=None, full=False):
             continue
         rest = {k: v if full or not re.fullmatch("[0-9a-f]{40,64}", v) else v[:12] for k, v in e.items() if k not in ("n", "t", "kind", "who")}
         out.append("%5s %s %-12s %-12s %s" % (e.get("n", "?"), e.get("t", "?"), e.get("kind", "?"), plain(e.get("who", "?"), 40), ledger.line_of(rest)))
-    return out
+    return out[-last:] if last else out
 
 
 # ---- the three verbs ----------------------------------------------------------------------------------------------------------------
 
-def print_ledger(home, kind=None, number_=None, full=False, check=False):
+def print_ledger(home, kind=None, number_=None, last=0, full=False, check=False):
+    if kind and kind not in ledger.KINDS:
+        raise homes.LabError("--kind: %s given, must be one of %s" % (kind, ", ".join(ledger.KINDS)))
     if not check:
-        return print_lines(ledger_lines(ledger.entries(home), kind, number_, full))
+        return print_lines(ledger_lines(ledger.entries(home), kind, number_, last, full))
     wrong = ledger.check(home)
     print_lines([plain(w) for w in wrong] or ["%d events, each as it was written; head %s" % (len(ledger.entries(home)), ledger.head(home))])
     return 1 if wrong else 0

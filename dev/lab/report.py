@@ -135,7 +135,7 @@ def try_section(home, t):
     out = ['<section id="try-%s"><h3>%s <span class="word %s">%s</span> %s</h3>' % (esc(t.number), esc(t.number), CSS.get(t.word, "other"), esc(word_of(t)), esc(t.branch))]
     out.append('<p>%s</p><p class="pale">by %s, begun %s; declared: %s nats at equal %s</p>' % (esc(t.hypothesis), esc(t.who), esc(t.begins.get("t", "?")), esc(t.begins.get("effect", "?")), esc(t.axis)))
     out += ['<p class="bad">%s</p>' % esc(reason) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
-    out += ["<p>second scale: %s %s</p>" % (esc(e.get("word", "?")), esc(pages.effect_text(e))) for e in t.scales]
+    out += ["<p>second scale, %s: %s, try %s</p>" % tuple(esc(e.get(key, "?")) for key in ("second", "word", "by")) for e in t.scales]
     out += ["<p>%s: %s</p>" % (esc(e.get("who", "?")), esc(e.get("text", ""))) for e in t.notes]
     if arms:
         out.append(charts_of(arms, t.axis))
@@ -199,7 +199,7 @@ def tiles(entries, tries):
     seconds, runs, failed = pages.cost(entries)
     wins = [t for t in tries if t.word == "WIN"]
     return "<dl>%s</dl>\n" % "".join((
-        tile("tries", len(tries), ", ".join("%d %s" % (sum(t.word == w for t in tries), w) for w in pages.WORDS + ["lost", "running"] if any(t.word == w for t in tries))),
+        tile("tries", len(tries), ", ".join("%d %s" % (sum(t.word == w for t in tries), w) for w in pages.WORDS + ["running"] if any(t.word == w for t in tries))),
         tile("wins", len(wins), "%d of them PROVISIONAL" % sum(t.provisional for t in wins)),
         tile("wins expected by chance", "%.3f" % pages.chance_wins(tries), "at most, so far, had no try an effect"),
         tile("cost", pages.duration(seconds), "of devices, %d runs, %d of them failed" % (runs, failed)),

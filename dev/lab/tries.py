@@ -18,6 +18,7 @@ import curves
 import evalues
 import home as homes
 import ledger
+import pages
 import record
 import runs
 import scales
@@ -117,7 +118,7 @@ def steps_of_variant(home, scale, plan, build, say):
     if plan["axis"] == "tokens":
         return scale.steps
     short = max(2, scale.steps // 5)
-    made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False)
+    made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False, number=plan["try"])
             for arm, tree, commit, extra in build}
     base, variant = ((run, evidence) for run, evidence in made.values())
     if plan["axis"] == "flops":
@@ -149,10 +150,7 @@ def go_on(home, plan, say=print):
             pair = {}
             for arm, where, commit, extra in arms if i % 2 else reversed(arms):
                 run_folder = os.path.join(folder, "%s.%d" % (arm, i))
-                told = os.path.exists(os.path.join(run_folder, "run.json"))
-                pair[arm] = runs.make(home, scale, where, run_folder, arm, seed, commit, steps[arm], extra, "try %s, %s.%d" % (plan["try"], arm, i), say=say)
-                if not told:
-                    runs.tell(home, pair[arm][0], **{"try": plan["try"]}, scale=scale.name)
+                pair[arm] = runs.make(home, scale, where, run_folder, arm, seed, commit, steps[arm], extra, "try %s, %s.%d" % (plan["try"], arm, i), say=say, number=plan["try"])
             pairs.append((pair["base"], pair["variant"]))
             say("pair %2d  seed %d  %s" % (i, seed, "  ".join("%s %s" % (arm, "%.5f" % run.curve[-1].loss if run.curve and run.curve[-1].loss is not None else "failed")
                                                               for arm, (run, _) in (("base", pair["base"]), ("variant", pair["variant"])))))
@@ -189,10 +187,9 @@ def finish(home, plan, decided, say):
     event = said[0] if said else ledger.append(
         home, "verdict", **{"try": plan["try"]}, word=decided.word, branch=plan["branch"], scale=plan["scale"], axis=plan["axis"], pairs=decided.pairs, effect=row.effect if row else None,
         lo=row.lo if row else None, hi=row.hi if row else None, multiplier=row.multiplier if row else None, reasons="; ".join(decided.reasons) or None, hypothesis=plan["hypothesis"])
-    levels = [evalues.level(int(n), 0) for n in range(1, plan["number"] + 1)]
     looks = len(ledger.entries(home, "holdout-look"))
     extra = {"try": plan["try"], "branch": plan["branch"], "hypothesis": plan["hypothesis"], "scale": plan["scale"], "who": plan["who"], "commit": plan["commit"], "base_commit": plan["base_commit"],
-             "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": evalues.chance_wins(levels), "holdout_looks": looks,
+             "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": pages.chance_wins(pages.tries_of(ledger.entries(home))), "holdout_looks": looks,
              "confirms": plan["confirms"]}
     text = "try %s: %s, scale %s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["hypothesis"], decided.to_text())
     text += "".join("  (%s)\n" % remark for remark in decided.remarks)

@@ -42,8 +42,8 @@ class Lab(unittest.TestCase):
     def event(self, kind, **fields):
         return ledger.append(self.home, kind, **fields)
 
-    def begin(self, number, branch="b", hypothesis="h", level=0.01, **fields):
-        self.event("try-begins", **{"try": number}, branch=branch, hypothesis=hypothesis, axis="tokens", effect=0.01, level=level, **fields)
+    def begin(self, number, branch="b", hypothesis="h", **fields):
+        self.event("try-begins", **{"try": number}, branch=branch, hypothesis=hypothesis, axis="tokens", effect=0.01, **fields)
 
     def run_of(self, number, arm, seed, rc=0, seconds=2.0):
         self.event("run", **{"try": number}, arm=arm, seed=seed, rc=rc, seconds=seconds)
@@ -83,29 +83,31 @@ class StandupTest(Lab):
         dice = random.Random(74)
         for i in range(60):
             number = "%04d" % (i + 1)
-            self.begin(number, branch="idea-%d" % i, level=dice.uniform(0, 0.01))
+            self.begin(number, branch="idea-%d" % i)
             for seed in range(dice.randrange(5)):
                 for arm in ("base", "variant"):
                     self.run_of(number, arm, seed, rc=dice.choice([0, 0, 0, 1, -9]), seconds=dice.uniform(0, 9))
-            self.event("look", **{"try": number}, pairs=3, seconds=1000, level=0.5)   # neither the cost of a run, nor the level of a try
+            self.event("look", **{"try": number}, pairs=3, seconds=1000)   # not the cost of a run
             end = dice.choice(pages.WORDS + ["lost", "running"])
             if end == "lost":
                 self.event("lost", **{"try": number}, what="killed in seed %d" % i)
             elif end != "running":
-                self.verdict(number, end, seconds=1000, level=0.5, reasons="reason-%d" % i)
-                if end == "WIN" and dice.random() < 0.5:
-                    self.event("scale", **{"try": number}, word=dice.choice(["WIN", "NULL"]), effect=0.01, lo=0.0, hi=0.02, seconds=1000)
+                self.verdict(number, end, seconds=1000, reasons="reason-%d" % i)
+                if end == "WIN" and dice.random() < 0.7:
+                    self.event("scale", **{"try": number}, first="tiny", second="small", by="0099", word=dice.choice(["WIN", "PROVISIONAL"]), seconds=1000)
         for i in range(5):
-            self.event("trial", branch="base", seconds=1.5, rc=0)
+            self.event("run", arm="trial", seed=i, seconds=1.5, rc=0)
+        self.event("trial", arm="base", seconds=1000)
         self.event("card", scale="tiny", seconds=1000)
 
         with open(self.home.ledger) as f:
             lines = f.read().splitlines()
         of = lambda line, key: re.search(r" %s=(\S+)" % key, line).group(1).strip('"')
-        runs = [line for line in lines if " kind=run " in line or " kind=trial " in line]
+        runs = [line for line in lines if " kind=run " in line]
         begun = {of(line, "try"): line for line in lines if " kind=try-begins " in line}
         words = {of(line, "try"): of(line, "word") for line in lines if " kind=verdict " in line}
         lost = {of(line, "try") for line in lines if " kind=lost " in line}
+        told = {of(line, "try") for line in lines if " kind=scale " in line}
         confirmed = {of(line, "try") for line in lines if " kind=scale " in line and " word=WIN " in line}
         counts = collections.Counter(words.values())
         page = self.standup()
@@ -113,18 +115,22 @@ class StandupTest(Lab):
         seconds, failed = sum(float(of(line, "seconds")) for line in runs), sum(of(line, "rc") != "0" for line in runs)
         self.assertIn("cost     %.0f min of devices, %d runs (5 to tune, %d failed)" % (seconds / 60, len(runs), failed), page)
         self.assertIn("wins     %d of 60 tries so far, %d of them PROVISIONAL" % (counts["WIN"], sum(w == "WIN" and n not in confirmed for n, w in words.items())), page)
-        self.assertIn("at most %.3f" % sum(float(of(line, "level")) for line in begun.values()), page)
-        expected = ["%d %s" % (counts[w], w) for w in pages.WORDS if counts[w]] + ["%d lost" % len(lost), "%d running" % (60 - len(words) - len(lost))]
+        levels = 0.0   # e-LOND's formula again: alpha gamma_t (wins so far + 1)
+        for i, line in enumerate(begun.values(), 1):
+            before = sum(" kind=verdict " in other and " word=WIN " in other for other in lines[:lines.index(line)])
+            levels += 0.05 * (i ** -0.5 - (i + 1) ** -0.5) * (before + 1)
+        self.assertIn("at most %.3f" % levels, page)
+        expected = ["%d %s" % (counts[w], w) for w in pages.WORDS if counts[w]] + ["%d running" % (60 - len(words))]
         self.assertIn("tries    60: " + ", ".join(expected), page)
         parts = dict(part.split("\n", 1) for part in page.split("\n\n")[1:])
         for number, line in begun.items():
-            section = "learnt" if number in words or number in lost else "runs now"
+            section = "learnt" if number in words else "runs now"
             self.assertEqual(len(re.findall("^  %s " % number, parts[section], re.M)), 1, number)
             if number in words:
                 self.assertIn("  %s %s" % (number, words[number]), parts["learnt"])
                 self.assertIn("reason-%d" % (int(number) - 1), parts["learnt"])
-                self.assertEqual("\n  %s holds at one scale" % number in "\n" + parts["next"], words[number] == "WIN" and number not in confirmed)
-            self.assertEqual("  %s was lost" % number in parts["next"], number in lost)
+                self.assertEqual("\n  %s holds at one scale" % number in "\n" + parts["next"], words[number] == "WIN" and number not in told)
+            self.assertEqual("  %s was interrupted" % number in parts["next"], number in lost)
 
     def test_pairs_are_seeds_of_which_both_ended(self):
         self.begin("0001")
@@ -133,15 +139,27 @@ class StandupTest(Lab):
         self.assertIn("(1 pairs so far)", self.standup())
 
     def test_what_lies_outside_of_the_time_is_not_in_its_cost(self):
-        entries = [{"n": "1", "t": "2026-11-26T08:00:00Z", "kind": "try-begins", "try": "0001", "who": "ada", "branch": "old", "level": "0.02"},
+        entries = [{"n": "1", "t": "2026-11-26T08:00:00Z", "kind": "try-begins", "try": "0001", "who": "ada", "branch": "old"},
                    {"n": "2", "t": "2026-11-26T08:00:00Z", "kind": "run", "try": "0001", "rc": "0", "seconds": "50"},
                    {"n": "3", "t": "2026-11-27T08:00:00Z", "kind": "verdict", "try": "0001", "word": "NULL"},
                    {"n": "4", "t": "2026-11-27T08:00:00Z", "kind": "run", "try": "0002", "rc": "0", "seconds": "7"}]
         page = "\n".join(pages.standup(entries, "2026-11-27T00:00:00Z", "2026-11-28T00:00:00Z"))
         self.assertIn("cost     7 s of devices, 1 runs", page)
         self.assertIn("  0001 NULL", page)   # it ended within
-        self.assertIn("at most 0.020", page)   # of all tries so far
+        self.assertIn("at most 0.015", page)   # of all tries so far
         self.assertIn("tries    0: 0 WIN", "\n".join(pages.standup(entries, "2026-11-29", "2026-11-30")))
+
+    def test_a_second_scale_ends_what_is_provisional(self):
+        self.begin("0001")
+        self.verdict("0001", "WIN")
+        self.assertIn("wins     1 of 1 tries so far, 1 of them PROVISIONAL", self.standup())
+        self.begin("0002", confirms="0001")
+        self.verdict("0002", "WIN")
+        self.event("scale", **{"try": "0001"}, first="tiny", second="small", by="0002", word="WIN")
+        page = self.standup()
+        self.assertIn("wins     2 of 2 tries so far, 0 of them PROVISIONAL", page)
+        self.assertIn("second scale, small: WIN, try 0002", page)
+        self.assertNotIn("lab scale", page)
 
     def test_notes_are_what_was_learnt_or_comes_next(self):
         self.begin("0001")
@@ -155,12 +173,12 @@ class StandupTest(Lab):
         self.assertIn("\nnoted\n  ada: the machine is slow today\n", page)
 
     def test_a_damaged_ledger_is_said(self):
-        self.begin("0001", level=0.01)
+        self.begin("0001", hypothesis="as-it-was")
         self.begin("0002")
         with open(self.home.ledger) as f:
             text = f.read()
         with open(self.home.ledger, "w") as f:
-            f.write(text.replace("level=0.01", "level=0.00", 1))
+            f.write(text.replace("as-it-was", "as-it-is", 1))
         self.assertIn("DAMAGED", self.standup())
         self.assertEqual(self.say(pages.print_ledger, check=True)[0], 1)
 
