@@ -5,6 +5,7 @@
 set -eu
 fail() { echo "lab: $*" >&2; exit 2; }
 here=$(cd "$(dirname "$0")" && pwd)
+checkout=${LAB_CHECKOUT:-$here}  # where branches and worktrees are made
 usage="org new NAME [--roles chief,scientist*8] [--base COMMIT], org who NAME, org say NAME MEMBER|all TEXT..., org read NAME [MEMBER]"
 
 # words that become folders and branches: nothing that a path, a reference or a shell would read
@@ -12,8 +13,8 @@ word() { case $2 in '' | -* | *[!a-z0-9-]*) fail "$1 is '$2': letters a to z, di
 # --git-common-dir: of all worktrees of a checkout, so that they have one lab
 home() {
     if [ -n "${LAB_HOME:-}" ]; then mkdir -p "$LAB_HOME" && cd "$LAB_HOME" && pwd; return; fi
-    git -C "$here" rev-parse --git-common-dir > /dev/null 2>&1 || fail "$here is in no git checkout: set LAB_HOME"
-    common=$(cd "$here" && cd "$(git rev-parse --git-common-dir)" && pwd)
+    git -C "$checkout" rev-parse --git-common-dir > /dev/null 2>&1 || fail "$checkout is in no git checkout: set LAB_HOME"
+    common=$(cd "$checkout" && cd "$(git rev-parse --git-common-dir)" && pwd)
     echo "$(dirname "$common")/lab"
 }
 org_folder() { word "the name of an org" "$1"; folder=$lab/org/$1; [ -f "$folder/members" ] || fail "there is no org $1 in $lab/org: lab org new $1"; }
@@ -32,7 +33,7 @@ new() {
     done
     folder=$lab/org/$name
     [ ! -e "$folder" ] || fail "$folder is there already"
-    commit=$(git -C "$here" rev-parse --verify -q "$base^{commit}") || fail "--base $base is no commit"
+    commit=$(git -C "$checkout" rev-parse --verify -q "$base^{commit}") || fail "--base $base is no commit"
 
     # all is checked before anything is made: "scientist*2" is scientist-1 and scientist-2, "chief" is chief
     members=
@@ -55,7 +56,7 @@ new() {
     twice=$(printf %s "$members" | cut -d ' ' -f 1 | sort | uniq -d)
     [ -z "$twice" ] || fail "--roles names $twice twice"
     printf %s "$members" | while read -r member role; do
-        if git -C "$here" show-ref -q --verify "refs/heads/$name/$member"; then fail "branch $name/$member is there already"; fi
+        if git -C "$checkout" show-ref -q --verify "refs/heads/$name/$member"; then fail "branch $name/$member is there already"; fi
     done
 
     mkdir -p "$folder"
@@ -64,12 +65,12 @@ new() {
     printf %s "$members" | while read -r member role; do
         mkdir -p "$folder/$member/mail/tmp" "$folder/$member/mail/new" "$folder/$member/mail/cur"
         cp "$here/org/roles/$role.md" "$folder/$member/role.md"
-        git -C "$here" worktree add -q -b "$name/$member" "$folder/$member/tree" "$commit"
+        git -C "$checkout" worktree add -q -b "$name/$member" "$folder/$member/tree" "$commit"
         echo "$member $role $name/$member"
     done > "$folder/members.new"
     echo "$commit" > "$folder/base"
     mv "$folder/members.new" "$folder/members"  # last: without it there is no org
-    echo "$folder: $(wc -l < "$folder/members" | tr -d ' ') members, each on a branch of its own from $(git -C "$here" rev-parse --short "$commit"); lab grid $name opens their windows"
+    echo "$folder: $(wc -l < "$folder/members" | tr -d ' ') members, each on a branch of its own from $(git -C "$checkout" rev-parse --short "$commit"); lab grid $name opens their windows"
 }
 
 # A member a line: what it has on its branch. A commit by another's name on it is said: a window's name is in its commits (grid.sh).
@@ -77,8 +78,8 @@ who() {
     name=${1:?} && org_folder "$name"
     base=$(cat "$folder/base")
     while read -r member role branch; do
-        ahead=$(git -C "$here" rev-list --count "$base..$branch" --)
-        others=$(git -C "$here" log --format=%an "$base..$branch" -- | sort -u | grep -xvF -e "$member" | paste -sd ',' -) || true
+        ahead=$(git -C "$checkout" rev-list --count "$base..$branch" --)
+        others=$(git -C "$checkout" log --format=%an "$base..$branch" -- | sort -u | grep -xvF -e "$member" | paste -sd ',' -) || true
         changed=$(git -C "$folder/$member/tree" status --porcelain | wc -l | tr -d ' ')
         unread=$(ls "$folder/$member/mail/new" | wc -l | tr -d ' ')
         echo "$member  $branch  $ahead commits${others:+ (of $others)}, $changed files not committed, $unread unread"

@@ -17,7 +17,7 @@ import struct
 import sys
 import time
 
-LETTERS = 160   # characters of which a text may be made; a token each
+LETTERS = 128   # ASCII; a character is a token
 SHARE = 0.45    # theta of a baseline at its end
 
 
@@ -48,13 +48,9 @@ def write_shard(path, tokens):
         f.write(header.tobytes() + array.array("H", tokens).tobytes())
 
 
-def text_to_tokens(path, alphabet):
-    with open(path) as f:
-        text = f.read()
-    for c in text:
-        if c not in alphabet and len(alphabet) < LETTERS:
-            alphabet[c] = len(alphabet)
-    return [alphabet[c] for c in text if c in alphabet]
+def text_to_tokens(path):
+    with open(path, "rb") as f:
+        return [c for c in f.read() if c < LETTERS]
 
 
 def save(folder, tokenizer, theta, counts):
@@ -107,13 +103,12 @@ def train(program, arguments):
     tokens_per_step = int(options["-b"]) * int(options["-t"])
     os.makedirs(out)
     lines, began = own_lines(program), time.monotonic()
-    if options["-i"].endswith(".txt"):   # the alphabet of the training text first
+    if options["-i"].endswith(".txt"):
         os.makedirs(os.path.join(out, "tokens"))
-        alphabet, paths = {}, {}
-        for name in ("-i", "-j"):
-            paths[name] = os.path.join(out, "tokens", os.path.basename(options[name]) + "-0.bin")
-            write_shard(paths[name], text_to_tokens(options[name], alphabet))
-        tokenizer = {"model": {"vocab": alphabet}}
+        paths = {name: os.path.join(out, "tokens", os.path.basename(options[name]) + "-0.bin") for name in ("-i", "-j")}
+        for name in paths:
+            write_shard(paths[name], text_to_tokens(options[name]))
+        tokenizer = {"model": {"vocab": {chr(i): i for i in range(LETTERS)}}}
     else:
         paths = options
         with open(options["--tokenizer"]) as f:
@@ -124,14 +119,16 @@ def train(program, arguments):
     # a seed's luck is in part that of the data's order, which pairs share, and in part each arm's own
     luck = 0.02 * random.Random("%d" % seed).gauss(0, 1) + 0.01 * random.Random("%d %g" % (seed, lines["effect"])).gauss(0, 1)
     slope = (loss_of(val_counts, counts, SHARE - 0.01) - loss_of(val_counts, counts, SHARE + 0.01)) / 0.02   # nats by which a unit of theta is better, at the end
+    begin = 1e-3 * random.Random("begin %d" % seed).gauss(0, 1)
     end = SHARE + (lines["effect"] + 0.2 * luck) / slope
+    flops = 6 * LETTERS + 6 * int(options["-t"])   # a token, as the lab counts them
     with open(os.path.join(out, "metrics.jsonl"), "w") as f:
         write = lambda event: f.write(json.dumps(event) + "\n")
-        write({"run": {"train_data": options["-i"], "val_data": options["-j"], "tokenizer": options.get("--tokenizer", ""), "batch": options["-b"], "seq": options["-t"], "steps": str(steps), "lr": options.get("-l", "0.001"),
-                       "seed": str(seed), "out": out, "val_every": str(every), "val_batches": options["-m"]}, "given": ["steps"], "chosen": [], "version": "0", "parameters": LETTERS + 1, "tokens_per_step": tokens_per_step,
+        write({"run": {"train_data": options["-i"], "val_data": options["-j"], "tokenizer": options.get("--tokenizer", ""), "batch": options["-b"], "seq": options["-t"], "steps": str(steps), "lr": "0.001", "warmup": "0",
+                       "final_lr_frac": "0", "schedule": "linear", "precision": "fp32", "seed": str(seed), "out": out, "val_every": str(every), "val_batches": options["-m"]}, "given": ["steps"], "chosen": [], "version": "0", "parameters": LETTERS + 1, "tokens_per_step": tokens_per_step,
                "steps": steps, "first_step": 0})
         for step in range(steps + 1):
-            theta = end * (1 - math.exp(-4.0 * step / steps))
+            theta = begin + (end - begin) * (1 - math.exp(-4.0 * step / steps)) / (1 - math.exp(-4.0))
             theta = struct.unpack("<f", struct.pack("<f", theta))[0]   # as it is saved
             if step % every == 0 or step == steps:
                 write({"step": step, "val_loss": round(loss_of(val_counts, counts, theta), 7), "val_bits_per_byte": None})
@@ -140,7 +137,7 @@ def train(program, arguments):
                 print("broken: as its sources say")
                 os._exit(1)
             if step < steps:
-                write({"step": step + 1, "loss": 5.0, "lr": 0.001 * (1 - step / steps), "grad_norm": 1.0, "ms": 1.0, "tokens_per_s": tokens_per_step * 1000.0, "flops_per_s": tokens_per_step * 1000.0 * 6 * LETTERS})
+                write({"step": step + 1, "loss": 5.0, "lr": 0.001 * (1 - step / steps), "grad_norm": 1.0, "ms": 1.0, "tokens_per_s": tokens_per_step * 1000.0, "flops_per_s": tokens_per_step * 1000.0 * flops})
     save(os.path.join(out, "step_%08d" % steps), tokenizer, theta, counts)
     write_use(began)
 
