@@ -76,6 +76,11 @@ def who():
     return os.environ.get("LAB_WHO") or getpass.getuser()
 
 
+def environment():
+    """For what is run: no branch's program is told where the lab keeps what."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
+
+
 class Home:
     """Paths of a lab, and its repository."""
     def __init__(self, root, checkout, private):
