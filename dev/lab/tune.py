@@ -24,7 +24,7 @@ def sweep(home, name, option, values, branch=None, seeds=2, base=None, say=print
     if not all(values):
         raise LabError("--values: an empty one given, must be as 1e-3,2e-3")
     if not option.startswith("-"):
-        option = ("--" if len(option) > 2 else "-" if option in SHORT else "--") + option
+        option = ("-" if option in SHORT else "--") + option
     base_commit = trees.commit_of(home, trees.base_branch(home, base))
     commit = trees.commit_of(home, branch) if branch else base_commit
     scale = scales.prepare(home, name, trees.build(home, base_commit, scale.program, say))

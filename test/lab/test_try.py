@@ -136,6 +136,15 @@ class TryTest(unittest.TestCase):
         with open(os.path.join(bench.root, "cards", "tuned-mini.json")) as f:
             self.assertEqual(json.load(f)["options"], ["-l", "8e-3"])
 
+    def test_9_an_unfit_machine(self):
+        """One seed twice gives other bits: the card is refused, and so is every try with it."""
+        bench = self.bench
+        bench.script("wobbly", '"$real" "$@" --seed $(od -An -N2 -tu2 /dev/urandom | tr -d " ")\n')
+        status, text = bench.lab("card", "--scale", "mini", "--seeds", "2", "--base", "wobbly")
+        self.assertEqual((status, "unfit" in text), (2, True), text)
+        status, text = bench.lab("try", "main", "--hypothesis", "x", "--axis", "tokens", "--effect", "0.01", "--scale", "mini", "--base", "wobbly")
+        self.assertEqual((status, "unfit" in text), (2, True), text)
+
     def test_8_bad_input_is_one_line(self):
         good = ["try", "main", "--hypothesis", "x", "--axis", "tokens", "--effect", "0.01", "--scale", "mini"]
         cases = [[], ["nonsense"], ["try"], ["try", "nosuchbranch"] + good[2:], good[:5] + ["parameters"] + good[6:], good[:7] + ["0"] + good[8:], good[:7] + ["nan"] + good[8:], good[:9] + ["nosuch"],
