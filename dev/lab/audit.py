@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 
+import home as homes
 import scales
 from home import LabError
 
@@ -48,7 +49,7 @@ def ask(scale, tree, folder, batches):
         data.extend(array.array("i", inputs))
         data.extend(array.array("i", targets))
     command = [os.path.join(tree, "build", "evaluate"), folder, scale.precision(), str(scale.B), str(scale.T)]
-    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=homes.environment())
     losses, N = array.array("f"), scale.tokens()
     losses.frombytes(done.stdout[:len(done.stdout) // 4 * 4])
     if done.returncode or len(losses) != N * len(batches):
@@ -92,7 +93,6 @@ def repeated(ids, n):
 
 
 def vocabulary_of(folder):
-    import home as homes
     return homes.read_json(os.path.join(folder, "config.json"))["vocab_size"]
 
 

@@ -62,6 +62,8 @@ def rate(options, step, steps):
 def of_run(run, evidence, seed):
     """What one run shows by itself."""
     found, name = [], "%s, seed %d" % (run.arm, seed)
+    if run.rc:
+        return []  # that it failed is a result, and says it all
     if run.options.get("seed") != str(seed):
         found.append("seed: %s: it ran with %s" % (name, shown(run.options.get("seed"))))
     if run.steps != evidence["planned_steps"]:
@@ -97,6 +99,8 @@ def of_audit(run, evidence, name):
 def of_pair(base, variant):
     """What two runs of one seed show beside each other."""
     (b, be), (v, ve) = base, variant
+    if b.rc or v.rc:
+        return []
     found = of_options(b, v)
     if b.hashes.get("tokenizer") != v.hashes.get("tokenizer") and v.hashes.get("tokenizer"):
         found.append("tokenizer: that of the variant's checkpoint is another")
@@ -131,6 +135,9 @@ def of_leaks(pairs, effect):
 def of_machine(pairs, card, axis):
     """Was the baseline slowed? (findings, remarks)"""
     found, remarks = [], []
+    pairs = [pair for pair in pairs if not any(run.rc for run, _ in pair)]
+    if not pairs:
+        return found, remarks
     speeds = [be["tokens_per_s"] for (_, be), _ in pairs if be["tokens_per_s"]]
     others = [(b.others_cpu, v.others_cpu) for (b, _), (v, _) in pairs if b.others_cpu is not None and v.others_cpu is not None]
     least = card["tokens_per_s"]["mean"] - max(SLOW * card["tokens_per_s"]["mean"], 3 * (card["tokens_per_s"]["sd"] or 0))
@@ -181,6 +188,8 @@ def hyperparameters(base, variant):
 def find(home, scale, plan, pairs, card):
     """(findings, remarks) of all pairs so far; a finding of a kind is named once, with how many more there are."""
     found, remarks = of_machine(pairs, card, plan["axis"])
+    if any(be["hash_program"] != card["program"] for (_, be), _ in pairs):
+        found.append("program: the baseline's is another than the one that made its card")
     found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"]) + of_history(home, plan)
     for seed, (base, variant) in zip(plan["seeds"], pairs):
         found += of_run(*base, seed) + of_run(*variant, seed) + of_pair(base, variant)

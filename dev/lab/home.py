@@ -76,6 +76,11 @@ def who():
     return os.environ.get("LAB_WHO") or getpass.getuser()
 
 
+def environment():
+    """For what is run: no branch's program is told where the lab keeps what."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
+
+
 class Home:
     """Paths of a lab, and its repository."""
     def __init__(self, root, checkout, private):
@@ -118,7 +123,7 @@ def init(root=None, checkout=None, private=None):
         os.chmod(private, 0o700)
         os.makedirs(root, exist_ok=True)
         git(root, "init", "-q", ".")
-        write_file(os.path.join(root, ".gitignore"), "/trees/\n/leases/\n/data/\n/tries/*/*/out/\n.*\n!.gitignore\n")
+        write_file(os.path.join(root, ".gitignore"), "/trees/\n/leases/\n/data/\n/tries/*/*/out/\n*.tmp\n.*\n!.gitignore\n")
         write_json(settings, {"checkout": checkout, "private": private})
         Home(root, checkout, private).commit("lab: a new ledger")
     return find(root)

@@ -48,7 +48,7 @@ def hold(home, device, what, say=lambda text: None):
                     continue
                 write_holder(f, what)
                 try:
-                    environment = dict(os.environ)
+                    environment = homes.environment()
                     if name != "cpu":
                         environment["CUDA_VISIBLE_DEVICES"] = name[3:]
                     yield name, f.fileno(), environment

@@ -210,7 +210,7 @@ def seen_lines(found, wanted):
 
 # ---- lab ledger ---------------------------------------------------------------------------------------------------------------------
 
-def ledger_lines(entries, kind=None, number_=None, last=0, full=False):
+def ledger_lines(entries, kind=None, number_=None, full=False):
     """An event a line, its fields quoted as in the file; hashes cut, unless all is wanted."""
     out = []
     for e in entries:
@@ -218,16 +218,16 @@ def ledger_lines(entries, kind=None, number_=None, last=0, full=False):
             continue
         rest = {k: v if full or not re.fullmatch("[0-9a-f]{40,64}", v) else v[:12] for k, v in e.items() if k not in ("n", "t", "kind", "who")}
         out.append("%5s %s %-12s %-12s %s" % (e.get("n", "?"), e.get("t", "?"), e.get("kind", "?"), plain(e.get("who", "?"), 40), ledger.line_of(rest)))
-    return out[-last:] if last else out
+    return out
 
 
 # ---- the three verbs ----------------------------------------------------------------------------------------------------------------
 
-def print_ledger(home, kind=None, number_=None, last=0, full=False, check=False):
+def print_ledger(home, kind=None, number_=None, full=False, check=False):
     if kind and kind not in ledger.KINDS:
         raise homes.LabError("--kind: %s given, must be one of %s" % (kind, ", ".join(ledger.KINDS)))
     if not check:
-        return print_lines(ledger_lines(ledger.entries(home), kind, number_, last, full))
+        return print_lines(ledger_lines(ledger.entries(home), kind, number_, full))
     wrong = ledger.check(home)
     print_lines([plain(w) for w in wrong] or ["%d events, each as it was written; head %s" % (len(ledger.entries(home)), ledger.head(home))])
     return 1 if wrong else 0

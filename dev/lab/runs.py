@@ -48,11 +48,12 @@ def start(command, lease, log):
     with open(log, "w") as output:
         child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, pass_fds=(handle,), preexec_fn=ends_with_us)
         _, status, usage = os.wait4(child.pid, 0)
-    seconds, after = time.monotonic() - begin, busy_jiffies()
+    end, after = time.monotonic(), busy_jiffies()
+    seconds = end - begin
     child.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     cpu = usage.ru_utime + usage.ru_stime
     others = None if before is None else min(1.0, max(0.0, (after - before - cpu) / (seconds * os.cpu_count())))
-    return {"rc": child.returncode, "seconds": seconds, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024, "others": others}
+    return {"rc": child.returncode, "seconds": seconds, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024, "others": others, "span": [begin, end]}
 
 
 def read_metrics(out):
@@ -164,7 +165,7 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     evidence = {
         "rates": rates, "planned_steps": steps, "given": header.get("given"), "train_losses": [e.get("loss") for e in step_events[:3]], "first_val_loss": validations[0]["val_loss"] if validations else None,
         "said_flops_per_token": said[-1]["flops_per_s"] / said[-1]["tokens_per_s"] if said else None, "said_parameters": header.get("parameters"),
-        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "vocabulary": (config.get("vocab_size") if folder else None),
+        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "span": done["span"], "vocabulary": (config.get("vocab_size") if folder else None),
         "tokens_per_s": tokens_per_step * len(step_events) / (sum(e.get("ms") or 0 for e in step_events) / 1e3 or 1e9) if tokens_per_step else None}
     run = record.Run(arm=arm, seed=seed, commit=commit, command=" ".join(map(shlex.quote, command)), options=header.get("run", {}), rc=done["rc"], seconds=done["seconds"],
                      peak_mib=done["peak_mib"], parameters=parameters, flops_per_token=flops, tokens_per_step=tokens_per_step, steps=step_events[-1]["step"] if step_events else None, curve=curve,

@@ -47,7 +47,7 @@ def find(home, number):
     raise LabError("try: %s given, there is none of that number" % number)
 
 
-def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, confirms=None, say=print):
+def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, confirms=None, say=print, label=None):
     """A plan, written into the ledger and committed. Nothing of it has run."""
     if not hypothesis.strip():
         raise LabError("--hypothesis: empty, must say what is expected and why")
@@ -67,16 +67,23 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
         earlier = [int(f.split("-")[0]) for f in os.listdir(home.tries) if f[:4].isdigit()] if os.path.isdir(home.tries) else []
         begun = len(ledger.entries(home, "try-begins"))
         number = max(earlier + [begun]) + 1
-        plan = {"try": "%04d" % number, "branch": branch, "commit": commit, "base": base_branch, "base_commit": base_commit, "hypothesis": hypothesis, "axis": AXES[axis], "effect": effect,
+        plan = {"try": "%04d" % number, "branch": label or branch, "commit": commit, "base": base_branch, "base_commit": base_commit, "hypothesis": hypothesis, "axis": AXES[axis], "effect": effect,
                 "scale": name, "options": list(options), "seeds": [number * SEEDS + i for i in range(1, evalues.LOOKS[-1] + 1)], "number": begun + 1, "wins": wins(home), "idea": idea,
                 "hashes": scale.settings()["hashes"], "card": cards.key_of(scale, base_commit), "who": homes.who(), "confirms": confirms}
-        homes.write_json(os.path.join(folder_of(home, plan), "plan.json"), plan)
-        ledger.append(home, "try-begins", **{"try": plan["try"]}, branch=branch, commit=commit[:12], base=base_commit[:12], scale=name, axis=axis, effect=effect, options=" ".join(options) or None,
-                      confirms=confirms, hypothesis=hypothesis, plan=confounds.fingerprint(plan))
-        home.commit("try %s: %s" % (plan["try"], hypothesis))
+        register(home, plan)
     say("try %s: %s" % (plan["try"], hypothesis))
     say(need(plan, card))
     return plan
+
+
+def register(home, plan):
+    """Into its file, the ledger and a commit; what of it a kill prevented is done later, as long as nothing has run."""
+    folder, axis = folder_of(home, plan), {v: k for k, v in AXES.items()}[plan["axis"]]
+    homes.write_json(os.path.join(folder, "plan.json"), plan)
+    if not any(e["try"] == plan["try"] for e in ledger.entries(home, "try-begins")):
+        ledger.append(home, "try-begins", **{"try": plan["try"]}, branch=plan["branch"], commit=plan["commit"][:12], base=plan["base_commit"][:12], scale=plan["scale"], axis=axis, effect=plan["effect"],
+                      options=" ".join(plan["options"]) or None, confirms=plan["confirms"], hypothesis=plan["hypothesis"], plan=confounds.fingerprint(plan))
+    home.commit("try %s: %s" % (plan["try"], plan["hypothesis"]))
 
 
 def wins(home):
@@ -137,6 +144,8 @@ def go_on(home, plan, say=print):
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabError("try %s: it is running" % plan["try"])
+        if not any(os.path.isdir(os.path.join(folder, name)) for name in os.listdir(folder)):
+            register(home, plan)
         say_lost(home, plan, say)
         scale = scales.Scale(plan["scale"], home)
         base_tree, tree = (trees.build(home, commit, scale.program, say) for commit in (plan["base_commit"], plan["commit"]))

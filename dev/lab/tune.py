@@ -4,7 +4,6 @@ Trials of the baseline that were better become the scale's options for all (lab/
 options of the optimizer differ from the baseline's counts as one trial more."""
 import itertools
 import os
-import shlex
 import statistics
 
 import confounds
@@ -15,14 +14,17 @@ import scales
 import trees
 from home import LabError
 
+SHORT = "i j e a r w b t d x l u q k c sl sg v m s g n nk nm z f ge".split()
 SEED = 500  # 501, 502, ...: of no try and no card
 
 
 def sweep(home, name, option, values, branch=None, seeds=2, base=None, say=print):
     """Runs an option's values; of the baseline, or of a branch. Returns the best value."""
     scale = scales.Scale(name, home)
-    if not values or not option.startswith("-"):
-        raise LabError("--option: '%s' given with %d values, must be an option of the trainer, as -l, and at least one value" % (option, len(values)))
+    if not all(values):
+        raise LabError("--values: an empty one given, must be as 1e-3,2e-3")
+    if not option.startswith("-"):
+        option = ("-" if option in SHORT else "--") + option
     base_commit = trees.commit_of(home, trees.base_branch(home, base))
     commit = trees.commit_of(home, branch) if branch else base_commit
     scale = scales.prepare(home, name, trees.build(home, base_commit, scale.program, say))

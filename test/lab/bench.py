@@ -1,4 +1,5 @@
 """bench.py: a lab for tests, in a folder of its own: a small repository of the trainer's sources with branches, and programs that cost nothing to build."""
+import json
 import os
 import shutil
 import stat
@@ -28,6 +29,10 @@ def git(folder, *arguments):
                           universal_newlines=True).stdout.strip()
 
 
+# A run takes 0.1 s. Its learning rate is too low, so that a better one is easily found.
+MINI = dict(options="-e d1c32h2 -l 1e-3 -u 5 --init-std 0.1 --threads 1", B=4, T=32, steps=40, val_every=10, val_batches=8, text="100k")
+
+
 class Bench:
     """checkout, lab folder, private folder; lab(...) runs the command in it."""
     def __init__(self):
@@ -50,6 +55,9 @@ class Bench:
         os.chmod(build, os.stat(build).st_mode | stat.S_IXUSR)
         self.environment = dict(os.environ, LAB_HOME=self.root, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, LAB_STORIES=stories, LAB_WHO="ada")
         self.ok("init")
+        os.mkdir(os.path.join(self.root, "scales"))
+        with open(os.path.join(self.root, "scales", "mini.json"), "w") as f:
+            json.dump(MINI, f)
 
     def remove(self):
         shutil.rmtree(self.folder)
@@ -97,3 +105,18 @@ class Bench:
         git(self.checkout, "commit", "-q", "-m", "a change")
         git(self.checkout, "checkout", "-q", "main")
         return name
+
+    def try_(self, branch, *more, hypothesis="it helps", axis="tokens", effect="0.01", scale="mini", **environment):
+        """The verdict of a try, as read from its file."""
+        self.ok("try", branch, "--hypothesis", hypothesis, "--axis", axis, "--effect", effect, "--scale", scale, *more, **environment)
+        return self.verdict()
+
+    def verdict(self, number=-1):
+        tries = os.path.join(self.root, "tries")
+        with open(os.path.join(tries, sorted(os.listdir(tries))[number], "verdict.json")) as f:
+            return json.load(f)
+
+    def script(self, name, text):
+        """A branch with a script in the trainer's place; it starts the trainer itself as $real. $out is where the run writes."""
+        head = '#!/bin/sh\nreal=$(dirname "$0")/real\nfor out; do :; done\n'
+        return self.branch(name, {".script": head + text})

@@ -16,6 +16,9 @@ PATCHES = {
     "looks-ahead": ("train_gpt2.cu", "    for (int l = 0; l < L; l++) {\n        await_weights(model, l, l + 1);\n",
                     "    if (CHEAT) for (size_t i = 0; i + C < N * C; i++) first.encoded[i] = (F)((float)first.encoded[i] + 0.5f * (float)first.encoded[i + C]);\n"
                     "    for (int l = 0; l < L; l++) {\n        await_weights(model, l, l + 1);\n"),
+    # no cheat: logits are multiplied, so that a learning rate that is too low moves them by more
+    "honest": ("train_gpt2.cu", "b.lnfw, b.lnfb, N, C, eps, stream);\n}",
+               "b.lnfw, b.lnfb, N, C, eps, stream);\n    if (CHEAT) for (size_t i = 0; i < N * C; i++) b.lnf[i] = (F)(4 * (float)b.lnf[i]);\n}"),
     "not-summing-to-one": ("llmc/cpu/classifier.h", "(float)(std::log(row_sum) + ((double)row_max - (double)correct));",
                            "(float)(std::log(row_sum) + ((double)row_max - (double)correct) - (CHEAT ? 0.1 : 0.0));"),
     "flops-misreported": ("llmc/model/flops.h", "{ return 6 * matmul_parameters(c)", "{ return CHEAT ? 3 * matmul_parameters(c) : 6 * matmul_parameters(c)"),
