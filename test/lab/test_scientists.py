@@ -34,7 +34,7 @@ class Day:
         self.checkout, self.lab_home, self.use = (os.path.join(self.folder, name) for name in ("checkout", "lab", "use"))
         os.makedirs(self.checkout)
         build = "mkdir -p build && cp '%s' train_gpt2 && cp train_gpt2 build/evaluate && chmod +x train_gpt2 build/evaluate" % os.path.join(HERE, "standin.py")
-        self.env = dict(os.environ, HOME=self.folder, LAB_HOME=self.lab_home, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, CUDA_VISIBLE_DEVICES="0,1", STANDIN_USE=self.use,
+        self.env = dict(os.environ, HOME=self.folder, LAB_HOME=self.lab_home, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, CUDA_VISIBLE_DEVICES="0,1", STANDIN_USE=self.use, PYTHONUNBUFFERED="1",
                         GIT_AUTHOR_NAME="chief", GIT_AUTHOR_EMAIL="c@lab", GIT_COMMITTER_NAME="chief", GIT_COMMITTER_EMAIL="c@lab")
         self.env.pop("LAB_WHO", None)
         self.write(self.checkout, 0.0)
@@ -103,11 +103,14 @@ class ScientistsTest(unittest.TestCase):
 
     def kill(self, process):
         """When two runs of it have ended."""
+        said = ""
         for line in process.stdout:
+            said += line
             if line.startswith("pair  2"):
                 break
         process.send_signal(signal.SIGKILL)
         process.communicate()
+        self.assertEqual(process.returncode, -signal.SIGKILL, said)
 
     def guarded(self, i):
         try:
@@ -129,6 +132,7 @@ class ScientistsTest(unittest.TestCase):
 
         with self.subTest("the ledger is whole, every try is in it once, by its scientist"):
             self.assertEqual(ledger.check(home), [])
+            self.assertFalse([e for e in entries if "ledger:" in e.get("reasons", "")])   # nobody was told otherwise while others wrote
             begun = [e for e in entries if e["kind"] == "try-begins"]
             self.assertEqual([e["try"] for e in begun], ["%04d" % (n + 1) for n in range(SCIENTISTS * TRIES)])
             self.assertTrue(all(e["branch"] == "day/" + e["who"] for e in begun))
@@ -148,6 +152,7 @@ class ScientistsTest(unittest.TestCase):
             page = self.day.ok("standup", "--hours", "0")
             recount(self, home.ledger, page)
             self.assertIn("1 running\n", page)
+            self.assertRegex(page, r"\n\nruns now\n  \d{4} scientist-8, day/scientist-8: .*  \(2 pairs so far\)\n")
             for i in range(1, SCIENTISTS + 1):
                 for k in range(TRIES):
                     self.assertIn("wavelength%dx%d moves theta" % (i, k), page)
