@@ -114,8 +114,9 @@ def decide(v, d, untuned):
     if not changed(d):
         return "NULL", ["the last losses are equal to all digits written: the change changes nothing"]
     unknown = [f"{r.axis}: ?" for r in others if r.effect is None]
-    worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {declared.effect:g}" for r in others if r.effect is not None and r.effect < -declared.effect]
-    surely = [f"{r.axis}: shown to lose more than the declared {declared.effect:g}" for r in others if r.hi is not None and r.hi < -declared.effect]
+    known = [r for r in others if r.effect is not None]
+    worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {declared.effect:g}" for r in known if r.effect < -declared.effect]
+    surely = [f"{r.axis}: shown to lose more than the declared {declared.effect:g}" for r in known if r.hi < -declared.effect]
     above = v.evidence >= v.needed
     won = above and row.effect >= declared.effect
     last = v.pairs == declared.looks[-1]
