@@ -51,8 +51,8 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
     """A plan, written into the ledger and committed. Nothing of it has run."""
     if not hypothesis.strip():
         raise LabError("--hypothesis: empty, must say what is expected and why")
-    if not (effect > 0 and math.isfinite(effect)):
-        raise LabError("--effect: %g given, must be above 0: the least gain in nats that is worth having" % effect)
+    if not (effect and math.isfinite(effect)):
+        raise LabError("--effect: %g given, must be nats: above 0 the least gain that is worth having, below 0 the most that may be lost" % effect)
     scale = scales.Scale(name, home)
     base_branch = trees.base_branch(home, base)
     base_commit, commit = trees.commit_of(home, base_branch), trees.commit_of(home, branch)
@@ -93,10 +93,10 @@ def wins(home):
 def need(plan, card):
     """The seeds that the declared effect needs, before anything runs."""
     sd = 2 ** 0.5 * (card["curve"][-1]["sd"] or 0)
-    seeds = evalues.seeds_needed(plan["effect"], sd, evalues.needed_p(plan["number"], plan["wins"])) if sd > 0 else evalues.LOOKS[0]
+    seeds = evalues.seeds_needed(abs(plan["effect"]), sd, evalues.needed_p(plan["number"], plan["wins"])) if sd > 0 else evalues.LOOKS[0]
     most = evalues.LOOKS[-1]
     return ("needs %s pairs of runs to see %g nats with 80 %% probability, as differences of two seeds have an sd of about %.4f (card: %.4f); looks after %s%s"
-            % (seeds or "more than 1000", plan["effect"], sd, card["curve"][-1]["sd"] or 0, ", ".join(map(str, evalues.LOOKS)),
+            % (seeds or "more than 1000", abs(plan["effect"]), sd, card["curve"][-1]["sd"] or 0, ", ".join(map(str, evalues.LOOKS)),
                "" if seeds and seeds <= most else ": more than this try has: pairing may help, or a larger scale, or a larger effect"))
 
 
