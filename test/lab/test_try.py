@@ -42,7 +42,8 @@ class TryTest(unittest.TestCase):
         self.assertIn(verdict["head"], text)
         self.assertEqual(ledger.entries(home)[verdict["head_n"] - 1]["hash"], verdict["head"])
         folder, plan = self.plan(verdict)
-        self.assertEqual(verdict["lines"], 1)
+        self.assertEqual(verdict["lines"], 2)
+        self.assertEqual((verdict["declared"]["number"], verdict["declared"]["wins"]), (1, 0))
         # committed before anything ran: in the commit of the plan there is no run
         commit = git(bench.root, "log", "--format=%H", "--grep=try %s: each token" % verdict["try"]).split()[-1]
         there = git(bench.root, "ls-tree", "-r", "--name-only", commit, "tries").split()
@@ -87,6 +88,9 @@ class TryTest(unittest.TestCase):
         """The same commit: equal to the bit, so every check of what differs must be silent."""
         verdict = self.bench.try_("main", hypothesis="nothing")
         self.assertEqual(verdict["word"], "NULL")
+        begun = len(ledger.entries(self.bench.home(), "try-begins"))
+        wins = [e["word"] for e in ledger.entries(self.bench.home(), "verdict")].count("WIN")
+        self.assertEqual((verdict["declared"]["number"], verdict["declared"]["wins"]), (begun, wins))
         self.assertEqual([r["effect"] for r in verdict["rows"] if r["axis"] != "seconds"], [0, 0])
 
     def test_3_equal_flops(self):
@@ -123,7 +127,7 @@ class TryTest(unittest.TestCase):
         git(bench.checkout, "checkout", "-q", "main")
         text = bench.ok("ablate", "kept", "--scale", "mini")
         events = ledger.entries(bench.home(), "ablation")
-        self.assertEqual([(e["title"], e["word"], e["lines"]) for e in events], [("a change", "kept", "1"), ("a function that nobody calls", "barnacle", "2")], text)
+        self.assertEqual([(e["title"], e["word"], e["lines"]) for e in events], [("a change", "kept", "2"), ("a function that nobody calls", "barnacle", "2")], text)
         self.assertIn("barnacles: a function that nobody calls (2 lines)", text)
         self.assertGreater(float(events[0]["effect"]), 0.01)
         self.assertEqual(float(events[1]["effect"]), 0)
