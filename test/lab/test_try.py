@@ -60,6 +60,7 @@ class TryTest(unittest.TestCase):
             for run in arms:
                 self.assertAlmostEqual(run.checked_val_loss, run.curve[-1].loss, delta=1e-4)
                 self.assertIsNotNone(run.holdout_loss)
+                self.assertNotEqual(run.holdout_loss, run.checked_val_loss)
                 self.assertEqual(run.parameters, 53760)
                 self.assertEqual(run.curve[-1].flops, run.flops_per_token * 40 * 128)
         # no path of the private folder is handed to a run
@@ -110,6 +111,16 @@ class TryTest(unittest.TestCase):
         verdict = self.bench.try_("main", "--with", "--no-such-option 1", hypothesis="fails")
         self.assertEqual((verdict["word"], verdict["pairs"]), ("LOSS", 0))
         self.assertIn("failed", " ".join(verdict["reasons"]))
+
+    def test_4_a_run_is_told_nothing_of_the_lab(self):
+        """Neither by its arguments nor by its environment does a program learn where the hold-out is."""
+        verdict = self.bench.try_(self.bench.script("curious", 'env; echo "$@"; exit 3\n'), hypothesis="it asks")
+        folder, _ = self.plan(verdict)
+        with open(os.path.join(folder, "variant.1", "run.log")) as f:
+            text = f.read()
+        self.assertIn("--seed", text)
+        self.assertNotIn("LAB_", text)
+        self.assertNotIn(self.bench.home().private, text)
 
     def test_5_a_changed_plan_is_seen(self):
         folder, plan = self.plan(self.bench.verdict())
