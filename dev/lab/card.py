@@ -65,7 +65,6 @@ def make(home, name, seeds=8, base=None, say=print):
         run, evidence = runs.make(home, scale, tree, os.path.join(folder, "%s.%d" % (arm, seed)), arm, seed, commit, context="card of " + name, evaluates_holdout=False, say=say)
         if run.rc:
             raise LabError("the baseline of %s failed: exit %d; %s/%s.%d/run.log" % (name, run.rc, folder, arm, seed))
-        runs.tell(home, run, scale=name)
         say("%-5s seed %d  val loss %.5f  %s tokens/s" % (arm, seed, run.curve[-1].loss, "%.0f" % evidence["tokens_per_s"]))
         made.append((run, evidence))
     (again, _), (first, _) = made[0], made[1]

@@ -129,7 +129,7 @@ def of_leaks(pairs, effect):
     gaps = [(be["val_loss"] - ve["val_loss"]) - (be["holdout_loss"] - ve["holdout_loss"]) for be, ve in both if ve.get("holdout_loss") is not None and be.get("holdout_loss") is not None]
     if len(gaps) > 2:
         gap, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
-        if gap > max(effect, 4 * error):
+        if gap > max(abs(effect), 4 * error):
             found.append("hold-out: %.4f of the gain is not there on text that no run has seen" % gap)
     return found
 

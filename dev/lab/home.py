@@ -124,7 +124,7 @@ def init(root=None, checkout=None, private=None):
         os.chmod(private, 0o700)
         os.makedirs(root, exist_ok=True)
         git(root, "init", "-q", ".")
-        write_file(os.path.join(root, ".gitignore"), "/trees/\n/leases/\n/data/\n/tries/*/*/out/\n.*\n!.gitignore\n")
+        write_file(os.path.join(root, ".gitignore"), "/trees/\n/leases/\n/data/\n/tries/*/*/out/\n*.tmp\n.*\n!.gitignore\n")
         write_json(settings, {"checkout": checkout, "private": private})
         Home(root, checkout, private).commit("lab: a new ledger")
     return find(root)

@@ -111,7 +111,8 @@ def append(home, kind, **fields):
 
 def check(home):
     """What is wrong with the ledger, a sentence each; nothing, if it is as it was written."""
-    lines, torn = raw_lines(home)
+    with homes.locked(os.path.join(home.root, ".ledger.lock")):  # an event that is written meanwhile may be in the heads and not yet in the lines that were read
+        (lines, torn), heads = raw_lines(home), list(witnesses(home))
     wrong, previous, hashes = [], "0" * 64, []
     for n, line in enumerate(lines, 1):
         fields, at = parse(line), line.rfind(" hash=")
@@ -121,7 +122,7 @@ def check(home):
             wrong.append("line %d of the ledger was changed, or one before it taken out: its hash is another" % n)
         previous = (fields or {}).get("hash", "?")
         hashes.append(previous)
-    for n, seen, where in witnesses(home):
+    for n, seen, where in heads:
         if n > len(hashes) or hashes[n - 1] != seen:
             wrong.append("event %d of the ledger is not the one that %s names" % (n, where))
             break

@@ -107,8 +107,8 @@ def checkpoint(out):
     return os.path.join(out, found[-1]) if found else None
 
 
-def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), context="", evaluates_holdout=True, say=lambda text: None, audits=True):
-    """One run, whole: (record.Run, evidence). What ran to its end before is read, not run again."""
+def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), context="", evaluates_holdout=True, say=lambda text: None, audits=True, number=None):
+    """One run, whole: (record.Run, evidence), and its event in the ledger, of try `number`. What ran to its end before is read, not run again."""
     path, evidence_path = os.path.join(folder, "run.json"), os.path.join(folder, "evidence.json")
     if os.path.exists(path):
         return record.read(path), homes.read_json(evidence_path)
@@ -128,6 +128,7 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         if name != "metrics.jsonl":
             remove(os.path.join(out, name))
     homes.write_json(evidence_path, evidence)
+    tell(home, run, **{"try": number}, scale=scale.name, of=context)
     record.write(run, path)
     return run, evidence
 
@@ -173,6 +174,6 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
 
 
 def tell(home, run, **fields):
-    """The ledger's line of a run."""
+    """The ledger's line of a run: every one has one, so that the sum of their seconds is what was spent."""
     last = run.curve[-1].loss if run.curve else None
     ledger.append(home, "run", arm=run.arm, seed=run.seed, commit=run.commit[:12], rc=run.rc, val_loss=last, steps=run.steps, seconds=run.seconds, parameters=run.parameters, **fields)

@@ -18,6 +18,7 @@ import curves
 import evalues
 import home as homes
 import ledger
+import pages
 import record
 import runs
 import scales
@@ -50,8 +51,8 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
     """A plan, written into the ledger and committed. Nothing of it has run."""
     if not hypothesis.strip():
         raise LabError("--hypothesis: empty, must say what is expected and why")
-    if not (effect > 0 and math.isfinite(effect)):
-        raise LabError("--effect: %g given, must be above 0: the least gain in nats that is worth having" % effect)
+    if not (effect and math.isfinite(effect)):
+        raise LabError("--effect: %g given, must be nats: above 0 the least gain that is worth having, below 0 the most that may be lost" % effect)
     scale = scales.Scale(name, home)
     base_branch = trees.base_branch(home, base)
     base_commit, commit = trees.commit_of(home, base_branch), trees.commit_of(home, branch)
@@ -92,10 +93,10 @@ def wins(home):
 def need(plan, card):
     """The seeds that the declared effect needs, before anything runs."""
     sd = 2 ** 0.5 * (card["curve"][-1]["sd"] or 0)
-    seeds = evalues.seeds_needed(plan["effect"], sd, evalues.needed_p(plan["number"], plan["wins"])) if sd > 0 else evalues.LOOKS[0]
+    seeds = evalues.seeds_needed(abs(plan["effect"]), sd, evalues.needed_p(plan["number"], plan["wins"])) if sd > 0 else evalues.LOOKS[0]
     most = evalues.LOOKS[-1]
     return ("needs %s pairs of runs to see %g nats with 80 %% probability, as differences of two seeds have an sd of about %.4f (card: %.4f); looks after %s%s"
-            % (seeds or "more than 1000", plan["effect"], sd, card["curve"][-1]["sd"] or 0, ", ".join(map(str, evalues.LOOKS)),
+            % (seeds or "more than 1000", abs(plan["effect"]), sd, card["curve"][-1]["sd"] or 0, ", ".join(map(str, evalues.LOOKS)),
                "" if seeds and seeds <= most else ": more than this try has: pairing may help, or a larger scale, or a larger effect"))
 
 
@@ -124,7 +125,7 @@ def steps_of_variant(home, scale, plan, build, say):
     if plan["axis"] == "tokens":
         return scale.steps
     short = max(2, scale.steps // 5)
-    made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False)
+    made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False, number=plan["try"])
             for arm, tree, commit, extra in build}
     base, variant = ((run, evidence) for run, evidence in made.values())
     if plan["axis"] == "flops":
@@ -158,10 +159,7 @@ def go_on(home, plan, say=print):
             pair = {}
             for arm, where, commit, extra in arms if i % 2 else reversed(arms):
                 run_folder = os.path.join(folder, "%s.%d" % (arm, i))
-                told = os.path.exists(os.path.join(run_folder, "run.json"))
-                pair[arm] = runs.make(home, scale, where, run_folder, arm, seed, commit, steps[arm], extra, "try %s, %s.%d" % (plan["try"], arm, i), say=say)
-                if not told:
-                    runs.tell(home, pair[arm][0], **{"try": plan["try"]}, scale=scale.name)
+                pair[arm] = runs.make(home, scale, where, run_folder, arm, seed, commit, steps[arm], extra, "try %s, %s.%d" % (plan["try"], arm, i), say=say, number=plan["try"])
             pairs.append((pair["base"], pair["variant"]))
             say("pair %2d  seed %d  %s" % (i, seed, "  ".join("%s %s" % (arm, "%.5f" % run.curve[-1].loss if run.curve and run.curve[-1].loss is not None else "failed")
                                                               for arm, (run, _) in (("base", pair["base"]), ("variant", pair["variant"])))))
@@ -199,10 +197,9 @@ def finish(home, plan, decided, say):
     event = said[0] if said else ledger.append(
         home, "verdict", **{"try": plan["try"]}, word=decided.word, branch=plan["branch"], scale=plan["scale"], axis=plan["axis"], pairs=decided.pairs, effect=row.effect if row else None,
         lo=row.lo if row else None, hi=row.hi if row else None, multiplier=row.multiplier if row else None, reasons="; ".join(decided.reasons) or None, hypothesis=plan["hypothesis"])
-    levels = [evalues.level(int(n), 0) for n in range(1, plan["number"] + 1)]
     looks = len(ledger.entries(home, "holdout-look"))
     extra = {"try": plan["try"], "branch": plan["branch"], "hypothesis": plan["hypothesis"], "scale": plan["scale"], "who": plan["who"], "commit": plan["commit"], "base_commit": plan["base_commit"],
-             "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": evalues.chance_wins(levels), "holdout_looks": looks,
+             "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": pages.chance_wins(pages.tries_of(ledger.entries(home))), "holdout_looks": looks,
              "confirms": plan["confirms"]}
     text = "try %s: %s, scale %s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["hypothesis"], decided.to_text())
     text += "".join("  (%s)\n" % remark for remark in decided.remarks)

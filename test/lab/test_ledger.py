@@ -107,6 +107,18 @@ class LedgerTest(unittest.TestCase):
         self.assertEqual(ledger.check(self.home), [])
         self.assertEqual(len({e["text"] for e in ledger.entries(self.home)}), 100)
 
+    def test_no_damage_is_seen_while_others_write(self):
+        """An event is in the heads a moment after it is in the ledger: between the two nobody may look."""
+        self.fill(3)
+        script = "import sys; sys.path.insert(0, %r); import home, ledger\nfor i in range(60): ledger.append(home.find(%r), 'note', text='x')" % (os.path.dirname(ledger.__file__), self.home.root)
+        writers = [subprocess.Popen([sys.executable, "-c", script]) for _ in range(2)]
+        looks = 0
+        while any(w.poll() is None for w in writers):
+            self.assertEqual(ledger.check(self.home), [])
+            looks += 1
+        self.assertEqual([w.returncode for w in writers], [0, 0])
+        self.assertGreater(looks, 5)
+
     def test_kinds_and_keys_are_known(self):
         for kind, fields in (("nonsense", {}), ("note", {"Text": 1}), ("note", {"hash": 1}), ("note", {"a b": 1})):
             with self.assertRaises(ValueError):
