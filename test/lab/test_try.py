@@ -92,6 +92,7 @@ class TryTest(unittest.TestCase):
         begun = len(ledger.entries(self.bench.home(), "try-begins"))
         wins = [e["word"] for e in ledger.entries(self.bench.home(), "verdict")].count("WIN")
         self.assertEqual((verdict["declared"]["number"], verdict["declared"]["wins"]), (begun, wins))
+        self.assertEqual(self.bench.try_("main", hypothesis="nothing, again")["declared"]["number"], begun + 1)
         self.assertEqual([r["effect"] for r in verdict["rows"] if r["axis"] != "seconds"], [0, 0])
 
     def test_3_equal_flops(self):
@@ -123,7 +124,7 @@ class TryTest(unittest.TestCase):
         self.assertNotIn(self.bench.home().private, text)
 
     def test_5_a_changed_plan_is_seen(self):
-        folder, plan = self.plan(self.bench.verdict())
+        _, plan = self.plan(self.bench.try_("main", "--with", "-c 0.3", hypothesis="a plan"))
         self.assertEqual(confounds.of_history(self.bench.home(), plan), [])
         self.assertIn("plan", confounds.of_history(self.bench.home(), dict(plan, effect=0.5))[0])
 
