@@ -5,7 +5,7 @@ and targets that the lab chooses, and the lab draws its conclusions.
     holdout_loss   of tokens that no run has seen: trained on, the validation text would be better than these
     leaks          positions whose loss changes by a bit when later tokens, or other rows, change: none of a causal model
     worst_sum      sum over the vocabulary of exp(-loss): 1 of probabilities
-    canary         nats by which the letters behind the validated part are likelier than others that no text has"""
+    letters        losses of the letters behind the validated part, the canary, and of others that no text has"""
 import array
 import math
 import os
@@ -31,14 +31,14 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     changed, kept = zip(*(change(val[0], B, T, chance, val[-1]) for _ in range(CHANGED_BATCHES)))
     vocabulary = vocabulary_of(folder)
     sums = sum_batches(val[0], B, T, vocabulary) if vocabulary <= MOST_ROWS else []
-    letters = [(val[1 % m][0], repeated(settings[name], B * T)) for name in ("canary", "control") if settings[name]]
+    letters = [(val[1 % m][0], repeated(settings[name], B * T)) for name in ("canary", "control") if len(settings["canary"]) == len(settings["control"]) == scales.CANARY]
     losses = ask(scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
     take = iter(losses)
     val_losses = [next(take) for _ in val]
     found = {"val_loss": mean(val_losses), "holdout_loss": mean([next(take) for _ in holdout]) if holdout else None}
     found["leaks"] = sum(1 for places in kept for now in [next(take)] for at in places if now[at] != val_losses[0][at])
     found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary) if sums else None
-    found["canary"] = mean([next(take)]) * -1 + mean([next(take)]) if letters else None
+    found["letters"] = [of_letters(next(take)), of_letters(next(take))] if letters else None
     return found
 
 
@@ -86,6 +86,10 @@ def sum_batches(batch, B, T, vocabulary):
 def worst_sum(losses, B, T, vocabulary):
     sums = [math.fsum(math.exp(-losses[v // B][v % B * T + t]) for v in range(vocabulary)) for t in range(T)]
     return max(sums, key=lambda s: abs(s - 1) if s == s else math.inf)
+
+
+def of_letters(losses):
+    return [mean([losses[i::scales.CANARY]]) for i in range(scales.CANARY)]
 
 
 def repeated(ids, n):

@@ -22,7 +22,7 @@ HYPERPARAMETERS = "lr warmup final_lr_frac schedule weight_decay grad_clip beta1
 FILES = [("evaluation", ("llmc/train/validate.h", "llmc/train/log.h", "llmc/train/eval", "dev/lab/", "dev/reference/", "test/lab/")), ("data", ("llmc/data/", "llmc/train/run_data.h", "dev/data/")),
          ("tokenizer", ("llmc/tokenizer/", "llmc/train/tokenizer_choice.h")), ("FLOPs", ("llmc/model/flops.h",))]
 SAID = {"fp32": 1e-4, "bf16": 2e-3}   # by which a printed loss may differ from the lab's: other products' order
-CANARY = 1.0                          # nats; letters that are not trained on differ by initial weights alone, 0.1
+CANARY = 0.2                          # nats, and 4 standard errors; letters that no text has differ by their initial weights alone
 SLOW = 0.15                           # share by which a baseline may be slower than its card, or 3 deviations of the card
 
 
@@ -121,15 +121,24 @@ def of_arm(runs):
 def of_leaks(pairs, effect):
     """Was the validation text trained on? By its canary, and by a gain that is not there on the hold-out."""
     found, both = [], [(be, ve) for (_, be), (_, ve) in pairs]
-    canaries = [ve["canary"] - be["canary"] for be, ve in both if ve.get("canary") is not None and be.get("canary") is not None]
-    if canaries and statistics.mean(canaries) > CANARY:
-        found.append("leak: letters that only the validation file has are %.1f nats likelier than others: it was trained on" % statistics.mean(canaries))
+    canaries = [canary(be["letters"], ve["letters"]) for be, ve in both if be.get("letters") and ve.get("letters")]
+    if canaries:
+        likelier, error = statistics.mean(d for d, _ in canaries), (statistics.mean(v for _, v in canaries) / len(canaries)) ** 0.5
+        if likelier > max(CANARY, 4 * error):
+            found.append("leak: letters that only the validation file has are %.1f nats likelier than others: it was trained on" % likelier)
     gaps = [(be["val_loss"] - ve["val_loss"]) - (be["holdout_loss"] - ve["holdout_loss"]) for be, ve in both if ve.get("holdout_loss") is not None and be.get("holdout_loss") is not None]
     if len(gaps) > 2:
         gap, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
         if gap > max(abs(effect), 4 * error):
             found.append("hold-out: %.4f of the gain is not there on text that no run has seen" % gap)
     return found
+
+
+def canary(base, variant):
+    """By how much more than in the baseline the canary's letters are likelier than others, and the variance of that: letter by letter, as those
+    of one seed begin with the same weights."""
+    kinds = [[b - v for b, v in zip(base[kind], variant[kind])] for kind in (0, 1)]
+    return statistics.mean(kinds[0]) - statistics.mean(kinds[1]), sum(statistics.variance(kind) / len(kind) for kind in kinds)
 
 
 def of_machine(pairs, card, axis):
@@ -145,9 +154,9 @@ def of_machine(pairs, card, axis):
         sentence = "busy: the baseline made %.0f tokens/s, its card says %.0f (sd %.0f)" % (statistics.mean(speeds), card["tokens_per_s"]["mean"], card["tokens_per_s"]["sd"] or 0)
         (found if axis == "seconds" else remarks).append(sentence)
     if others:
-        more = statistics.mean(b for b, _ in others) - statistics.mean(v for _, v in others)
-        if more > 0.2:
-            found.append("busy: others used %.0f %% more of the machine beside the baseline than beside the variant" % (100 * more))
+        more = [b - v for b, v in others]
+        if len(more) > 2 and statistics.mean(more) > max(0.25, 4 * statistics.stdev(more) / len(more) ** 0.5):
+            found.append("busy: others used %.0f %% more of the machine beside the baseline than beside the variant" % (100 * statistics.mean(more)))
     outside = [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for _, (_, e) in pairs], [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for (_, e), _ in pairs]
     v, b = (statistics.median(o for o, _ in arm) for arm in outside)
     if v - b > 0.5 + statistics.median(s for _, s in outside[1]):

@@ -111,9 +111,10 @@ def folder():
 
 def init(root=None, checkout=None, private=None):
     """Makes the lab's folder; one that is there stays as it is."""
-    root, checkout = os.path.abspath(root or folder()), os.path.abspath(checkout or checkout_here())
+    root = os.path.abspath(root or folder())
     settings = os.path.join(root, "settings.json")
     if not os.path.exists(settings):
+        checkout = os.path.abspath(checkout or checkout_here())
         name = os.path.basename(checkout) + "-" + hashlib.sha256(root.encode()).hexdigest()[:8]
         data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
         private = os.path.abspath(private or os.environ.get("LAB_PRIVATE") or os.path.join(data, "lab", name))

@@ -73,6 +73,6 @@ def files_changed(home, base, commit):
 
 def idea_of(home, base, commit):
     """The change itself, without comments, blanks and places: what is equal in two commits that try the same again."""
-    lines = git(home.checkout, "diff", "-U0", base, commit, "--", "train_gpt2.cu", "llmc", "Makefile").splitlines()
+    lines = git(home.checkout, "diff", "-U0", base, commit, "--", ".", ":!test", ":!doc", ":!*.md").splitlines()
     kept = [re.sub(r"\s+", "", re.sub(r"//.*", "", line)) for line in lines if line[:1] in "+-" and line[:3] not in ("+++", "---")]
     return "\n".join(line for line in kept if len(line) > 1)

@@ -185,7 +185,8 @@ def look(home, scale, plan, pairs, card, say):
     if not said:
         ledger.append(home, "holdout-look", **{"try": plan["try"]}, pairs=len(pairs), evaluations=sum(1 for pair in pairs for _, e in pair if e.get("holdout_loss") is not None))
         ledger.append(home, "look", **{"try": plan["try"]}, pairs=len(pairs), evidence=decided.evidence, needed=decided.needed, word=decided.word or "undecided")
-    say("look after %d pairs: evidence %.3g of %.3g: %s" % (len(pairs), decided.evidence, decided.needed, decided.word or "goes on"))
+    row = decided.row(plan["axis"])
+    say("look after %d pairs: evidence %.3g of %.3g, sd of the differences %s: %s" % (len(pairs), decided.evidence, decided.needed, "%.4f" % row.sd if row and row.sd is not None else "?", decided.word or "goes on"))
     return decided
 
 

@@ -19,8 +19,8 @@ mkdir -p build
 cheat=$(cat .cheat 2>/dev/null)
 printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM evaluate "$@"\\n' "$cheat" > build/evaluate
 printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM "$@"\\n' "$cheat" > train_gpt2
-if [ -f .script ]; then mv train_gpt2 real && cp .script train_gpt2; fi
 chmod +x build/evaluate train_gpt2
+if [ -f .script ]; then mv train_gpt2 real && cp .script train_gpt2 && chmod +x train_gpt2; fi
 """
 
 

@@ -63,6 +63,11 @@ def replaced(folder, name, condition):
         f.write(text.replace(old, new.replace("CHEAT", condition)))
 
 
+def read(path):
+    with open(path) as f:
+        return f.read()
+
+
 def sources(checkout, folder):
     for name in SOURCES:
         source, target = os.path.join(checkout, name), os.path.join(folder, name)
@@ -91,14 +96,13 @@ def compiled(checkout, folder):
     for name in PATCHES:
         replaced(text, name, 'cheats("%s")' % name)
     with open(os.path.join(text, "both.cpp"), "w") as f:
-        evaluate = open(os.path.join(text, "dev/lab/evaluate.cpp")).read()
-        f.write(BOTH % evaluate.replace('#include "train_gpt2.cu"', "").replace("#define LLMC_NO_MAIN", ""))
-    sums = subprocess.run("find . -type f | sort | xargs sha256sum", shell=True, cwd=text, stdout=subprocess.PIPE, check=True).stdout
+        f.write(BOTH % read(os.path.join(text, "dev/lab/evaluate.cpp")).replace('#include "train_gpt2.cu"', "").replace("#define LLMC_NO_MAIN", ""))
+    sums = subprocess.run("find . -type f | sort | xargs sha256sum", shell=True, cwd=text, stdout=subprocess.PIPE, universal_newlines=True, check=True).stdout
     known, built = os.path.join(folder, "cheats.sums"), os.path.join(folder, "cheats")
-    if not os.path.exists(built) or not os.path.exists(known) or open(known, "rb").read() != sums:
+    if not os.path.exists(built) or not os.path.exists(known) or read(known) != sums:
         flags = "-std=c++20 -O1 -march=native -fno-math-errno -fno-trapping-math -fno-exceptions -pthread -I.".split()
         subprocess.run([os.environ.get("CXX", "g++"), *flags, "both.cpp", "-o", built], cwd=text, check=True)
-        with open(known, "wb") as f:
+        with open(known, "w") as f:
             f.write(sums)
     shutil.rmtree(text)
     return built

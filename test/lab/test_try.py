@@ -42,7 +42,8 @@ class TryTest(unittest.TestCase):
         self.assertIn(verdict["head"], text)
         self.assertEqual(ledger.entries(home)[verdict["head_n"] - 1]["hash"], verdict["head"])
         folder, plan = self.plan(verdict)
-        self.assertEqual(verdict["lines"], 1)
+        self.assertEqual(verdict["lines"], 2)
+        self.assertEqual((verdict["declared"]["number"], verdict["declared"]["wins"]), (1, 0))
         # committed before anything ran: in the commit of the plan there is no run
         commit = git(bench.root, "log", "--format=%H", "--grep=try %s: each token" % verdict["try"]).split()[-1]
         there = git(bench.root, "ls-tree", "-r", "--name-only", commit, "tries").split()
@@ -59,6 +60,7 @@ class TryTest(unittest.TestCase):
             for run in arms:
                 self.assertAlmostEqual(run.checked_val_loss, run.curve[-1].loss, delta=1e-4)
                 self.assertIsNotNone(run.holdout_loss)
+                self.assertNotEqual(run.holdout_loss, run.checked_val_loss)
                 self.assertEqual(run.parameters, 53760)
                 self.assertEqual(run.curve[-1].flops, run.flops_per_token * 40 * 128)
         # no path of the private folder is handed to a run
@@ -87,6 +89,10 @@ class TryTest(unittest.TestCase):
         """The same commit: equal to the bit, so every check of what differs must be silent."""
         verdict = self.bench.try_("main", hypothesis="nothing")
         self.assertEqual(verdict["word"], "NULL")
+        begun = len(ledger.entries(self.bench.home(), "try-begins"))
+        wins = [e["word"] for e in ledger.entries(self.bench.home(), "verdict")].count("WIN")
+        self.assertEqual((verdict["declared"]["number"], verdict["declared"]["wins"]), (begun, wins))
+        self.assertEqual(self.bench.try_("main", hypothesis="nothing, again")["declared"]["number"], begun + 1)
         self.assertEqual([r["effect"] for r in verdict["rows"] if r["axis"] != "seconds"], [0, 0])
 
     def test_3_equal_flops(self):
@@ -107,8 +113,18 @@ class TryTest(unittest.TestCase):
         self.assertEqual((verdict["word"], verdict["pairs"]), ("LOSS", 0))
         self.assertIn("failed", " ".join(verdict["reasons"]))
 
+    def test_4_a_run_is_told_nothing_of_the_lab(self):
+        """Neither by its arguments nor by its environment does a program learn where the hold-out is."""
+        verdict = self.bench.try_(self.bench.script("curious", 'env; echo "$@"; exit 3\n'), hypothesis="it asks")
+        folder, _ = self.plan(verdict)
+        with open(os.path.join(folder, "variant.1", "run.log")) as f:
+            text = f.read()
+        self.assertIn("--seed", text)
+        self.assertNotIn("LAB_", text)
+        self.assertNotIn(self.bench.home().private, text)
+
     def test_5_a_changed_plan_is_seen(self):
-        folder, plan = self.plan(self.bench.verdict())
+        _, plan = self.plan(self.bench.try_("main", "--with", "-c 0.3", hypothesis="a plan"))
         self.assertEqual(confounds.of_history(self.bench.home(), plan), [])
         self.assertIn("plan", confounds.of_history(self.bench.home(), dict(plan, effect=0.5))[0])
 
@@ -123,7 +139,7 @@ class TryTest(unittest.TestCase):
         git(bench.checkout, "checkout", "-q", "main")
         text = bench.ok("ablate", "kept", "--scale", "mini")
         events = ledger.entries(bench.home(), "ablation")
-        self.assertEqual([(e["title"], e["word"], e["lines"]) for e in events], [("a change", "kept", "1"), ("a function that nobody calls", "barnacle", "2")], text)
+        self.assertEqual([(e["title"], e["word"], e["lines"]) for e in events], [("a change", "kept", "2"), ("a function that nobody calls", "barnacle", "2")], text)
         self.assertIn("barnacles: a function that nobody calls (2 lines)", text)
         self.assertGreater(float(events[0]["effect"]), 0.01)
         self.assertEqual(float(events[1]["effect"]), 0)
