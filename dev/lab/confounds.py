@@ -171,19 +171,23 @@ def of_files_on_disk(scale, hashes):
 
 
 def of_history(home, plan):
-    """The same again, until it wins? A changed plan?"""
-    found = []
+    """The same again, against the same baseline, until it wins? A changed plan? (findings, remarks)"""
+    found, remarks = [], []
     for name in sorted(os.listdir(home.tries)):
-        number = name.split("-")[0]
-        if number >= plan["try"] or (plan.get("confirms") and number == plan["confirms"]):
+        if name.split("-")[0] >= plan["try"]:
             continue
         earlier, verdict = homes.read_json(os.path.join(home.tries, name, "plan.json")), homes.read_json(os.path.join(home.tries, name, "verdict.json"))
-        if earlier and verdict and earlier["idea"] == plan["idea"] and earlier["scale"] == plan["scale"]:
-            found.append("tried before: try %s was this very change, %s: the best of several is no result" % (number, verdict["word"]))
+        if not earlier or not verdict or any(earlier[key] != plan[key] for key in ("idea", "scale", "card")):
+            continue
+        sentence = "tried before: try %s was this very change against this baseline, %s" % (earlier["try"], verdict["word"])
+        if verdict["word"] in ("WIN", "NULL", "LOSS"):
+            found.append(sentence + ": the best of several is no result")
+        else:
+            remarks.append(sentence + "; the level of this one counts it")
     begun = [e for e in ledger.entries(home, "try-begins") if e["try"] == plan["try"]]
     if not begun or begun[0].get("plan") != fingerprint(plan):
         found.append("plan: it is another than the one that was committed before anything ran")
-    return found + ["ledger: " + sentence for sentence in ledger.check(home)[:3]]
+    return found + ["ledger: " + sentence for sentence in ledger.check(home)[:3]], remarks
 
 
 def fingerprint(plan):
@@ -199,7 +203,9 @@ def find(home, scale, plan, pairs, card):
     found, remarks = of_machine(pairs, card, plan["axis"])
     if any(be["hash_program"] != card["program"] for (_, be), _ in pairs):
         found.append("program: the baseline's is another than the one that made its card")
-    found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"]) + of_history(home, plan)
+    found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"])
+    history = of_history(home, plan)
+    found, remarks = found + history[0], remarks + history[1]
     for seed, (base, variant) in zip(plan["seeds"], pairs):
         found += of_run(*base, seed) + of_run(*variant, seed) + of_pair(base, variant)
     for arm in (0, 1):

@@ -114,6 +114,8 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         return record.read(path), homes.read_json(evidence_path)
     out, steps = os.path.join(folder, "out"), steps or scale.steps
     with leases.hold(home, scale.device, context or arm, say) as lease:
+        if os.path.exists(path):  # somebody else made it while we waited
+            return record.read(path), homes.read_json(evidence_path)
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
         command = scale.command(os.path.join(tree, scale.program), out, seed, steps, extra)
@@ -123,13 +125,13 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         if audits and checkpoint(out):
             evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
             run.checked_val_loss, run.holdout_loss = evidence.get("val_loss"), evidence.get("holdout_loss")
-    tell_end(folder, done)
-    for name in os.listdir(out) if os.path.isdir(out) else []:
-        if name != "metrics.jsonl":
-            remove(os.path.join(out, name))
-    homes.write_json(evidence_path, evidence)
-    tell(home, run, **{"try": number}, scale=scale.name, of=context)
-    record.write(run, path)
+        tell_end(folder, done)
+        for name in os.listdir(out) if os.path.isdir(out) else []:
+            if name != "metrics.jsonl":
+                remove(os.path.join(out, name))
+        homes.write_json(evidence_path, evidence)
+        tell(home, run, **{"try": number}, scale=scale.name, of=context)
+        record.write(run, path)
     return run, evidence
 
 
