@@ -201,7 +201,7 @@ def hyperparameters(base, variant):
 def find(home, scale, plan, pairs, card):
     """(findings, remarks) of all pairs so far; a finding of a kind is named once, with how many more there are."""
     found, remarks = of_machine(pairs, card, plan["axis"])
-    if any(be["hash_program"] != card["program"] for (_, be), _ in pairs):
+    if any(b.hashes["program"] != card["program"] for (b, _), _ in pairs):
         found.append("program: the baseline's is another than the one that made its card")
     found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"])
     history = of_history(home, plan)
