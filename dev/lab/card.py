@@ -72,7 +72,7 @@ def make(home, name, seeds=8, base=None, say=print):
     card = summary(home, scale, branch, commit, made[1:], same)
     homes.write_json(path_of(home, scale, commit), card)
     ledger.append(home, "card", scale=name, commit=commit[:12], key=key_of(scale, commit), seeds=seeds, val_loss=card["curve"][-1]["mean"], sd=card["curve"][-1]["sd"],
-                  tokens_per_s=card["tokens_per_s"]["mean"], bit_equal="yes" if same else "no")
+                  tokens_per_s=card["tokens_per_s"]["mean"], bit_equal="yes" if same else "no", sha=homes.sha256(path_of(home, scale, commit)))
     home.commit("card: %s at %s" % (name, commit[:12]))
     if not same:
         raise LabError("A/A: two runs of seed 1 differ by bits: this machine is unfit, or the trainer is not deterministic; card kept, tries refused")

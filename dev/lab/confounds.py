@@ -194,6 +194,35 @@ def fingerprint(plan):
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
 
 
+def of_programs(pairs, card):
+    """Was a program exchanged between runs?"""
+    found = []
+    if any(b.hashes["program"] != card["program"] for (b, _), _ in pairs):
+        found.append("program: the baseline's is another than the one that made its card")
+    if len({v.hashes["program"] for _, (v, _) in pairs}) > 1:
+        found.append("program: the variant's was exchanged between two runs")
+    return found
+
+
+def of_trees(home, commits):
+    """Are the sources beside the programs still those of their commits?"""
+    found = []
+    for commit in commits:
+        changed = homes.git(os.path.join(home.trees, commit[:12]), "diff", "--name-only", commit, check=False).splitlines()
+        if changed:
+            found.append("tree: %s of lab/trees/%s is not what its commit says" % (changed[0], commit[:12]))
+    return found
+
+
+def of_card(home, plan):
+    """Is the card the one that was measured?"""
+    name = "%s-%s.json" % (plan["scale"], plan["card"])
+    measured = [e for e in ledger.entries(home, "card") if e["key"] == plan["card"] and e["scale"] == plan["scale"]]
+    if not measured or measured[-1]["sha"] != homes.sha256(os.path.join(home.cards, name)):
+        return ["card: %s is another than the one that was measured" % name]
+    return []
+
+
 def hyperparameters(base, variant):
     return ["%s %s, the baseline's %s" % (name, variant.options.get(name), base.options.get(name)) for name in HYPERPARAMETERS if variant.options.get(name) != base.options.get(name)]
 
@@ -201,8 +230,7 @@ def hyperparameters(base, variant):
 def find(home, scale, plan, pairs, card):
     """(findings, remarks) of all pairs so far; a finding of a kind is named once, with how many more there are."""
     found, remarks = of_machine(pairs, card, plan["axis"])
-    if any(b.hashes["program"] != card["program"] for (b, _), _ in pairs):
-        found.append("program: the baseline's is another than the one that made its card")
+    found += of_programs(pairs, card) + of_trees(home, (plan["base_commit"], plan["commit"])) + of_card(home, plan)
     found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"])
     history = of_history(home, plan)
     found, remarks = found + history[0], remarks + history[1]
