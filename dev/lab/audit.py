@@ -7,6 +7,7 @@ and targets that the lab chooses, and the lab draws its conclusions.
     worst_sum      sum over the vocabulary of exp(-loss): 1 of probabilities
     letters        losses of the letters behind the validated part, the canary, and of others that no text has"""
 import array
+import hashlib
 import math
 import os
 import random
@@ -16,7 +17,7 @@ import home as homes
 import scales
 from home import LabError
 
-PROGRAM_SOURCE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "evaluate.cpp")
+HERE = os.path.dirname(os.path.abspath(__file__))
 MOST_ROWS = 2048     # of the vocabulary: for larger ones the sum is not formed
 CHANGED_BATCHES = 4  # in which something that must not matter is changed
 
@@ -40,6 +41,11 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary) if sums else None
     found["letters"] = [of_letters(next(take)), of_letters(next(take))] if letters else None
     return found
+
+
+def hash_of_evaluation():
+    """Of the texts that evaluate."""
+    return hashlib.sha256("".join(homes.sha256(os.path.join(HERE, name)) for name in ("evaluate.cpp", "audit.py")).encode()).hexdigest()
 
 
 def ask(scale, tree, folder, batches):

@@ -72,7 +72,7 @@ def make(home, name, seeds=8, base=None, say=print):
     card = summary(home, scale, branch, commit, made[1:], same)
     homes.write_json(path_of(home, scale, commit), card)
     ledger.append(home, "card", scale=name, commit=commit[:12], key=key_of(scale, commit), seeds=seeds, val_loss=card["curve"][-1]["mean"], sd=card["curve"][-1]["sd"],
-                  tokens_per_s=card["tokens_per_s"]["mean"], bit_equal="yes" if same else "no")
+                  tokens_per_s=card["tokens_per_s"]["mean"], bit_equal="yes" if same else "no", sha=homes.sha256(path_of(home, scale, commit)))
     home.commit("card: %s at %s" % (name, commit[:12]))
     if not same:
         raise LabError("A/A: two runs of seed 1 differ by bits: this machine is unfit, or the trainer is not deterministic; card kept, tries refused")
@@ -85,7 +85,7 @@ def summary(home, scale, branch, commit, made, same):
     return {"scale": scale.name, "options": scale.options, "branch": branch, "commit": commit, "machine": machine(), "data": scale.settings()["hashes"]["train"], "bit_equal": same,
             "seeds": len(made), "steps": scale.steps, "tokens_per_step": runs_[0].tokens_per_step, "curve": curve, "tokens_per_s": column([e["tokens_per_s"] for e in evidence]),
             "flops_per_token": runs_[0].flops_per_token, "parameters": runs_[0].parameters, "peak_mib": column([run.peak_mib for run in runs_]), "seconds": column([run.seconds for run in runs_]),
-            "vocabulary": evidence[0]["vocabulary"], "program": evidence[0]["hash_program"]}
+            "vocabulary": evidence[0]["vocabulary"], "program": runs_[0].hashes["program"]}
 
 
 def text(card):

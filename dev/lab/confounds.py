@@ -171,23 +171,56 @@ def of_files_on_disk(scale, hashes):
 
 
 def of_history(home, plan):
-    """The same again, until it wins? A changed plan?"""
-    found = []
+    """The same again, against the same baseline, until it wins? A changed plan? (findings, remarks)"""
+    found, remarks = [], []
     for name in sorted(os.listdir(home.tries)):
-        number = name.split("-")[0]
-        if number >= plan["try"] or (plan.get("confirms") and number == plan["confirms"]):
+        if name.split("-")[0] >= plan["try"]:
             continue
         earlier, verdict = homes.read_json(os.path.join(home.tries, name, "plan.json")), homes.read_json(os.path.join(home.tries, name, "verdict.json"))
-        if earlier and verdict and earlier["idea"] == plan["idea"] and earlier["scale"] == plan["scale"]:
-            found.append("tried before: try %s was this very change, %s: the best of several is no result" % (number, verdict["word"]))
+        if not earlier or not verdict or any(earlier[key] != plan[key] for key in ("idea", "scale", "card")):
+            continue
+        sentence = "tried before: try %s was this very change against this baseline, %s" % (earlier["try"], verdict["word"])
+        if verdict["word"] in ("WIN", "NULL", "LOSS"):
+            found.append(sentence + ": the best of several is no result")
+        else:
+            remarks.append(sentence + "; the level of this one counts it")
     begun = [e for e in ledger.entries(home, "try-begins") if e["try"] == plan["try"]]
     if not begun or begun[0].get("plan") != fingerprint(plan):
         found.append("plan: it is another than the one that was committed before anything ran")
-    return found + ["ledger: " + sentence for sentence in ledger.check(home)[:3]]
+    return found + ["ledger: " + sentence for sentence in ledger.check(home)[:3]], remarks
 
 
 def fingerprint(plan):
     return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+
+
+def of_programs(pairs, card):
+    """Was a program exchanged between runs?"""
+    found = []
+    if any(b.hashes["program"] != card["program"] for (b, _), _ in pairs):
+        found.append("program: the baseline's is another than the one that made its card")
+    if len({v.hashes["program"] for _, (v, _) in pairs}) > 1:
+        found.append("program: the variant's was exchanged between two runs")
+    return found
+
+
+def of_trees(home, commits):
+    """Are the sources beside the programs still those of their commits?"""
+    found = []
+    for commit in commits:
+        changed = homes.git(os.path.join(home.trees, commit[:12]), "diff", "--name-only", commit, check=False).splitlines()
+        if changed:
+            found.append("tree: %s of lab/trees/%s is not what its commit says" % (changed[0], commit[:12]))
+    return found
+
+
+def of_card(home, plan):
+    """Is the card the one that was measured?"""
+    name = "%s-%s.json" % (plan["scale"], plan["card"])
+    measured = [e for e in ledger.entries(home, "card") if e["key"] == plan["card"] and e["scale"] == plan["scale"]]
+    if not measured or measured[-1]["sha"] != homes.sha256(os.path.join(home.cards, name)):
+        return ["card: %s is another than the one that was measured" % name]
+    return []
 
 
 def hyperparameters(base, variant):
@@ -197,9 +230,10 @@ def hyperparameters(base, variant):
 def find(home, scale, plan, pairs, card):
     """(findings, remarks) of all pairs so far; a finding of a kind is named once, with how many more there are."""
     found, remarks = of_machine(pairs, card, plan["axis"])
-    if any(be["hash_program"] != card["program"] for (_, be), _ in pairs):
-        found.append("program: the baseline's is another than the one that made its card")
-    found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"]) + of_history(home, plan)
+    found += of_programs(pairs, card) + of_trees(home, (plan["base_commit"], plan["commit"])) + of_card(home, plan)
+    found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"])
+    history = of_history(home, plan)
+    found, remarks = found + history[0], remarks + history[1]
     for seed, (base, variant) in zip(plan["seeds"], pairs):
         found += of_run(*base, seed) + of_run(*variant, seed) + of_pair(base, variant)
     for arm in (0, 1):

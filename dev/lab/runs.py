@@ -114,22 +114,24 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         return record.read(path), homes.read_json(evidence_path)
     out, steps = os.path.join(folder, "out"), steps or scale.steps
     with leases.hold(home, scale.device, context or arm, say) as lease:
+        if os.path.exists(path):  # somebody else made it while we waited
+            return record.read(path), homes.read_json(evidence_path)
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
         command = scale.command(os.path.join(tree, scale.program), out, seed, steps, extra)
         done = start(command, lease, os.path.join(folder, "run.log"))
         run, evidence = describe(scale, out, arm, seed, commit, command, steps, done)
-        evidence.update(lease=lease[0], hash_program=homes.sha256(command[0]))
+        evidence["lease"] = lease[0]
         if audits and checkpoint(out):
             evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
             run.checked_val_loss, run.holdout_loss = evidence.get("val_loss"), evidence.get("holdout_loss")
-    tell_end(folder, done)
-    for name in os.listdir(out) if os.path.isdir(out) else []:
-        if name != "metrics.jsonl":
-            remove(os.path.join(out, name))
-    homes.write_json(evidence_path, evidence)
-    tell(home, run, **{"try": number}, scale=scale.name, of=context)
-    record.write(run, path)
+        tell_end(folder, done)
+        for name in os.listdir(out) if os.path.isdir(out) else []:
+            if name != "metrics.jsonl":
+                remove(os.path.join(out, name))
+        homes.write_json(evidence_path, evidence)
+        tell(home, run, **{"try": number}, scale=scale.name, of=context)
+        record.write(run, path)
     return run, evidence
 
 
@@ -159,7 +161,7 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     curve = [record.Point(v["step"], v["step"] * float(tokens_per_step or 0), v["step"] * float(tokens_per_step or 0) * (flops or 0.0), milliseconds.get(v["step"], 0.0) / 1e3, v["val_loss"])
              for v in validations]
     data = scale.settings()["hashes"]
-    hashes = {"data": data["train"] + data["val"], "tokenizer": homes.sha256(os.path.join(folder, "tokenizer.json")) if folder else "", "evaluation": homes.sha256(audit.PROGRAM_SOURCE),
+    hashes = {"data": data["train"] + data["val"], "tokenizer": homes.sha256(os.path.join(folder, "tokenizer.json")) if folder else "", "evaluation": audit.hash_of_evaluation(), "program": homes.sha256(command[0]),
               "weights": homes.sha256(os.path.join(folder, "model.safetensors")) if folder else ""}
     said = [e for e in step_events if e.get("tokens_per_s") and e.get("flops_per_s")]
     evidence = {

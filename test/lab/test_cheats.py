@@ -106,7 +106,17 @@ class CheatsTest(unittest.TestCase):
         card["tokens_per_s"] = {"mean": 20 * card["tokens_per_s"]["mean"], "sd": 1.0}  # of a machine on which nothing else ran
         with open(path, "w") as f:
             json.dump(card, f)
-        self.named("busy", self.bench.try_("main", axis="time", hypothesis="faster than a slow baseline"))
+        verdict = self.bench.try_("main", axis="time", hypothesis="faster than a slow baseline")
+        self.named("busy", verdict)
+        self.named("card", verdict)  # this test changed it
+
+    def test_a_tree_of_another(self):
+        path = os.path.join(self.bench.home().trees, self.base_commit()[:12], "train_gpt2.cu")
+        with open(path, "rb") as f:
+            text = f.read()
+        self.addCleanup(self.restore, path, text)
+        self.restore(path, text + b"// worse\n")
+        self.assertIn("train_gpt2.cu of lab/trees", self.named("tree", self.bench.try_("main", hypothesis="better than what was made worse")))
 
     def test_a_baseline_of_another_program(self):
         home = self.bench.home()

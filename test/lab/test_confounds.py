@@ -57,6 +57,17 @@ class ConfoundsTest(unittest.TestCase):
         both = [pair(s, base_others=0.7, variant_others=0.6 + 0.1 * s) for s in range(3)]
         self.assertEqual(confounds.of_machine(both, CARD, "tokens")[0], [])
 
+    def test_programs(self):
+        def pairs(base, variant):
+            out = [pair(s) for s in range(2)]
+            for i, ((b, _), (v, _)) in enumerate(out):
+                b.hashes["program"], v.hashes["program"] = base[i], variant[i]
+            return out
+        card = {"program": "a"}
+        self.assertEqual(confounds.of_programs(pairs("aa", "bb"), card), [])
+        self.assertIn("exchanged", confounds.of_programs(pairs("aa", "bc"), card)[0])
+        self.assertIn("its card", confounds.of_programs(pairs("ab", "bb"), card)[0])
+
     def test_work_outside_of_the_steps(self):
         found = confounds.of_machine([pair(s, variant_cpu_seconds=9.0) for s in range(3)], CARD, "tokens")[0]
         self.assertIn("time: 8.0 CPU seconds of the variant lie outside of its steps, 1.0 of the baseline", found)

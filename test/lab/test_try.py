@@ -125,8 +125,8 @@ class TryTest(unittest.TestCase):
 
     def test_5_a_changed_plan_is_seen(self):
         _, plan = self.plan(self.bench.try_("main", "--with", "-c 0.3", hypothesis="a plan"))
-        self.assertEqual(confounds.of_history(self.bench.home(), plan), [])
-        self.assertIn("plan", confounds.of_history(self.bench.home(), dict(plan, effect=0.5))[0])
+        self.assertEqual(confounds.of_history(self.bench.home(), plan)[0], [])
+        self.assertIn("plan", confounds.of_history(self.bench.home(), dict(plan, effect=0.5))[0][0])
 
     def test_6_leave_one_out(self):
         """Two kept commits: one that helps, one that does nothing."""
