@@ -135,7 +135,7 @@ def try_section(home, t):
     out = ['<section id="try-%s"><h3>%s <span class="word %s">%s</span> %s</h3>' % (esc(t.number), esc(t.number), CSS.get(t.word, "other"), esc(word_of(t)), esc(t.branch))]
     out.append('<p>%s</p><p class="pale">by %s, begun %s; declared: %s nats at equal %s</p>' % (esc(t.hypothesis), esc(t.who), esc(t.begins.get("t", "?")), esc(t.begins.get("effect", "?")), esc(t.axis)))
     out += ['<p class="%s">%s</p>' % ("bad" if t.word == "CONFOUNDED" else "", esc(reason)) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
-    out += ["<p>second scale, %s: %s, try %s</p>" % tuple(esc(e.get(key, "?")) for key in ("second", "word", "by")) for e in t.scales]
+    out += ["<p>second scale, %s: %s, try %s</p>" % (esc(e.get("second", "?")), pages.held(e), esc(e.get("by", "?"))) for e in t.scales]
     out += ["<p>%s: %s</p>" % (esc(e.get("who", "?")), esc(e.get("text", ""))) for e in t.notes]
     if arms:
         out.append(charts_of(arms, t.axis))

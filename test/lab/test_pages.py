@@ -168,7 +168,7 @@ class StandupTest(Lab):
         self.event("scale", **{"try": "0001"}, first="tiny", second="small", by="0002", word="WIN")
         page = self.standup()
         self.assertIn("wins     2 of 2 tries so far, 0 of them PROVISIONAL", page)
-        self.assertIn("second scale, small: WIN, try 0002", page)
+        self.assertIn("second scale, small: it holds, try 0002", page)
         self.assertNotIn("lab scale", page)
 
     def test_notes_are_what_was_learnt_or_comes_next(self):
@@ -303,7 +303,7 @@ class ReportTest(Lab):
             self.verdict(number, EVIL, reasons=EVIL)
             self.event("note", **{"try": number}, text=EVIL)
             self.event("lost", **{"try": number}, what=EVIL)
-            self.event("scale", **{"try": number}, word=EVIL)
+            self.event("scale", **{"try": number}, word=EVIL, second=EVIL, by=EVIL)
             homes.write_json(os.path.join(self.home.tries, number + "-x", "verdict.json"), {"reasons": [EVIL], "lines": EVIL, "rows": [{"axis": "tokens", "effect": 0.1, "lo": None, "hi": None}]})
         page = self.page()
         self.assertEqual([e.tag for e in page.iter() if e.tag == "script"], [])
