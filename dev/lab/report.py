@@ -134,7 +134,7 @@ def try_section(home, t):
     verdict, arms = verdict_of(home, t.number), runs_of(home, t.number)
     out = ['<section id="try-%s"><h3>%s <span class="word %s">%s</span> %s</h3>' % (esc(t.number), esc(t.number), CSS.get(t.word, "other"), esc(word_of(t)), esc(t.branch))]
     out.append('<p>%s</p><p class="pale">by %s, begun %s; declared: %s nats at equal %s</p>' % (esc(t.hypothesis), esc(t.who), esc(t.begins.get("t", "?")), esc(t.begins.get("effect", "?")), esc(t.axis)))
-    out += ['<p class="bad">%s</p>' % esc(reason) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
+    out += ['<p class="%s">%s</p>' % ("bad" if t.word == "CONFOUNDED" else "", esc(reason)) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
     out += ["<p>second scale, %s: %s, try %s</p>" % tuple(esc(e.get(key, "?")) for key in ("second", "word", "by")) for e in t.scales]
     out += ["<p>%s: %s</p>" % (esc(e.get("who", "?")), esc(e.get("text", ""))) for e in t.notes]
     if arms:
@@ -219,7 +219,7 @@ def overview(home, tries):
 def draw(home, entries, wrong=()):
     tries = pages.tries_of(entries)
     out = ['<!DOCTYPE html>\n<html lang="en" xmlns="http://www.w3.org/1999/xhtml"><head><meta charset="utf-8"/><meta name="viewport" content="width=device-width, initial-scale=1"/><link rel="icon" href="data:,"/>']
-    out.append("<title>lab: %d tries</title><style>%s</style></head>\n<body><h1>The lab: %d tries</h1>" % (len(tries), STYLE, len(tries)))
+    out.append("<title>lab report</title><style>%s</style></head>\n<body><h1>Lab report</h1>" % STYLE)
     out.append('<p class="pale">%s to %s</p>' % (esc(entries[0].get("t", "?")) if entries else "", esc(entries[-1].get("t", "?")) if entries else ""))
     out += ['<p class="bad">the ledger is damaged: %s</p>' % esc(w) for w in wrong]
     out.append(tiles(entries, tries) + overview(home, tries))

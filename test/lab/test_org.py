@@ -165,7 +165,9 @@ class GridTest(Org):
         self.wait_for(screen, "agent 'scientist-1' reads # Scientist in " + self.path("small"))
         self.tmux("send-keys", "-t", "=lab-small:scientist-1", 'echo "now $((40 + 2))"', "Enter")
         self.wait_for(screen, "now 42")
-        self.wait_for(lambda: self.tmux("capture-pane", "-p", "-t", "=lab-small:chief"), "# Chief")   # the chief's window runs no agent of a scientist
+        chief = lambda: self.tmux("capture-pane", "-p", "-S", "-100", "-t", "=lab-small:chief")
+        self.wait_for(chief, "You decide what is worth a try")   # the chief's window runs no agent of a scientist
+        self.assertNotIn("agent", chief())
 
     def test_a_mistake_is_one_line(self):
         for arguments in ([], ["nobody"], ["../small"], ["small", "--agent"], ["small", "--colour"]):

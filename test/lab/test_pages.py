@@ -154,7 +154,10 @@ class StandupTest(Lab):
         self.assertIn("cost     7 s of devices, 1 runs", page)
         self.assertIn("  0001 NULL", page)   # it ended within
         self.assertIn("at most 0.015", page)   # of all tries so far
-        self.assertIn("tries    0: 0 WIN", "\n".join(pages.standup(entries, "2026-11-29", "2026-11-30")))
+        later = "\n".join(pages.standup(entries, "2026-11-29", "2026-11-30"))
+        self.assertIn("tries    0: 0 WIN", later)
+        self.assertIn("0 of 1 tries so far", later)
+        self.assertIn("at most 0.015", later)
 
     def test_a_second_scale_ends_what_is_provisional(self):
         self.begin("0001")
@@ -215,7 +218,7 @@ class SeenTest(Lab):
     def test_found_by_branch_hypothesis_and_note(self):
         self.assertEqual(self.found("softcap"), (0, ["0003"]))
         self.assertEqual(self.found("ROTARY"), (0, ["0002"]))
-        self.assertEqual(self.found("long names"), (0, ["0002"]))
+        self.assertEqual(self.found("long"), (0, ["0002"]))
 
     def test_plurals_and_beginnings(self):
         self.assertEqual(self.found("bias"), (0, ["0004", "0001"]))      # the newest first
@@ -333,6 +336,7 @@ class ReportTest(Lab):
         self.run_file("0001", "no-bias", "variant", 4, self.curve(1.2, step=300))   # and one that went on for longer, a pair of none
         self.run_file("0001", "no-bias", "variant", 5, self.curve(0.1), rc=1)   # this one failed
         figure, = self.figures(self.page(), "at equal tokens")
+        self.assertIn("variant, 4 seeds", "".join(figure.itertext()))
         lines = dict((css, points) for css, points in data_of(figure))
         self.assertAlmostEqual(lines["curve base"][-1][0], 64000, delta=400)
         self.assertAlmostEqual(lines["curve variant"][-1][0], 38400, delta=400)
@@ -387,6 +391,9 @@ class ReportTest(Lab):
         self.assertAlmostEqual(dict(data_of(figure))["curve variant"][-1][0], 44800, delta=400)   # 700 steps of 64
         self.assertIn("variant, 3 seeds", "".join(figure.itertext()))
 
+    def test_damage_is_on_it(self):
+        self.assertIn("line 7 &lt;b&gt; was changed", report.draw(self.home, [], ["line 7 <b> was changed"]))
+
     def test_the_card_is_on_it(self):
         homes.write_json(os.path.join(self.home.cards, "tiny-abc.json"), {
             "scale": "tiny" + EVIL, "options": ["-e", "d1c32h2"], "seeds": 8, "bit_equal": False, "commit": "0123456789" * 4, "parameters": 12345, "tokens_per_s": {"mean": 1000.0, "sd": 10.0},
@@ -427,6 +434,14 @@ class SvgTest(unittest.TestCase):
 
     def test_numbers_for_people(self):
         self.assertEqual([svg.human(v) for v in (0, 1, 999, 1000, 999999, 1.43e6, 2e12, 0.001234)], ["0", "1", "999", "1K", "1M", "1.43M", "2T", "0.00123"])
+
+    def test_up_is_more_and_right_is_later(self):
+        frame = svg.Frame((0, 10), (1, 2))
+        self.assertLess(frame.px(0), frame.px(10))
+        self.assertGreater(frame.py(1), frame.py(2))   # SVG counts from the top
+        tree = ElementTree.fromstring(svg.forest("t", "x", [("a", "win", -1.0, 0.5, 2.0, 0.1), ("b", "null", None, -0.5, None, None)]))
+        places = [float(c.get("cx")) for c in tree.iter("circle")]
+        self.assertGreater(places[0], places[1])
 
     def test_a_wide_band_does_not_flatten_the_curves(self):
         s = svg.Series("x", "base", [(0, 3.0), (10, 1.0), (20, 1.1)], [(0, -90.0, 90.0), (20, -90.0, 90.0)])

@@ -20,6 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(HERE))
 sys.path[:0] = [os.path.join(ROOT, "dev/lab"), HERE]
 import home as homes
 import ledger
+import record
 from test_pages import recount
 
 SCIENTISTS, TRIES = 8, 3
@@ -148,6 +149,11 @@ class ScientistsTest(unittest.TestCase):
                 self.assertGreater(len(mine), 20)
                 self.assertTrue(all(end <= begin for (_, end), (begin, _) in zip(mine, mine[1:])), "two runs at once on device " + device)
             self.assertTrue(any(b2 < e1 and d1 != d2 for (_, e1, d1), (b2, _, d2) in zip(uses, uses[1:])), "never two at a time")
+        with self.subTest("each run that ended has one event, with what it took"):
+            files = [record.read(os.path.join(folder, name)) for folder, _, names in os.walk(self.day.lab_home) for name in names if name == "run.json"]
+            events = [e for e in entries if e["kind"] == "run"]
+            key = lambda arm, seed, seconds: (arm, int(seed), round(float(seconds), 4))
+            self.assertEqual(sorted(key(r.arm, r.seed, r.seconds) for r in files), sorted(key(e["arm"], e["seed"], e["seconds"]) for e in events))
         with self.subTest("the standup is what the ledger says"):
             page = self.day.ok("standup", "--hours", "0")
             recount(self, home.ledger, page)
