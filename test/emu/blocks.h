@@ -30,7 +30,8 @@ inline uint64_t state_of_seed(uint64_t n) {
 }
 // EMU_SEED=n, as set_seed(n).
 inline uint64_t first_state(const char* told) { return told ? state_of_seed(strtoull(told, nullptr, 10)) : 0x9E3779B97F4A7C15; }
-inline uint64_t& random_state() { static uint64_t s = first_state(getenv("EMU_SEED")); return s; }
+inline uint64_t the_random_state = first_state(getenv("EMU_SEED"));
+inline uint64_t& random_state() { return the_random_state; }
 inline uint32_t random() {
     uint64_t& x = random_state();
     x = next_state(x);
@@ -43,8 +44,9 @@ inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
 struct Rendezvous {            // lanes of a warp that synchronize in an operation
     const void* kind;          // of the operation
     unsigned mask, arrived;
-    const void* in[32];
+    const void* in[32];        // of those that have arrived; others are not set
     void* out[32];
+    Rendezvous(const void* k, unsigned m) : kind(k), mask(m), arrived(0) {}
 };
 struct AsyncCopy { void* dst; const void* src; unsigned bytes, zeros; int group; };
 struct Thread {
@@ -82,7 +84,8 @@ struct Machine {
     bool failed = false;
     std::vector<std::unique_ptr<Block>> pool;
 };
-inline Machine& machine() { static Machine m; return m; }
+constinit inline Machine the_machine;
+inline Machine& machine() { return the_machine; }  // without a guard: it is asked a dozen times a switch
 
 // A mistake in a kernel: one line; the kernel is given up, and every later call returns an error, as on a GPU.
 inline bool& g_fault() { static bool f = false; return f; }
@@ -152,7 +155,7 @@ template <class Out, class In, class Compute> Out warp_collective(unsigned mask,
     std::vector<Rendezvous>& open = m.block->warps[warp];
     size_t i = 0;
     while (i < open.size() && !(open[i].mask & 1u << lane)) i++;
-    if (i == open.size()) open.push_back({&kind, mask, 0, {}, {}});
+    if (i == open.size()) open.emplace_back(&kind, mask);
     if (open[i].kind != &kind) fault("lanes of a warp synchronize in different operations");
     if (open[i].mask != mask) fault("lanes of a warp synchronize with different masks");
     open[i].arrived |= 1u << lane, open[i].in[lane] = &mine, open[i].out[lane] = &result;
@@ -160,8 +163,7 @@ template <class Out, class In, class Compute> Out warp_collective(unsigned mask,
         wait_for("the other lanes of a warp operation", 0);
         return result;
     }
-    const Rendezvous r = open[i];
-    open.erase(open.begin() + (long)i);
+    const Rendezvous& r = open[i];
     In in[32]{};
     Out out[32]{};
     for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) in[l] = *(const In*)r.in[l];
@@ -170,6 +172,8 @@ template <class Out, class In, class Compute> Out warp_collective(unsigned mask,
         *(Out*)r.out[l] = out[l];
         if (l != lane) wake(*m.block, *m.block->threads[warp * 32 + l]);
     }
+    if (i + 1 < open.size()) open[i] = open.back();
+    open.pop_back();
     return result;
 }
 
@@ -228,6 +232,15 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
     return b;
 }
 
+// One of the threads that may run, at random; none: null.
+inline Thread* take_ready(Block& b) {
+    if (b.ready.empty()) return nullptr;
+    const size_t pick = random((uint32_t)b.ready.size());
+    Thread* t = b.threads[b.ready[pick]].get();
+    b.ready[pick] = b.ready.back(), b.ready.pop_back();
+    return t;
+}
+
 // All blocks of a grid, on the device's thread.
 inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t shared_bytes, bool early, int code, const std::function<void()>& body) {
     constexpr size_t RESIDENT = 4;
@@ -248,25 +261,27 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
         EMU_WATCH(block_moves(b.number, b.shared, shared_bytes));
         // a block keeps the processor for a while: now and then only for a few threads, so that blocks overtake each other
         size_t turns = 1 + random(random(4) ? 16 * b.alive : 8);
+        Thread* after = nullptr;  // the thread of the next turn: its stack comes to the cache meanwhile (LOG 76)
         for (; turns && b.alive && !m.failed; turns--) {
-            if (b.ready.empty()) {
-                for (auto& t : b.threads) if (!t->fiber.done) {
-                    const std::string what = t->waits_for + (t->in_line ? " in line " + std::to_string(t->in_line) : std::string());
+            Thread* t = after ? after : take_ready(b);
+            if (!t) {
+                for (auto& waiting : b.threads) if (!waiting->fiber.done) {
+                    const std::string what = waiting->waits_for + (waiting->in_line ? " in line " + std::to_string(waiting->in_line) : std::string());
                     m.thread = nullptr;
-                    fault("thread " + std::to_string(t->linear) + " waits for ever for " + what);
+                    fault("thread " + std::to_string(waiting->linear) + " waits for ever for " + what);
                     break;
                 }
                 break;
             }
-            const size_t pick = random((uint32_t)b.ready.size());
-            Thread& t = *b.threads[b.ready[pick]];
-            b.ready[pick] = b.ready.back(), b.ready.pop_back();
-            m.thread = &t, threadIdx = t.index;
-            EMU_WATCH(thread_runs((int)t.linear));
-            resume(t.fiber);
+            after = take_ready(b);
+            for (int line = 0; after && line < 4; line++) __builtin_prefetch((char*)after->fiber.sp + 64 * line);
+            m.thread = t, threadIdx = t->index;
+            EMU_WATCH(thread_runs((int)t->linear));
+            resume(t->fiber);
             EMU_WATCH(thread_runs(-1));
             m.thread = nullptr;
         }
+        if (after) b.ready.push_back(after->linear);
         if (statics.size) memcpy(b.statics.data(), statics.begin, statics.size);
         m.block = nullptr;
         if (b.alive && !m.failed) continue;

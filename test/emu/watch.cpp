@@ -37,6 +37,7 @@ struct Page {
 
 bool busy = false, on = false;   // on: a thread of a kernel runs
 int thread = -1;
+const char* stack = nullptr;     // the running thread's
 uint32_t launch = 0;
 unsigned block_number;
 WatchedBlock* block;
@@ -128,8 +129,7 @@ void look(Cell& cell, const char* p, size_t bytes, bool write, bool is_shared, c
     (void)p;
 }
 
-void access(const void* address, size_t bytes, bool write, const void* caller, bool aligned = true) {
-    if (!on || busy || bytes == 0) return;
+[[gnu::noinline]] void access_elsewhere(const void* address, size_t bytes, bool write, const void* caller, bool aligned) {
     char* p = (char*)address;
     const bool dynamic = p >= shared - 4096 && p < shared + shared_bytes + 4096, fixed = p >= statics && p < statics + statics_bytes;
     const bool device = memory().in_region(p);
@@ -153,6 +153,12 @@ void access(const void* address, size_t bytes, bool write, const void* caller, b
     busy = false;
 }
 
+// Most accesses are the host's, or a thread's to its own stack.
+inline void access(const void* p, size_t bytes, bool write, const void* caller, bool aligned = true) {
+    if (!on || busy || bytes == 0 || (size_t)((const char*)p - stack) < STACK) return;
+    access_elsewhere(p, bytes, write, caller, aligned);
+}
+
 const Watcher WATCHER = {
     .kernel_begins = [](unsigned) { launch++, blocks.clear(), released.clear(), traffic_now = {}; },
     .kernel_ends = [] { on = false; },
@@ -168,7 +174,7 @@ const Watcher WATCHER = {
         const Statics s = find_statics();
         statics = s.begin, statics_bytes = s.size;
     },
-    .thread_runs = [](int t) { thread = t, on = t >= 0, busy = false; },
+    .thread_runs = [](int t) { thread = t, on = t >= 0, busy = false, stack = on ? machine().thread->fiber.stack : nullptr; },
     .barrier = [](unsigned number) { blocks[number]->barrier++; },
     .warp_sync = [](unsigned number, unsigned warp, unsigned mask) {
         Warp& w = blocks[number]->warps[warp];
