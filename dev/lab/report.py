@@ -34,7 +34,6 @@ svg { display: block; width: 100%; overflow: visible; } svg svg { overflow: hidd
 .grid { stroke: var(--grid); } .level { stroke: var(--pale); stroke-dasharray: 5 4; } .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; } .thin { fill: none; stroke: currentColor; stroke-width: .8; stroke-opacity: .5; }
 .band { fill: currentColor; fill-opacity: .18; } .base { color: var(--base); } .variant { color: var(--variant); } .win { color: var(--win); } .loss { color: var(--loss); } .null { color: var(--null); } .other { color: var(--pale); }
 .interval { stroke: currentColor; stroke-width: 2; } circle { fill: currentColor; } .declared { stroke: var(--ink); stroke-width: 2; } svg text.win, svg text.loss, svg text.null { fill: currentColor; }
-summary { cursor: pointer; color: var(--pale); margin-top: 8px; }
 """
 
 
