@@ -98,15 +98,25 @@ def worst_sum(losses, B, T, vocabulary):
     return max(sums, key=lambda s: abs(s - 1) if s == s else math.inf)
 
 
+def safetensors_header(path):
+    """({name: {dtype, shape, data_offsets}}, where the data begin)."""
+    with open(path, "rb") as f:
+        size = struct.unpack("<Q", f.read(8))[0]
+        if size > os.path.getsize(path) - 8:
+            raise ValueError("%s: no safetensors: a header of %d bytes" % (path, size))
+        return json.loads(f.read(size)), 8 + size
+
+
 def norm_of_unused_positions(folder, T):
     """None where positions are not learned, all are used, or weights are not fp32."""
-    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
-        size = struct.unpack("<Q", f.read(8))[0]
-        found = [t for name, t in json.loads(f.read(size)).items() if name.endswith("wpe.weight")]
-        if not found or found[0]["dtype"] != "F32" or found[0]["shape"][0] <= T:
-            return None
-        (rows, width), (begin, end) = found[0]["shape"], found[0]["data_offsets"]
-        f.seek(8 + size + begin + 4 * T * width)
+    path = os.path.join(folder, "model.safetensors")
+    tensors, data = safetensors_header(path)
+    found = [t for name, t in tensors.items() if name.endswith("wpe.weight")]
+    if not found or found[0]["dtype"] != "F32" or found[0]["shape"][0] <= T:
+        return None
+    rows, width = found[0]["shape"]
+    with open(path, "rb") as f:
+        f.seek(data + found[0]["data_offsets"][0] + 4 * T * width)
         weights = array.array("f", f.read(4 * (rows - T) * width))
     return math.sqrt(math.fsum(w * w for w in weights))
 

@@ -84,9 +84,7 @@ def read_metrics(out):
 
 def shapes(folder):
     """(config, {name: shape}) of a checkpoint, from its own files."""
-    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
-        size = struct.unpack("<Q", f.read(8))[0]
-        tensors = json.loads(f.read(size))
+    tensors, _ = audit.safetensors_header(os.path.join(folder, "model.safetensors"))
     return homes.read_json(os.path.join(folder, "config.json")), {name: t["shape"] for name, t in tensors.items() if name != "__metadata__"}
 
 
