@@ -61,7 +61,8 @@ new() {
 
     mkdir -p "$folder"
     cp "$here"/org/*.md "$folder/"
-    echo '/*/tree/' > "$folder/.gitignore"  # the lab is a repository of its own
+    # the lab is a repository of its own; mail comes and goes while others commit there
+    printf '/*/tree/\n/*/mail/\n' > "$folder/.gitignore"
     printf %s "$members" | while read -r member role; do
         mkdir -p "$folder/$member/mail/tmp" "$folder/$member/mail/new" "$folder/$member/mail/cur"
         cp "$here/org/roles/$role.md" "$folder/$member/role.md"
@@ -105,13 +106,16 @@ say() {
         mv "$mail/tmp/$file" "$mail/new/$file"
     done
 }
-# A member's mail, oldest first; what was new moves to cur. The text is indented: no line of it can pass for the head of another message.
+# A member's mail, oldest first; what the member itself has read moves from new to cur. The text is indented: no line of it can pass for the head of another message.
 read_mail() {
     name=${1:?} && org_folder "$name"
     member=${2:-$(speaker)} && is_member "$member"
     mail=$folder/$member/mail
-    for file in "$mail"/new/*; do if [ -e "$file" ]; then mv "$file" "$mail/cur/${file##*/}:2,S"; fi; done
-    for file in "$mail"/cur/*; do if [ -e "$file" ]; then sed -n '1,/^$/p' "$file" && sed '1,/^$/d; s/^/    /' "$file" && echo; fi; done
+    for file in "$mail"/cur/* "$mail"/new/*; do
+        [ -e "$file" ] || continue
+        sed -n '1,/^$/p' "$file" && sed '1,/^$/d; s/^/    /' "$file" && echo
+        case $file in "$mail"/new/*) if [ "$(speaker)" = "$member" ]; then mv "$file" "$mail/cur/${file##*/}:2,S"; fi ;; esac
+    done
 }
 
 lab=$(home)

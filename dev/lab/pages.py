@@ -110,8 +110,12 @@ def learnt(t):
     if t.verdict:
         out.append("       %s nats at equal %s, %d pairs%s" % (effect_text(t.verdict), plain(t.axis, 20), t.pairs, "; " + plain(t.verdict["reasons"]) if t.verdict.get("reasons") else ""))
     out += ["       lost: " + plain(e.get("what", "?")) for e in t.lost]
-    out += ["       second scale, %s: %s, try %s" % (plain(e.get("second", "?"), 40), plain(e.get("word", "?"), 40), plain(e.get("by", "?"), 10)) for e in t.scales]
+    out += ["       second scale, %s: %s, try %s" % (plain(e.get("second", "?"), 40), held(e), plain(e.get("by", "?"), 10)) for e in t.scales]
     return out + ["       " + plain(e.get("text", "")) for e in t.notes if not is_next(e)]
+
+
+def held(scale):
+    return "it holds" if scale.get("word") == "WIN" else "not shown to hold"
 
 
 def is_next(note):

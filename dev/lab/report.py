@@ -34,7 +34,6 @@ svg { display: block; width: 100%; overflow: visible; } svg svg { overflow: hidd
 .grid { stroke: var(--grid); } .level { stroke: var(--pale); stroke-dasharray: 5 4; } .curve { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; } .thin { fill: none; stroke: currentColor; stroke-width: .8; stroke-opacity: .5; }
 .band { fill: currentColor; fill-opacity: .18; } .base { color: var(--base); } .variant { color: var(--variant); } .win { color: var(--win); } .loss { color: var(--loss); } .null { color: var(--null); } .other { color: var(--pale); }
 .interval { stroke: currentColor; stroke-width: 2; } circle { fill: currentColor; } .declared { stroke: var(--ink); stroke-width: 2; } svg text.win, svg text.loss, svg text.null { fill: currentColor; }
-summary { cursor: pointer; color: var(--pale); margin-top: 8px; }
 """
 
 
@@ -135,7 +134,7 @@ def try_section(home, t):
     out = ['<section id="try-%s"><h3>%s <span class="word %s">%s</span> %s</h3>' % (esc(t.number), esc(t.number), CSS.get(t.word, "other"), esc(word_of(t)), esc(t.branch))]
     out.append('<p>%s</p><p class="pale">by %s, begun %s; declared: %s nats at equal %s</p>' % (esc(t.hypothesis), esc(t.who), esc(t.begins.get("t", "?")), esc(t.begins.get("effect", "?")), esc(t.axis)))
     out += ['<p class="%s">%s</p>' % ("bad" if t.word == "CONFOUNDED" else "", esc(reason)) for reason in verdict.get("reasons", [])] + ['<p class="bad">lost: %s</p>' % esc(e.get("what", "?")) for e in t.lost]
-    out += ["<p>second scale, %s: %s, try %s</p>" % tuple(esc(e.get(key, "?")) for key in ("second", "word", "by")) for e in t.scales]
+    out += ["<p>second scale, %s: %s, try %s</p>" % (esc(e.get("second", "?")), pages.held(e), esc(e.get("by", "?"))) for e in t.scales]
     out += ["<p>%s: %s</p>" % (esc(e.get("who", "?")), esc(e.get("text", ""))) for e in t.notes]
     if arms:
         out.append(charts_of(arms, t.axis))

@@ -65,6 +65,9 @@ class OrgTest(Org):
         kept = self.git("ls-files", cwd=self.lab)
         self.assertIn("org/small/scientist-1/role.md", kept)
         self.assertNotIn("tree", kept)
+        self.org("say", "small", "chief", "hm", LAB_WHO="scientist-1")
+        self.git("add", "-A", cwd=self.lab)
+        self.assertEqual(self.git("ls-files", cwd=self.lab), kept)
 
     def test_the_default_is_a_chief_and_eight_scientists(self):
         self.org("new", "day")
@@ -90,7 +93,9 @@ class OrgTest(Org):
         self.assertEqual(self.messages("small", "chief"), 0)   # nobody writes to himself
         self.assertEqual([self.messages("small", "scientist-%d" % i) for i in (1, 2, 11)], [2, 1, 1])
         self.assertIn("2 unread", self.org("who", "small").splitlines()[1])
-        said = self.org("read", "small", LAB_WHO="scientist-1")
+        said = self.org("read", "small", "scientist-1", LAB_WHO="scientist-2")   # open to all, but not read by its owner with that
+        self.assertIn("2 unread", self.org("who", "small").splitlines()[1])
+        self.assertEqual(self.org("read", "small", LAB_WHO="scientist-1"), said)
         self.assertEqual(said.count("From: chief\n"), 2)
         self.assertLess(said.index("    biases first"), said.index("    stop"))
         self.assertEqual(self.org("read", "small", LAB_WHO="scientist-1"), said)   # read is not gone

@@ -139,7 +139,7 @@ class ScientistsTest(unittest.TestCase):
             self.assertTrue(all(e["branch"] == "day/" + e["who"] for e in begun))
         with self.subTest("what does not run is a LOSS, what loses much no WIN, and most of the rest is nothing"):
             self.assertEqual(self.words[(3, 1)], "LOSS")
-            self.assertIn(self.words[(5, 1)], ("LOSS", "CONFOUNDED"))
+            self.assertNotEqual(self.words[(5, 1)], "WIN")
             self.assertLess(sum(word == "WIN" for word in self.words.values()), 4)
         with self.subTest("two runs at a time, never two on one device"):
             with open(self.day.use) as f:
@@ -164,7 +164,7 @@ class ScientistsTest(unittest.TestCase):
                     self.assertIn("wavelength%dx%d moves theta" % (i, k), page)
                     self.assertEqual("rules out wavelength%dx%d\n" % (i, k) in page, (i, k) != (SCIENTISTS, TRIES - 1))
         with self.subTest("the chief has a message a try, nobody else has any; nobody wrote on another's branch"):
-            said = self.day.ok("org", "read", "day", "chief")
+            said = self.day.ok("org", "read", "day", LAB_WHO="chief")
             self.assertEqual(said.count("\nTo: chief\n"), SCIENTISTS * TRIES - 1)
             who = self.day.ok("org", "who", "day").splitlines()
             self.assertTrue(all("0 unread" in line and "(of " not in line for line in who), who)
