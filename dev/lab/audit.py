@@ -5,12 +5,15 @@ and targets that the lab chooses, and the lab draws its conclusions.
     holdout_loss   of tokens that no run has seen: trained on, the validation text would be better than these
     leaks          positions whose loss changes by a bit when later tokens, or other rows, change: none of a causal model
     worst_sum      sum over the vocabulary of exp(-loss): 1 of probabilities
+    unused         norm of the positions that no row reaches: weight decay alone moves them, by the rates that the updates really had
     letters        losses of the letters behind the validated part, the canary, and of others that no text has"""
 import array
 import hashlib
+import json
 import math
 import os
 import random
+import struct
 import subprocess
 
 import home as homes
@@ -39,6 +42,7 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     found = {"val_loss": mean(val_losses), "holdout_loss": mean([next(take) for _ in holdout]) if holdout else None}
     found["leaks"] = sum(1 for places in kept for now in [next(take)] for at in places if now[at] != val_losses[0][at])
     found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary) if sums else None
+    found["unused"] = norm_of_unused_positions(folder, T)
     found["letters"] = [of_letters(next(take)), of_letters(next(take))] if letters else None
     return found
 
@@ -92,6 +96,29 @@ def sum_batches(batch, B, T, vocabulary):
 def worst_sum(losses, B, T, vocabulary):
     sums = [math.fsum(math.exp(-losses[v // B][v % B * T + t]) for v in range(vocabulary)) for t in range(T)]
     return max(sums, key=lambda s: abs(s - 1) if s == s else math.inf)
+
+
+def safetensors_header(path):
+    """({name: {dtype, shape, data_offsets}}, where the data begin)."""
+    with open(path, "rb") as f:
+        size = struct.unpack("<Q", f.read(8))[0]
+        if size > os.path.getsize(path) - 8:
+            raise ValueError("%s: no safetensors: a header of %d bytes" % (path, size))
+        return json.loads(f.read(size)), 8 + size
+
+
+def norm_of_unused_positions(folder, T):
+    """None where positions are not learned, all are used, or weights are not fp32."""
+    path = os.path.join(folder, "model.safetensors")
+    tensors, data = safetensors_header(path)
+    found = [t for name, t in tensors.items() if name.endswith("wpe.weight")]
+    if not found or found[0]["dtype"] != "F32" or found[0]["shape"][0] <= T:
+        return None
+    rows, width = found[0]["shape"]
+    with open(path, "rb") as f:
+        f.seek(data + found[0]["data_offsets"][0] + 4 * T * width)
+        weights = array.array("f", f.read(4 * (rows - T) * width))
+    return math.sqrt(math.fsum(w * w for w in weights))
 
 
 def of_letters(losses):

@@ -69,8 +69,11 @@ def of_run(run, evidence, seed):
     if run.steps != evidence["planned_steps"]:
         found.append("budget: %s: %s steps, %d were planned" % (name, run.steps, evidence["planned_steps"]))
     for step, said in enumerate(evidence["rates"]):
-        expected = rate(run.options, step, evidence["planned_steps"])
-        if said is None or abs(said - expected) > 1e-5 * float(run.options["lr"]):
+        try:
+            expected = rate(run.options, step, evidence["planned_steps"])
+        except (KeyError, ValueError, TypeError):
+            expected = math.nan  # options that are none
+        if said is None or not abs(said - expected) <= 1e-5 * abs(expected) + 1e-12:
             found.append("learning rate: %s: %s at step %d, its options make it %.4g" % (name, said, step + 1, expected))
             break
     flops, said = run.flops_per_token, evidence["said_flops_per_token"]
@@ -85,7 +88,7 @@ def of_run(run, evidence, seed):
 
 def of_audit(run, evidence, name):
     if "val_loss" not in evidence:
-        return ["evaluation: %s: no checkpoint that the lab could evaluate" % name] if run.rc == 0 else []
+        return ["evaluation: %s: no checkpoint that the lab could evaluate%s" % (name, ": " + evidence["unaudited"] if evidence.get("unaudited") else "")]
     found, last = [], run.curve[-1].loss if run.curve else None
     if last is not None and abs(last - evidence["val_loss"]) > SAID[run.options.get("precision", "fp32")]:
         found.append("evaluation: %s: it said %.5f, the lab finds %.5f in its checkpoint" % (name, last, evidence["val_loss"]))
@@ -107,6 +110,19 @@ def of_pair(base, variant):
     if be["first_val_loss"] == ve["first_val_loss"] and be["train_losses"][:1] != ve["train_losses"][:1] and b.options.get("precision") == v.options.get("precision"):
         found.append("data: seed %d: equal weights before the first step, but it saw other tokens" % b.seed)
     return found
+
+
+def of_updates(base, variant):
+    """The rates that updates really had, by what weight decay did to positions that nothing else moves: w becomes w (1 - rate decay) in each step. Only
+    where both began with the same weights."""
+    (b, be), (v, ve) = base, variant
+    if b.rc or v.rc or not be.get("unused") or not ve.get("unused") or be["first_val_loss"] != ve["first_val_loss"] or None in be["rates"] + ve["rates"]:
+        return []
+    decays = [math.fsum(math.log1p(-float(run.options["weight_decay"]) * rate_) for rate_ in evidence["rates"]) for run, evidence in (base, variant)]
+    really = math.log(ve["unused"] / be["unused"]) + decays[0]
+    if not all(decays) or abs(really - decays[1]) < 0.02 * abs(decays[0]) + 1e-6:
+        return []
+    return ["learning rate: seed %d: weight decay moved unused positions by %.2f times what the rates that were said make of them" % (v.seed, really / decays[1])]
 
 
 def of_arm(runs):
@@ -236,6 +252,9 @@ def find(home, scale, plan, pairs, card):
     found, remarks = found + history[0], remarks + history[1]
     for seed, (base, variant) in zip(plan["seeds"], pairs):
         found += of_run(*base, seed) + of_run(*variant, seed) + of_pair(base, variant)
+    updates = [sentence for base, variant in pairs for sentence in of_updates(base, variant)]
+    optimizer = [path for path in trees.files_changed(home, plan["base_commit"], plan["commit"]) if os.path.basename(path).startswith("adamw")]
+    (remarks if optimizer else found).extend(shortened(updates))  # who changes the optimizer in the open, may
     for arm in (0, 1):
         found += of_arm([pair[arm] for pair in pairs])
     return shortened(found + of_leaks(pairs, plan["effect"])), remarks

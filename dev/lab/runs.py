@@ -21,6 +21,7 @@ import record
 from home import LabError
 
 PR_SET_PDEATHSIG = 1
+UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error)  # what files that a program wrote may lead to
 
 
 def ends_with_us():
@@ -66,11 +67,15 @@ def read_metrics(out):
                     event = json.loads(line)
                 except ValueError:
                     continue  # a line that a kill cut short
-                if "run" in event:
+                if not isinstance(event, dict):
+                    continue
+                # what a program writes is believed to be numbers only where it is
+                event = {key: value if key in ("run", "given") or record.finite(value) else None for key, value in event.items()}
+                if isinstance(event.get("run"), dict):
                     header = event
-                elif "val_loss" in event:
+                elif event.get("step") is not None and "val_loss" in event:
                     validations.append(event)
-                elif "loss" in event:
+                elif event.get("step") is not None and "loss" in event:
                     steps.append(event)
     except OSError:
         pass
@@ -79,9 +84,7 @@ def read_metrics(out):
 
 def shapes(folder):
     """(config, {name: shape}) of a checkpoint, from its own files."""
-    with open(os.path.join(folder, "model.safetensors"), "rb") as f:
-        size = struct.unpack("<Q", f.read(8))[0]
-        tensors = json.loads(f.read(size))
+    tensors, _ = audit.safetensors_header(os.path.join(folder, "model.safetensors"))
     return homes.read_json(os.path.join(folder, "config.json")), {name: t["shape"] for name, t in tensors.items() if name != "__metadata__"}
 
 
@@ -123,7 +126,10 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         run, evidence = describe(scale, out, arm, seed, commit, command, steps, done)
         evidence["lease"] = lease[0]
         if audits and checkpoint(out):
-            evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
+            try:
+                evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
+            except (LabError, *UNREADABLE) as why:
+                evidence["unaudited"] = str(why)
             run.checked_val_loss, run.holdout_loss = evidence.get("val_loss"), evidence.get("holdout_loss")
         tell_end(folder, done)
         for name in os.listdir(out) if os.path.isdir(out) else []:
@@ -149,10 +155,15 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     """What a run said and what was measured of it: (record.Run, evidence for confounds.py)."""
     header, step_events, validations = read_metrics(out)
     folder = checkpoint(out)
-    parameters = flops = None
-    if folder:
-        config, tensors = shapes(folder)
-        parameters, flops = count_flops(config, tensors, scale.T)
+    vocabulary = parameters = flops = None
+    sums = {"tokenizer": "", "weights": ""}
+    try:
+        if folder:
+            config, tensors = shapes(folder)
+            vocabulary, (parameters, flops) = int(config["vocab_size"]), count_flops(config, tensors, scale.T)
+            sums = {"tokenizer": homes.sha256(os.path.join(folder, "tokenizer.json")), "weights": homes.sha256(os.path.join(folder, "model.safetensors"))}
+    except UNREADABLE:
+        pass  # that the lab could not evaluate it is found by confounds.py
     tokens_per_step = int(header.get("tokens_per_step") or 0) or None
     milliseconds = {0: 0.0}
     for event in step_events:
@@ -161,16 +172,15 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     curve = [record.Point(v["step"], v["step"] * float(tokens_per_step or 0), v["step"] * float(tokens_per_step or 0) * (flops or 0.0), milliseconds.get(v["step"], 0.0) / 1e3, v["val_loss"])
              for v in validations]
     data = scale.settings()["hashes"]
-    hashes = {"data": data["train"] + data["val"], "tokenizer": homes.sha256(os.path.join(folder, "tokenizer.json")) if folder else "", "evaluation": audit.hash_of_evaluation(), "program": homes.sha256(command[0]),
-              "weights": homes.sha256(os.path.join(folder, "model.safetensors")) if folder else ""}
+    hashes = dict(sums, data=data["train"] + data["val"], evaluation=audit.hash_of_evaluation(), program=homes.sha256(command[0]))
     said = [e for e in step_events if e.get("tokens_per_s") and e.get("flops_per_s")]
     evidence = {
         "rates": rates, "planned_steps": steps, "given": header.get("given"), "train_losses": [e.get("loss") for e in step_events[:3]], "first_val_loss": validations[0]["val_loss"] if validations else None,
         "said_flops_per_token": said[-1]["flops_per_s"] / said[-1]["tokens_per_s"] if said else None, "said_parameters": header.get("parameters"),
-        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "span": done["span"], "vocabulary": (config.get("vocab_size") if folder else None),
+        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "span": done["span"], "vocabulary": vocabulary,
         "tokens_per_s": tokens_per_step * len(step_events) / (sum(e.get("ms") or 0 for e in step_events) / 1e3 or 1e9) if tokens_per_step else None}
-    run = record.Run(arm=arm, seed=seed, commit=commit, command=" ".join(map(shlex.quote, command)), options=header.get("run", {}), rc=done["rc"], seconds=done["seconds"],
-                     peak_mib=done["peak_mib"], parameters=parameters, flops_per_token=flops, tokens_per_step=tokens_per_step, steps=step_events[-1]["step"] if step_events else None, curve=curve,
+    run = record.Run(arm=arm, seed=seed, commit=commit, command=" ".join(map(shlex.quote, command)), options=header.get("run") or {}, rc=done["rc"], seconds=done["seconds"],
+                     peak_mib=done["peak_mib"], parameters=parameters, flops_per_token=flops, tokens_per_step=tokens_per_step, steps=int(step_events[-1]["step"]) if step_events else None, curve=curve,
                      lrs_sha=hashlib.sha256(repr(rates).encode()).hexdigest(), hashes=hashes, others_cpu=done["others"])
     return run, evidence
 

@@ -58,7 +58,7 @@ class CheatsTest(unittest.TestCase):
         self.patch("seed", "seed-ignored")
 
     def test_the_best_of_several(self):
-        self.bench.try_("main", "--with", "-c 0.2", hypothesis="first time")
+        self.assertIn(self.bench.try_("main", "--with", "-c 0.2", hypothesis="first time")["word"], ("NULL", "LOSS"))  # and not CONFOUNDED by what decay does
         self.assertIn("best of several", self.named("tried before", self.bench.try_("main", "--with", "-c 0.2", hypothesis="second time")))
         self.bench.branch("again", {"train_gpt2.cu": lambda text: text.replace("// A step", "// A  step, by another name")})
         self.named("tried before", self.bench.try_("again", "--with", "-c 0.2", hypothesis="under another name"))
@@ -83,6 +83,9 @@ class CheatsTest(unittest.TestCase):
     def test_a_checkpoint_swapped(self):
         longer = '"$real" "$@" -x 80 -n 80 -o "$out.longer" > /dev/null && rm -r "$out/step_00000040" && mv "$out.longer/step_00000080" "$out/step_00000040" && rm -r "$out.longer"'
         self.assertIn("the lab finds", self.script("evaluation", "swapped", '"$real" "$@" && %s\n' % longer))
+
+    def test_a_checkpoint_that_is_none(self):
+        self.assertIn("could evaluate: ", self.script("evaluation", "no-weights", '"$real" "$@" && echo nothing > "$out/step_00000040/model.safetensors"\n'))
 
     def test_the_ledger_edited(self):
         self.edit_ledger("seed=3 ", "seed=4 ")
@@ -145,6 +148,9 @@ class CheatsTest(unittest.TestCase):
     def test_a_search_hidden_in_the_variant(self):
         self.patch("learning rate", "search-hidden")
 
+    def test_a_rate_said_rightly_and_used_wrongly(self):
+        self.assertIn("2.00 times", self.patch("learning rate", "rate-hidden"))
+
     def test_a_loss_printed_lower(self):
         self.assertIn("the lab finds", self.patch("evaluation", "loss-printed-lower"))
 
@@ -166,6 +172,12 @@ class CheatsTest(unittest.TestCase):
     def test_weights_that_were_trained_before(self):
         text = 'set -- $(echo "$@" | sed "s/--init-std [0-9.]*//")\ncache="$0.warm"\n[ -d "$cache" ] || "$real" "$@" -o "$cache" > /dev/null\n"$real" "$@" -e "$cache/step_00000040"\n'
         self.assertIn("knowing nothing", self.script("start", "trained-before", text))
+
+    def test_a_program_that_only_says_so(self):
+        """No training at all, and texts where numbers belong: a verdict, not a traceback."""
+        header = '{"run": {"seed": "x"}, "parameters": "many", "tokens_per_step": "128"}'
+        events = '{"step": 0, "val_loss": "low"}\n{"step": "one", "loss": 1}\n[1]\nnonsense\n{"step": 40, "val_loss": 0.001}'
+        self.script("evaluation", "says-so", "mkdir -p \"$out\" && printf '%%s\\n' '%s' '%s' > \"$out/metrics.jsonl\"\n" % (header, events.replace("\n", "' '")))
 
     def test_data_changed_on_disk(self):
         path = os.path.join(self.data, "val.bin")
