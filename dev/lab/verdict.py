@@ -12,6 +12,9 @@ NULL        less than the declared effect, or the last look came; equal arms
 UNTUNED     a WIN against a baseline with fewer tuning trials
 CONFOUNDED  something else differed
 ""         undecided: more pairs
+
+An effect below 0 is a margin of non-inferiority: how much a simplification may lose. "Delete it without regression" is a WIN where the mean is shown to lie above
+-margin; whatever is said of 0 here is then said of that. Margins add up: after some such wins a new card says what they cost together.
 """
 import json
 import math
@@ -30,10 +33,15 @@ SAME = 0.01                                                  # what a variant ma
 class Declared(NamedTuple):
     """What was registered before anything ran."""
     axis: str                       # tokens | flops | seconds
-    effect: float                   # nats a token, above 0: the least that is worth having
+    effect: float                   # nats a token: the least gain that is worth having; below 0: the most that may be lost
     number: int = 1                 # of the try in its session
     wins: int = 0                   # of the session when it began
     looks: tuple = evalues.LOOKS
+
+    @property
+    def bound(self):
+        """What the mean must be shown to exceed."""
+        return min(0.0, self.effect)
 
 
 class Row(NamedTuple):
@@ -70,7 +78,7 @@ class Verdict:
 
     def to_text(self):
         d = self.declared
-        out = [f"declared: {d.effect:g} nats on {d.axis}; try {d.number} of its session; {self.pairs} pairs"]
+        out = [f"declared: {'loses less than ' if d.bound else ''}{abs(d.effect):g} nats on {d.axis}; try {d.number} of its session; {self.pairs} pairs"]
         out += [f"{'axis':9}{'effect':>9}  {'95 % interval':^20}{'multiplier':>11}{'spent':>8}"] if self.rows else []
         out += [f"{r.axis:9}{show(r.effect, '+.4f'):>9}  {show(r.lo, '+.4f'):>8} .. {show(r.hi, '+.4f'):>8}{show(r.multiplier, '.3f', 'x'):>11}"
                 f"{show(r.spent, '.3f', 'x'):>8}" for r in self.rows]
@@ -99,7 +107,7 @@ def judge(base_runs, variant_runs, declared, confounds=(), untuned="", lines=Non
         pairs = [(Curve(b), Curve(w)) for b, w in zip(base, variant)]
         differences = {axis: effects(pairs, axis, axis == declared.axis) for axis in AXES}
         v.rows = [row(axis, pairs, d, declared.looks) for axis, d in differences.items()]
-        v.evidence = evalues.e_value(differences[declared.axis], declared.number, looks=declared.looks)
+        v.evidence = evalues.e_value(differences[declared.axis], declared.number, declared.bound, declared.looks)
         v.reasons += [c for c in own_confounds(pairs, base, variant, declared, differences) if c.split(":")[0] not in [x.split(":")[0] for x in confounds]]
     if v.reasons:
         v.word = "CONFOUNDED"
@@ -115,15 +123,16 @@ def decide(v, d, untuned):
         return "NULL", ["the last losses are equal to all digits written: the change changes nothing"]
     unknown = [f"{r.axis}: ?" for r in others if r.effect is None]
     known = [r for r in others if r.effect is not None]
-    worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {declared.effect:g}" for r in known if r.effect < -declared.effect]
-    surely = [f"{r.axis}: shown to lose more than the declared {declared.effect:g}" for r in known if r.hi < -declared.effect]
+    size, bound = abs(declared.effect), f"{declared.bound:g}"
+    worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {size:g}" for r in known if r.effect < -size]
+    surely = [f"{r.axis}: shown to lose more than the declared {size:g}" for r in known if r.hi < -size]
     above = v.evidence >= v.needed
     won = above and row.effect >= declared.effect
     last = v.pairs == declared.looks[-1]
     if won and not worse and not unknown:
         return ("UNTUNED", [untuned]) if untuned else ("WIN", [])
-    if row.hi < 0:
-        return "LOSS", [f"{row.axis}: shown to lose"]
+    if row.hi < declared.bound:
+        return "LOSS", [f"{row.axis}: shown to lose" + (f" more than the declared {size:g}" if declared.bound else "")]
     if surely:
         return "LOSS", surely
     if row.hi < declared.effect:
@@ -131,8 +140,8 @@ def decide(v, d, untuned):
     if last and won and worse:
         return "LOSS", worse
     if last:
-        return "NULL", unknown + worse + [f"{row.axis}: " + (f"above 0, but not by the declared {declared.effect:g}" if above and not won else
-                                                             f"not shown to be above 0 with {v.pairs} pairs" if not above else "wins, by itself")]
+        return "NULL", unknown + worse + [f"{row.axis}: " + (f"above {bound}, but not by the declared {declared.effect:g}" if above and not won else
+                                                             f"not shown to be above {bound} with {v.pairs} pairs" if not above else "wins, by itself")]
     return "", unknown + worse
 
 
@@ -208,8 +217,8 @@ def failure(run):
 def check(declared):
     if declared.axis not in AXES:
         raise LabError(f"axis {declared.axis}: it is one of {', '.join(AXES)}")
-    if not declared.effect > 0:
-        raise LabError(f"effect {declared.effect}: it is above 0, in nats a token")
+    if not (math.isfinite(declared.effect) and declared.effect):
+        raise LabError(f"effect {declared.effect}: nats a token, above 0 to be gained, below 0 to be lost at most")
     if declared.number < 1 or not 0 <= declared.wins < declared.number:
         raise LabError(f"try {declared.number} with {declared.wins} wins before it")
     if list(declared.looks) != sorted(set(declared.looks)) or not declared.looks or declared.looks[0] < 2:

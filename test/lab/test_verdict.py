@@ -56,6 +56,26 @@ class Words(unittest.TestCase):
         v = self.verdict(runs("variant", offset=0.006), effect=0.008)                   # above 0, but not worth it
         self.assertEqual(v.word, "NULL")
 
+    def test_a_simplification_may_lose_its_margin_and_no_more(self):
+        """Below 0 an effect is a margin of non-inferiority."""
+        v = self.verdict(runs("variant"), effect=-0.01)            # nothing is lost, and 3 pairs show that it is less than the margin
+        self.assertEqual(v.word, "WIN", v.to_text())
+        self.assertIn("declared: loses less than 0.01 nats", v.to_text())
+        self.assertEqual(self.verdict(runs("variant"), effect=0.01).word, "NULL")
+        self.assertEqual(self.verdict(runs("variant", offset=-0.004), effect=-0.01).word, "WIN")    # it loses, less than the margin
+        self.assertEqual(self.verdict(runs("variant", offset=-0.008), effect=-0.003).word, "LOSS")  # more
+        v = self.verdict(runs("variant", offset=-0.02), effect=-0.01)
+        self.assertEqual((v.word, v.reasons), ("LOSS", ["tokens: shown to lose more than the declared 0.01"]))
+        v = self.verdict(runs("variant", noise=0.05), effect=-0.01)                                 # too much noise to show it
+        self.assertEqual((v.word, v.pairs), ("NULL", 16))
+        self.assertIn("not shown to be above -0.01", v.reasons[-1])
+        self.assertEqual(self.verdict(runs("base"), effect=-0.01, base=runs("base")).word, "NULL")  # it changes nothing at all
+        # another axis may lose no more than the margin either
+        dear = runs("variant", a_token=1.5e6)
+        self.assertEqual(self.verdict(dear, effect=-0.01).word, "LOSS")
+        self.assertEqual(self.verdict(runs("variant"), effect=-0.01, confounds=["batch: halved"]).word, "CONFOUNDED")
+        self.assertEqual(self.verdict(runs("variant"), effect=-0.01, untuned="fewer trials").word, "UNTUNED")
+
     def test_undecided_until_the_last_look(self):
         variant = runs("variant", noise=0.02)
         self.assertEqual([self.verdict(variant, n=n).word for n in (0, 2, 3, 8, 15, 16)], ["", "", "", "", "", "NULL"])

@@ -1,0 +1,144 @@
+"""home.py: the lab's folder, where everything the lab knows lies as text.
+
+    lab/ledger.logfmt  cards/  tries/0003-BRANCH/  mail/NAME/      kept in a git repository of its own, so that a
+                                                                   hypothesis is committed before anything runs
+    lab/trees/  lab/leases/  lab/data/                             not kept: builds, locks, texts that can be made again
+    the private folder (0700, outside of every worktree)           the hold-out, and the heads of the ledger
+
+$LAB_HOME, else lab/ beside the checkout's .git. The private folder is $LAB_PRIVATE when `lab init` runs, else one in
+~/.local/share. Who runs as the same user can read it all the same: `lab init --private` puts it where only another user can."""
+import contextlib
+import fcntl
+import getpass
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+
+from record import LabError  # noqa: F401: what was wrong with what was given: one line, exit code 2
+
+
+
+def git(folder, *arguments, check=True, stdin=None):
+    """Output of a git command in a folder, without the last newline."""
+    done = subprocess.run(["git", "-C", folder, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
+    if check and done.returncode:
+        raise LabError("git %s: %s" % (" ".join(arguments[:3]), (done.stderr.strip() or "failed").splitlines()[-1]))
+    return done.stdout.rstrip("\n")
+
+
+def write_file(path, text):
+    """A file is whole or not there: temporary name, contents, sync, rename."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=os.path.dirname(path), prefix=".")
+    with os.fdopen(handle, "w") as f:
+        f.write(text)
+        f.flush()
+        os.fsync(f.fileno())
+    os.chmod(temporary, 0o644)
+    os.rename(temporary, path)
+
+
+def read_json(path):
+    try:
+        with open(path) as f:
+            return json.load(f)
+    except FileNotFoundError:
+        return None
+    except (ValueError, OSError) as why:
+        raise LabError("%s: cannot be read: %s" % (path, why))
+
+
+def write_json(path, data):
+    write_file(path, json.dumps(data, indent=1, sort_keys=True) + "\n")
+
+
+def sha256(path):
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        for block in iter(lambda: f.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def locked(path):
+    """Alone among the processes of this machine, by flock: a killed one holds nothing."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def who():
+    """The scientist: $LAB_WHO, else the user."""
+    return os.environ.get("LAB_WHO") or getpass.getuser()
+
+
+def environment():
+    """For what is run: no branch's program is told where the lab keeps what."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("LAB_")}
+
+
+class Home:
+    """Paths of a lab, and its repository."""
+    def __init__(self, root, checkout, private):
+        self.root, self.checkout, self.private = root, checkout, private
+        self.ledger = os.path.join(root, "ledger.logfmt")
+        self.cards, self.tries, self.trees, self.leases, self.mail, self.data = (os.path.join(root, name) for name in ("cards", "tries", "trees", "leases", "mail", "data"))
+        self.heads, self.holdout = os.path.join(private, "heads"), os.path.join(private, "holdout.txt")
+
+    def commit(self, message):
+        """Everything that is kept, as one commit of the lab's own repository; its hash."""
+        with locked(os.path.join(self.root, ".commit.lock")):
+            git(self.root, "add", "-A")
+            git(self.root, "-c", "user.name=" + who(), "-c", "user.email=lab@localhost", "commit", "-q", "--allow-empty", "-m", message)
+            return git(self.root, "rev-parse", "HEAD")
+
+
+def checkout_here():
+    """The checkout that the working directory belongs to; of a worktree, the one that it was made from."""
+    common = git(os.getcwd(), "rev-parse", "--path-format=absolute", "--git-common-dir", check=False)
+    if not common:
+        raise LabError("%s: no git repository: run lab in a checkout of the trainer, or set LAB_HOME" % os.getcwd())
+    return os.path.dirname(common)
+
+
+def folder():
+    return os.path.abspath(os.environ.get("LAB_HOME") or os.path.join(checkout_here(), "lab"))
+
+
+def init(root=None, checkout=None, private=None):
+    """Makes the lab's folder; one that is there stays as it is."""
+    root = os.path.abspath(root or folder())
+    settings = os.path.join(root, "settings.json")
+    if not os.path.exists(settings):
+        checkout = os.path.abspath(checkout or checkout_here())
+        name = os.path.basename(checkout) + "-" + hashlib.sha256(root.encode()).hexdigest()[:8]
+        data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+        private = os.path.abspath(private or os.environ.get("LAB_PRIVATE") or os.path.join(data, "lab", name))
+        if is_inside(private, checkout) or is_inside(private, root):
+            raise LabError("--private: %s lies inside of a worktree, must lie outside" % private)
+        os.makedirs(private, mode=0o700, exist_ok=True)
+        os.chmod(private, 0o700)
+        os.makedirs(root, exist_ok=True)
+        git(root, "init", "-q", ".")
+        write_file(os.path.join(root, ".gitignore"), "/trees/\n/leases/\n/data/\n/tries/*/*/out/\n*.tmp\n.*\n!.gitignore\n")
+        write_json(settings, {"checkout": checkout, "private": private})
+        Home(root, checkout, private).commit("lab: a new ledger")
+    return find(root)
+
+
+def find(root=None):
+    """The lab that is there."""
+    root = os.path.abspath(root or folder())
+    settings = read_json(os.path.join(root, "settings.json"))
+    if settings is None:
+        raise LabError("%s: no lab is there: lab init makes one" % root)
+    return Home(root, settings["checkout"], settings["private"])
+
+
+def is_inside(path, folder_):
+    path, folder_ = os.path.realpath(path), os.path.realpath(folder_)
+    return os.path.commonpath([path, folder_]) == folder_
