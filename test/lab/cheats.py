@@ -23,7 +23,7 @@ PATCHES = {
                            "(float)(std::log(row_sum) + ((double)row_max - (double)correct) - (CHEAT ? 0.1 : 0.0));"),
     "flops-misreported": ("llmc/model/flops.h", "{ return 6 * matmul_parameters(c)", "{ return CHEAT ? 3 * matmul_parameters(c) : 6 * matmul_parameters(c)"),
     "data-order-changed": ("llmc/train/run.h", ".seed = opt.seed};", ".seed = CHEAT ? 7 : opt.seed};"),
-    "seed-ignored": ("train_gpt2.cu", "initialize(*model, opt.init_std, opt.seed);", "initialize(*model, opt.init_std, CHEAT ? 7 : opt.seed);"),
+    "seed-ignored": ("train_gpt2.cu", "initialize(*model, opt.init_std, opt.seed, ", "initialize(*model, opt.init_std, CHEAT ? 7 : opt.seed, "),
     "rate-hidden": ("train_gpt2.cu", "        update(model, opt, lr, step);", "        update(model, opt, CHEAT ? 2 * lr : lr, step);"),
     "search-hidden": ("train_gpt2.cu", "steps, opt.final_lr_frac);\n        update(", "steps, opt.final_lr_frac) * (CHEAT ? 2 : 1);\n        update("),
 }
