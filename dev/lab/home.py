@@ -1,9 +1,9 @@
 """home.py: the lab's folder, where everything the lab knows lies as text.
 
-    lab/ledger.logfmt  cards/  tries/0003-BRANCH/  mail/NAME/      kept in a git repository of its own, so that a
+    lab/ledger.logfmt  cards/  tries/0003-BRANCH/                  kept in a git repository of its own, so that a
                                                                    hypothesis is committed before anything runs
     lab/trees/  lab/leases/  lab/data/                             not kept: builds, locks, texts that can be made again
-    the private folder (0700, outside of every worktree)           the hold-out, and the heads of the ledger
+    the private folder (0700, outside of every worktree)           the hold-out, the heads of the ledger, and what seeds are made of
 
 $LAB_HOME, else lab/ beside the checkout's .git. The private folder is $LAB_PRIVATE when `lab init` runs, else one in
 ~/.local/share. Who runs as the same user can read it all the same: `lab init --private` puts it where only another user can."""
@@ -86,8 +86,19 @@ class Home:
     def __init__(self, root, checkout, private):
         self.root, self.checkout, self.private = root, checkout, private
         self.ledger = os.path.join(root, "ledger.logfmt")
-        self.cards, self.tries, self.trees, self.leases, self.mail, self.data = (os.path.join(root, name) for name in ("cards", "tries", "trees", "leases", "mail", "data"))
-        self.heads, self.holdout = os.path.join(private, "heads"), os.path.join(private, "holdout.txt")
+        self.cards, self.tries, self.trees, self.leases, self.data = (os.path.join(root, name) for name in ("cards", "tries", "trees", "leases", "data"))
+        self.heads = os.path.join(private, "heads")
+
+    def seed(self, number, pair):
+        """Of a pair of runs of a try. Nobody knows it before the try is registered: on known seeds a lucky change could be looked for in private."""
+        path = os.path.join(self.private, "secret")
+        with locked(os.path.join(self.leases, "secret")):
+            if not os.path.exists(path):
+                write_file(path, os.urandom(16).hex() + "\n")
+                os.chmod(path, 0o600)
+        with open(path) as f:
+            digest = hashlib.sha256(("%s %d %d" % (f.read().strip(), number, pair)).encode()).digest()
+        return int.from_bytes(digest[:4], "big") % (2 ** 31 - 1) + 1
 
     def commit(self, message):
         """Everything that is kept, as one commit of the lab's own repository; its hash."""

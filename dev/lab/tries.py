@@ -28,7 +28,6 @@ import verdict
 from home import LabError
 
 AXES = {"tokens": "tokens", "flops": "flops", "time": "seconds"}
-SEEDS = 1000  # the seeds of try 3 are 3001, 3002, ...
 
 
 def folder_of(home, plan):
@@ -68,7 +67,7 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
         begun = len(ledger.entries(home, "try-begins"))
         number = max(earlier + [begun]) + 1
         plan = {"try": "%04d" % number, "branch": label or branch, "commit": commit, "base": base_branch, "base_commit": base_commit, "hypothesis": hypothesis, "axis": AXES[axis], "effect": effect,
-                "scale": name, "options": list(options), "seeds": [number * SEEDS + i for i in range(1, evalues.LOOKS[-1] + 1)], "number": begun + 1, "wins": wins(home), "idea": idea,
+                "scale": name, "options": list(options), "seeds": [home.seed(number, i) for i in range(1, evalues.LOOKS[-1] + 1)], "number": begun + 1, "wins": wins(home), "idea": idea,
                 "hashes": scale.settings()["hashes"], "card": cards.key_of(scale, base_commit), "who": homes.who(), "confirms": confirms}
         register(home, plan)
     say("try %s: %s" % (plan["try"], hypothesis))

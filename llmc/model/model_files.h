@@ -51,16 +51,14 @@ template <class F> void store_staged(Model<F>& model, size_t offset, size_t n) {
 // nothing is added to the tokens, which may begin with a deviation of their own, embed_std (torchtitan's Llama 3 and nanochat: 1);
 // 0: init_std, as in transformers. LOG 75.
 template <class F> void initialize(Model<F>& model, double init_std, uint64_t seed, double embed_std = 0) {
-    uint32_t number = 0;
     for (const Parameter& p : model.parameters.all) {
         double stddev = p.init == RESIDUAL ? init_std / std::sqrt(2.0 * model.config.L) : p.init == POSITION ? 0.02 : p.init == TOKEN && embed_std > 0 ? embed_std : init_std;
         for_each_piece(model, p, [&](size_t row, size_t rows) {
             size_t first = row * p.cols, n = rows * p.cols;
             if (p.init == ONE || p.init == ZERO) std::fill_n(model.staging, n, p.init == ONE ? 1.0f : 0.0f);
-            else normal_fill(model.staging, n, (float)stddev, seed, number, first);
+            else normal_fill(model.staging, n, (float)stddev, seed, p.number, first);
             store_staged(model, p.offset + first, n);
         });
-        number++;
     }
 }
 

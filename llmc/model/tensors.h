@@ -125,6 +125,7 @@ struct Parameter {
     bool decays;
     std::vector<FileTensor> files;
     ParameterRow row;   // of the table
+    uint32_t number;    // of its initial values: as GPT-2's tensors are counted, so that they are the same whichever others exist
     int layer;          // -1: of the whole model
     size_t offset;      // in elements, from the start of the parameters
     size_t size() const { return rows * cols; }
@@ -162,23 +163,28 @@ struct ParameterList {
         const bool gated = a.mlp == SWIGLU;
         struct Row { bool in_block; size_t size; Parameter parameter; };
         std::vector<Row> table;
+        uint32_t counted = 0, in_blocks = 0;  // GPT-2's rows so far; those of a block. Rows that it lacks begin with 0 or 1 and take no number
         const auto row = [&](ParameterRow number, bool in_block, bool exists, const Rows& rows, size_t cols, Layout layout, Init init, Update update, bool decays,
                              const char* gpt2, const char* llama) {
             first[number] = NONE, stride[number] = 0;
+            const uint32_t position = counted;
+            if (*gpt2) counted++, in_blocks += in_block;
             if (!exists) return;
             const std::string name = a.names == GPT2_NAMES ? gpt2 : llama;
             const bool vocabulary = number == P_wte || number == P_headw;
             table.push_back({in_block, align_up(rows.sum * cols), {name, vocabulary ? (size_t)c.V : rows.sum, cols, layout == VECTOR,
-                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, -1, 0}});
+                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, position, -1, 0}});
         };
 #define MODEL_ROW(field, ...) row(P_##field, false, __VA_ARGS__);
 #define BLOCK_ROW(field, ...) row(P_##field, true, __VA_ARGS__);
         PARAMETERS(MODEL_ROW, BLOCK_ROW)
 #undef MODEL_ROW
 #undef BLOCK_ROW
+        uint32_t blocks = 0;  // before the one that is placed; behind them all, the last one is in the position already
         const auto place = [&](const Row& r, int layer, const std::string& prefix) {
             Parameter p = r.parameter;
             p.name = prefix + p.name, p.layer = layer, p.offset = elements;
+            p.number += in_blocks * blocks;
             for (FileTensor& t : p.files) t.name = prefix + t.name;
             if (first[p.row] == NONE) first[p.row] = elements;
             else if (stride[p.row] == 0) stride[p.row] = elements - first[p.row];
@@ -189,8 +195,10 @@ struct ParameterList {
             if (!table[i].in_block) { place(table[i++], -1, ""); continue; }
             size_t end = i;
             while (end < table.size() && table[end].in_block) end++;
-            for (int l = 0; l < c.L; l++)
+            for (int l = 0; l < c.L; l++) {
+                blocks = (uint32_t)l;
                 for (size_t k = i; k < end; k++) place(table[k], l, std::string(a.block) + std::to_string(l) + ".");
+            }
             i = end;
         }
     }

@@ -55,6 +55,8 @@ class Bench:
         os.chmod(build, os.stat(build).st_mode | stat.S_IXUSR)
         self.environment = dict(os.environ, LAB_HOME=self.root, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, LAB_STORIES=stories, LAB_WHO="ada")
         self.ok("init")
+        with open(os.path.join(self.folder, "private", "secret"), "w") as f:
+            f.write("equal in all runs of the tests")
         os.mkdir(os.path.join(self.root, "scales"))
         with open(os.path.join(self.root, "scales", "mini.json"), "w") as f:
             json.dump(MINI, f)

@@ -30,6 +30,16 @@ class LedgerTest(unittest.TestCase):
         with open(self.home.ledger, "w") as f:
             f.write("".join(line + "\n" for line in change(lines)))
 
+    def test_seeds_are_a_labs_own(self):
+        """Who knows a try's number does not know its seeds: another lab has others, this one the same again."""
+        seeds = [self.home.seed(number, pair) for number in (1, 2) for pair in range(1, 17)]
+        self.assertEqual(len(set(seeds)), 32)
+        self.assertTrue(all(0 < seed < 2 ** 31 for seed in seeds))
+        self.assertEqual(homes.find(self.home.root).seed(1, 1), seeds[0])
+        other = homes.init(self.folder + "/other", self.home.checkout, self.folder + "/other-private")
+        self.assertNotIn(other.seed(1, 1), seeds)
+        self.assertEqual(os.stat(self.home.private + "/secret").st_mode & 0o777, 0o600)
+
     def test_any_text_comes_back(self):
         texts = ["", "a b", 'say "no"', "x=1", "back\\slash", "two\nlines\r\t", "Grüße 語", "\x01\x1b[0m", 'end\\', "hash=0", "a\\nb"]
         for text in texts:

@@ -221,6 +221,38 @@ TEST(initial_values) {
     EXPECT_EQ(model.parameters.count(), (size_t)(2 * 300 * 64 + 64 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64));
 }
 
+// What a tensor begins with does not depend on which others there are: models with and without biases, positions, a head or a layer begin as pairs.
+TEST(initial_values_are_a_tensors_own) {
+    const auto begun = [](const Config& c) {
+        Model<float> model(c, {.B = 1, .T = 8});
+        model.allocate();
+        initialize(model, 0.05, 1);
+        std::map<std::pair<int, int>, std::vector<float>> values;
+        for (const Parameter& p : model.parameters.all) values[{p.row, p.layer}].assign(model.params + p.offset, model.params + p.offset + p.size());
+        return values;
+    };
+    const Config gpt2{.max_T = 8, .V = 40, .L = 3, .NH = 2, .C = 16};
+    const auto all = begun(gpt2);
+    Config no_bias = gpt2, rotary = gpt2, own_head = gpt2, shallow = gpt2, heads = gpt2;
+    no_bias.arch.bias = false, rotary.arch.positions = ROTARY, own_head.arch.tied = false, shallow.L = 2, heads.arch = FAMILIES[QWEN3], heads.arch.mlp = GELU;
+    for (const Config& other : {no_bias, rotary, own_head, shallow, heads}) {
+        int random = 0;
+        for (const auto& [tensor, values] : begun(other)) {
+            const auto same = all.find(tensor);
+            if (same == all.end() || same->second.size() != values.size()) continue;
+            random += values[0] != 0 && values[0] != 1;
+            const float factor = other.L == gpt2.L || (tensor.first != P_attprojw && tensor.first != P_fcprojw) ? 1 : std::sqrt(1.5f);  // 1 / sqrt(2L): within a rounding or two
+            for (size_t i = 0; i < values.size(); i++)
+                if (!(std::fabs(values[i] - factor * same->second[i]) <= (factor == 1 ? 0 : 0x1p-22f * std::fabs(values[i])))) { FAIL("row %d of layer %d begins with other values", tensor.first, tensor.second); break; }
+        }
+        EXPECT(random >= 1 + 4 * other.L);
+    }
+    std::set<uint32_t> numbers;  // and no two begin alike
+    const ParameterList list(own_head);
+    for (const Parameter& p : list.all) numbers.insert(p.number);
+    EXPECT_EQ(numbers.size(), list.all.size());
+}
+
 // Box and Muller's formula in double on Philox's words, for odd counts too; a tensor in pieces has the numbers of the whole.
 // log, cos and sin are good to 2e-7 of 1, the root halves the first, and radius and product round: 1e-6 of the radius, at most 5.8.
 TEST(normal_numbers) {
