@@ -9,7 +9,6 @@ import json
 import os
 import platform
 import statistics
-import sys
 
 import home as homes
 import ledger
@@ -48,7 +47,7 @@ def read(home, scale, commit):
 
 def column(values):
     values = [v for v in values if v is not None]
-    return {"mean": statistics.fmean(values) if sys.version_info >= (3, 8) else sum(values) / len(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
+    return {"mean": statistics.fmean(values), "sd": statistics.stdev(values) if len(values) > 1 else None}
 
 
 def make(home, name, seeds=8, base=None, say=print):

@@ -6,6 +6,7 @@
 
 The runs of a pair have one seed, fresh ones for each try; the arms take turns, as a machine's speed drifts: base, variant, variant, base. A
 try that was killed goes on by the same command, or by --resume: runs that ended stay, one that did not is made anew, which the ledger says."""
+import fcntl
 import hashlib
 import json
 import math
@@ -139,7 +140,6 @@ def go_on(home, plan, say=print):
     folder = folder_of(home, plan)
     with open(os.path.join(folder, ".lock"), "w") as lock:
         try:
-            import fcntl
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise LabError("try %s: it is running" % plan["try"])
