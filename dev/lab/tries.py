@@ -200,7 +200,7 @@ def finish(home, plan, decided, say):
     extra = {"try": plan["try"], "branch": plan["branch"], "hypothesis": plan["hypothesis"], "scale": plan["scale"], "who": plan["who"], "commit": plan["commit"], "base_commit": plan["base_commit"],
              "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": pages.chance_wins(pages.tries_of(ledger.entries(home))), "holdout_looks": looks,
              "confirms": plan["confirms"]}
-    text = "try %s: %s, scale %s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["hypothesis"], decided.to_text())
+    text = "try %s: %s, scale %s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["hypothesis"], decided.to_text(confirms=bool(plan["confirms"])))
     text += "".join("  (%s)\n" % remark for remark in decided.remarks)
     text += "wins expected by chance so far: at most %.3f; looks at the hold-out so far: %d\nledger: event %s, head %s\n" % (extra["chance_wins"], looks, event["n"], event["hash"])
     folder = folder_of(home, plan)

@@ -76,7 +76,8 @@ class Verdict:
         d["declared"], d["rows"] = self.declared._asdict(), [r._asdict() for r in self.rows]
         return json.dumps(without_infinities(d), indent=1, sort_keys=True, allow_nan=False) + "\n"
 
-    def to_text(self):
+    def to_text(self, confirms=False):
+        """confirms: it is the second scale of a WIN."""
         d = self.declared
         out = [f"declared: {'loses less than ' if d.bound else ''}{abs(d.effect):g} nats on {d.axis}; try {d.number} of its session; {self.pairs} pairs"]
         out += [f"{'axis':9}{'effect':>9}  {'95 % interval':^20}{'multiplier':>11}{'spent':>8}"] if self.rows else []
@@ -85,7 +86,7 @@ class Verdict:
         out.append(f"parameters {change(self.parameters, '.0f')}; memory {change(self.memory, '.1f')} MiB; lines of code {show(self.lines, '+d')}")
         out.append(f"evidence {self.evidence:.3g} of {self.needed:.3g} that a WIN needs")
         word = self.word or "undecided"
-        out.append(word + (" (PROVISIONAL until it holds at a second scale)" if word == "WIN" else ""))
+        out.append(word + (" (PROVISIONAL until it holds at a second scale)" if word == "WIN" and not confirms else ""))
         return "\n".join(out + [f"  {r}" for r in self.reasons]) + "\n"
 
 

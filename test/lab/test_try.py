@@ -83,6 +83,7 @@ class TryTest(unittest.TestCase):
         second = self.bench.verdict()
         self.assertEqual((second["confirms"], second["scale"], event["holds"]), (verdict["try"], "midi", "yes" if second["word"] == "WIN" else "no"))
         self.assertIn("WIN at mini and at midi" if event["holds"] == "yes" else "PROVISIONAL", text)
+        self.assertNotIn("PROVISIONAL until", text)  # it is the second scale
         self.assertEqual(self.bench.lab("scale", verdict["try"], "--scale", "mini")[0], 2)
 
     def test_2_nothing_is_null_and_is_not_confounded(self):
