@@ -226,7 +226,6 @@ Result inject(const Death& d, const std::string& out) {
     if (RunLock::is_in_use(SCRATCH + "/" + out)) return {"its lock is left", came, seconds};
     for (const char* folder : {".tmp", ".shm"})
         if (const auto names = leftovers(SCRATCH + "/" + out + folder); !names.empty()) return {format("left in %s: %s", folder, names[0].c_str()), came, seconds};
-    for (const std::string& name : list_folder("/dev/shm")) if (has(name, "llmc")) return {"left in /dev/shm: " + name, came, seconds};
     return {"", came, seconds};
 }
 // On other ranks to the end: "" if that is the undisturbed run's, bit for bit.

@@ -10,6 +10,7 @@ if [ "$1" = --one ]; then
     mkdir -p "$corpus"
     FUZZ=$parser $fuzz -max_total_time=$each -max_len=8192 -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 -detect_leaks=0 -close_fd_mask=3 -print_final_stats=1 \
         -dict=test/fuzz/words.dict -artifact_prefix=build/fuzz/$parser- "$corpus" "test/fuzz/seeds/$parser" > "$log" 2>&1 &
+    trap 'kill $!' TERM INT HUP
     wait $!
     code=$?
     rm -rf "/dev/shm/llmc-fuzz-$!" "/tmp/llmc-fuzz-$!"  # left by one that crashed
