@@ -77,6 +77,10 @@ test: train_gpt2 tokenize build/train_gpt2_single.cpp $(B)/stories $(B)/bench_st
 test-deaths: train_gpt2 $(B)/tests        ## 200 ranks killed, stopped, misled or without disk at random moments: all end in time, and a restart has the same bits
 	$(call say,TEST)DEATHS=200 $(B)/tests deaths_at_random_moments
 
+test-slurm: train_gpt2 tokenize           ## a cluster of two nodes by a real Slurm on this machine, and jobs as users submit them; needs root, slurm-wlm and munge
+	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu
+	$(call say,TEST)test/scripts/slurm.sh
+
 test-kill: train_gpt2 $(B)/tests          ## 200 kills of the trainer at its calls on files and at random moments: resumed, all end with the same bits; KILLS=10000, from FROM=0 on
 	$(call say,TEST)KILLS=$(or $(KILLS),200) $(B)/tests kills_at
 
@@ -273,10 +277,11 @@ EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unk
 EMU_OBJECTS := $(if $(EMU_ONLY),$(E)/cuda/$(EMU_ONLY).o,$(patsubst %,$(E)/%_tests.o,layers emulator trainer)) $(E)/main.cpp.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
-test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched
+# An overrun is one in any order of threads, and so is a race where every access is looked at: two orders there
+test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched; SCHEDULES=20 orders of threads
 test-emu-%: train_gpt2
 	$Q$(MAKE) LOOK=$* emu-build
-	$(call say,TEST)$(if $(filter plain,$*),,EMU_SCHEDULES=4) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
+	$(call say,TEST)$(if $(SCHEDULES),EMU_SCHEDULES=$(SCHEDULES),$(if $(filter plain,$*),,EMU_SCHEDULES=2)) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
 
 # What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
 PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx

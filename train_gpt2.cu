@@ -424,7 +424,7 @@ int main(int argc, char** argv) {
     set_chat_options(given);
     catch_signals();
     if (place.world > 1 && !given.chat.empty()) die_with(EXIT_USAGE, "--chat: one process talks, but this is one of %d (%s)", place.world, place.by.c_str());
-    const Comm comm = open_comm(place, {given.init, given.server, given.fs_path});
+    const Comm comm = open_comm(place, meeting_of(given, place));
     if (given.plan.empty()) given.nproc = comm.world;
     choose_threads(given.threads, given.plan.empty() ? cores_of_rank(comm) : planned_cores_of_rank(given));
     std::vector<EvalSet> eval_sets = open_eval_sets(given.eval, given.hellaswag != 0);

@@ -1,5 +1,6 @@
 // launcher.h: which of how many processes is this one? Launchers say it by environment variables, and options may say it instead.
 #pragma once
+#include <unistd.h>
 #include <algorithm>
 #include <cerrno>
 #include <cstdio>
@@ -146,6 +147,12 @@ inline Place find_place(int rank, int nproc, int gpus_per_node) {
     return p;
 }
 
+// Before MPI starts: ranks of `srun` without PMI cannot find each other. OpenMPI ends there with a page of its own, which blames how it was built.
+inline void refuse_srun_without_pmi(const Place& p) {
+    if (p.by != "srun") return;  // PMI_SIZE would have made it mpiexec
+    for (char** variable = environ; *variable; variable++) if (!strncmp(*variable, "PMI", 3)) return;  // PMIX_RANK; PMI_ and PMI2_ of others
+    die_with(EXIT_USAGE, "srun: %d processes, but nothing of PMI, by which MPI finds the others: srun --mpi=pmix; srun --mpi=list shows what this Slurm has", p.world);
+}
 // MPI's own view of the world, once it is up: `srun` without PMI starts as many worlds of one as there are tasks, and each would train alone.
 inline void refuse_other_world(const Place& p, int mpi_rank, int mpi_world) {
     if (mpi_world == p.world && mpi_rank == p.rank) return;

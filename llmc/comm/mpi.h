@@ -95,6 +95,7 @@ public:
     // MPI is started here; the launcher's environment has told rank and world already, and MPI must say the same.
     explicit MpiTransport(const Place& place) {
         int given = 0;
+        refuse_srun_without_pmi(place);
         if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
         MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
@@ -144,6 +145,7 @@ inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::mak
 // Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone.
 inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
     int given = 0, rank = 0, world = 1, n = (int)bytes.size();
+    refuse_srun_without_pmi(place);
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
     refuse_other_world(place, rank, world);

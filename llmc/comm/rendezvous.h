@@ -22,6 +22,14 @@ inline double seconds() {
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
+// Slurm's `srun --kill-on-bad-exit` asks the ranks that wait to end when one has failed, and returns the highest exit code of all: not 128 + the signal,
+// which would hide a configuration error of the one. Rank 0 says it.
+inline void fail_if_stopping() {
+    if (!stop_requested()) return;
+    if (g_rank > 0) _Exit(EXIT_FAILED);
+    die("interrupted while the ranks were finding each other");
+}
+
 inline std::string random_bytes(size_t n) {
     std::string bytes(n, '\0');
     for (size_t at = 0; at < n;) {
@@ -42,7 +50,7 @@ class Backoff {
     void reset() { pause_ = first_; }
     // Returns at `deadline` at the latest.
     void wait(double deadline) {
-        exit_if_stopping("while the ranks were finding each other");
+        fail_if_stopping();
         const double part = 0.5 + 0.5 * (double)(unsigned char)random_bytes(1)[0] / 255;
         const double s = std::clamp(deadline - seconds(), 0.0, pause_ * part);
         poll(nullptr, 0, (int)(s * 1000) + 1);  // a signal ends it early

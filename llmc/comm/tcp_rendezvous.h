@@ -22,7 +22,7 @@ class Client {
     }
     bool wait_for(short events, double until) {
         for (;;) {
-            exit_if_stopping("while the ranks were finding each other");
+            fail_if_stopping();
             const double left = until - seconds();
             if (left <= 0) return failed("no answer");
             pollfd ready = {fd, events, 0};

@@ -211,7 +211,7 @@ class Server {
         for (int fd : listeners) ready.push_back({fd, POLLIN, 0});
         for (const Peer& p : peers) ready.push_back({p.fd, (short)(POLLIN | (p.out.empty() ? 0 : POLLOUT)), 0});
         const size_t known = peers.size();
-        exit_if_stopping("while the ranks were finding each other");
+        fail_if_stopping();
         if (poll(ready.data(), ready.size(), (int)(std::clamp(until - seconds(), 0.0, 0.1) * 1000) + 1) < 0 && errno != EINTR) die("poll: %s", strerror(errno));
         for (size_t i = 0; i < known; i++) {
             const short events = ready[listeners.size() + i].revents;

@@ -99,7 +99,7 @@
     O("Machine", double, gpu_price, "", 3.5, "0..", "with --plan: dollars for a GPU and hour; 3.5: 8 H100 for 24 hours at 672, as llm.c published") \
     O("Machine", int, rank, "pr", 0, "0..", "number of this process among --nproc, where no launcher says it") \
     O("Machine", int, gpus_per_node, "pg", 8, "1..", "ranks on each machine, likewise; with --plan of each of --nodes") \
-    O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how GPUs of several machines find each other: by MPI, at rank 0's port, or in a shared folder") \
+    O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how GPUs of several machines find each other: by MPI, at rank 0's port (under torchrun unless told), or in a shared folder") \
     O("Machine", std::string, server, "ps", "", "", "with --init tcp: host[:port] of rank 0; what all must know to be let in is in the environment, LLMC_SECRET") \
     O("Machine", std::string, fs_path, "pf", "", "", "with --init fs: the folder") \
     O("Not yet", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \

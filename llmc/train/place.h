@@ -4,6 +4,7 @@
 #include "../backend.h"
 #include "../base/check.h"
 #include "../base/limits.h"
+#include "../comm/connect.h"
 #include "../comm/launcher.h"
 #include "../comm/visible_gpus.h"
 #include "options.h"
@@ -23,6 +24,12 @@ inline int ranks_to_start(const Options& opt, const Place& place) {
     if (given && opt.plan.empty()) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
     if (!opt.plan.empty() || !opt.chat.empty() || !place.by.empty() || was_given(opt, "nproc")) return 1;
     return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
+}
+
+// How GPUs find each other. MPI's launcher is not there under torchrun, whose variables name rank 0's machine.
+inline Meeting meeting_of(const Options& opt, const Place& place) {
+    const bool tcp = place.by == "torchrun" && !was_given(opt, "init");
+    return {tcp ? "tcp" : opt.init, opt.server, opt.fs_path};
 }
 
 // As ranks_of_each_node (open.h) would find them.

@@ -197,8 +197,8 @@ TEST(folder_asked_to_stop) {
         });
         EXPECT(waits.says("ready"));
         kill(waits.pid, SIGTERM);
-        if (r == 0) expect_died(waits, 128 + SIGTERM, "error: rank 0: interrupted while the ranks were finding each other\n");
-        else EXPECT(waits.code() == 128 + SIGTERM && !has(waits.said, "error"));  // rank 0 has said it
+        if (r == 0) expect_died(waits, EXIT_FAILED, "error: rank 0: interrupted while the ranks were finding each other\n");
+        else EXPECT(waits.code() == EXIT_FAILED && !has(waits.said, "error"));  // rank 0 has said it
         remove_tree(path);
     }
 }

@@ -11,7 +11,7 @@ Outcome ask(const std::string& set, const Asked& o, const std::function<void(con
     return run_child([&] {
         std::vector<std::string> theirs;
         for (char** at = environ; *at; at++)
-            for (const char* start : {"OMPI_", "PMI_", "PMIX_", "SLURM_", "MPI_LOCAL", "RANK=", "WORLD_SIZE=", "LOCAL_", "MASTER_", "TORCHELASTIC_", "LLMC_"})
+            for (const char* start : {"OMPI_", "PMI_", "PMI2_", "PMIX_", "SLURM_", "MPI_LOCAL", "RANK=", "WORLD_SIZE=", "LOCAL_", "MASTER_", "TORCHELASTIC_", "LLMC_"})
                 if (!strncmp(*at, start, strlen(start))) theirs.emplace_back(*at, strcspn(*at, "="));
         for (const std::string& name : theirs) unsetenv(name.c_str());
         for (size_t at = 0, end; at < set.size(); at = end + 1) {
@@ -149,6 +149,12 @@ TEST(server_by_launcher) {
     EXPECT_STR(server("MASTER_ADDR=node1 MASTER_PORT=29500 TORCHELASTIC_RUN_ID=x"), "node1:29501");  // torchrun listens at 29500
     EXPECT_STR(server("MASTER_ADDR=node1 MASTER_PORT=65535 TORCHELASTIC_RUN_ID=x"), "node1:65534");
     for (const char* bad : {"0", "65536", "x"}) EXPECT(server(format("MASTER_ADDR=a MASTER_PORT=%s", bad)).find(format("MASTER_PORT: '%s' set", bad)) != std::string::npos);
+}
+
+TEST(srun_without_pmi) {
+    const auto start = [](const std::string& set) { return ask("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=1 SLURM_STEP_TASKS_PER_NODE=4 " + set, {}, refuse_srun_without_pmi); };
+    EXPECT(start("").code == EXIT_USAGE && start("").output.find("srun: 4 processes, but nothing of PMI, by which MPI finds the others: srun --mpi=pmix") != std::string::npos);
+    for (const char* set : {"PMIX_RANK=1", "PMI_RANK=1 PMI_SIZE=4", "PMI2_FD=7", "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4"}) EXPECT_EQ(start(set).code, 0);
 }
 
 TEST(mpi_with_another_world) {

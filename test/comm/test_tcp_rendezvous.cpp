@@ -3,19 +3,10 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include "../free_port.h"
 #include "rank_processes.h"
 
 namespace {
-// A port that was free a moment ago.
-int free_port() {
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    sockaddr_in at = {};
-    at.sin_family = AF_INET, at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof at;
-    if (bind(fd, (sockaddr*)&at, sizeof at) || getsockname(fd, (sockaddr*)&at, &length)) abort();
-    close(fd);
-    return ntohs(at.sin_port);
-}
 const std::string BLOB = "the blob of rank 0";
 RankProcess rank(int r, int world, const TcpOptions& o) {
     return RankProcess(r, world, [=] { return rendezvous_tcp(place_of(r, world), r ? "" : BLOB, o); });
@@ -366,8 +357,8 @@ TEST(tcp_asked_to_stop) {
         });
         EXPECT(waits.says("ready"));
         kill(waits.pid, SIGTERM);
-        if (r == 0) expect_died(waits, 128 + SIGTERM, "error: rank 0: interrupted while the ranks were finding each other\n");
-        else EXPECT(waits.code() == 128 + SIGTERM && !has(waits.said, "error"));  // rank 0 has said it
+        if (r == 0) expect_died(waits, EXIT_FAILED, "error: rank 0: interrupted while the ranks were finding each other\n");
+        else EXPECT(waits.code() == EXIT_FAILED && !has(waits.said, "error"));  // rank 0 has said it
     }
 }
 

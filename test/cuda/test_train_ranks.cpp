@@ -1,6 +1,7 @@
 // The CUDA trainer on several GPUs by NCCL: emulated ones, or those that are here.
 #include <unistd.h>
 #include "../../llmc/comm/visible_gpus.h"
+#include "../free_port.h"
 #include "train_test.h"
 
 namespace {
@@ -43,18 +44,25 @@ TEST(gpus_make_the_same_bits) {
     unsetenv("EMU_GPUS");
 }
 
-// Two nodes of two GPUs, each process started as by hand: they add in two levels, and the bits are those of one GPU.
+// Two nodes of two GPUs, each process started as by hand, or as by torchrun: they add in two levels, and the bits are those of one GPU.
 TEST(gpus_of_two_nodes_make_the_same_bits) {
     if (!ON_EMULATOR) SKIP("two nodes are two machines");
     prepare();
     setenv("EMU_GPUS", "2", 1);
     train(CUDA_TRAINER, "one", on_gpus("-f 0 --gpus 1"));
+    const int port = free_port();
     for (const char* stage : {"-z 1", "-z 3"}) {
         if (SLOW && strcmp(stage, "-z 1")) continue;
         std::string all;
         remove_tree(SCRATCH + "/nodes");
-        for (int rank = 3; rank >= 0; rank--)
-            all += train_command(CUDA_TRAINER, "nodes", on_gpus(format("-f 0 -pn 4 -pr %d -pg 2 --init fs -pf %s/meeting %s", rank, SCRATCH.c_str(), stage))) + (rank ? " & " : "; code=$?; wait; exit $code");
+        for (int rank = 3; rank >= 0; rank--) {
+            std::string options = format("-pn 4 -pr %d -pg 2 --init fs -pf %s/meeting", rank, SCRATCH.c_str());
+            if (!strcmp(stage, "-z 3")) {
+                all += format("RANK=%d WORLD_SIZE=4 LOCAL_RANK=%d LOCAL_WORLD_SIZE=2 TORCHELASTIC_RUN_ID=x MASTER_ADDR=127.0.0.1 MASTER_PORT=%d ", rank, rank % 2, port);
+                options = "";
+            }
+            all += train_command(CUDA_TRAINER, "nodes", on_gpus(format("-f 0 %s %s", options.c_str(), stage))) + (rank ? " & " : "; code=$?; wait; exit $code");
+        }
         const Outcome o = run_command("export LLMC_RUN_ID=nodes" + std::string(stage + 3) + "; mkdir -p " + SCRATCH + "/meeting; " + all);
         if (o.code || o.output.find("exchange in two levels: among the 2 ranks of a machine, then between 2 machines") == std::string::npos) FAIL("%s: exit code %d: %s", stage, o.code, o.output.c_str());
         for (const char* file : {"/step_00000002/model.safetensors", "/step_00000002/state-00000.safetensors", "/main.log"})

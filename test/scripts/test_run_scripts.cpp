@@ -47,7 +47,7 @@ void prepare() {
     write_file_atomically(SCRATCH + "/dev/data/hellaswag/hellaswag_val.jsonl", row + row);
     program("shim", "echo \"$*\" >> calls\n" + REPLACE + "exec " + absolute(TRAINER) + " \"$@\"");
     program("bin/mpirun", "echo \"mpirun $*\" >> launched; while [ $# -gt 0 ]; do case $1 in -np|--host) shift 2 ;; *) break ;; esac; done; exec \"$@\"");
-    program("bin/srun", "echo \"srun $*\" >> launched; exec \"$@\"");
+    program("bin/srun", "echo \"srun $*\" >> launched; shift; exec \"$@\"");
     program("bin/scontrol", "echo node1; echo node2");
 }
 // As a user calls it, from another folder; what he may set in front.
@@ -58,8 +58,8 @@ Outcome run_script(const std::string& script, const std::string& environment = "
 struct Script { const char *path, *environment, *launched; };
 const Script SCRIPTS[] = {{"run_gpt2_124M.sh", "", ""}, {"run_gpt2_350M.sh", "", ""}, {"run_gpt2_774M.sh", "", ""}, {"run_gpt2_1558M.sh", "", ""}, {"run_gpt3_125M.sh", "", ""},
                           {"multi_node/run_mpirun.sh", "HOSTS=h1:8,h2:8", "mpirun -np 16 --host h1:8,h2:8 ./shim -o out "},
-                          {"multi_node/run_slurm_fs.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun ./shim -o out "},
-                          {"multi_node/run_slurm_tcp.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun ./shim -o out "}};
+                          {"multi_node/run_slurm_fs.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun --kill-on-bad-exit ./shim -o out "},
+                          {"multi_node/run_slurm_tcp.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun --kill-on-bad-exit ./shim -o out "}};
 }  // namespace
 
 TEST(every_run_script_ends) {
