@@ -116,7 +116,7 @@ build/fuzz/fuzz: test/fuzz/fuzz.cpp $(CPU)
 
 # lines of parsers and I/O that their tests run, those of children that die among them (test/coverage.cpp)
 COVERED  := $(wildcard llmc/io/*.h) $(filter-out %_table.h,$(wildcard llmc/data/*.h llmc/tokenizer/*.h)) llmc/train/eval_sets.h llmc/model/bin_model.h llmc/model/config.h llmc/model/config_json.h llmc/model/config_names.h
-COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bounds bad_files eval) test/model/test_config.cpp test/model/test_config_names.cpp)
+COVERING := $(patsubst test/%.cpp,build/coverage/test/%.o,test/main.cpp test/coverage.cpp $(wildcard test/io/*.cpp test/tokenizer/*.cpp) $(patsubst %,test/data/test_%.cpp,data shards text tokenize) $(patsubst %,test/train/test_%.cpp,bad_files eval) test/model/test_config.cpp test/model/test_config_names.cpp)
 coverage: train_gpt2 tokenize $(B)/stories ## which lines of parsers and I/O their tests run; at least 95 %
 	@command -v gcov >/dev/null && [ -z "$(CLANG)" ] || { echo "coverage: skipped: it needs g++ and gcov"; exit 0; }; \
 	$(MAKE) B=build/coverage CXXFLAGS="-O0 --coverage" NATIVE= coverage-tests && find build/coverage -name '*.gcda' -delete && \
@@ -282,6 +282,10 @@ test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the C
 test-emu-%: train_gpt2
 	$Q$(MAKE) LOOK=$* emu-build
 	$(call say,TEST)$(if $(SCHEDULES),EMU_SCHEDULES=$(SCHEDULES),$(if $(filter plain,$*),,EMU_SCHEDULES=2)) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
+
+test-worlds: train_gpt2                   ## 1, 2, 3, 4 and 8 emulated GPUs with every ZeRO stage, recompute level, precision and length of a leaf: the bits of one
+	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/emu-plain/tests
+	$(call say,TEST)WORLDS=all build/emu-plain/tests gpus_of_every_world
 
 # What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
 PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx

@@ -44,6 +44,41 @@ TEST(gpus_make_the_same_bits) {
     unsetenv("EMU_GPUS");
 }
 
+// Every world, stage, recompute level, precision and length of a leaf with every other: WORLDS=all, as it takes half an hour of two cores. Equal leaves have the
+// bits of one GPU, three leaves on three GPUs too.
+TEST(gpus_of_every_world_and_stage) {
+    if (!getenv("WORLDS")) SKIP("it takes half an hour of two cores: make test-worlds");
+    if (!ON_EMULATOR) SKIP("a machine of 8 GPUs and one of 3 are there in the emulator only");
+    prepare();
+    setenv("EMU_GPUS", "8", 1);
+    int same = 0, refused = 0;
+    for (const char* precision : {"--precision fp32 -f 0", "--precision bf16 --attention ours"})
+        for (int recompute = 0; recompute < 4; recompute++)
+            for (int in_leaf : {1, 2})  // micro-batches
+                for (int leaves : {8, 3}) {
+                    const std::string options = format("-e d4c16h2 -b 1 -t 16 -d %d -x 2 -v 2 -m 2 -n 2 --leaves %d -r %d %s", 16 * leaves * in_leaf, leaves, recompute, precision);
+                    train(CUDA_TRAINER, "alone", options + " --gpus 1");
+                    for (int gpus : {2, 4, 8, 3})
+                        for (int stage = 0; stage < 4 && leaves % gpus == 0; stage++) {
+                            const std::string more = format(" --gpus %d -z %d", gpus, stage);
+                            const Outcome o = run_command(train_command(CUDA_TRAINER, "ranks", options + more));
+                            if (stage >= 2 && in_leaf == 2) {  // no rank keeps whole gradients there, in which a leaf of two micro-batches could be added up
+                                refused++;
+                                if (o.code != EXIT_USAGE) FAIL("%s%s: exit code %d: %s", options.c_str(), more.c_str(), o.code, o.output.c_str());
+                                continue;
+                            }
+                            same++;
+                            if (o.code) FAIL("%s%s: exit code %d: %s", options.c_str(), more.c_str(), o.code, o.output.c_str());
+                            for (const char* file : {"/step_00000002/model.safetensors", "/step_00000002/state-00000.safetensors", "/main.log"})
+                                if (!same_file(std::string("alone") + file, std::string("ranks") + file)) FAIL("%s%s: %s differs", options.c_str(), more.c_str(), file);
+                            remove_tree(SCRATCH + "/ranks");
+                        }
+                    remove_tree(SCRATCH + "/alone");
+                }
+    unsetenv("EMU_GPUS");
+    printf("  %d runs with the bits of one GPU, %d refused\n", same, refused);
+}
+
 // Two nodes of two GPUs, each process started as by hand, or as by torchrun: they add in two levels, and the bits are those of one GPU.
 TEST(gpus_of_two_nodes_make_the_same_bits) {
     if (!ON_EMULATOR) SKIP("two nodes are two machines");
