@@ -227,3 +227,12 @@ TEST(gpt2_vocabulary) {
     EXPECT(seconds < 2);  // takes 0.02 s; the bound is for a sanitizer
     printf("  parsed %.1f MB in %.3f s\n", (double)text.size() / 1e6, seconds);
 }
+
+TEST(json_when_memory_ends) {
+#ifdef __SANITIZE_ADDRESS__
+    SKIP("a request for more than there is ends a sanitized program before realloc returns");
+#endif
+    volatile size_t more_than_there_is = SIZE_MAX / 4;
+    EXPECT_DIES("out of memory: 4611686018427387903 bytes for JSON", json_detail::resize_block(nullptr, more_than_there_is));
+    EXPECT_DIES("error: out of memory\n", die_when_memory_ends(), json_detail::resize_block(nullptr, more_than_there_is));
+}
