@@ -34,7 +34,7 @@ bool is_static_shared(const char* p) {
 
 void note_of_a_thread(const emu::Machine& m, const char* p, size_t bytes, bool write, const void* code) {
     const bool device = emu::memory().in_region(p);
-    const bool shared = !device && ((p >= m.block->shared && p < m.block->shared + m.shared_bytes) || is_static_shared(p));
+    const bool shared = !device && ((p >= m.block->shared - 4096 && p < m.block->shared + m.shared_bytes + 4096) || is_static_shared(p));  // and beside it, where it must not
     if (!device && !shared) return;  // the thread's own
     const unsigned block = m.block->number, thread = m.thread->linear;
     const Access a{code, p, (unsigned)bytes, block, (int)thread, write};

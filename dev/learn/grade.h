@@ -164,7 +164,7 @@ private:
         for (size_t i : wrong) first_row = std::min(first_row, i / C), first_column = std::min(first_column, i % C);
         const size_t rows = n / C;
         for (size_t r = 0; r < rows; r++) for (size_t c = first_column; c < C; c++) expected += 1;
-        if (first_column > 0 && expected == wrong.size()) return text + format(": columns %zu and up, of %zu", first_column, C);
+        if (first_column > 0 && expected == wrong.size()) return text + format(": %s %zu and up, of %zu", b.columns ? "columns" : "elements", first_column, C);
         if (first_row > 0 && wrong.size() == (rows - first_row) * C) return text + format(": rows %zu and up, of %zu", first_row, rows);
         return text;
     }

@@ -69,7 +69,7 @@ __global__ void naive_kernel(float* out, float* mean, float* rstd, const float* 
     if (n >= N) return;
     //} const int n = BLANK;
     const float* x = inp + n * C;
-    //{ as in part 1
+    //{ as in part 1, and mean[n] and rstd[n]
     float sum = 0, squares = 0;
     for (int c = 0; c < C; c++) sum += x[c];
     const float m = sum / C;
@@ -245,7 +245,7 @@ __global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, co
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
     if (n >= N) return;
     const float m = mean[n], s = rstd[n];
-    //{ the two sums of part 3 over the warp, then dinp
+    //{ the two means of part 3, over the warp, then dinp
     float sum_dn = 0, sum_dn_n = 0;
     for (int c = lane; c < C; c += WARP) {
         const float dn = dout[n * C + c] * weight[c];

@@ -16,7 +16,7 @@
 #include <string>
 #include <vector>
 #include "../../llmc/io/files.h"
-#include "../../test/test.h"
+#include "../test.h"
 
 namespace {
 using Lines = std::vector<std::string>;
