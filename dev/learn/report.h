@@ -1,6 +1,7 @@
 // report.h: runs the parts of an exercise, each in a child process, and says in a few lines what happened: which element, which lines, what the usual cause is.
 #pragma once
 #include <dlfcn.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "../../llmc/io/files.h"
@@ -51,6 +52,7 @@ public:
 
 private:
     static constexpr int ORDERS = 4;  // of threads
+    static constexpr int CPU_SECONDS = 20;  // of a part at one size, which takes one or two
     struct Ended { int code; std::string said; };
 
     bool say(const std::string& title, const char* verdict, const std::vector<std::string>& details) {
@@ -73,7 +75,8 @@ private:
         CHECK(pid >= 0, "fork: %s", strerror(errno));
         if (pid == 0) {
             dup2(out[1], 1), dup2(out[1], 2), close(out[0]), close(out[1]);
-            alarm(60);  // a loop that never ends
+            const rlimit seconds = {CPU_SECONDS, CPU_SECONDS};
+            setrlimit(RLIMIT_CPU, &seconds);  // a loop that never ends
             std::vector<std::vector<uint32_t>> bits;
             for (int order = 1; order <= orders; order++) {
                 emu::set_seed((uint64_t)order);
@@ -118,7 +121,7 @@ private:
         const std::string tag = "emulator: ";
         const size_t begin = ended.said.find(tag);
         if (begin == std::string::npos) {
-            if (ended.code == 128 + SIGALRM) return say(title, "HANGS", {at + "not ended after 60 seconds: does a loop's variable advance?"});
+            if (ended.code == 128 + SIGXCPU || ended.code == 128 + SIGKILL) return say(title, "HANGS", {at + format("not ended after %d seconds: does a loop's variable advance?", CPU_SECONDS)});
             return say(title, "CRASH", {at + (ended.code > 128 ? strsignal(ended.code - 128) : ended.said.substr(0, ended.said.find('\n')))});
         }
         std::string said = ended.said.substr(begin + tag.size());

@@ -1,6 +1,7 @@
 // check.cpp: whether the chapters and exercises are what they say. `make check-learn`
 //     build/learn/check           pages: code runs and prints what stands below it, code of the product is the product's, numbers are recomputed, links lead somewhere,
 //                                 pictures are what their script draws; exercises: solutions pass the grader, and the files with blanks are what is left of them
+//     build/learn/check --pages   pages alone, without what the grader counts
 //     build/learn/check --write   writes the files with blanks, and the pictures
 //
 // In a page (doc/learn/*.md):
@@ -225,7 +226,7 @@ void check_graded(const std::string& page, const Lines& lines) {
 void check_exercise(const std::string& folder, bool write) {
     const std::string name = folder.substr(folder.rfind('/') + 1), solution = folder + "/solution.cu", exercise = folder + "/exercise.cu";
     const std::string blanks = with_blanks(solution, read_file(solution));
-    if (write) write_file_atomically(exercise, blanks);
+    if (write) return write_file_atomically(exercise, blanks);
     if (!exists(exercise) || read_file(exercise) != blanks) wrong(exercise, "is not %s with its blanks: build/learn/check --write", solution.c_str());
     int parts = 0;
     for (const std::string& l : lines_of(blanks)) if (l.starts_with("// ---- ")) parts++;
@@ -246,7 +247,7 @@ Lines listed(const std::string& pattern) { return lines_of(run_command("ls " + p
 }  // namespace
 
 int main(int argc, char** argv) {
-    const bool write = argc > 1 && !strcmp(argv[1], "--write");
+    const bool write = argc > 1 && !strcmp(argv[1], "--write"), pages_alone = argc > 1 && !strcmp(argv[1], "--pages");
     make_folders("build/learn");
     int skipped = 0;
     // pictures
@@ -257,7 +258,8 @@ int main(int argc, char** argv) {
     // the quiz
     if (const Outcome quiz = run_command("build/learn/mutant --check"); quiz.code) wrong("dev/learn/mutants.txt", "%s", quiz.output.c_str());
     // exercises
-    for (const std::string& table : listed("dev/learn/*/table.h")) check_exercise(table.substr(0, table.rfind('/')), write);
+    if (!pages_alone) for (const std::string& table : listed("dev/learn/*/table.h")) check_exercise(table.substr(0, table.rfind('/')), write);
+    if (write) return g_wrong > 0;
     // pages
     for (const std::string& page : listed("doc/learn/*.md")) {
         const Lines lines = lines_of(read_file(page));
@@ -270,7 +272,7 @@ int main(int argc, char** argv) {
         }
         check_length(page, lines);
         check_links(page, lines);
-        check_graded(page, lines);
+        if (!pages_alone) check_graded(page, lines);
         check_cpp(page, name, blocks);
         check_python(page, name, blocks, skipped);
     }

@@ -38,7 +38,7 @@ void backward_cpp(float* dinp, float* dweight, float* dbias, const float* dout, 
 __global__ void naive_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps) {
     const int n = BLANK;  // this thread's row; a thread behind the last row has nothing to do
     const float* x = inp + n * C;
-    BLANK;  // as in part 1
+    BLANK;  // as in part 1, and mean[n] and rstd[n]
 }
 void forward_naive(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
     const unsigned threads = 64;
@@ -118,7 +118,7 @@ __global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, co
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
     if (n >= N) return;
     const float m = mean[n], s = rstd[n];
-    BLANK;  // the two sums of part 3 over the warp, then dinp
+    BLANK;  // the two means of part 3, over the warp, then dinp
 }
 __global__ void partials_kernel(float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, int N, int C) {
     for (int c = threadIdx.x; c < C; c += blockDim.x) {  // a thread owns columns
