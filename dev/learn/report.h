@@ -106,7 +106,7 @@ private:
             const std::string at = format("at N=%d, C=%d: ", size.N, size.C);
             const Result& r = *result_;
             if (!r.finished) return say_ended(title, at, ended);
-            if (*r.wrong) return say(title, "WRONG", {at + r.wrong, *r.cause ? format("that is what comes out if %s", r.cause) : ""});
+            if (*r.wrong) return say(title, "WRONG", {at + r.wrong, *r.cause ? format("that is what comes out if %s", r.cause) : part.cuda && !r.launches ? "no kernel ran: is the number of blocks 0?" : ""});
             if (*r.unrepeatable) return say(title, "NOT REPEATABLE", {at + r.unrepeatable, "sums of floats depend on their order, and atomicAdd adds in the order in which threads arrive: let one thread add, in a fixed order"});
             worst = std::fmax(worst, r.worst);
         }
