@@ -228,6 +228,7 @@ void check_exercise(const std::string& folder, bool write) {
     const std::string blanks = with_blanks(solution, read_file(solution));
     if (write) return write_file_atomically(exercise, blanks);
     if (!exists(exercise) || read_file(exercise) != blanks) wrong(exercise, "is not %s with its blanks: build/learn/check --write", solution.c_str());
+    const int before = g_wrong;
     int parts = 0;
     for (const std::string& l : lines_of(blanks)) if (l.starts_with("// ---- ")) parts++;
     for (int p = 1; p <= parts; p++)
@@ -240,7 +241,7 @@ void check_exercise(const std::string& folder, bool write) {
     const Outcome begun = run_command(format("dev/learn/learn.sh %s %s", name.c_str(), exercise.c_str()));
     if (begun.code != 1 || begun.output.find("0 of") == std::string::npos || begun.output.find("to fill: line") == std::string::npos || begun.output.find("HINT=1.1") == std::string::npos)
         wrong(exercise, "does not fail with a line that helps:\n%s", begun.output.c_str());
-    printf("%-32s %d parts: the solution passes, the blanks fail with a line each\n", folder.c_str(), parts);
+    if (g_wrong == before) printf("%-32s %d parts: the solution passes, the blanks fail with a line each\n", folder.c_str(), parts);
 }
 
 Lines listed(const std::string& pattern) { return lines_of(run_command("ls " + pattern + " 2>/dev/null").output); }
