@@ -396,6 +396,22 @@ $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) $(CXXFLAGS) $< $(if $(findstring gemm,$*),$(ONEDNN)) -o $@
 
+# --- learning ------------------------------------------------------------------------------------------------------------
+learn:                                    ## chapters in doc/learn, exercises in dev/learn: make learn-layernorm grades one, learn-layernorm HINT=1.1 helps
+	@echo "doc/learn/README.md says the order; exercises: $(patsubst dev/learn/%/table.h,make learn-%,$(wildcard dev/learn/*/table.h))"
+learn-%:
+	@CXX="$(CXX)" HINT="$(HINT)" dev/learn/learn.sh $* || true
+mutant: build/learn/mutant                ## a kernel with one mistake and what a user sees: find the line. SEED=3 another, SEED=3 LINE=12 an answer
+	@build/learn/mutant $(or $(SEED),1) $(LINE) || true
+check-learn: build/learn/check build/learn/draw build/learn/mutant  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks
+	$(call say,TEST)CXX="$(CXX)" build/learn/check
+build/learn/check: test/learn/check.cpp test/test.h $(HOST)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
+build/learn/%: dev/learn/%.cpp $(HOST)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
+
 # --- the source ---------------------------------------------------------------------------------------------------------
 single: build/train_gpt2_single.cpp       ## the whole CPU trainer as one file that compiles anywhere
 build/train_gpt2_single.cpp: train_gpt2.cu $(CPU) dev/single.sh
@@ -422,4 +438,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null learn mutant check-learn

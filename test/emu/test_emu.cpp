@@ -405,6 +405,12 @@ template <bool SYNC> __global__ void neighbour_lanes(int* out) {
     if (SYNC) __syncwarp();
     tile[threadIdx.x] = 0;
 }
+// Lane 0 reads what lane 5 reads, too, reads again and overwrites.
+template <bool SYNC> __global__ void read_again(int* x) {
+    const int seen = x[threadIdx.x] + (threadIdx.x == 0 ? x[5] : 0);
+    if (SYNC) __syncwarp();
+    x[threadIdx.x] = x[threadIdx.x] + seen;
+}
 template <bool OWN> __global__ void between_blocks(int* out) { out[OWN ? blockIdx.x : 0] = 1; }
 template <bool FENCE> __global__ void last_block_adds(int* out, int* parts, int* done) {
     __shared__ int last;
@@ -437,6 +443,8 @@ TEST(watched_mistakes) {
     found("race in shared memory", [&] { OK(run(neighbours<false>, 1, 64, 0, nullptr, x.p)); });
     clean("syncwarp", [&] { OK(run(neighbour_lanes<true>, 1, 32, 0, nullptr, x.p)); });
     found("race in shared memory", [&] { OK(run(neighbour_lanes<false>, 1, 32, 0, nullptr, x.p)); });
+    clean("read again", [&] { OK(run(read_again<true>, 1, 32, 0, nullptr, x.p)); });
+    found("race in device memory", [&] { OK(run(read_again<false>, 1, 32, 0, nullptr, x.p)); });
     clean("own", [&] { OK(run(between_blocks<true>, 5, 1, 0, nullptr, x.p)); });
     found("race in device memory", [&] { OK(run(between_blocks<false>, 5, 1, 0, nullptr, x.p)); });
     clean("last block", [&] { OK(run(last_block_adds<true>, 5, 64, 0, nullptr, x.p, parts.p, done.p)); });

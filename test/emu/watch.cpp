@@ -90,6 +90,14 @@ bool ordered(const Access& before) {
     return block->warps[(size_t)thread / 32].clock[thread % 32][before.thread % 32] > before.warp_clock;
 }
 
+// Are the reads by lanes of this thread's warp?
+bool all_ordered(const Cell& cell) {
+    Access reader = cell.read;
+    for (int lane = 0; lane < 32; lane++)
+        if (cell.readers >> lane & 1) if (reader.thread = cell.read.thread / 32 * 32 + lane; !ordered(reader)) return false;
+    return true;
+}
+
 std::string who(const Access& a) { return "block " + std::to_string(a.block) + " thread " + std::to_string(a.thread); }
 void report(const std::string& what, const void* caller) {
     Dl_info info;
@@ -120,6 +128,7 @@ void look(Cell& cell, const char* p, size_t bytes, bool write, bool is_shared, c
             cell.many = cell.read.launch == launch && cell.read.block != a.block && cell.readers;
             cell.readers = 0;
         } else if (cell.read.thread / 32 != thread / 32) cell.many = true, cell.readers = 0;
+        else if (cell.read.warp_clock < a.warp_clock && all_ordered(cell)) cell.readers = 0;  // who is ordered behind this read is behind theirs
         cell.readers |= 1u << thread % 32;
         cell.read = a;
     }

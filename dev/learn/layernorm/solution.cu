@@ -1,0 +1,291 @@
+// LayerNorm in C++ and in CUDA, part by part: doc/learn/layernorm.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-layernorm` says how far it is.
+//     out = (inp - mean) * rstd * weight + bias,   rstd = 1 / sqrt(variance + eps)     each row of C by itself
+// inp and out are (N, C), mean and rstd (N), weight and bias (C). Everything is fp32.
+#include <functional>
+
+// ---- 1. forward in C++
+void forward_cpp(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps) {
+    for (int n = 0; n < N; n++) {
+        const float* x = inp + n * C;
+        //{ the mean of the row
+        float sum = 0;
+        for (int c = 0; c < C; c++) sum += x[c];
+        const float m = sum / C;
+        //} const float m = BLANK;
+        //{ from the variance: the mean of (x - m)^2 over the row
+        float squares = 0;
+        for (int c = 0; c < C; c++) squares += (x[c] - m) * (x[c] - m);
+        const float s = 1 / sqrtf(squares / C + eps);
+        //} const float s = BLANK;
+        //{ scale and shift: the row of out
+        for (int c = 0; c < C; c++) out[n * C + c] = (x[c] - m) * s * weight[c] + bias[c];
+        //} BLANK;
+        mean[n] = m, rstd[n] = s;
+    }
+}
+
+// ---- 2. the check: a slope by central differences
+// How fast loss() grows with x, which it depends on. The error is of the order of h^2.
+double slope(const std::function<double()>& loss, double& x, double h) {
+    //{ two losses, on both sides of x; afterwards x is what it was
+    const double x0 = x;
+    x = x0 + h;
+    const double above = loss();
+    x = x0 - h;
+    const double below = loss();
+    x = x0;
+    return (above - below) / (2 * h);
+    //} return BLANK;
+}
+
+// ---- 3. backward in C++
+// dinp =   dweight +=   dbias +=
+void backward_cpp(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C) {
+    for (int n = 0; n < N; n++) {
+        const float *x = inp + n * C, *dy = dout + n * C, m = mean[n], s = rstd[n];
+        float mean_dn = 0, mean_dn_n = 0;  // of dn = dout * weight and of dn * n, n = (x - m) * s
+        //{ the two means over the row
+        for (int c = 0; c < C; c++) {
+            const float dn = dy[c] * weight[c];
+            mean_dn += dn / C;
+            mean_dn_n += dn * (x[c] - m) * s / C;
+        }
+        //} BLANK;
+        for (int c = 0; c < C; c++) {
+            const float normed = (x[c] - m) * s;
+            //{ dinp of this element, and what it adds to dweight and dbias
+            dinp[n * C + c] = s * (dy[c] * weight[c] - mean_dn - normed * mean_dn_n);
+            dweight[c] += dy[c] * normed;
+            dbias[c] += dy[c];
+            //} BLANK;
+        }
+    }
+}
+
+// ---- 4. CUDA, naive: a thread a row
+__global__ void naive_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps) {
+    //{ this thread's row; a thread behind the last row has nothing to do
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= N) return;
+    //} const int n = BLANK;
+    const float* x = inp + n * C;
+    //{ as in part 1, and mean[n] and rstd[n]
+    float sum = 0, squares = 0;
+    for (int c = 0; c < C; c++) sum += x[c];
+    const float m = sum / C;
+    for (int c = 0; c < C; c++) squares += (x[c] - m) * (x[c] - m);
+    const float s = 1 / sqrtf(squares / C + eps);
+    for (int c = 0; c < C; c++) out[n * C + c] = (x[c] - m) * s * weight[c] + bias[c];
+    mean[n] = m, rstd[n] = s;
+    //} BLANK;
+}
+void forward_naive(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
+    const unsigned threads = 64;
+    //{ enough of them for N rows
+    const unsigned blocks = ((unsigned)N + threads - 1) / threads;
+    //} const unsigned blocks = BLANK;
+    launch(naive_kernel, {blocks, threads}, stream, out, mean, rstd, inp, weight, bias, N, C, eps);
+}
+
+// ---- 5. CUDA, coalesced: a block a row
+constexpr int THREADS = 128;
+// The sum of x over the block, of THREADS threads; every thread gets it.
+__device__ float sum_of_block(float x) {
+    __shared__ float sums[THREADS];
+    const int t = threadIdx.x;
+    sums[t] = x;
+    //{ a tree: half of the numbers are added to the other half, until one is left; each barrier with its why
+    __syncthreads();  // sync: the loop reads what other threads have written
+    for (int half = THREADS / 2; half > 0; half /= 2) {
+        if (t < half) sums[t] += sums[t + half];
+        __syncthreads();  // sync: the next round reads what this one has written
+    }
+    const float sum = sums[0];
+    __syncthreads();  // sync: the next call overwrites sums
+    //} const float sum = BLANK;
+    return sum;
+}
+__global__ void block_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int C, float eps) {
+    const int n = blockIdx.x;
+    const float* x = inp + n * C;
+    //{ this thread's share of the row's sum: neighbouring threads read neighbouring elements
+    float sum = 0;
+    for (int c = threadIdx.x; c < C; c += THREADS) sum += x[c];
+    //} float sum = BLANK;
+    const float m = sum_of_block(sum) / C;
+    //{ and of the squares
+    float squares = 0;
+    for (int c = threadIdx.x; c < C; c += THREADS) squares += (x[c] - m) * (x[c] - m);
+    //} float squares = BLANK;
+    const float s = 1 / sqrtf(sum_of_block(squares) / C + eps);
+    //{ this thread's elements of out; one thread stores mean and rstd
+    for (int c = threadIdx.x; c < C; c += THREADS) out[n * C + c] = (x[c] - m) * s * weight[c] + bias[c];
+    if (threadIdx.x == 0) mean[n] = m, rstd[n] = s;
+    //} BLANK;
+}
+void forward_block(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
+    launch(block_kernel, {(unsigned)N, THREADS}, stream, out, mean, rstd, inp, weight, bias, C, eps);
+}
+
+// ---- 6. CUDA, a warp a row, which it keeps
+constexpr int WARPS = 4;  // rows a block
+__global__ void warp_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
+    if (n >= N) return;  // the whole warp
+    float* row = (float*)dynamic_shared() + warp * C;  // this warp's place in shared memory
+    //{ the row is read from inp once, kept in row, and summed on the way; warp_sum(x) gives every lane the sum over the warp
+    float sum = 0;
+    for (int c = lane; c < C; c += WARP) sum += row[c] = inp[n * C + c];
+    const float m = warp_sum(sum) / C;
+    //} const float m = BLANK;
+    //{ from row: each lane reads only what it has written itself, so no barrier is needed
+    float squares = 0;
+    for (int c = lane; c < C; c += WARP) squares += (row[c] - m) * (row[c] - m);
+    const float s = 1 / sqrtf(warp_sum(squares) / C + eps);
+    //} const float s = BLANK;
+    //{ out, mean, rstd
+    for (int c = lane; c < C; c += WARP) out[n * C + c] = (row[c] - m) * s * weight[c] + bias[c];
+    if (lane == 0) mean[n] = m, rstd[n] = s;
+    //} BLANK;
+}
+void forward_warp(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
+    //{ blocks, threads and bytes of dynamic shared memory
+    const Grid grid = {(unsigned)ceil_div(N, WARPS), WARPS * WARP, WARPS * (size_t)C * sizeof(float)};
+    //} const Grid grid = {BLANK, BLANK, BLANK};
+    launch(warp_kernel, grid, stream, out, mean, rstd, inp, weight, bias, N, C, eps);
+}
+
+// ---- 7. CUDA, 16-byte loads: four elements a lane at a time
+// C is a multiple of 4. load_floats(x, p) fills float x[4] from p on, store_floats(p, x) stores it.
+__global__ void pack_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
+    if (n >= N) return;
+    float* row = (float*)dynamic_shared() + warp * C;
+    //{ as in part 6, four elements at a time
+    float sum = 0;
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4];
+        load_floats(x, inp + n * C + c);
+        store_floats(row + c, x);
+        for (int i = 0; i < 4; i++) sum += x[i];
+    }
+    const float m = warp_sum(sum) / C;
+    //} const float m = BLANK;
+    //{ as in part 6, four elements at a time
+    float squares = 0;
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4];
+        load_floats(x, row + c);
+        for (int i = 0; i < 4; i++) squares += (x[i] - m) * (x[i] - m);
+    }
+    const float s = 1 / sqrtf(warp_sum(squares) / C + eps);
+    //} const float s = BLANK;
+    //{ out, mean, rstd
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4], w[4], b[4];
+        load_floats(x, row + c);
+        load_floats(w, weight + c);
+        load_floats(b, bias + c);
+        for (int i = 0; i < 4; i++) x[i] = (x[i] - m) * s * w[i] + b[i];
+        store_floats(out + n * C + c, x);
+    }
+    if (lane == 0) mean[n] = m, rstd[n] = s;
+    //} BLANK;
+}
+void forward_pack(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
+    launch(pack_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP, WARPS * (size_t)C * sizeof(float)}, stream, out, mean, rstd, inp, weight, bias, N, C, eps);
+}
+
+// ---- 8. CUDA, fused with the residual addition before it
+// residual = inp1 + inp2,  out = layernorm(residual), in one kernel. C is a multiple of 4.
+__global__ void fused_kernel(float* residual, float* out, float* mean, float* rstd, const float* inp1, const float* inp2, const float* weight, const float* bias, int N, int C, float eps) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
+    if (n >= N) return;
+    float* row = (float*)dynamic_shared() + warp * C;
+    //{ as in part 7, but x is a sum, which is stored, too
+    float sum = 0;
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4], y[4];
+        load_floats(x, inp1 + n * C + c);
+        load_floats(y, inp2 + n * C + c);
+        for (int i = 0; i < 4; i++) x[i] += y[i];
+        store_floats(residual + n * C + c, x);
+        store_floats(row + c, x);
+        for (int i = 0; i < 4; i++) sum += x[i];
+    }
+    const float m = warp_sum(sum) / C;
+    //} const float m = BLANK;
+    //{ the rest of part 7
+    float squares = 0;
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4];
+        load_floats(x, row + c);
+        for (int i = 0; i < 4; i++) squares += (x[i] - m) * (x[i] - m);
+    }
+    const float s = 1 / sqrtf(warp_sum(squares) / C + eps);
+    for (int c = 4 * lane; c < C; c += 4 * WARP) {
+        float x[4], w[4], b[4];
+        load_floats(x, row + c);
+        load_floats(w, weight + c);
+        load_floats(b, bias + c);
+        for (int i = 0; i < 4; i++) x[i] = (x[i] - m) * s * w[i] + b[i];
+        store_floats(out + n * C + c, x);
+    }
+    if (lane == 0) mean[n] = m, rstd[n] = s;
+    //} BLANK;
+}
+void forward_fused(float* residual, float* out, float* mean, float* rstd, const float* inp1, const float* inp2, const float* weight, const float* bias, int N, int C, float eps, stream_t stream) {
+    launch(fused_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP, WARPS * (size_t)C * sizeof(float)}, stream, residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, eps);
+}
+
+// ---- 9. CUDA, backward: partial sums instead of atomics
+constexpr int MAX_BLOCKS = 8;  // each writes a row of partial sums
+// dinp: a warp a row, as in part 6. partials is (gridDim.x, 2, C): dweight's and dbias's sums over the rows of a block, which takes every gridDim.x-th row.
+__global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
+    if (n >= N) return;
+    const float m = mean[n], s = rstd[n];
+    //{ the two means of part 3, over the warp, then dinp
+    float sum_dn = 0, sum_dn_n = 0;
+    for (int c = lane; c < C; c += WARP) {
+        const float dn = dout[n * C + c] * weight[c];
+        sum_dn += dn;
+        sum_dn_n += dn * (inp[n * C + c] - m) * s;
+    }
+    const float mean_dn = warp_sum(sum_dn) / C, mean_dn_n = warp_sum(sum_dn_n) / C;
+    for (int c = lane; c < C; c += WARP)
+        dinp[n * C + c] = s * (dout[n * C + c] * weight[c] - mean_dn - (inp[n * C + c] - m) * s * mean_dn_n);
+    //} BLANK;
+}
+__global__ void partials_kernel(float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, int N, int C) {
+    for (int c = threadIdx.x; c < C; c += blockDim.x) {  // a thread owns columns
+        float dw = 0, db = 0;
+        //{ over the rows of this block; then they are stored at their place in partials
+        for (int n = blockIdx.x; n < N; n += gridDim.x) {
+            dw += dout[n * C + c] * (inp[n * C + c] - mean[n]) * rstd[n];
+            db += dout[n * C + c];
+        }
+        partials[(blockIdx.x * 2 + 0) * C + c] = dw;
+        partials[(blockIdx.x * 2 + 1) * C + c] = db;
+        //} BLANK;
+    }
+}
+// dweight += and dbias += the sums of n_partials rows
+__global__ void add_kernel(float* dweight, float* dbias, const float* partials, int n_partials, int C) {
+    //{ this thread's column; a thread behind the last one has nothing to do
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) return;
+    //} const int c = BLANK;
+    //{ the partial sums are added in their order, first among themselves
+    float dw = 0, db = 0;
+    for (int p = 0; p < n_partials; p++) dw += partials[(p * 2 + 0) * C + c], db += partials[(p * 2 + 1) * C + c];
+    dweight[c] += dw, dbias[c] += db;
+    //} BLANK;
+}
+// partials has room for MAX_BLOCKS * 2 * C
+void backward_cuda(float* dinp, float* dweight, float* dbias, float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C, stream_t stream) {
+    const int blocks = N < MAX_BLOCKS ? N : MAX_BLOCKS;
+    launch(dinp_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP}, stream, dinp, dout, inp, mean, rstd, weight, N, C);
+    launch(partials_kernel, {(unsigned)blocks, THREADS}, stream, partials, dout, inp, mean, rstd, N, C);
+    launch(add_kernel, over(C, 64), stream, dweight, dbias, partials, blocks, C);
+}

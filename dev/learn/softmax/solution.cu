@@ -1,0 +1,86 @@
+// Softmax with cross-entropy in C++ and in CUDA, part by part: doc/learn/softmax.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-softmax` says how far it is.
+//     p = softmax(row): p[i] = exp(row[i]) / sum of exp(row[j]),   loss = -log p[target]     each row of C logits by itself
+// logits is (N, C), targets and losses are (N); C is the vocabulary's size.
+#include <cfloat>
+
+// ---- 1. forward in C++, in two passes
+void losses_cpp(float* losses, const float* logits, const int* targets, int N, int C) {
+    for (int n = 0; n < N; n++) {
+        const float* row = logits + n * C;
+        //{ the row's largest logit: exp of a number above 88 is infinite
+        float row_max = row[0];
+        for (int i = 1; i < C; i++) row_max = fmaxf(row_max, row[i]);
+        //} float row_max = BLANK;
+        //{ the sum of exp(row[i] - row_max)
+        float row_sum = 0;
+        for (int i = 0; i < C; i++) row_sum += expf(row[i] - row_max);
+        //} float row_sum = BLANK;
+        //{ -log softmax(row)[targets[n]], without a division and without an exp
+        losses[n] = logf(row_sum) + row_max - row[targets[n]];
+        //} losses[n] = BLANK;
+    }
+}
+
+// ---- 2. backward in C++, in place
+// logits becomes its gradient: dlogits = (softmax(row) - onehot(target)) * dloss. losses are computed on the way.
+void classifier_cpp(float* logits, float* losses, const int* targets, float dloss, int N, int C) {
+    losses_cpp(losses, logits, targets, N, C);
+    for (int n = 0; n < N; n++) {
+        float* row = logits + n * C;
+        //{ row_max and row_sum again, as in part 1; then every entry of the row
+        float row_max = row[0], row_sum = 0;
+        for (int i = 1; i < C; i++) row_max = fmaxf(row_max, row[i]);
+        for (int i = 0; i < C; i++) row_sum += expf(row[i] - row_max);
+        for (int i = 0; i < C; i++) row[i] = (expf(row[i] - row_max) / row_sum - (i == targets[n])) * dloss;
+        //} BLANK;
+    }
+}
+
+// ---- 3. online softmax: maximum and sum in one pass
+struct Softmax { float row_max, row_sum; };
+constexpr Softmax NOTHING = {-FLT_MAX, 0};  // not -infinity: -infinity - -infinity is NaN
+// What s becomes when x is seen, too.
+__host__ __device__ Softmax seen(Softmax s, float x) {
+    //{ a larger maximum rescales the sum so far
+    const float row_max = fmaxf(s.row_max, x);
+    return {row_max, s.row_sum * expf(s.row_max - row_max) + expf(x - row_max)};
+    //} return {BLANK, BLANK};
+}
+void online_cpp(float* maxima, float* sums, const float* logits, int N, int C) {
+    for (int n = 0; n < N; n++) {
+        Softmax s = NOTHING;
+        for (int i = 0; i < C; i++) s = seen(s, logits[n * C + i]);
+        maxima[n] = s.row_max, sums[n] = s.row_sum;
+    }
+}
+
+// ---- 4. CUDA, fused: a warp a row, loss and gradient
+constexpr int WARPS = 4;  // rows a block
+// The softmax of what all lanes have seen together. warp_max(x) and warp_sum(x) give every lane the largest and the sum of the lanes' x.
+__device__ Softmax over_warp(Softmax mine) {
+    //{ first the common maximum, then the sums, each rescaled to it
+    const float row_max = warp_max(mine.row_max);
+    return {row_max, warp_sum(mine.row_sum * expf(mine.row_max - row_max))};
+    //} return {BLANK, BLANK};
+}
+__global__ void classifier_kernel(float* logits, float* losses, const int* targets, float dloss, int N, int C) {
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
+    if (n >= N) return;  // the whole warp
+    float* row = logits + n * C;
+    const int target = targets[n];
+    Softmax s = NOTHING;
+    //{ what this lane sees of the row, neighbouring lanes neighbouring logits; then over the warp
+    for (int i = lane; i < C; i += WARP) s = seen(s, row[i]);
+    s = over_warp(s);
+    //} BLANK;
+    //{ the loss, by one lane; no lane may overwrite the target's logit before it has been read
+    if (lane == 0) losses[n] = logf(s.row_sum) + s.row_max - row[target];
+    __syncwarp();  // sync: below a lane overwrites the target's logit, which lane 0 reads
+    //} BLANK;
+    //{ the gradient
+    for (int i = lane; i < C; i += WARP) row[i] = (expf(row[i] - s.row_max) / s.row_sum - (i == target)) * dloss;
+    //} BLANK;
+}
+void classifier_cuda(float* logits, float* losses, const int* targets, float dloss, int N, int C, stream_t stream) {
+    launch(classifier_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP}, stream, logits, losses, targets, dloss, N, C);
+}

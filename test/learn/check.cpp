@@ -1,0 +1,283 @@
+// check.cpp: whether the chapters and exercises are what they say. `make check-learn`
+//     build/learn/check           pages: code runs and prints what stands below it, code of the product is the product's, numbers are recomputed, links lead somewhere,
+//                                 pictures are what their script draws; exercises: solutions pass the grader, and the files with blanks are what is left of them
+//     build/learn/check --pages   pages alone, without what the grader counts
+//     build/learn/check --write   writes the files with blanks, and the pictures
+//
+// In a page (doc/learn/*.md):
+//     ```cpp                      declarations, compiled as they stand, all of a page in one program
+//     ```cpp run                  statements, executed in their order; what they print is the next ```text block
+//     <!-- run ... -->            statements; each line that they print stands in what follows, up to an empty line
+//     ```cpp from FILE            lines of FILE in their order; `...` stands for lines that are left out
+//     <!-- graded NAME -->        a table follows, whose row | N | ... | ends with what the grader counts of part N of NAME's solution: | asked | touched | sectors | bytes an access |
+//     ```python                   run where python3 has torch, all of a page in one program; what it prints is the next ```text block
+//     ```sh or nothing            shown
+#include <cstdio>
+#include <map>
+#include <string>
+#include <vector>
+#include "../../llmc/io/files.h"
+#include "../test.h"
+
+namespace {
+using Lines = std::vector<std::string>;
+int g_wrong = 0;
+template <class... A> void wrong(const std::string& where, const char* text, A... a) { printf("%s: %s\n", where.c_str(), format(text, a...).c_str()), g_wrong++; }
+
+Lines lines_of(const std::string& text) {
+    Lines lines;
+    for (size_t at = 0, end; at < text.size(); at = end + 1) end = std::min(text.find('\n', at), text.size()), lines.push_back(text.substr(at, end - at));
+    return lines;
+}
+std::string trimmed(const std::string& s) {
+    const size_t begin = s.find_first_not_of(" \t"), end = s.find_last_not_of(" \t");
+    return begin == std::string::npos ? "" : s.substr(begin, end - begin + 1);
+}
+std::string joined(const Lines& lines) {
+    std::string text;
+    for (const std::string& l : lines) text += l + "\n";
+    return text;
+}
+bool exists(const std::string& path) { return access(path.c_str(), R_OK) == 0; }
+
+// ---- pages -----------------------------------------------------------------------------------------------------------------
+struct Block { int line; std::string info; Lines code, below; };  // below: the text block that follows, or the lines up to an empty one
+
+std::vector<Block> blocks_of(const Lines& page) {
+    std::vector<Block> blocks;
+    for (size_t i = 0; i < page.size(); i++) {
+        const bool fence = page[i].starts_with("```"), hidden = page[i] == "<!-- run";
+        if (!fence && !hidden) continue;
+        Block b{(int)i + 1, fence ? page[i].substr(3) : "hidden", {}, {}};
+        for (i++; i < page.size() && page[i] != (fence ? "```" : "-->"); i++) b.code.push_back(page[i]);
+        size_t k = i + 1;
+        if (hidden) {
+            while (k < page.size() && page[k].empty()) k++;
+            for (; k < page.size() && !page[k].empty(); k++) b.below.push_back(page[k]);
+        } else {
+            while (k < page.size() && page[k].empty()) k++;
+            if (k < page.size() && page[k] == "```text") for (k++; k < page.size() && page[k] != "```"; k++) b.below.push_back(page[k]);
+        }
+        blocks.push_back(b);
+    }
+    return blocks;
+}
+
+// Lines of a file of the project, in their order: what stands between is left out only where the page says `...`.
+void check_quote(const std::string& page, const Block& b) {
+    const std::string file = b.info.substr(strlen("cpp from "));
+    if (!exists(file)) return wrong(format("%s:%d", page.c_str(), b.line), "there is no %s", file.c_str());
+    const Lines source = lines_of(read_file(file));
+    size_t at = 0;
+    bool anywhere = true;
+    for (size_t i = 0; i < b.code.size(); i++) {
+        if (trimmed(b.code[i]) == "...") { anywhere = true; continue; }
+        size_t k = at;
+        while (anywhere && k < source.size() && source[k] != b.code[i]) k++;
+        if (k >= source.size() || source[k] != b.code[i]) return wrong(format("%s:%d", page.c_str(), b.line + 1 + (int)i), "not the text of %s: %s", file.c_str(), b.code[i].c_str());
+        at = k + 1, anywhere = false;
+    }
+}
+
+// What a program printed, cut where it said that a block begins.
+std::vector<Lines> outputs_of(const std::string& printed, size_t blocks) {
+    std::vector<Lines> outputs(blocks);
+    size_t now = 0;
+    for (const std::string& l : lines_of(printed)) {
+        if (l.starts_with("@@block ")) now = (size_t)atoi(l.c_str() + 8);
+        else if (now < blocks) outputs[now].push_back(l);
+    }
+    return outputs;
+}
+void check_outputs(const std::string& page, const std::vector<Block>& blocks, const std::string& printed) {
+    const std::vector<Lines> outputs = outputs_of(printed, blocks.size());
+    for (size_t i = 0; i < blocks.size(); i++) {
+        const Block& b = blocks[i];
+        const std::string where = format("%s:%d", page.c_str(), b.line);
+        if (b.info == "hidden") {
+            if (outputs[i].empty()) wrong(where, "it prints nothing");
+            for (const std::string& l : outputs[i])
+                if (joined(b.below).find(trimmed(l)) == std::string::npos) wrong(where, "computed is '%s', which does not stand below", trimmed(l).c_str());
+        } else if (outputs[i] != b.below) wrong(where, "it prints\n%snot\n%s", joined(outputs[i]).c_str(), joined(b.below).c_str());
+    }
+}
+
+void check_cpp(const std::string& page, const std::string& name, const std::vector<Block>& all) {
+    std::vector<Block> runs;
+    std::string declarations, calls;
+    for (const Block& b : all) {
+        const bool run = b.info == "cpp run" || b.info == "hidden";
+        if (b.info != "cpp" && !run) continue;
+        const std::string place = format("#line %d \"%s\"\n", b.line + 1, page.c_str());
+        if (!run) { declarations += place + joined(b.code); continue; }
+        declarations += format("static void block_%zu() {\n", runs.size()) + place + joined(b.code) + "}\n";
+        calls += format("    printf(\"@@block %zu\\n\"), block_%zu();\n", runs.size(), runs.size());
+        runs.push_back(b);
+    }
+    if (runs.empty()) return;
+    const bool cuda = declarations.find("__global__") != std::string::npos;
+    const std::string base = "build/learn/page_" + name;
+    write_file_atomically(base + ".cpp", std::string("#include <cmath>\n#include <cstdio>\n#include <functional>\n#include <vector>\n") + (cuda ? "#include \"../../llmc/cuda/device.cuh\"\n" : "") + declarations +
+                          "int main() {\n    setvbuf(stdout, nullptr, _IOLBF, 0);\n" + calls + "}\n");
+    const std::string flags = cuda ? "-pthread -rdynamic -Itest/emu " : "";
+    const Outcome built = run_command(format("${CXX:-g++} -std=c++20 -O0 -ffp-contract=off %s%s.cpp -o %s", flags.c_str(), base.c_str(), base.c_str()));
+    if (built.code) return wrong(page, "its code does not compile:\n%s", built.output.c_str());
+    const Outcome ran = run_command(base);
+    if (ran.code) return wrong(page, "its code ends with exit code %d:\n%s", ran.code, ran.output.c_str());
+    check_outputs(page, runs, ran.output);
+}
+
+bool has_torch() {
+    static const bool has = run_command("${PYTHON:-python3} -c 'import torch'").code == 0;
+    return has;
+}
+void check_python(const std::string& page, const std::string& name, const std::vector<Block>& all, int& skipped) {
+    std::vector<Block> runs;
+    std::string program = "import torch\nimport torch.nn.functional as F\n";
+    for (const Block& b : all) if (b.info == "python") program += format("print('@@block %zu', flush=True)\n", runs.size()) + joined(b.code), runs.push_back(b);
+    if (runs.empty()) return;
+    if (!has_torch()) { skipped += (int)runs.size(); return; }
+    write_file_atomically("build/learn/page_" + name + ".py", program);
+    const Outcome ran = run_command("${PYTHON:-python3} build/learn/page_" + name + ".py");
+    if (ran.code) return wrong(page, "its Python ends with exit code %d:\n%s", ran.code, ran.output.c_str());
+    check_outputs(page, runs, ran.output);
+}
+
+// [text](target), ![text](target): a file, with the heading behind # if it has one. Addresses of the net are not asked.
+void check_links(const std::string& page, const Lines& lines) {
+    const std::string folder = page.substr(0, page.rfind('/') + 1);
+    bool code = false;
+    for (size_t i = 0; i < lines.size(); i++) {
+        if (lines[i].starts_with("```") || lines[i] == "<!-- run" || (code && lines[i] == "-->")) code = !code;
+        for (size_t at = lines[i].find("]("); !code && at != std::string::npos; at = lines[i].find("](", at + 1)) {
+            const std::string target = lines[i].substr(at + 2, lines[i].find(')', at) - at - 2), where = format("%s:%zu", page.c_str(), i + 1);
+            if (target.starts_with("http")) continue;
+            const size_t hash = target.find('#');
+            const std::string file = hash == 0 ? page : folder + target.substr(0, hash);
+            if (!exists(file)) { wrong(where, "the link leads nowhere: %s", target.c_str()); continue; }
+            if (hash == std::string::npos) continue;
+            bool found = false;
+            for (const std::string& l : lines_of(read_file(file))) {
+                if (l[0] != '#') continue;
+                std::string anchor;
+                for (char c : trimmed(l.substr(l.find_first_not_of('#')))) if (isalnum((unsigned char)c) || c == '-' || c == '_' || c == ' ') anchor += c == ' ' ? '-' : (char)tolower(c);
+                found = found || anchor == target.substr(hash + 1);
+            }
+            if (!found) wrong(where, "no heading has this name: %s", target.c_str());
+        }
+    }
+}
+
+// At most 15 minutes: 200 words of text a minute, and 40 lines of code.
+void check_length(const std::string& page, const Lines& lines) {
+    double words = 0, code_lines = 0;
+    bool code = false, hidden = false;
+    for (const std::string& l : lines) {
+        if (l.starts_with("<!--")) hidden = true;
+        if (l.starts_with("```")) code = !code;
+        else if (code) code_lines++;
+        else if (!hidden) for (size_t i = 0; i < l.size(); i++) words += l[i] != ' ' && (i == 0 || l[i - 1] == ' ');
+        if (l.ends_with("-->")) hidden = false;
+    }
+    const double minutes = words / 200 + code_lines / 40;
+    printf("%-32s %4.0f words, %3.0f lines of code: %4.1f minutes\n", page.c_str(), words, code_lines, minutes);
+    if (minutes > 15) wrong(page, "takes %.1f minutes to read, must be 15", minutes);
+}
+
+// ---- exercises -------------------------------------------------------------------------------------------------------------
+// What a reader begins with: of   //{ what   lines   //} replacement   in a solution the replacement, with `what` behind it.
+std::string with_blanks(const std::string& file, const std::string& solution) {
+    std::string text, what;
+    bool inside = false;
+    int number = 0;
+    for (const std::string& l : lines_of(solution)) {
+        number++;
+        const std::string t = trimmed(l), indent = l.substr(0, l.size() - std::min(l.size(), l.substr(std::min(l.find_first_not_of(' '), l.size())).size()));
+        if (t.starts_with("//{ ")) {
+            if (inside) wrong(format("%s:%d", file.c_str(), number), "a blank within a blank");
+            inside = true, what = t.substr(4);
+        } else if (t.starts_with("//} ")) {
+            if (!inside || t.find("BLANK") == std::string::npos) wrong(format("%s:%d", file.c_str(), number), "must be: //} code with BLANK");
+            inside = false, text += indent + t.substr(4) + "  // " + what + "\n";
+        } else if (!inside) text += l + "\n";
+    }
+    if (inside) wrong(file, "a blank that does not end");
+    return text;
+}
+
+std::map<std::string, std::string> g_graded;  // what the grader said of each exercise's solution
+void check_graded(const std::string& page, const Lines& lines) {
+    for (size_t i = 0; i < lines.size(); i++) {
+        if (!lines[i].starts_with("<!-- graded ")) continue;
+        const std::string name = lines[i].substr(12, lines[i].find(" -->") - 12);
+        if (!g_graded.count(name)) { wrong(format("%s:%zu", page.c_str(), i + 1), "no exercise is named %s", name.c_str()); continue; }
+        for (size_t k = i + 3; k < lines.size() && !lines[k].empty(); k++) {
+            const std::string part = format("\n%d. ", atoi(lines[k].c_str() + 2)), costs = "bytes: asked ";
+            const size_t at = g_graded[name].find(part), found = g_graded[name].find(costs, at);
+            double asked = 0, touched = 0, sectors = 0, access = 0;
+            if (at == std::string::npos || found == std::string::npos || sscanf(g_graded[name].c_str() + found, "bytes: asked %lf, touched %lf of the fewest; sectors %lf of the fewest; %lf", &asked, &touched, &sectors, &access) != 4)
+                wrong(format("%s:%zu", page.c_str(), k + 1), "the grader counts nothing of this part");
+            else if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
+                wrong(format("%s:%zu", page.c_str(), k + 1), "counted is %s", row.c_str());
+        }
+    }
+}
+
+void check_exercise(const std::string& folder, bool write) {
+    const std::string name = folder.substr(folder.rfind('/') + 1), solution = folder + "/solution.cu", exercise = folder + "/exercise.cu";
+    const std::string blanks = with_blanks(solution, read_file(solution));
+    if (write) return write_file_atomically(exercise, blanks);
+    if (!exists(exercise) || read_file(exercise) != blanks) wrong(exercise, "is not %s with its blanks: build/learn/check --write", solution.c_str());
+    const int before = g_wrong;
+    int parts = 0;
+    for (const std::string& l : lines_of(blanks)) if (l.starts_with("// ---- ")) parts++;
+    for (int p = 1; p <= parts; p++)
+        for (int hint = 1; hint <= 3; hint++)
+            if (run_command(format("HINT=%d.%d dev/learn/learn.sh %s", p, hint, name.c_str())).code) wrong(folder + "/hints.md", "part %d has no hint %d", p, hint);
+    const Outcome solved = run_command(format("dev/learn/learn.sh %s %s", name.c_str(), solution.c_str()));
+    if (solved.code || solved.output.find(format("%d of %d parts are done", parts, parts)) == std::string::npos) wrong(solution, "does not pass:\n%s", solved.output.c_str());
+    g_graded[name] = solved.output;
+    // as a reader gets it: a line for each blank and what to do next
+    const Outcome begun = run_command(format("dev/learn/learn.sh %s %s", name.c_str(), exercise.c_str()));
+    if (begun.code != 1 || begun.output.find("0 of") == std::string::npos || begun.output.find("to fill: line") == std::string::npos || begun.output.find("HINT=1.1") == std::string::npos)
+        wrong(exercise, "does not fail with a line that helps:\n%s", begun.output.c_str());
+    if (g_wrong == before) printf("%-32s %d parts: the solution passes, the blanks fail with a line each\n", folder.c_str(), parts);
+}
+
+Lines listed(const std::string& pattern) { return lines_of(run_command("ls " + pattern + " 2>/dev/null").output); }
+}  // namespace
+
+int main(int argc, char** argv) {
+    const bool write = argc > 1 && !strcmp(argv[1], "--write"), pages_alone = argc > 1 && !strcmp(argv[1], "--pages");
+    make_folders("build/learn");
+    int skipped = 0;
+    // pictures
+    const Outcome drawn = run_command(format("build/learn/draw %s", write ? "doc/learn" : "build/learn"));
+    if (drawn.code) wrong("dev/learn/draw.cpp", "%s", drawn.output.c_str());
+    for (const std::string& picture : lines_of(drawn.output))
+        if (!exists("doc/learn/" + picture) || read_file("doc/learn/" + picture) != read_file(std::string(write ? "doc" : "build") + "/learn/" + picture)) wrong("doc/learn/" + picture, "is not what dev/learn/draw.cpp draws: build/learn/check --write");
+    // the quiz
+    if (const Outcome quiz = run_command("build/learn/mutant --check"); quiz.code) wrong("dev/learn/mutants.txt", "%s", quiz.output.c_str());
+    // exercises
+    if (!pages_alone) for (const std::string& table : listed("dev/learn/*/table.h")) check_exercise(table.substr(0, table.rfind('/')), write);
+    if (write) return g_wrong > 0;
+    // pages
+    for (const std::string& page : listed("doc/learn/*.md")) {
+        const Lines lines = lines_of(read_file(page));
+        const std::vector<Block> blocks = blocks_of(lines);
+        const std::string name = page.substr(page.rfind('/') + 1, page.rfind('.') - page.rfind('/') - 1);
+        for (const Block& b : blocks) {
+            const bool known = b.info.empty() || b.info == "cpp" || b.info == "cpp run" || b.info == "hidden" || b.info == "python" || b.info == "sh" || b.info == "text" || b.info.starts_with("cpp from ");
+            if (!known) wrong(format("%s:%d", page.c_str(), b.line), "a kind of block that is not checked: %s", b.info.c_str());
+            if (b.info.starts_with("cpp from ")) check_quote(page, b);
+        }
+        check_length(page, lines);
+        check_links(page, lines);
+        if (!pages_alone) check_graded(page, lines);
+        check_cpp(page, name, blocks);
+        check_python(page, name, blocks, skipped);
+    }
+    if (skipped) printf("skipped: %d blocks of Python, as python3 has no torch\n", skipped);
+    printf(g_wrong ? "check-learn: %d mistakes\n" : "check-learn: all is as it says\n", g_wrong);
+    return g_wrong > 0;
+}
