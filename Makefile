@@ -94,7 +94,7 @@ soak: train_gpt2 $(B)/tests               ## HOURS=1 of a run to which one of 21
 	$(call say,TEST)HOURS=$(or $(HOURS),1) $(B)/tests test_soak
 
 test-lab: train_gpt2 $(B)/stories         ## dev/lab: e-values, curves, verdicts, what is kept and what is seen
-	$(call say,TEST)if command -v python3 > /dev/null; then python3 -m unittest discover -s test/lab; else echo "test-lab: skipped: no python3"; fi
+	$(call say,TEST)if command -v python3 > /dev/null; then python3 test/lab/run.py --jobs $(JOBS); else echo "test-lab: skipped: no python3"; fi
 
 lab-null:                                 ## 1,000 sessions of experiments of which none changes anything: how often does one win? Then planted effects
 	$(call say,TEST)python3 test/lab/null_sessions.py
