@@ -13,18 +13,23 @@ import getpass
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tempfile
+import time
 
 from record import LabError  # noqa: F401: what was wrong with what was given: one line, exit code 2
 
+# what a person's settings or a repository's hooks would make git run, it does not run for the lab
+QUIET = ("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "commit.gpgsign=false", "-c", "gc.auto=0")
 
 
 def git(folder, *arguments, check=True, stdin=None):
     """Output of a git command in a folder, without the last newline."""
     done = subprocess.run(["git", "-C", folder, *arguments], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, universal_newlines=True)
     if check and done.returncode:
-        raise LabError("git %s: %s" % (" ".join(arguments[:3]), (done.stderr.strip() or "failed").splitlines()[-1]))
+        said = [line for line in done.stderr.splitlines() if line.startswith(("fatal:", "error:"))] or (done.stderr.strip() or "failed").splitlines()[-1:]
+        raise LabError("git %s: %s" % (" ".join(a for a in arguments if a not in QUIET)[:60], said[0]))
     return done.stdout.rstrip("\n")
 
 
@@ -100,12 +105,42 @@ class Home:
             digest = hashlib.sha256(("%s %d %d" % (f.read().strip(), number, pair)).encode()).digest()
         return int.from_bytes(digest[:4], "big") % (2 ** 31 - 1) + 1
 
-    def commit(self, message):
-        """Everything that is kept, as one commit of the lab's own repository; its hash."""
+    def commit(self, message, patience=10.0):
+        """Everything that is kept, as one commit of the lab's own repository; its hash. What the lab itself writes is whole whenever it is read; texts of an org may be
+        edited meanwhile: those that git cannot read just now come with a later commit."""
+        own = [name for name in (".gitignore", "settings.json", "ledger.logfmt", "cards", "tries", "scales") if os.path.exists(os.path.join(self.root, name))]
         with locked(os.path.join(self.root, ".commit.lock")):
-            git(self.root, "add", "-A")
-            git(self.root, "-c", "user.name=" + who(), "-c", "user.email=lab@localhost", "commit", "-q", "--allow-empty", "-m", message)
-            return git(self.root, "rev-parse", "HEAD")
+            with locked(os.path.join(self.root, ".ledger.lock")):  # while git reads the ledger nobody writes it
+                self.patient(patience, "add", "-A", "--", *own)
+            self.add_texts()
+            # of the index alone: `git commit` would look at the files again
+            parent = git(self.root, "rev-parse", "--verify", "-q", "HEAD", check=False)
+            commit = git(self.root, "-c", "user.name=" + who(), "-c", "user.email=lab@localhost", "commit-tree", git(self.root, "write-tree"), *(["-p", parent] if parent else []), "-m", message)
+            git(self.root, *QUIET, "update-ref", "-m", "lab", "HEAD", commit)
+            return commit
+
+    def add_texts(self):
+        """In an index of its own that takes the other's place afterwards: git maps files into memory, dies of one that is cut meanwhile, and would leave its lock."""
+        index = os.path.join(self.root, ".git", "index")
+        texts = index + ".texts"
+        for path in (texts, texts + ".lock"):
+            if os.path.exists(path):
+                os.remove(path)
+        shutil.copyfile(index, texts)
+        done = subprocess.run(["git", "-C", self.root, *QUIET, "add", "-A", "--ignore-errors", "--", "."], env=dict(os.environ, GIT_INDEX_FILE=texts), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        if done.returncode >= 0:   # 0, or some could not be read
+            os.rename(texts, index)
+
+    def patient(self, seconds, *arguments):
+        """A git command, again where another one holds the index: a person's, as `git status`."""
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return git(self.root, *QUIET, *arguments)
+            except LabError as why:
+                if "index.lock" not in str(why) or time.monotonic() > until:
+                    raise
+            time.sleep(0.05)
 
 
 def checkout_here():
