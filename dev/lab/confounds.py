@@ -23,7 +23,7 @@ FILES = [("evaluation", ("llmc/train/validate.h", "llmc/train/log.h", "llmc/trai
          ("tokenizer", ("llmc/tokenizer/", "llmc/train/tokenizer_choice.h")), ("FLOPs", ("llmc/model/flops.h",))]
 SAID = {"fp32": 1e-4, "bf16": 2e-3}   # by which a printed loss may differ from the lab's: other products' order
 CANARY = 0.2                          # nats, and 4 standard errors; letters that no text has differ by their initial weights alone
-SLOW = 0.15                           # share by which a baseline may be slower than its card, or 3 deviations of the card
+SLOW = 0.15                           # share by which a baseline may be slower than its card, or 3 deviations of the card; and by which it may have had less of a core than the variant
 
 
 def of_files(home, base, commit):
@@ -173,6 +173,9 @@ def of_machine(pairs, card, axis):
         more = [b - v for b, v in others]
         if len(more) > 2 and statistics.mean(more) > max(0.25, 4 * statistics.stdev(more) / len(more) ** 0.5):
             found.append("busy: others used %.0f %% more of the machine beside the baseline than beside the variant" % (100 * statistics.mean(more)))
+    had = [[1 - e["waited"] for _, e in arm if e.get("waited") is not None] for arm in zip(*pairs)]   # the share of its time in which a run had a core when it wanted one
+    if axis == "seconds" and all(had) and statistics.mean(had[0]) < (1 - SLOW) * statistics.mean(had[1]):
+        found.append("busy: the baseline waited for a core for %.0f %% of its time, the variant for %.0f %%" % tuple(100 * (1 - statistics.mean(share)) for share in had))
     outside = [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for _, (_, e) in pairs], [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for (_, e), _ in pairs]
     v, b = (statistics.median(o for o, _ in arm) for arm in outside)
     if v - b > 0.5 + statistics.median(s for _, s in outside[1]):

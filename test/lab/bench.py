@@ -18,7 +18,7 @@ BUILD = """#!/bin/sh
 mkdir -p build
 cheat=$(cat .cheat 2>/dev/null)
 printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM evaluate "$@"\\n' "$cheat" > build/evaluate
-printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM "$@"\\n' "$cheat" > train_gpt2
+printf '#!/bin/sh\\nCLOCK CHEAT=%s exec PROGRAM "$@"\\n' "$cheat" > train_gpt2
 chmod +x build/evaluate train_gpt2
 if [ -f .script ]; then mv train_gpt2 real && cp .script train_gpt2 && chmod +x train_gpt2; fi
 """
@@ -34,8 +34,8 @@ MINI = dict(options="-e d1c32h2 -l 1e-3 -u 5 --init-std 0.1 --threads 1", B=4, T
 
 
 class Bench:
-    """checkout, lab folder, private folder; lab(...) runs the command in it."""
-    def __init__(self, secret="equal in all runs of the tests"):
+    """checkout, lab folder, private folder; lab(...) runs the command in it. steady: the trainer has the clock of cheats.py, not the machine's."""
+    def __init__(self, secret="equal in all runs of the tests", steady=True):
         self.folder = tempfile.mkdtemp(prefix="lab-test-")
         self.checkout, self.root = os.path.join(self.folder, "checkout"), os.path.join(self.folder, "lab")
         program = cheats.program(CHECKOUT)
@@ -51,7 +51,7 @@ class Bench:
         git(self.checkout, "commit", "-q", "-m", "the trainer")
         build = os.path.join(self.folder, "build.sh")
         with open(build, "w") as f:
-            f.write(BUILD.replace("PROGRAM", program))
+            f.write(BUILD.replace("PROGRAM", program).replace("CLOCK ", "STEADY=1 " if steady else ""))
         os.chmod(build, os.stat(build).st_mode | stat.S_IXUSR)
         self.environment = dict(os.environ, LAB_HOME=self.root, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, LAB_STORIES=stories, LAB_WHO="ada")
         self.ok("init")
