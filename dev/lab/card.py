@@ -27,7 +27,8 @@ def machine():
     except OSError:
         pass
     import leases
-    return "%s, %d CPUs%s" % (model, os.cpu_count(), ", %d GPUs" % len(leases.gpus()) if leases.gpus() else "")
+    kinds = [name for _, name in leases.gpus()]
+    return ", ".join([model, "%d CPUs" % os.cpu_count()] + ["%d GPUs %s" % (kinds.count(name), name) for name in sorted(set(kinds))])
 
 
 def key_of(scale, commit):

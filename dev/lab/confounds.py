@@ -173,9 +173,9 @@ def of_machine(pairs, card, axis):
         more = [b - v for b, v in others]
         if len(more) > 2 and statistics.mean(more) > max(0.25, 4 * statistics.stdev(more) / len(more) ** 0.5):
             found.append("busy: others used %.0f %% more of the machine beside the baseline than beside the variant" % (100 * statistics.mean(more)))
-    had = [[1 - e["waited"] for _, e in arm if e.get("waited") is not None] for arm in zip(*pairs)]   # the share of its time in which a run had a core when it wanted one
-    if axis == "seconds" and all(had) and statistics.mean(had[0]) < (1 - SLOW) * statistics.mean(had[1]):
-        found.append("busy: the baseline waited for a core for %.0f %% of its time, the variant for %.0f %%" % tuple(100 * (1 - statistics.mean(share)) for share in had))
+    cores = [[e["core"] for _, e in arm if e.get("core") is not None] for arm in zip(*pairs)]
+    if axis == "seconds" and all(cores) and statistics.mean(cores[0]) < (1 - SLOW) * statistics.mean(cores[1]):
+        found.append("busy: others left the baseline %.0f %% of its core, the variant %.0f %%" % tuple(100 * statistics.mean(shares) for shares in cores))
     outside = [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for _, (_, e) in pairs], [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for (_, e), _ in pairs]
     v, b = (statistics.median(o for o, _ in arm) for arm in outside)
     if v - b > 0.5 + statistics.median(s for _, s in outside[1]):

@@ -57,13 +57,13 @@ class ConfoundsTest(unittest.TestCase):
         both = [pair(s, base_others=0.7, variant_others=0.6 + 0.1 * s) for s in range(3)]
         self.assertEqual(confounds.of_machine(both, CARD, "tokens")[0], [])
 
-    def test_a_baseline_that_waited_for_a_core(self):
-        """On the axis of time alone, and where it was slowed, not where both were: 1 / 5 of a core beside 1 / 3, or 1 / 2 beside 1 / 2."""
-        waits = lambda base, variant: [pair(s, base_waited=base, variant_waited=variant) for s in range(3)]
-        self.assertIn("busy: the baseline waited for a core for 80 % of its time, the variant for 67 %", confounds.of_machine(waits(0.8, 0.667), CARD, "seconds")[0])
-        self.assertEqual(confounds.of_machine(waits(0.8, 0.667), CARD, "tokens")[0], [])
-        for base, variant in ((0.5, 0.5), (0.1, 0.0), (0.5, 0.45), (0.2, 0.8), (None, 0.0), (0.9, None)):
-            self.assertEqual(confounds.of_machine(waits(base, variant), CARD, "seconds")[0], [], (base, variant))
+    def test_a_baseline_that_had_less_of_its_core(self):
+        """On the axis of time alone, and where it was slowed, not where both were: a fifth of a core beside a third, or a half beside a half."""
+        shares = lambda base, variant: [pair(s, base_core=base, variant_core=variant) for s in range(3)]
+        self.assertIn("busy: others left the baseline 20 % of its core, the variant 33 %", confounds.of_machine(shares(0.2, 0.333), CARD, "seconds")[0])
+        self.assertEqual(confounds.of_machine(shares(0.2, 0.333), CARD, "tokens")[0], [])
+        for base, variant in ((0.5, 0.5), (0.9, 1.0), (0.5, 0.55), (0.8, 0.2), (None, 1.0), (0.1, None)):
+            self.assertEqual(confounds.of_machine(shares(base, variant), CARD, "seconds")[0], [], (base, variant))
 
     def test_programs(self):
         def pairs(base, variant):
