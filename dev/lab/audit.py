@@ -37,7 +37,7 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     vocabulary = vocabulary_of(folder)
     sums = sum_batches(val[0], B, T, vocabulary) if vocabulary <= MOST_ROWS else []
     letters = [(val[1 % m][0], repeated(settings[name], B * T)) for name in ("canary", "control") if len(settings["canary"]) == len(settings["control"]) == scales.CANARY]
-    losses = ask(scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
+    losses = ask(home, scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
     take = iter(losses)
     val_losses = [next(take) for _ in val]
     found = {"val_loss": mean(val_losses), "holdout_loss": mean([next(take) for _ in holdout]) if holdout else None}
@@ -45,7 +45,7 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     if vocabulary <= MOST_ROWS:
         found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary)
     else:
-        found["worst_sum"] = worst_sum(ask(scale, tree, folder, sum_batches(val[0], ROWS, SHORT, vocabulary), ROWS, SHORT), ROWS, SHORT, vocabulary)
+        found["worst_sum"] = worst_sum(ask(home, scale, tree, folder, sum_batches(val[0], ROWS, SHORT, vocabulary), ROWS, SHORT), ROWS, SHORT, vocabulary)
     found["unused"] = norm_of_unused_positions(folder, T)
     found["letters"] = [of_letters(next(take)), of_letters(next(take))] if letters else None
     return found
@@ -56,7 +56,7 @@ def hash_of_evaluation():
     return hashlib.sha256("".join(homes.sha256(os.path.join(HERE, name)) for name in ("evaluate.cpp", "audit.py")).encode()).hexdigest()
 
 
-def ask(scale, tree, folder, batches, B=None, T=None):
+def ask(home, scale, tree, folder, batches, B=None, T=None):
     """Losses, an array a batch; of batches of another shape than the scale's, if it is given."""
     B, T = B or scale.B, T or scale.T
     data = array.array("i")
@@ -64,7 +64,7 @@ def ask(scale, tree, folder, batches, B=None, T=None):
         data.extend(array.array("i", inputs))
         data.extend(array.array("i", targets))
     command = [os.path.join(tree, "build", "evaluate"), folder, scale.precision(), str(B), str(T)]
-    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=homes.environment())
+    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=homes.environment(), preexec_fn=home.drop)
     losses, N = array.array("f"), B * T
     losses.frombytes(done.stdout[:len(done.stdout) // 4 * 4])
     if done.returncode or len(losses) != N * len(batches):

@@ -54,12 +54,12 @@ def share_of_a_core(pid):
         return None
 
 
-def start(command, lease, log):
+def start(command, lease, log, drop=lambda: None):
     """Runs to the end: exit status, seconds by the lab's clock, CPU seconds, peak memory, the share of the machine that others used, and that of a core that it had."""
     name, handle, environment = lease
     before, begin = busy_jiffies(), time.monotonic()
     with open(log, "w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, pass_fds=(handle,), preexec_fn=ends_with_us)
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, pass_fds=(handle,), preexec_fn=lambda: (drop(), ends_with_us()))
         core = share_of_a_core(child.pid)
         _, status, usage = os.wait4(child.pid, 0)
     end, after = time.monotonic(), busy_jiffies()
@@ -135,10 +135,14 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
         command = scale.command(os.path.join(tree, scale.program), out, seed, steps, extra)
-        done = start(command, lease, os.path.join(folder, "run.log"))
+        with home.lent(folder):
+            done = start(command, lease, os.path.join(folder, "run.log"), home.drop)
+        if os.path.islink(out):  # what lies behind a link is not of this run, and is not cleared away below
+            os.remove(out)
         run, evidence = describe(scale, out, arm, seed, commit, command, steps, done)
         evidence["lease"] = lease[0]
         if audits and checkpoint(out):
+            evidence["evaluate"] = homes.sha256(os.path.join(tree, "build", "evaluate"))
             try:
                 evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
             except (LabError, *UNREADABLE) as why:
@@ -161,7 +165,7 @@ def tell_end(folder, done):
 
 
 def remove(path):
-    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
 def describe(scale, out, arm, seed, commit, command, steps, done):

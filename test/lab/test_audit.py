@@ -16,6 +16,7 @@ from bench import CHECKOUT, MINI
 
 import audit  # noqa: E402: bench has set the path
 import cheats
+import home as homes
 
 V, SMALLER = 50257, 2111   # GPT-2's; and the least prime beyond what is asked at all places of a row
 
@@ -81,7 +82,7 @@ class AuditTest(unittest.TestCase):
         """An audit's own batches, at the full size; in bounded memory."""
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
         batches = audit.sum_batches(([11, 50000], None), audit.ROWS, audit.SHORT, V)
-        losses = audit.ask(Scale(""), self.tree(), self.enlarged(V), batches, audit.ROWS, audit.SHORT)
+        losses = audit.ask(homes.Home("", "", ""), Scale(""), self.tree(), self.enlarged(V), batches, audit.ROWS, audit.SHORT)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         # a loss near 11 has half an ulp of 2^-21, so each probability is right to 5e-7, and the classifier's own sum of 50,257 floats to 1e-5 or so
         self.assertAlmostEqual(audit.worst_sum(losses, audit.ROWS, audit.SHORT, V), 1, delta=1e-4)
@@ -93,8 +94,8 @@ class AuditTest(unittest.TestCase):
         folder, val = self.enlarged(SMALLER), os.path.join(self.folder, "val.bin")
         with open(val, "wb") as f:
             f.write(array.array("i", [20240520, 1, 300] + [0] * 253).tobytes() + array.array("H", (random.Random(2).randrange(SMALLER) for _ in range(300))).tobytes())
-        self.assertAlmostEqual(audit.look(Scale(val), Scale(val), self.tree(), folder, 1, False)["worst_sum"], 1, delta=1e-4)
-        self.assertGreater(abs(audit.look(Scale(val), Scale(val), self.tree("not-summing-to-one"), folder, 1, False)["worst_sum"] - 1), 0.05)
+        self.assertAlmostEqual(audit.look(homes.Home("", "", ""), Scale(val), self.tree(), folder, 1, False)["worst_sum"], 1, delta=1e-4)
+        self.assertGreater(abs(audit.look(homes.Home("", "", ""), Scale(val), self.tree("not-summing-to-one"), folder, 1, False)["worst_sum"] - 1), 0.05)
 
     def test_each_target_is_asked_once(self):
         for vocabulary in (5, 64, 65, 131):
