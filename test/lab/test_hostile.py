@@ -47,11 +47,12 @@ class HostileTest(unittest.TestCase):
         self.refused(self.planted("built", lambda f: open(f + "/train_gpt2", "w").close()), "train_gpt2 is in the place of what is built")
         self.refused(self.planted("evaluates", lambda f: (os.makedirs(f + "/build", exist_ok=True), open(f + "/build/evaluate", "w").close())), "build/evaluate is in the place of what is built")
 
-        def submodule(folder):
-            git(folder, "update-index", "--add", "--cacheinfo", "160000,%s,llmc/other" % git(folder, "rev-parse", "main"))
-            git(folder, "commit", "-q", "-m", "a submodule")
-            open(folder + "/x", "w").close()
-        self.refused(self.planted("submodule", submodule), "llmc/other is a submodule")
+        folder = self.bench.checkout
+        git(folder, "checkout", "-q", "-b", "submodule", "main")
+        git(folder, "update-index", "--add", "--cacheinfo", "160000,%s,llmc/other" % git(folder, "rev-parse", "main"))
+        git(folder, "commit", "-q", "-m", "a submodule")
+        git(folder, "checkout", "-q", "-f", "main")
+        self.refused("submodule", "llmc/other is a submodule")
 
     def test_git_is_asked_for_bytes_alone(self):
         """Hooks, filters, attributes and replacements of the checkout, which a scientist may write: the baseline is what its hash says."""
@@ -59,6 +60,7 @@ class HostileTest(unittest.TestCase):
         git_folder = os.path.join(bench.checkout, ".git")
         home, main = bench.home(), git(bench.checkout, "rev-parse", "main")
         worse = git(bench.checkout, "rev-parse", bench.branch("worse", {"train_gpt2.cu": "worse\n"}))
+        git(bench.checkout, "replace", main, worse)
         os.makedirs(git_folder + "/hooks", exist_ok=True)
         for hook in ("post-checkout", "reference-transaction", "post-index-change"):
             with open(git_folder + "/hooks/" + hook, "w") as f:
@@ -68,7 +70,6 @@ class HostileTest(unittest.TestCase):
             f.write("*.cu filter=worse diff=worse\n")
         with open(git_folder + "/config", "a") as f:
             f.write("[filter \"worse\"]\n\tsmudge = echo worse\n\tclean = cat\n[diff]\n\texternal = /bin/true\n[core]\n\tautocrlf = true\n[diff \"worse\"]\n\ttextconv = echo x\n")
-        git(bench.checkout, "replace", main, worse)
         try:
             tree = os.path.join(home.trees, main[:12])
             shutil.rmtree(tree)
@@ -82,8 +83,8 @@ class HostileTest(unittest.TestCase):
             self.assertLess(trees.lines_added(home, main, worse), -300)
             self.assertFalse(os.path.exists(os.path.join(bench.folder, "ran")))
         finally:
-            git(bench.checkout, "replace", "-d", main)
             shutil.rmtree(git_folder + "/hooks")
+            git(bench.checkout, "replace", "-d", main)
             os.remove(git_folder + "/info/attributes")
             for section in ("filter.worse", "diff.worse", "diff"):
                 git(bench.checkout, "config", "--remove-section", section)
@@ -126,13 +127,13 @@ class HostileTest(unittest.TestCase):
     def test_the_same_idea_at_once(self):
         """Two tries of one change side by side, or one that is left when it looks bad and begun anew: the later one is no result."""
         bench, home = self.bench, self.bench.home()
-        name = bench.branch("twins", {"llmc/model/flops.h": lambda text: text + "inline int twins() { return 1; }\n"})
+        name = bench.branch("twins", {"train_gpt2.cu": lambda text: text + "inline int twins() { return 1; }\n"})
         first = tries.begin(home, name, "one of two", "tokens", 0.01, "mini", say=lambda text: None)
         verdict = bench.try_(name, hypothesis="the other of two")
         self.named("tried before", verdict)
         self.assertIn("has no verdict", " ".join(verdict["reasons"]))
         bench.ok("try", "--resume", str(int(first["try"])))
-        self.assertEqual(bench.verdict(int(first["try"]) - 1)["word"], "NULL")   # the first one is a result
+        self.assertEqual(bench.verdict(int(first["try"]) - 1)["word"], "NULL", bench.verdict(int(first["try"]) - 1)["reasons"])   # the first one is a result
 
     def test_seeds_of_ones_own(self):
         """Those of a plan that is changed after the builds."""
