@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import unittest
+from unittest import mock
 
 from bench import Bench, git
 
-import ledger  # noqa: E402: bench has set the path
+import confounds  # noqa: E402: bench has set the path
+import ledger
 import tries
 import trees
 
@@ -146,6 +148,20 @@ class HostileTest(unittest.TestCase):
         verdict = self.bench.verdict(int(plan["try"]) - 1)
         self.named("plan", verdict)
         self.assertIn("its seeds are not those of the lab's secret", " ".join(verdict["reasons"]))
+
+    def test_a_gap_to_the_hold_out_waits_for_more_pairs(self):
+        """Three differences are 4 standard errors from 0 in 3 of 100 null tries: no WIN, but no verdict either. What else is found ends the try, and so does a gap at the last look."""
+        home, bench = self.bench.home(), self.bench
+        bench.try_("main", hypothesis="its tree is there")
+        for options, found, words in ((["-c", "0.61"], lambda pairs: ["hold-out: 0.1 of the gain"] if len(pairs) == 3 else [], ["undecided", None]),
+                                      (["-c", "0.62"], lambda pairs: ["hold-out: 0.1 of the gain"], ["undecided", "undecided", "CONFOUNDED"]),
+                                      (["-c", "0.63"], lambda pairs: ["hold-out: 0.1 of the gain", "seed: another"], ["CONFOUNDED"])):
+            plan = tries.begin(home, "main", "a gap", "tokens", 0.01, "mini", options, say=lambda text: None)
+            with mock.patch.object(confounds, "find", lambda home, scale, plan, pairs, card: (found(pairs), [])):
+                decided = tries.go_on(home, plan, lambda text: None)
+            said = [e["word"] for e in ledger.entries(home, "look") if e["try"] == plan["try"]]
+            self.assertEqual(said[:len(words)], [word or said[i] for i, word in enumerate(words)])
+            self.assertEqual(decided.word == "CONFOUNDED", words[-1] == "CONFOUNDED", said)
 
     def test_a_run_whose_folder_is_a_link(self):
         """What lies behind is not cleared away after the run."""

@@ -24,7 +24,7 @@ for f in "$L/ledger.logfmt" "$L/settings.json" "$L"/cards/*.json "$L"/tries/*/pl
 done
 for d in "$L" "$L/cards" "$L/tries" "$L/data" "$L/data/mini" "$L/leases" "$L/scales"; do (echo x > "$d/planted") 2> /dev/null && echo "HOLE: makes a file in $d"; done
 mv "$L/cards" "$L/cards.old" 2> /dev/null && echo "HOLE: moves the cards"
-echo "tried as $(id -u)"
+echo "tried as $(id -u) of $(id -G)"
 """
 
 
@@ -53,7 +53,7 @@ class UserTest(unittest.TestCase):
         self.attempts = ATTEMPTS.replace("$P", bench.environment["LAB_PRIVATE"]).replace("$L", bench.root).replace("BASE", self.base)
 
     def holes(self, text):
-        self.assertIn("tried as %d" % NOBODY, text)
+        self.assertIn("tried as %d of %d\n" % (NOBODY, NOBODY), text)
         self.assertEqual([line for line in text.splitlines() if "HOLE" in line], [])
 
     def test_what_comes_from_a_branch_is_another_user(self):
