@@ -9,17 +9,17 @@ import argparse
 import sys
 
 import bank as curves
-from bench import Bench
+from bench import MINI, Bench
 from null_sessions import EFFECT, at_most, drawn, nulls
 
 ROWS = (32, 16, 48, 24, 8, 40, 64, 96)   # --classifier-rows: another order of sums each, of 128 rows
 BANK = dict(options="-e d1c32h2 --init-std 0.18 -l 1e-2 -u 10 -q 0 -k linear --threads 1", B=4, T=32, steps=100, val_every=20, val_batches=32, text="300k")
-KINDS = {"seeds": BANK, "rounding": dict(BANK, options=BANK["options"] + " --precision bf16"), "chaos": dict(BANK, options=BANK["options"].replace("1e-2", "5e-2")), "honest": BANK}
+KINDS = {"seeds": BANK, "rounding": dict(BANK, options=BANK["options"] + " --precision bf16"), "chaos": dict(BANK, options=BANK["options"].replace("1e-2", "5e-2")), "honest": MINI}
 
 
-def session(kind, tries, secret):
+def session(kind, tries, secret, steady=False):
     """The verdicts of its tries, as their files have them."""
-    bench = Bench(secret, steady=False)
+    bench = Bench(secret, steady)
     try:
         bench.scale("null", KINDS[kind])
         bench.ok("card", "--scale", "null", "--seeds", "2")
