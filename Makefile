@@ -94,10 +94,13 @@ soak: train_gpt2 $(B)/tests               ## HOURS=1 of a run to which one of 21
 	$(call say,TEST)HOURS=$(or $(HOURS),1) $(B)/tests test_soak
 
 test-lab: train_gpt2 $(B)/stories         ## dev/lab: e-values, curves, verdicts, what is kept and what is seen
-	$(call say,TEST)if command -v python3 > /dev/null; then python3 -m unittest discover -s test/lab; else echo "test-lab: skipped: no python3"; fi
+	$(call say,TEST)if command -v python3 > /dev/null; then python3 test/lab/run.py --jobs $(JOBS); else echo "test-lab: skipped: no python3"; fi
 
 lab-null:                                 ## 1,000 sessions of experiments of which none changes anything: how often does one win? Then planted effects
 	$(call say,TEST)python3 test/lab/null_sessions.py
+
+lab-whole: train_gpt2 $(B)/stories        ## 20 sessions of 4 tries of which none changes anything, through lab try itself, beside the same drawn from the bank
+	$(call say,TEST)python3 test/lab/whole_sessions.py
 
 test-bits: $(B)/damage                    ## every bit of a checkpoint, and 100,000 flips, cuts and swaps: all are noticed
 	$(call say,TEST)BITS=100000 $(B)/damage
@@ -438,4 +441,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null learn mutant check-learn
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null lab-whole test-slurm test-worlds learn mutant check-learn

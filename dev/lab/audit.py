@@ -21,7 +21,8 @@ import scales
 from home import LabError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-MOST_ROWS = 2048     # of the vocabulary: for larger ones the sum is not formed
+MOST_ROWS = 2048     # of the vocabulary: for larger ones the sum is formed at the first SHORT places alone, as what it costs is quadratic in the vocabulary
+SHORT, ROWS = 2, 64  # (64, 2) tokens a batch: their logits are 128 x 50304 x 4 B = 26 MB
 CHANGED_BATCHES = 4  # in which something that must not matter is changed
 
 
@@ -36,12 +37,15 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     vocabulary = vocabulary_of(folder)
     sums = sum_batches(val[0], B, T, vocabulary) if vocabulary <= MOST_ROWS else []
     letters = [(val[1 % m][0], repeated(settings[name], B * T)) for name in ("canary", "control") if len(settings["canary"]) == len(settings["control"]) == scales.CANARY]
-    losses = ask(scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
+    losses = ask(home, scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
     take = iter(losses)
     val_losses = [next(take) for _ in val]
     found = {"val_loss": mean(val_losses), "holdout_loss": mean([next(take) for _ in holdout]) if holdout else None}
     found["leaks"] = sum(1 for places in kept for now in [next(take)] for at in places if now[at] != val_losses[0][at])
-    found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary) if sums else None
+    if vocabulary <= MOST_ROWS:
+        found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary)
+    else:
+        found["worst_sum"] = worst_sum(ask(home, scale, tree, folder, sum_batches(val[0], ROWS, SHORT, vocabulary), ROWS, SHORT), ROWS, SHORT, vocabulary)
     found["unused"] = norm_of_unused_positions(folder, T)
     found["letters"] = [of_letters(next(take)), of_letters(next(take))] if letters else None
     return found
@@ -52,15 +56,16 @@ def hash_of_evaluation():
     return hashlib.sha256("".join(homes.sha256(os.path.join(HERE, name)) for name in ("evaluate.cpp", "audit.py")).encode()).hexdigest()
 
 
-def ask(scale, tree, folder, batches):
-    """Losses, an array a batch."""
+def ask(home, scale, tree, folder, batches, B=None, T=None):
+    """Losses, an array a batch; of batches of another shape than the scale's, if it is given."""
+    B, T = B or scale.B, T or scale.T
     data = array.array("i")
     for inputs, targets in batches:
         data.extend(array.array("i", inputs))
         data.extend(array.array("i", targets))
-    command = [os.path.join(tree, "build", "evaluate"), folder, scale.precision(), str(scale.B), str(scale.T)]
-    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=homes.environment())
-    losses, N = array.array("f"), scale.tokens()
+    command = [os.path.join(tree, "build", "evaluate"), folder, scale.precision(), str(B), str(T)]
+    done = subprocess.run(command, input=data.tobytes(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=homes.environment(), preexec_fn=home.drop)
+    losses, N = array.array("f"), B * T
     losses.frombytes(done.stdout[:len(done.stdout) // 4 * 4])
     if done.returncode or len(losses) != N * len(batches):
         raise LabError("%s: the lab's evaluation failed: %s" % (folder, (done.stderr.decode(errors="replace").strip().splitlines() or ["exit %d" % done.returncode])[-1]))

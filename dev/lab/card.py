@@ -27,7 +27,8 @@ def machine():
     except OSError:
         pass
     import leases
-    return "%s, %d CPUs%s" % (model, os.cpu_count(), ", %d GPUs" % len(leases.gpus()) if leases.gpus() else "")
+    kinds = [name for _, name in leases.gpus()]
+    return ", ".join([model, "%d CPUs" % os.cpu_count()] + ["%d GPUs %s" % (kinds.count(name), name) for name in sorted(set(kinds))])
 
 
 def key_of(scale, commit):
@@ -84,7 +85,7 @@ def summary(home, scale, branch, commit, made, same):
     return {"scale": scale.name, "options": scale.options, "branch": branch, "commit": commit, "machine": machine(), "data": scale.settings()["hashes"]["train"], "bit_equal": same,
             "seeds": len(made), "steps": scale.steps, "tokens_per_step": runs_[0].tokens_per_step, "curve": curve, "tokens_per_s": column([e["tokens_per_s"] for e in evidence]),
             "flops_per_token": runs_[0].flops_per_token, "parameters": runs_[0].parameters, "peak_mib": column([run.peak_mib for run in runs_]), "seconds": column([run.seconds for run in runs_]),
-            "vocabulary": evidence[0]["vocabulary"], "program": runs_[0].hashes["program"]}
+            "vocabulary": evidence[0]["vocabulary"], "program": runs_[0].hashes["program"], "evaluate": evidence[0].get("evaluate")}
 
 
 def text(card):

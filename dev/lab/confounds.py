@@ -23,7 +23,7 @@ FILES = [("evaluation", ("llmc/train/validate.h", "llmc/train/log.h", "llmc/trai
          ("tokenizer", ("llmc/tokenizer/", "llmc/train/tokenizer_choice.h")), ("FLOPs", ("llmc/model/flops.h",))]
 SAID = {"fp32": 1e-4, "bf16": 2e-3}   # by which a printed loss may differ from the lab's: other products' order
 CANARY = 0.2                          # nats, and 4 standard errors; letters that no text has differ by their initial weights alone
-SLOW = 0.15                           # share by which a baseline may be slower than its card, or 3 deviations of the card
+SLOW = 0.15                           # share by which a baseline may be slower than its card, or 3 deviations of the card; and by which it may have had less of a core than the variant
 
 
 def of_files(home, base, commit):
@@ -173,6 +173,9 @@ def of_machine(pairs, card, axis):
         more = [b - v for b, v in others]
         if len(more) > 2 and statistics.mean(more) > max(0.25, 4 * statistics.stdev(more) / len(more) ** 0.5):
             found.append("busy: others used %.0f %% more of the machine beside the baseline than beside the variant" % (100 * statistics.mean(more)))
+    cores = [[e["core"] for _, e in arm if e.get("core") is not None] for arm in zip(*pairs)]
+    if axis == "seconds" and all(cores) and statistics.mean(cores[0]) < (1 - SLOW) * statistics.mean(cores[1]):
+        found.append("busy: others left the baseline %.0f %% of its core, the variant %.0f %%" % tuple(100 * statistics.mean(shares) for shares in cores))
     outside = [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for _, (_, e) in pairs], [(e["cpu_seconds"] - e["step_seconds"], e["step_seconds"]) for (_, e), _ in pairs]
     v, b = (statistics.median(o for o, _ in arm) for arm in outside)
     if v - b > 0.5 + statistics.median(s for _, s in outside[1]):
@@ -193,7 +196,10 @@ def of_history(home, plan):
         if name.split("-")[0] >= plan["try"]:
             continue
         earlier, verdict = homes.read_json(os.path.join(home.tries, name, "plan.json")), homes.read_json(os.path.join(home.tries, name, "verdict.json"))
-        if not earlier or not verdict or any(earlier[key] != plan[key] for key in ("idea", "scale", "card")):
+        if not earlier or any(earlier[key] != plan[key] for key in ("idea", "scale", "card")):
+            continue
+        if not verdict:  # runs of it were seen, and then another one was begun: by somebody else at once, or as it did not look well
+            found.append("tried before: try %s of this very change has begun and has no verdict: lab try --resume %d" % (earlier["try"], int(earlier["try"])))
             continue
         sentence = "tried before: try %s was this very change against this baseline, %s" % (earlier["try"], verdict["word"])
         if verdict["word"] in ("WIN", "NULL", "LOSS"):
@@ -203,11 +209,14 @@ def of_history(home, plan):
     begun = [e for e in ledger.entries(home, "try-begins") if e["try"] == plan["try"]]
     if not begun or begun[0].get("plan") != fingerprint(plan):
         found.append("plan: it is another than the one that was committed before anything ran")
+    if plan["seeds"] != [home.seed(int(plan["try"]), i) for i in range(1, len(plan["seeds"]) + 1)]:
+        found.append("plan: its seeds are not those of the lab's secret")
     return found + ["ledger: " + sentence for sentence in ledger.check(home)[:3]], remarks
 
 
 def fingerprint(plan):
-    return hashlib.sha256(json.dumps(plan, sort_keys=True).encode()).hexdigest()
+    """Of what is registered; seeds are drawn later."""
+    return hashlib.sha256(json.dumps({key: value for key, value in plan.items() if key != "seeds"}, sort_keys=True).encode()).hexdigest()
 
 
 def of_programs(pairs, card):
@@ -217,17 +226,17 @@ def of_programs(pairs, card):
         found.append("program: the baseline's is another than the one that made its card")
     if len({v.hashes["program"] for _, (v, _) in pairs}) > 1:
         found.append("program: the variant's was exchanged between two runs")
+    evaluations = [{evidence.get("evaluate") for _, evidence in arm} - {None} for arm in zip(*pairs)]
+    if evaluations[0] - {card.get("evaluate")} or len(evaluations[1]) > 1:
+        found.append("program: build/evaluate, with which the lab evaluates, was exchanged")
     return found
 
 
-def of_trees(home, commits):
-    """Are the sources beside the programs still those of their commits?"""
-    found = []
-    for commit in commits:
-        changed = homes.git(os.path.join(home.trees, commit[:12]), "diff", "--name-only", commit, check=False).splitlines()
-        if changed:
-            found.append("tree: %s of lab/trees/%s is not what its commit says" % (changed[0], commit[:12]))
-    return found
+def of_trees(home, plan, program):
+    """Are the sources beside the programs still those of their commits? Were they built by another command than the lab's own? (findings, remarks)"""
+    commits = (plan["base_commit"], plan["commit"])
+    found = ["tree: %s of lab/trees/%s is not what its commit says" % (path, commit[:12]) for commit in commits for path in trees.changed(home, commit)[:1]]
+    return found, ["%s was built by %s" % (commit[:12], command) for commit in dict.fromkeys(commits) for command in [trees.built_by(home, commit, program)] if command]
 
 
 def of_card(home, plan):
@@ -246,10 +255,10 @@ def hyperparameters(base, variant):
 def find(home, scale, plan, pairs, card):
     """(findings, remarks) of all pairs so far; a finding of a kind is named once, with how many more there are."""
     found, remarks = of_machine(pairs, card, plan["axis"])
-    found += of_programs(pairs, card) + of_trees(home, (plan["base_commit"], plan["commit"])) + of_card(home, plan)
+    found += of_programs(pairs, card) + of_card(home, plan)
     found += of_files(home, plan["base_commit"], plan["commit"]) + of_files_on_disk(scale, plan["hashes"])
-    history = of_history(home, plan)
-    found, remarks = found + history[0], remarks + history[1]
+    for more in (of_history(home, plan), of_trees(home, plan, scale.program)):
+        found, remarks = found + more[0], remarks + more[1]
     for seed, (base, variant) in zip(plan["seeds"], pairs):
         found += of_run(*base, seed) + of_run(*variant, seed) + of_pair(base, variant)
     updates = [sentence for base, variant in pairs for sentence in of_updates(base, variant)]

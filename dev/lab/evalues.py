@@ -12,7 +12,7 @@ Looks. The e-value of a try is the average of those at its three looks. Looks th
 compared with 1/level at each look: stopping early, for whatever reason, only forgoes. No martingale is needed. That of t (right Haar prior of the scale,
 Rouder et al. 2009) is one only for stopping rules that do not see the scale of the data (Perez-Ortiz et al. 2024), and has a third of the power: LOG 72.
 
-Confidence bounds are the means that are not rejected; all looks together they miss with probability `level` at most.
+A confidence interval holds the means that the last look does not reject; those of all looks together miss with probability `level` at most.
 The seeds of a try must not be known before its hypothesis is registered: runs are deterministic, so the best of many variants on known seeds is luck that
 repeats itself.
 """
@@ -94,15 +94,16 @@ def calibrated(p, number, looks=LOOKS, alpha=ALPHA):
     return 1 / (a * j) if j <= number else 0.0
 
 
-def lower(d, level, looks=LOOKS):
-    """The mean is above this, at all looks together, but for a share `level` of experiments; -inf before the first look."""
-    return max([mean(x) - quantile(level / len(looks), n - 1) * stdev(x) / math.sqrt(n) for n, x in ((n, d[:n]) for n in looks)
-                if 2 <= n <= len(d) and not constant(x)], default=-math.inf)
-
-
 def interval(d, level=ALPHA, looks=LOOKS):
-    """(lo, hi), of level/2 each."""
-    return lower(d, level / 2, looks), -lower([-x for x in d], level / 2, looks)
+    """(lo, hi) around the mean of the last look that has come: a repeated confidence interval (Jennison, Turnbull 1989). Each look has its share of `level`, so the
+    intervals of all looks together miss with this probability at most, whatever stops a try. Their intersection is narrower and is covered as well, but the mean
+    of the last look may lie outside of it, or nothing at all inside. Infinite before the first look, and where no noise is to be seen."""
+    n = seen(d, looks)
+    if n < 2 or constant(d[:n]):
+        return -math.inf, math.inf
+    d = d[:n]
+    half = quantile(level / 2 / len(looks), n - 1) * stdev(d) / math.sqrt(n)
+    return mean(d) - half, mean(d) + half
 
 
 def seen(d, looks=LOOKS):

@@ -1,10 +1,12 @@
 """leases.py: who may use a device now, by flock on a file each in lab/leases.
 
-"cpu" is the whole machine, since time is an axis: one run at a time. A GPU is one lease: gpu0, gpu1, ... as many as there are. The lock's
-file is inherited by the run, so that it holds the device for as long as it lives, whatever happens to the tool."""
+"cpu" is the whole machine, since time is an axis: one run at a time. A GPU, or an instance of one that MIG has cut, is one lease, by its UUID: two jobs whose numbers for
+it differ are kept apart all the same, and CUDA's order of numbers, which is not nvidia-smi's, does not matter to what runs. The lock's file is inherited by the run, so
+that it holds the device for as long as it lives, whatever happens to the tool."""
 import contextlib
 import fcntl
 import os
+import re
 import subprocess
 import time
 
@@ -14,25 +16,53 @@ from home import LabError
 POLL = 0.05  # seconds between looks at devices that are taken
 
 
-def gpus():
-    """Numbers of the GPUs: of CUDA_VISIBLE_DEVICES, else all."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [v.strip() for v in visible.split(",") if v.strip()]
+def listed():
+    """[(UUID, name, [(UUID, name) of its MIG instances])] of what nvidia-smi -L lists; in a job of Slurm's that is what its cgroup lets it see."""
     try:
-        listed = subprocess.run(["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
-        return listed.stdout.split() if listed.returncode == 0 else []
+        said = subprocess.run(["nvidia-smi", "-L"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, universal_newlines=True)
     except OSError:
         return []
+    found = []
+    for line in said.stdout.splitlines() if said.returncode == 0 else []:
+        m = re.match(r"(GPU \d+: |\s+)(.*?)\s*\(UUID: ([^)\s]+)\)", line)
+        if m and m.group(1).startswith("GPU"):
+            found.append((m.group(3), m.group(2), []))
+        elif m and found:
+            found[-1][2].append((m.group(3), re.sub(r"\s+Device\s+\d+:", "", m.group(2))))
+    return found
+
+
+def gpus():
+    """[(UUID, name)] of what may be used: all, or those of CUDA_VISIBLE_DEVICES, as a person or Slurm has set it: numbers, UUIDs or beginnings of them; the first that
+    names nothing, or the same again, ends the list, as it does CUDA's. Of a GPU that MIG has cut its number is the first instance. Without nvidia-smi: what is given."""
+    visible, there = os.environ.get("CUDA_VISIBLE_DEVICES"), listed()
+    if visible is None:
+        return [device for uuid, name, instances in there for device in instances or [(uuid, name)]]
+    found = []
+    for word in (w.strip() for w in visible.split(",")):
+        if not there:
+            device = (word, "") if re.match(r"\d+\Z|GPU-|MIG-", word) else None
+        elif word.isdigit():
+            uuid, name, instances = there[int(word)] if int(word) < len(there) else (None, None, [])
+            device = instances[0] if instances else (uuid, name) if uuid else None
+        else:
+            every = [device for uuid, name, instances in there for device in instances or [(uuid, name)]]
+            named = [device for device in every if device[0] == word] or [device for device in every if word.startswith(("GPU-", "MIG-")) and len(word) > 4 and device[0].startswith(word)]
+            device = named[0] if len(named) == 1 else None
+        if device is None or device in found:
+            break
+        found.append(device)
+    return found
 
 
 def names(device):
-    """Leases of which one serves for a device."""
+    """Leases of which one serves for a device: {name: what runs finds in CUDA_VISIBLE_DEVICES}."""
     if device == "cpu":
-        return ["cpu"]
-    found = ["gpu" + g for g in gpus()]
+        return {"cpu": None}
+    found = {"gpu-" + uuid.replace("/", "_"): uuid for uuid, _ in gpus()}
     if not found:
-        raise LabError("device gpu: this machine has none (nvidia-smi lists none)")
+        given = os.environ.get("CUDA_VISIBLE_DEVICES")
+        raise LabError("device gpu: this machine has none (%s)" % ("nvidia-smi lists none" if given is None else "none that CUDA_VISIBLE_DEVICES=%s names" % given))
     return found
 
 
@@ -40,7 +70,8 @@ def names(device):
 def hold(home, device, what, say=lambda text: None):
     """One lease: (name, file descriptor to be inherited by what runs, its environment). Waits until one is free."""
     os.makedirs(home.leases, exist_ok=True)
-    files, waited = {name: open(os.path.join(home.leases, name), "a+") for name in names(device)}, False
+    values = names(device)
+    files, waited = {name: open(os.path.join(home.leases, name), "a+") for name in values}, False
     try:
         while True:
             for name, f in files.items():
@@ -49,8 +80,8 @@ def hold(home, device, what, say=lambda text: None):
                 write_holder(f, what)
                 try:
                     environment = homes.environment()
-                    if name != "cpu":
-                        environment["CUDA_VISIBLE_DEVICES"] = name[3:]
+                    if values[name] is not None:
+                        environment["CUDA_VISIBLE_DEVICES"] = values[name]
                     yield name, f.fileno(), environment
                 finally:
                     write_holder(f, "")

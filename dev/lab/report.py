@@ -5,6 +5,7 @@ The page is well-formed XML, which is how its tests read it."""
 import glob
 import math
 import os
+import re
 
 import evalues
 import home as homes
@@ -40,13 +41,13 @@ svg { display: block; width: 100%; overflow: visible; } svg svg { overflow: hidd
 # ---- what ran -----------------------------------------------------------------------------------------------------------------------
 
 def runs_of(home, number):
-    """{arm: runs in the order of their seeds}, of those that ended well."""
-    arms = {}
-    for path in glob.glob(os.path.join(glob.escape(home.tries), number + "-*", "*", "run.json")):
+    """{arm: runs in the order in which they were planned}, of those that ended well: base.1, base.2, ..., base.10."""
+    arms, planned = {}, lambda path: [int(n) for n in re.findall(r"\.(\d+)/run\.json$", path)]
+    for path in sorted(glob.glob(os.path.join(glob.escape(home.tries), number + "-*", "*", "run.json")), key=planned):
         run = record.read(path)
         if run.rc == 0:
             arms.setdefault(run.arm, []).append(run)
-    return {arm: sorted(runs, key=lambda r: r.seed) for arm, runs in arms.items()}
+    return arms
 
 
 def curve_of(run):
@@ -76,6 +77,7 @@ def difference_series(arms, axis):
     """base - variant of each pair at equal budgets (up: the variant is better), the mean and its interval at each budget."""
     base = {run.seed: curve_of(run) for run in arms.get("base", [])}
     pairs = [(base[run.seed], curve_of(run)) for run in arms.get("variant", []) if base.get(run.seed) and curve_of(run)]
+    pairs = pairs[:evalues.seen(pairs)] or pairs   # of the last look, as its interval is
     xs = common([c for pair in pairs for c in pair], axis)
     rows = [(x, [b.at(axis, x) - v.at(axis, x) for b, v in pairs]) for x in xs]
     band = [(x, *interval(ds)) for x, ds in rows if interval(ds)]

@@ -42,19 +42,32 @@ def busy_jiffies():
     return (sum(fields[:8]) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
 
 
-def start(command, lease, log):
-    """Runs to the end: exit status, seconds by the lab's clock, CPU seconds, peak memory, and the share of the machine that others used."""
+def share_of_a_core(pid):
+    """Of the time in which a process that has ended, and is not reaped yet, was ready to run, the share in which it did: what others left it of its core. Of several
+    threads the first one's. None where /proc does not say."""
+    try:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        with open("/proc/%d/schedstat" % pid) as f:
+            ran, waited = map(int, f.read().split()[:2])
+        return ran / (ran + waited)
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
+
+
+def start(command, lease, log, drop=lambda: None):
+    """Runs to the end: exit status, seconds by the lab's clock, CPU seconds, peak memory, the share of the machine that others used, and that of a core that it had."""
     name, handle, environment = lease
     before, begin = busy_jiffies(), time.monotonic()
     with open(log, "w") as output:
-        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, pass_fds=(handle,), preexec_fn=ends_with_us)
+        child = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, env=environment, pass_fds=(handle,), preexec_fn=lambda: (drop(), ends_with_us()))
+        core = share_of_a_core(child.pid)
         _, status, usage = os.wait4(child.pid, 0)
     end, after = time.monotonic(), busy_jiffies()
     seconds = end - begin
     child.returncode = -os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
     cpu = usage.ru_utime + usage.ru_stime
     others = None if before is None else min(1.0, max(0.0, (after - before - cpu) / (seconds * os.cpu_count())))
-    return {"rc": child.returncode, "seconds": seconds, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024, "others": others, "span": [begin, end]}
+    return {"rc": child.returncode, "seconds": seconds, "cpu": cpu, "peak_mib": usage.ru_maxrss / 1024, "others": others, "core": core, "span": [begin, end]}
 
 
 def read_metrics(out):
@@ -122,10 +135,14 @@ def make(home, scale, tree, folder, arm, seed, commit, steps=None, extra=(), con
         shutil.rmtree(folder, ignore_errors=True)
         os.makedirs(folder)
         command = scale.command(os.path.join(tree, scale.program), out, seed, steps, extra)
-        done = start(command, lease, os.path.join(folder, "run.log"))
+        with home.lent(folder):
+            done = start(command, lease, os.path.join(folder, "run.log"), home.drop)
+        if os.path.islink(out):  # what lies behind a link is not of this run, and is not cleared away below
+            os.remove(out)
         run, evidence = describe(scale, out, arm, seed, commit, command, steps, done)
         evidence["lease"] = lease[0]
         if audits and checkpoint(out):
+            evidence["evaluate"] = homes.sha256(os.path.join(tree, "build", "evaluate"))
             try:
                 evidence.update(audit.look(home, scale, tree, checkpoint(out), seed, evaluates_holdout))
             except (LabError, *UNREADABLE) as why:
@@ -148,7 +165,7 @@ def tell_end(folder, done):
 
 
 def remove(path):
-    shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
+    shutil.rmtree(path) if os.path.isdir(path) and not os.path.islink(path) else os.remove(path)
 
 
 def describe(scale, out, arm, seed, commit, command, steps, done):
@@ -177,7 +194,7 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     evidence = {
         "rates": rates, "planned_steps": steps, "given": header.get("given"), "train_losses": [e.get("loss") for e in step_events[:3]], "first_val_loss": validations[0]["val_loss"] if validations else None,
         "said_flops_per_token": said[-1]["flops_per_s"] / said[-1]["tokens_per_s"] if said else None, "said_parameters": header.get("parameters"),
-        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "span": done["span"], "vocabulary": vocabulary,
+        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "core": done["core"], "span": done["span"], "vocabulary": vocabulary,
         "tokens_per_s": tokens_per_step * len(step_events) / (sum(e.get("ms") or 0 for e in step_events) / 1e3 or 1e9) if tokens_per_step else None}
     run = record.Run(arm=arm, seed=seed, commit=commit, command=" ".join(map(shlex.quote, command)), options=header.get("run") or {}, rc=done["rc"], seconds=done["seconds"],
                      peak_mib=done["peak_mib"], parameters=parameters, flops_per_token=flops, tokens_per_step=tokens_per_step, steps=int(step_events[-1]["step"]) if step_events else None, curve=curve,

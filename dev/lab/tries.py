@@ -4,7 +4,7 @@
                           base.1/run.json variant.1/run.json ...   one folder a run, with evidence.json of the audit and run.log
                           verdict.json verdict.txt
 
-The runs of a pair have one seed, fresh ones for each try; the arms take turns, as a machine's speed drifts: base, variant, variant, base. A
+The runs of a pair have one seed, fresh ones for each try, drawn when both arms are built: a build that could read them could look for what is lucky on them. the arms take turns, as a machine's speed drifts: base, variant, variant, base. A
 try that was killed goes on by the same command, or by --resume: runs that ended stay, one that did not is made anew, which the ledger says."""
 import fcntl
 import hashlib
@@ -56,6 +56,8 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
     scale = scales.Scale(name, home)
     base_branch = trees.base_branch(home, base)
     base_commit, commit = trees.commit_of(home, base_branch), trees.commit_of(home, branch)
+    for each in (base_commit, commit):
+        trees.check(home, each, scale.program)
     card = cards.read(home, scale, base_commit)
     if not card:
         raise LabError("no card of scale %s for %s at %s, with these options and data, on this machine: lab card --scale %s%s makes one"
@@ -68,7 +70,7 @@ def begin(home, branch, hypothesis, axis, effect, name, options=(), base=None, c
         begun = len(ledger.entries(home, "try-begins"))
         number = max(earlier + [begun]) + 1
         plan = {"try": "%04d" % number, "branch": label or branch, "commit": commit, "base": base_branch, "base_commit": base_commit, "hypothesis": hypothesis, "axis": AXES[axis], "effect": effect,
-                "scale": name, "options": list(options), "seeds": [home.seed(number, i) for i in range(1, evalues.LOOKS[-1] + 1)], "number": begun + 1, "wins": wins(home), "idea": idea,
+                "scale": name, "options": list(options), "number": begun + 1, "wins": wins(home), "idea": idea,
                 "hashes": scale.settings()["hashes"], "card": cards.key_of(scale, base_commit), "who": homes.who(), "confirms": confirms}
         register(home, plan)
     say("try %s: %s" % (plan["try"], hypothesis))
@@ -148,6 +150,9 @@ def go_on(home, plan, say=print):
         say_lost(home, plan, say)
         scale = scales.Scale(plan["scale"], home)
         base_tree, tree = (trees.build(home, commit, scale.program, say) for commit in (plan["base_commit"], plan["commit"]))
+        if not plan.get("seeds"):
+            plan["seeds"] = [home.seed(int(plan["try"]), i) for i in range(1, evalues.LOOKS[-1] + 1)]
+            homes.write_json(os.path.join(folder, "plan.json"), plan)
         arms = [("base", base_tree, plan["base_commit"], []), ("variant", tree, plan["commit"], plan["options"])]
         steps = {"base": scale.steps, "variant": steps_of_variant(home, scale, plan, arms, say)}
         card = cards.read(home, scale, plan["base_commit"])
@@ -165,9 +170,21 @@ def go_on(home, plan, say=print):
             failed = any(run.rc for run, _ in pairs[-1])
             if i in evalues.LOOKS or failed:
                 decided = look(home, scale, plan, pairs, card, say)
+                if decided.word == "WIN":
+                    repeat(home, scale, plan, decided, pairs[0][1][0], tree, steps["variant"], say)
                 if decided.word:
                     return finish(home, plan, decided, say)
         raise LabError("try %s: its last look said nothing" % plan["try"])  # judge() decides at the last look
+
+
+def repeat(home, scale, plan, decided, first, tree, steps, say):
+    """Before a WIN the variant's first run is made again: what keeps something from run to run, or rolls dice of its own, does not give its bits twice."""
+    run, _ = runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "again.1"), "again", first.seed, plan["commit"], steps, plan["options"], "try %s, again.1" % plan["try"], say=say, audits=False, number=plan["try"])
+    same = run.hashes.get("weights") == first.hashes.get("weights") and [p.loss for p in run.curve] == [p.loss for p in first.curve]
+    say("again    seed %d  %s" % (first.seed, "the variant's first run has the same bits" if same else "other bits"))
+    if not same:
+        decided.word = "CONFOUNDED"
+        decided.reasons.append("repeat: the variant's first run, made again, has other bits: it keeps something from run to run, or is not deterministic")
 
 
 def look(home, scale, plan, pairs, card, say):
@@ -181,6 +198,8 @@ def look(home, scale, plan, pairs, card, say):
     except LabError as why:
         decided = verdict.Verdict("CONFOUNDED", declared, len(pairs), reasons=found + ["curves: %s" % why])
     decided.remarks = remarks
+    if decided.word == "CONFOUNDED" and len(pairs) < evalues.LOOKS[-1] and all(reason.startswith("hold-out:") for reason in decided.reasons):
+        decided.word = ""  # three pairs say little of a gap; no WIN, and more pairs tell
     if not said:
         ledger.append(home, "holdout-look", **{"try": plan["try"]}, pairs=len(pairs), evaluations=sum(1 for pair in pairs for _, e in pair if e.get("holdout_loss") is not None))
         ledger.append(home, "look", **{"try": plan["try"]}, pairs=len(pairs), evidence=decided.evidence, needed=decided.needed, word=decided.word or "undecided")
@@ -200,7 +219,7 @@ def finish(home, plan, decided, say):
     extra = {"try": plan["try"], "branch": plan["branch"], "hypothesis": plan["hypothesis"], "scale": plan["scale"], "who": plan["who"], "commit": plan["commit"], "base_commit": plan["base_commit"],
              "options": plan["options"], "remarks": decided.remarks, "head": event["hash"], "head_n": int(event["n"]), "chance_wins": pages.chance_wins(pages.tries_of(ledger.entries(home))), "holdout_looks": looks,
              "confirms": plan["confirms"]}
-    text = "try %s: %s, scale %s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["hypothesis"], decided.to_text(confirms=bool(plan["confirms"])))
+    text = "try %s: %s, scale %s, beside %s at %.12s\n  %s\n%s" % (plan["try"], plan["branch"] + (" with " + " ".join(plan["options"]) if plan["options"] else ""), plan["scale"], plan["base"], plan["base_commit"], plan["hypothesis"], decided.to_text(confirms=bool(plan["confirms"])))
     text += "".join("  (%s)\n" % remark for remark in decided.remarks)
     text += "wins expected by chance so far: at most %.3f; looks at the hold-out so far: %d\nledger: event %s, head %s\n" % (extra["chance_wins"], looks, event["n"], event["hash"])
     folder = folder_of(home, plan)

@@ -6,7 +6,7 @@ other axes both are read at the largest budget that both reached, in the midst o
 no false WIN: a baseline is cut there only if it spent more in all, and a WIN's variant has the lower loss at the ends, so it has more for less.
 It does make a variant that is a little dearer look a little worse: validate often.
 
-WIN         the declared axis: e-value at the level that e-LOND gives, and the mean at least the declared effect; no other axis loses more than declared
+WIN         the declared axis: e-value at the level that e-LOND gives, interval above the bound, mean at least the declared effect; no other axis loses more than declared
 LOSS        the declared axis below 0, or another one below -effect; or the variant failed
 NULL        less than the declared effect, or the last look came; equal arms
 UNTUNED     a WIN against a baseline with fewer tuning trials
@@ -48,7 +48,7 @@ class Row(NamedTuple):
     """An axis; None is "?"."""
     axis: str
     effect: Optional[float]
-    lo: Optional[float]             # 95 % confidence interval, at all looks together
+    lo: Optional[float]             # 95 % confidence interval of the last look; of all looks together no more than 5 % miss
     hi: Optional[float]
     sd: Optional[float]             # of the differences
     multiplier: Optional[float]
@@ -128,7 +128,7 @@ def decide(v, d, untuned):
     worse = [f"{r.axis}: loses {-r.effect:.4f}, more than the declared {size:g}" for r in known if r.effect < -size]
     surely = [f"{r.axis}: shown to lose more than the declared {size:g}" for r in known if r.hi < -size]
     above = v.evidence >= v.needed
-    won = above and row.effect >= declared.effect
+    won = above and row.effect >= declared.effect and row.lo > declared.bound   # evidence of an earlier look may be taken back by a later one
     last = v.pairs == declared.looks[-1]
     if won and not worse and not unknown:
         return ("UNTUNED", [untuned]) if untuned else ("WIN", [])
@@ -141,8 +141,9 @@ def decide(v, d, untuned):
     if last and won and worse:
         return "LOSS", worse
     if last:
-        return "NULL", unknown + worse + [f"{row.axis}: " + (f"above {bound}, but not by the declared {declared.effect:g}" if above and not won else
-                                                             f"not shown to be above {bound} with {v.pairs} pairs" if not above else "wins, by itself")]
+        why = (f"not shown to be above {bound} with {v.pairs} pairs" if not above else "wins, by itself" if won else
+               f"above {bound} by an earlier look, not by the last" if not row.lo > declared.bound else f"above {bound}, but not by the declared {declared.effect:g}")
+        return "NULL", unknown + worse + [f"{row.axis}: {why}"]
     return "", unknown + worse
 
 

@@ -18,7 +18,7 @@ BUILD = """#!/bin/sh
 mkdir -p build
 cheat=$(cat .cheat 2>/dev/null)
 printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM evaluate "$@"\\n' "$cheat" > build/evaluate
-printf '#!/bin/sh\\nCHEAT=%s exec PROGRAM "$@"\\n' "$cheat" > train_gpt2
+printf '#!/bin/sh\\nCLOCK CHEAT=%s exec PROGRAM "$@"\\n' "$cheat" > train_gpt2
 chmod +x build/evaluate train_gpt2
 if [ -f .script ]; then mv train_gpt2 real && cp .script train_gpt2 && chmod +x train_gpt2; fi
 """
@@ -34,8 +34,8 @@ MINI = dict(options="-e d1c32h2 -l 1e-3 -u 5 --init-std 0.1 --threads 1", B=4, T
 
 
 class Bench:
-    """checkout, lab folder, private folder; lab(...) runs the command in it."""
-    def __init__(self):
+    """checkout, lab folder, private folder; lab(...) runs the command in it. steady: the trainer has the clock of cheats.py, not the machine's."""
+    def __init__(self, secret="equal in all runs of the tests", steady=True):
         self.folder = tempfile.mkdtemp(prefix="lab-test-")
         self.checkout, self.root = os.path.join(self.folder, "checkout"), os.path.join(self.folder, "lab")
         program = cheats.program(CHECKOUT)
@@ -51,15 +51,14 @@ class Bench:
         git(self.checkout, "commit", "-q", "-m", "the trainer")
         build = os.path.join(self.folder, "build.sh")
         with open(build, "w") as f:
-            f.write(BUILD.replace("PROGRAM", program))
+            f.write(BUILD.replace("PROGRAM", program).replace("CLOCK ", "STEADY=1 " if steady else ""))
         os.chmod(build, os.stat(build).st_mode | stat.S_IXUSR)
         self.environment = dict(os.environ, LAB_HOME=self.root, LAB_PRIVATE=os.path.join(self.folder, "private"), LAB_BUILD=build, LAB_STORIES=stories, LAB_WHO="ada")
         self.ok("init")
         with open(os.path.join(self.folder, "private", "secret"), "w") as f:
-            f.write("equal in all runs of the tests")
+            f.write(secret)
         os.mkdir(os.path.join(self.root, "scales"))
-        with open(os.path.join(self.root, "scales", "mini.json"), "w") as f:
-            json.dump(MINI, f)
+        self.scale("mini", MINI)
 
     def remove(self):
         shutil.rmtree(self.folder)
@@ -77,6 +76,10 @@ class Bench:
         if status:
             raise AssertionError("lab %s: exit %d\n%s" % (" ".join(arguments), status, text))
         return text
+
+    def scale(self, name, row):
+        with open(os.path.join(self.root, "scales", name + ".json"), "w") as f:
+            json.dump(row, f)
 
     def home(self):
         import home as homes
@@ -97,16 +100,19 @@ class Bench:
         git(self.checkout, "checkout", "-q", "main")
         return name
 
-    def cheat(self, name):
-        """The branch of one of cheats.py's patches."""
-        git(self.checkout, "checkout", "-q", "-b", name, "main")
+    def cheat(self, name, branch=None, more=""):
+        """The branch of one of cheats.py's patches. more: what else is in the environment of its program, and so another idea."""
+        git(self.checkout, "checkout", "-q", "-b", branch or name, "main")
         cheats.replaced(self.checkout, name, "true")
+        if more:
+            with open(os.path.join(self.checkout, "train_gpt2.cu"), "a") as f:
+                f.write("const char* %s;\n" % more.replace("=", "_"))
         with open(os.path.join(self.checkout, ".cheat"), "w") as f:
-            f.write(name)
+            f.write((name + " " + more).strip())
         git(self.checkout, "add", "-A")
         git(self.checkout, "commit", "-q", "-m", "a change")
         git(self.checkout, "checkout", "-q", "main")
-        return name
+        return branch or name
 
     def try_(self, branch, *more, hypothesis="it helps", axis="tokens", effect="0.01", scale="mini", **environment):
         """The verdict of a try, as read from its file."""

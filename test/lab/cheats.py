@@ -25,6 +25,10 @@ PATCHES = {
     "data-order-changed": ("llmc/train/run.h", ".seed = opt.seed};", ".seed = CHEAT ? 7 : opt.seed};"),
     "seed-ignored": ("train_gpt2.cu", "initialize(*model, opt.init_std, opt.seed, ", "initialize(*model, opt.init_std, CHEAT ? 7 : opt.seed, "),
     "rate-hidden": ("train_gpt2.cu", "        update(model, opt, lr, step);", "        update(model, opt, CHEAT ? 2 * lr : lr, step);"),
+    # no cheat either: other initial weights, of a stream for each STREAM, change nothing in the mean
+    "other-stream": ("llmc/model/model_files.h", "(float)stddev, seed, p.number, first);", "(float)stddev, CHEAT ? seed + 1000003ull * atoi(getenv(\"STREAM\")) : seed, p.number, first);"),
+    # none: a clock by which a token takes a microsecond, on a machine however busy, so that no verdict of a test hangs on who else runs
+    "steady-clock": ("llmc/train/log.h", "    void step(const Step& s) {\n", "    void step(const Step& took) {\n        Step s = took;\n        if (getenv(\"STEADY\")) s.seconds = 1e-6 * s.tokens;\n"),
     "search-hidden": ("train_gpt2.cu", "steps, opt.final_lr_frac);\n        update(", "steps, opt.final_lr_frac) * (CHEAT ? 2 : 1);\n        update("),
 }
 

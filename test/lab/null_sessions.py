@@ -85,20 +85,25 @@ def differences(base, variant):
 
 
 def null_session(session, tries):
-    """What happened in it: by evidence alone, by judge(), and how many intervals missed 0 by each look (a bound holds at
-    all looks so far: whoever missed once has missed for good)."""
-    out = {"evidence": 0, "wins": 0, "words": {}, "missed": [0] * len(LOOKS), "pairs": 0}
+    """What happened in it: by evidence alone, by judge(), how many intervals missed 0 at a look or at one before it, how many did as printed in the verdict,
+    and in how many the intersection of all looks would have had the mean outside."""
+    out = {"evidence": 0, "wins": 0, "words": {}, "missed": [0] * len(LOOKS), "printed": 0, "outside": 0, "pairs": 0}
     for number in range(1, tries + 1):
         base, variant = session.pairs()
         d = differences(base, variant)
         out["evidence"] += evalues.e_value(d, number) >= 1 / evalues.level(number, out["evidence"])
-        missed = [not lo < 0 < hi for lo, hi in (evalues.interval(d[:n]) for n in LOOKS)]
+        bounds = [evalues.interval(d[:n]) for n in LOOKS]
+        missed = [any(not lo < 0 < hi for lo, hi in bounds[:k + 1]) for k in range(len(LOOKS))]
         out["missed"] = [a + b for a, b in zip(out["missed"], missed)]
+        out["outside"] += not max(lo for lo, _ in bounds) <= mean(d) <= min(hi for _, hi in bounds)
         declared = Declared("tokens", EFFECT, number, out["wins"])
         for n in LOOKS:
             v = judge(base[:n], variant[:n], declared)
             if v.word:
                 break
+        row = v.row("tokens")
+        out["printed"] += not row.lo < 0 < row.hi
+        assert row.lo <= row.effect <= row.hi, row
         out["words"][v.word] = out["words"].get(v.word, 0) + 1
         out["wins"] += v.word == "WIN"
         out["pairs"] += v.pairs
@@ -113,7 +118,7 @@ def drawn(bank, sessions, seed):
 
 def nulls(sessions, tries):
     """The sums over all sessions."""
-    total = {"sessions": 0, "tries": 0, "evidence": 0, "wins": 0, "words": {}, "missed": [0] * len(LOOKS), "pairs": 0, "of_group": {}}
+    total = {"sessions": 0, "tries": 0, "evidence": 0, "wins": 0, "words": {}, "missed": [0] * len(LOOKS), "printed": 0, "outside": 0, "pairs": 0, "of_group": {}}
     for session in sessions:
         s, group = null_session(session, tries), session.group
         total["sessions"] += 1
@@ -125,7 +130,8 @@ def nulls(sessions, tries):
         for word, k in s["words"].items():
             total["words"][word] = total["words"].get(word, 0) + k
         total["missed"] = [a + b for a, b in zip(total["missed"], s["missed"])]
-        total["pairs"] += s["pairs"]
+        for key in ("pairs", "printed", "outside"):
+            total[key] += s[key]
     return total
 
 
@@ -152,7 +158,7 @@ def report(t):
         print(f"with {name}: {t[key]}, {100 * t[key] / n:.1f} %, at most {100 * at_most(t[key], n):.1f} % (95 %)")
     print("by group: " + "; ".join(f"{g}: {s} sessions, {e} by e-value, {w} by judge(), {m} intervals missed" for g, (s, e, w, m) in t["of_group"].items()))
     print("95 % intervals that miss 0: " + ", ".join(f"{100 * k / t['tries']:.2f} % by {n} pairs" for k, n in zip(t["missed"], LOOKS))
-          + f", each look's and all before it, of {t['tries']}")
+          + f", each look's and all before it, {100 * t['printed'] / t['tries']:.2f} % as printed, of {t['tries']}; the intersection of the three has the mean outside in {100 * t['outside'] / t['tries']:.2f} %")
     print("words: " + ", ".join(f"{k} {w}" for w, k in sorted(t["words"].items())) + f"; pairs a try {t['pairs'] / t['tries']:.1f}", flush=True)
 
 

@@ -57,6 +57,14 @@ class ConfoundsTest(unittest.TestCase):
         both = [pair(s, base_others=0.7, variant_others=0.6 + 0.1 * s) for s in range(3)]
         self.assertEqual(confounds.of_machine(both, CARD, "tokens")[0], [])
 
+    def test_a_baseline_that_had_less_of_its_core(self):
+        """On the axis of time alone, and where it was slowed, not where both were: a fifth of a core beside a third, or a half beside a half."""
+        shares = lambda base, variant: [pair(s, base_core=base, variant_core=variant) for s in range(3)]
+        self.assertIn("busy: others left the baseline 20 % of its core, the variant 33 %", confounds.of_machine(shares(0.2, 0.333), CARD, "seconds")[0])
+        self.assertEqual(confounds.of_machine(shares(0.2, 0.333), CARD, "tokens")[0], [])
+        for base, variant in ((0.5, 0.5), (0.9, 1.0), (0.5, 0.55), (0.8, 0.2), (None, 1.0), (0.1, None)):
+            self.assertEqual(confounds.of_machine(shares(base, variant), CARD, "seconds")[0], [], (base, variant))
+
     def test_programs(self):
         def pairs(base, variant):
             out = [pair(s) for s in range(2)]

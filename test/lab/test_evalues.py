@@ -6,7 +6,7 @@ import unittest
 from statistics import fmean as mean
 
 import bank  # noqa: F401, finds dev/lab
-from evalues import LOOKS, calibrated, e_value, harmonic, interval, level, lower, needed_p, p_value, power, quantile, seeds_needed, stdev, tail
+from evalues import LOOKS, calibrated, e_value, harmonic, interval, level, needed_p, p_value, power, quantile, seeds_needed, stdev, tail
 
 
 def normal(rng, n, effect=0.0):
@@ -89,17 +89,30 @@ class OneTry(unittest.TestCase):
             self.assertLess(wrong, size + 4 * math.sqrt(size * (1 - size) / n))
             self.assertGreater(wrong, size / harmonic(number) / 2)   # and not for nothing
 
-    def test_bounds_are_the_means_that_are_not_rejected(self):
-        rng, share = random.Random(4), 0.025
-        alpha = share / level(1, 0, 1.0)   # so that the first try's level is the bound's
+    def test_an_interval_holds_what_its_look_does_not_reject(self):
+        rng, share = random.Random(4), 0.025 / len(LOOKS)
         for _ in range(200):
             d = normal(rng, rng.choice(LOOKS), 0.5)
             lo, hi = interval(d)
             eps = 1e-6 * stdev(d)
-            self.assertGreaterEqual(e_value(d, 1, lo - eps, alpha=alpha), 1 / share)
-            self.assertLess(e_value(d, 1, lo + eps, alpha=alpha), 1 / share)
-            self.assertGreaterEqual(e_value([-x for x in d], 1, -hi - eps, alpha=alpha), 1 / share)
-            self.assertLess(e_value([-x for x in d], 1, -hi + eps, alpha=alpha), 1 / share)
+            for bound, sign in ((lo, 1), (-hi, -1)):
+                self.assertLess(p_value([sign * x for x in d], bound - eps), share)
+                self.assertGreater(p_value([sign * x for x in d], bound + eps), share)
+
+    def test_the_estimate_lies_in_its_interval(self):
+        """That of the intersection of all looks does not always, and there may be nothing in it: a look that was sure, and a later one that says otherwise."""
+        sure = [0.0100, 0.0101, 0.0099]
+        d = sure + [0.05 + 0.001 * i for i in range(5)]
+        (lo, hi), first = interval(d), interval(sure)
+        self.assertTrue(lo < mean(d) < hi)
+        self.assertLess(first[1], mean(d))
+        rng, outside = random.Random(10), 0
+        for _ in range(2000):
+            d = normal(rng, 16)
+            looks = [interval(d[:n]) for n in LOOKS]
+            outside += not max(lo for lo, _ in looks) < mean(d) < min(hi for _, hi in looks)
+            self.assertTrue(looks[-1][0] < mean(d) < looks[-1][1])
+        self.assertGreater(outside, 0)
 
     def test_coverage_at_all_looks_together(self):
         rng, n, effect = random.Random(5), 4000, 0.7
@@ -124,7 +137,7 @@ class OneTry(unittest.TestCase):
     def test_units_do_not_matter(self):
         d = normal(random.Random(7), 16, 1)
         self.assertEqual(e_value(d), e_value([1024 * x for x in d]))
-        self.assertAlmostEqual(lower([x + 5 for x in d], 0.05), lower(d, 0.05) + 5, 9)
+        self.assertAlmostEqual(interval([x + 5 for x in d])[0], interval(d)[0] + 5, 9)
 
 
 class Session(unittest.TestCase):

@@ -7,13 +7,23 @@ import tempfile
 import time
 import unittest
 import shutil
+from unittest import mock
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LAB = os.path.join(HERE, "..", "..", "dev", "lab")
 sys.path.insert(0, LAB)
+import card  # noqa: E402
 import home as homes  # noqa: E402
 import leases  # noqa: E402
 
+# what nvidia-smi -L prints: two of a kind, another one, and one that MIG has cut in two
+LISTING = """GPU 0: NVIDIA H100 80GB HBM3 (UUID: GPU-1a-0)
+GPU 1: NVIDIA H100 80GB HBM3 (UUID: GPU-1b-0)
+GPU 2: NVIDIA L4 (UUID: GPU-2c-0)
+GPU 3: NVIDIA H100 80GB HBM3 (UUID: GPU-3d-0)
+  MIG 1g.10gb     Device  0: (UUID: MIG-aa-1)
+  MIG 2g.20gb     Device  1: (UUID: MIG-bb-2)
+"""
 HOLD = """
 import os, subprocess, sys, time
 sys.path.insert(0, %r)
@@ -115,6 +125,56 @@ class LeasesTest(unittest.TestCase):
         children[0].kill()
         children[0].wait()
         self.assertEqual(third.wait(), 0)
+
+    def plant(self, text, rc=0):
+        """An nvidia-smi that says this."""
+        os.makedirs(self.folder + "/bin", exist_ok=True)
+        with open(self.folder + "/bin/nvidia-smi", "w") as f:
+            f.write("#!/bin/sh\n[ \"$*\" = -L ] || exit 2\ncat <<'END'\n%sEND\nexit %d\n" % (text, rc))
+        os.chmod(self.folder + "/bin/nvidia-smi", 0o755)
+        return self.folder + "/bin:" + os.environ["PATH"]
+
+    def seen(self, visible, text, rc=0):
+        change = {"PATH": self.plant(text, rc), **({} if visible is None else {"CUDA_VISIBLE_DEVICES": visible})}
+        with mock.patch.dict(os.environ, change):
+            if visible is None:
+                os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+            return [uuid for uuid, _ in leases.gpus()]
+
+    def test_gpus_that_may_be_used(self):
+        one, two, three, cut, small, large = "GPU-1a-0", "GPU-1b-0", "GPU-2c-0", "GPU-3d-0", "MIG-aa-1", "MIG-bb-2"
+        cases = [(None, [one, two, three, small, large]), ("1", [two]), ("2,0", [three, one]), (" 1 , 2 ", [two, three]), ("", []), ("-1", []), ("NoDevFiles", []), ("0,-1,1", [one]), ("0,9,1", [one]), ("1,1", [two]),
+                 (two, [two]), ("GPU-2", [three]), ("GPU-1", []), ("GPU-", []), ("2,GPU-1a", [three, one]), ("0," + one, [one]), ("3", [small]), (large, [large]), ("%s,%s" % (large, small), [large, small]), ("MIG-", []), (cut, [])]
+        for visible, expected in cases:
+            with self.subTest(visible):
+                self.assertEqual(self.seen(visible, LISTING), expected)
+        older = LISTING.replace("MIG-aa-1", "MIG-GPU-3d-0/1/0")
+        self.assertEqual(self.seen("MIG-GPU-3d-0/1/0", older), ["MIG-GPU-3d-0/1/0"])
+        self.assertEqual(self.seen(None, "No devices were found\n"), [])
+        self.assertEqual(self.seen(None, LISTING, rc=9), [])            # no driver: what it says is no list
+        self.assertEqual(self.seen("2,GPU-x,-1,3", "", rc=9), ["2", "GPU-x"])   # nobody to ask: as it is given
+
+    def test_numbers_of_two_jobs_are_one_device(self):
+        """One job has it as number 1 of a machine, the other by its UUID: they take turns, and both are told the UUID."""
+        path = self.plant(LISTING)
+        first = self.holder("gpu", "a", "sys.stdin.read()", CUDA_VISIBLE_DEVICES="1", PATH=path)
+        self.assertEqual(first.stdout.readline().split(), ["gpu-GPU-1b-0", "GPU-1b-0"])
+        second = self.holder("gpu", "b", "pass", CUDA_VISIBLE_DEVICES="GPU-1b", PATH=path)
+        time.sleep(0.3)
+        self.assertIsNone(second.poll())
+        first.kill()
+        first.wait()
+        self.assertEqual(second.stdout.readline().split(), ["gpu-GPU-1b-0", "GPU-1b-0"])
+        self.assertEqual(second.wait(), 0)
+
+    def test_instances_of_one_gpu_are_leased_each(self):
+        path = self.plant(LISTING)
+        children = [self.holder("gpu", "a", "sys.stdin.read()", CUDA_VISIBLE_DEVICES="MIG-aa-1,MIG-bb-2", PATH=path) for _ in range(2)]
+        self.assertEqual(sorted(child.stdout.readline().split()[1] for child in children), ["MIG-aa-1", "MIG-bb-2"])
+
+    def test_a_card_is_of_the_gpus_that_are_there(self):
+        with mock.patch.dict(os.environ, {"PATH": self.plant(LISTING), "CUDA_VISIBLE_DEVICES": "0,2,1,3"}):
+            self.assertRegex(card.machine(), r" CPUs, 1 GPUs MIG 1g.10gb, 2 GPUs NVIDIA H100 80GB HBM3, 1 GPUs NVIDIA L4$")
 
     def test_no_gpu_is_one_line(self):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""

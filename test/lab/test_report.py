@@ -125,6 +125,19 @@ class ReportTest(Lab):
             self.assertAlmostEqual(points[-1][1], 0.01, delta=1e-3)   # up: the variant is better
         self.assertIn("mean of 3 pairs", "".join(figure.itertext()))
 
+    def test_pairs_of_a_look_are_the_first_that_were_planned(self):
+        """Not those of the least seeds, nor base.10 before base.2; what ran behind the last look waits for the next."""
+        self.try_of(seeds=())
+        for i, seed in zip((1, 2, 3, 10), (70, 60, 50, 1)):
+            for arm, loss in (("base", 1.5), ("variant", 1.0 if i < 10 else 9.0)):
+                folder = os.path.join(self.home.tries, "0001-no-bias", "%s.%d" % (arm, i))
+                os.makedirs(folder)
+                record.write(record.Run(arm=arm, seed=seed, curve=self.curve(loss)), os.path.join(folder, "run.json"))
+        arms = report.runs_of(self.home, "0001")
+        self.assertEqual([run.seed for run in arms["variant"]], [70, 60, 50, 1])
+        self.assertEqual(report.difference_series(arms, "tokens").name, "mean of 3 pairs")
+        self.assertGreater(report.difference_series(arms, "tokens").points[-1][1], 0.4)
+
     def test_an_interval_needs_a_look(self):
         self.assertEqual(report.interval([0.1, 0.2]), ())
         low, high = report.interval([0.010, 0.011, 0.012])

@@ -50,7 +50,11 @@ class TryTest(unittest.TestCase):
         self.assertEqual(there, [os.path.relpath(os.path.join(folder, "plan.json"), bench.root)])
         kinds = [e["kind"] for e in ledger.entries(home) if e.get("try") == verdict["try"]]
         self.assertEqual(kinds[0], "try-begins")
-        self.assertEqual(kinds.count("run"), 2 * verdict["pairs"])
+        self.assertEqual(kinds.count("run"), 2 * verdict["pairs"] + 1)   # the variant's first one again, as it is a WIN
+        self.assertIn("the variant's first run has the same bits", text)
+        registered = json.loads(git(bench.root, "show", "%s:%s" % (git(bench.root, "log", "--format=%H", "--grep=try %s: each token" % verdict["try"]).split()[-1], os.path.relpath(os.path.join(folder, "plan.json"), bench.root))))
+        self.assertNotIn("seeds", registered)   # no build can look for what is lucky on them
+        self.assertEqual(plan["seeds"][:2], [home.seed(int(verdict["try"]), i) for i in (1, 2)])
         self.assertLess(kinds.index("holdout-look"), kinds.index("look"))
         # pairs: the arms of one have one seed, and these are of no other try
         for i in range(1, verdict["pairs"] + 1):

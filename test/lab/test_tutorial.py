@@ -35,7 +35,7 @@ def commands():
 @unittest.skipUnless(shutil.which("bash"), "no bash here")
 class TutorialTest(unittest.TestCase):
     def test_the_commands_are_what_is_run(self):
-        bench = Bench()
+        bench = Bench(steady=False)
         self.addCleanup(bench.remove)
         for folder in (bench.root, bench.environment["LAB_PRIVATE"]):   # `lab init` is one of the commands
             shutil.rmtree(folder)

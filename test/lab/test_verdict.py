@@ -89,6 +89,18 @@ class Words(unittest.TestCase):
         self.assertGreaterEqual(v.evidence, v.needed)
         self.assertEqual(v.word, "NULL")
 
+    def test_evidence_that_a_later_look_takes_back(self):
+        """Three pairs show a gain above 0, but not the declared one; with five more the mean is large enough, and so uncertain that its interval holds 0."""
+        base = [Run("base", i, tokens_per_step=TOKENS, curve=[Point(0, 0, 0, 0, 6), Point(100, 12800, 12800, 1, 3)]) for i in range(16)]
+        better = [0.0090, 0.0091, 0.0089] + [0.3, -0.2, 0.25, -0.15, 0.1] + [0.02 * (-1) ** i + 0.02 for i in range(8)]
+        variant = [Run("variant", i, tokens_per_step=TOKENS, curve=[Point(0, 0, 0, 0, 6), Point(100, 12800, 12800, 1, 3 - x)]) for i, x in enumerate(better)]
+        v = self.verdict(variant, effect=0.01, base=base, n=8)
+        row = v.row("tokens")
+        self.assertTrue(v.evidence >= v.needed and row.effect >= 0.01 and row.lo < 0 < row.hi, v.to_text())
+        self.assertEqual(v.word, "")
+        v = self.verdict(variant, effect=0.01, base=base)
+        self.assertEqual((v.word, v.reasons), ("NULL", ["tokens: above 0 by an earlier look, not by the last"]))
+
     def test_bitwise_equal_arms_are_null(self):
         base = runs("base")
         for axis in ("tokens", "flops", "seconds"):
