@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Screens the modern recipe's ingredients with modern.py, at the quickstart's size, before one of them gets a kernel.
+
+    python3 dev/reference/screen.py --train train.bin --val val.bin gpt2 all each        a line a run, then the table
+    python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01    one ingredient off, other rates
+
+gpt2: no ingredient; all: each of them; each: all but one, for each. The shards are what the trainer makes of the quickstart's text, in its folder
+tokens/. Arms of one seed see the same rows in the same order, and a tensor that exists in both begins with the same values. Runs that --out
+holds are not made again.
+"""
+import argparse
+import json
+import os
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import modern
+
+SIZE = dict(L=2, C=192, NH=6, V=2048, max_T=256, W=64)  # the quickstart's; W: a quarter of its T, nanochat's proportion
+B, T, VALIDATED = 4, 256, 80                            # rows of a step; rows that are validated: 20,480 tokens
+GPT2 = dict(warmup=100)                                 # the quickstart's; all its rates are 3e-3
+GPT2_RATES = ("embed_lr", "head_lr", "scalar_lr")
+
+
+def rows(path):
+    """(rows, T+1): a row starts where a document does, --bos-align's rule: the next one at the last document start within T tokens."""
+    with open(path, "rb") as f:
+        magic = np.frombuffer(f.read(1024), np.int32)[0]
+        tokens = np.frombuffer(f.read(), np.uint16 if magic == 20240520 else np.uint32)
+    documents, starts = np.flatnonzero(tokens == tokens[0]), [0]
+    while starts[-1] + T < len(tokens):
+        last = documents[np.searchsorted(documents, starts[-1] + T, "right") - 1]
+        starts.append(last if last > starts[-1] else starts[-1] + T)
+    return np.stack([tokens[s:s + T + 1] for s in starts[:-1]]).astype(np.int64)
+
+
+def parse(arm):
+    """'all,-rope,muon_lr=0.01' -> ingredients, hyper-parameters."""
+    base, *changes = arm.split(",")
+    on, h = set(modern.ALL if base == "all" else ()), dict(modern.HYPER, **(GPT2 if base == "gpt2" else {}))
+    for change in changes:
+        if change[0] in "+-":
+            assert change[1:] in modern.ALL, f"{arm}: no ingredient {change[1:]}; there are {', '.join(sorted(modern.ALL))}"
+            (on.add if change[0] == "+" else on.remove)(change[1:])
+        else:
+            name, value = change.split("=")
+            assert name in h, f"{arm}: no {name}; there are {', '.join(h)}"
+            h[name] = float(value)
+    if base == "gpt2":
+        h.update({rate: h["lr"] for rate in GPT2_RATES})
+    return frozenset(on), h
+
+
+def loss_of(p, c, batch):
+    return F.cross_entropy(modern.forward(p, c, batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+
+
+def run(arm, seed, steps, train, val):
+    """Validation losses at thirds of the steps; CPU seconds of training."""
+    on, h = parse(arm)
+    c, h, state, losses, seconds = dict(SIZE, on=on), dict(h, steps=steps), {}, {}, 0.0
+    p = {name: w.requires_grad_() for name, w in modern.init(c, seed).items()}
+    order = np.random.Generator(np.random.PCG64(seed)).permutation(len(train))
+    for step in range(steps):
+        start = time.process_time()
+        batch = torch.from_numpy(train[order[step * B:(step + 1) * B]])          # (B, T+1)
+        grad = dict(zip(p, torch.autograd.grad(loss_of(p, c, batch), list(p.values()))))
+        with torch.no_grad():
+            modern.update(p, grad, state, c, h, step)
+        seconds += time.process_time() - start
+        if (step + 1) % (steps // 3) == 0:
+            with torch.no_grad():
+                losses[step + 1] = np.mean([loss_of(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED, 8)])
+    return losses, seconds
+
+
+def table(runs):
+    """Means over seeds; gain: what is lost without it, the mean over the seeds that both have."""
+    arms = list(dict.fromkeys(r["arm"] for r in runs))
+    of = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in arms}
+    last = lambda r: list(r["losses"].values())[-1]
+    print(f"{'arm':40} {'seeds':8} " + " ".join(f"{s:>8}" for s in runs[0]["losses"]) + "   minus all      CPU s")
+    for arm in arms:
+        means = np.mean([list(r["losses"].values()) for r in of[arm].values()], 0)
+        shared = [last(of[arm][s]) - last(of["all"][s]) for s in of[arm] if s in of.get("all", {})]
+        spread = f" +-{np.std(shared, ddof=1):.3f}" if len(shared) > 1 else ""
+        print(f"{arm:40} {','.join(map(str, of[arm])):8} " + " ".join(f"{x:8.4f}" for x in means) +
+              (f"  {np.mean(shared):+.4f}{spread:8}" if shared else " " * 17) + f" {np.mean([r['seconds'] for r in of[arm].values()]):7.1f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arms", nargs="*", default=["gpt2", "all", "each"])
+    parser.add_argument("--train", required=True)
+    parser.add_argument("--val", required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--out", default="screen.jsonl")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    arms = [a for arm in args.arms for a in ([f"all,-{i}" for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER)] if arm == "each" else [arm])]
+    train, val = rows(args.train), rows(args.val)
+    made = [json.loads(line) for line in open(args.out)] if os.path.exists(args.out) else []
+    for seed in args.seeds:
+        for arm in arms:
+            if any((r["arm"], r["seed"], r["steps"]) == (arm, seed, args.steps) for r in made):
+                continue
+            losses, seconds = run(arm, seed, args.steps, train, val)
+            made.append(dict(arm=arm, seed=seed, steps=args.steps, losses=losses, seconds=round(seconds, 2)))
+            with open(args.out, "a") as f:
+                f.write(json.dumps(made[-1]) + "\n")
+            print(arm, seed, *(f"{s}: {x:.4f}" for s, x in losses.items()), f"{seconds:.1f} s", flush=True)
+    table([r for r in made if r["steps"] == args.steps])
+
+
+if __name__ == "__main__":
+    main()
