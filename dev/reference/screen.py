@@ -19,13 +19,13 @@ import torch.nn.functional as F
 
 import modern
 
-SIZE = dict(L=2, C=192, NH=6, V=2048, max_T=256, W=64)  # the quickstart's; W: a quarter of its T, nanochat's proportion
-B, T, VALIDATED = 4, 256, 80                            # rows of a step; rows that are validated: 20,480 tokens
-GPT2 = dict(warmup=100)                                 # the quickstart's; all its rates are 3e-3
-GPT2_RATES = ("embed_lr", "head_lr", "scalar_lr")
+# The lab's scales (dev/lab/scales.py), both on the quickstart's tokens; W: a quarter of T, nanochat's proportion; std: --init-std
+SIZES = {"quickstart": dict(B=4, std=0.07, model=dict(L=2, C=192, NH=6, V=2048, max_T=256, W=64)),
+         "small": dict(B=8, std=0.1, model=dict(L=2, C=64, NH=2, V=2048, max_T=64, W=16))}
+VALIDATED = 10240  # tokens
 
 
-def rows(path):
+def rows(path, T):
     """(rows, T+1): a row starts where a document does, --bos-align's rule: the next one at the last document start within T tokens."""
     with open(path, "rb") as f:
         magic = np.frombuffer(f.read(1024), np.int32)[0]
@@ -38,9 +38,9 @@ def rows(path):
 
 
 def parse(arm):
-    """'all,-rope,muon_lr=0.01' -> ingredients, hyper-parameters."""
+    """'all,-rope,muon_lr=0.01' -> ingredients, hyper-parameters. GPT-2 has one rate for all."""
     base, *changes = arm.split(",")
-    on, h = set(modern.ALL if base == "all" else ()), dict(modern.HYPER, **(GPT2 if base == "gpt2" else {}))
+    on, h = set(modern.ALL if base == "all" else ()), dict(modern.HYPER)
     for change in changes:
         if change[0] in "+-":
             assert change[1:] in modern.ALL, f"{arm}: no ingredient {change[1:]}; there are {', '.join(sorted(modern.ALL))}"
@@ -50,7 +50,7 @@ def parse(arm):
             assert name in h, f"{arm}: no {name}; there are {', '.join(h)}"
             h[name] = float(value)
     if base == "gpt2":
-        h.update({rate: h["lr"] for rate in GPT2_RATES})
+        h.update(embed_lr=h["lr"], head_lr=h["lr"], scalar_lr=h["lr"])
     return frozenset(on), h
 
 
@@ -58,22 +58,19 @@ def loss_of(p, c, batch):
     return F.cross_entropy(modern.forward(p, c, batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
 
 
-def run(arm, seed, steps, train, val):
+def run(arm, seed, steps, size, train, val):
     """Validation losses at thirds of the steps; CPU seconds of training."""
     on, h = parse(arm)
-    c, h, state, losses, seconds = dict(SIZE, on=on), dict(h, steps=steps), {}, {}, 0.0
-    p = {name: w.requires_grad_() for name, w in modern.init(c, seed).items()}
+    B, c, h, state, losses, seconds = size["B"], dict(size["model"], on=on), dict(h, steps=steps), {}, {}, 0.0
+    p = modern.init(c, seed, size["std"])
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(train))
     for step in range(steps):
         start = time.process_time()
         batch = torch.from_numpy(train[order[step * B:(step + 1) * B]])          # (B, T+1)
-        grad = dict(zip(p, torch.autograd.grad(loss_of(p, c, batch), list(p.values()))))
-        with torch.no_grad():
-            modern.update(p, grad, state, c, h, step)
+        modern.update(p, modern.gradients(p, c, batch), state, c, h, step)
         seconds += time.process_time() - start
-        if (step + 1) % (steps // 3) == 0:
-            with torch.no_grad():
-                losses[step + 1] = np.mean([loss_of(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED, 8)])
+        if step + 1 in (steps // 3, 2 * steps // 3, steps):
+            losses[step + 1] = np.mean([loss_of(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED // c["max_T"], 8)])
     return losses, seconds
 
 
@@ -96,24 +93,26 @@ def main():
     parser.add_argument("arms", nargs="*", default=["gpt2", "all", "each"])
     parser.add_argument("--train", required=True)
     parser.add_argument("--val", required=True)
+    parser.add_argument("--size", choices=SIZES, default="quickstart")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--out", default="screen.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
     arms = [a for arm in args.arms for a in ([f"all,-{i}" for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER)] if arm == "each" else [arm])]
-    train, val = rows(args.train), rows(args.val)
+    size = SIZES[args.size]
+    train, val = (rows(path, size["model"]["max_T"]) for path in (args.train, args.val))
     made = [json.loads(line) for line in open(args.out)] if os.path.exists(args.out) else []
     for seed in args.seeds:
         for arm in arms:
-            if any((r["arm"], r["seed"], r["steps"]) == (arm, seed, args.steps) for r in made):
+            if any((r["size"], r["arm"], r["seed"], r["steps"]) == (args.size, arm, seed, args.steps) for r in made):
                 continue
-            losses, seconds = run(arm, seed, args.steps, train, val)
-            made.append(dict(arm=arm, seed=seed, steps=args.steps, losses=losses, seconds=round(seconds, 2)))
+            losses, seconds = run(arm, seed, args.steps, size, train, val)
+            made.append(dict(size=args.size, arm=arm, seed=seed, steps=args.steps, losses=losses, seconds=round(seconds, 2)))
             with open(args.out, "a") as f:
                 f.write(json.dumps(made[-1]) + "\n")
             print(arm, seed, *(f"{s}: {x:.4f}" for s, x in losses.items()), f"{seconds:.1f} s", flush=True)
-    table([r for r in made if r["steps"] == args.steps])
+    table([r for r in made if (r["size"], r["steps"]) == (args.size, args.steps)])
 
 
 if __name__ == "__main__":
