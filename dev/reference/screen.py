@@ -2,9 +2,9 @@
 """Screens the modern recipe's ingredients with modern.py, at the quickstart's size, before one of them gets a kernel.
 
     python3 dev/reference/screen.py --train train.bin --val val.bin gpt2 all each        a line a run, then the table
-    python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01    one ingredient off, other rates
+    python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01 each,muon_lr=0.01    one ingredient off, other rates
 
-gpt2: no ingredient; all: each of them; each: all but one, for each. The shards are what the trainer makes of the quickstart's text, in its folder
+gpt2: no ingredient; all: each of them; adamw: all but Muon, NorMuon, cautious; each, adamw-each: all (adamw) but one, for each. The shards are what the trainer makes of the quickstart's text, in its folder
 tokens/. Arms of one seed see the same rows in the same order, and a tensor that exists in both begins with the same values. Runs that --out
 holds are not made again.
 """
@@ -40,7 +40,7 @@ def rows(path, T):
 def parse(arm):
     """'all,-rope,muon_lr=0.01' -> ingredients, hyper-parameters. GPT-2 has one rate for all."""
     base, *changes = arm.split(",")
-    on, h = set(modern.ALL if base == "all" else ()), dict(modern.HYPER)
+    on, h = set({"gpt2": (), "all": modern.ALL, "adamw": modern.ALL - {"muon", "normuon", "cautious"}}[base]), dict(modern.HYPER)
     for change in changes:
         if change[0] in "+-":
             assert change[1:] in modern.ALL, f"{arm}: no ingredient {change[1:]}; there are {', '.join(sorted(modern.ALL))}"
@@ -75,17 +75,18 @@ def run(arm, seed, steps, size, train, val):
 
 
 def table(runs):
-    """Means over seeds; gain: what is lost without it, the mean over the seeds that both have."""
-    arms = list(dict.fromkeys(r["arm"] for r in runs))
-    of = {arm: {r["seed"]: r for r in runs if r["arm"] == arm} for arm in arms}
+    """Means over seeds. Without it: what is lost where an ingredient is left out, mean and standard deviation over the seeds that both have."""
+    of = {}                                                                      # arm -> seed -> its run
+    for r in runs:
+        of.setdefault(r["arm"], {})[r["seed"]] = r
+    whole = lambda arm: ",".join(x for x in arm.split(",") if x[0] != "-")
     last = lambda r: list(r["losses"].values())[-1]
-    print(f"{'arm':40} {'seeds':8} " + " ".join(f"{s:>8}" for s in runs[0]["losses"]) + "   minus all      CPU s")
-    for arm in arms:
-        means = np.mean([list(r["losses"].values()) for r in of[arm].values()], 0)
-        shared = [last(of[arm][s]) - last(of["all"][s]) for s in of[arm] if s in of.get("all", {})]
-        spread = f" +-{np.std(shared, ddof=1):.3f}" if len(shared) > 1 else ""
-        print(f"{arm:40} {','.join(map(str, of[arm])):8} " + " ".join(f"{x:8.4f}" for x in means) +
-              (f"  {np.mean(shared):+.4f}{spread:8}" if shared else " " * 17) + f" {np.mean([r['seconds'] for r in of[arm].values()]):7.1f}")
+    print(f"{'arm':36} {'seeds':8} " + " ".join(f"{s:>8}" for s in runs[0]["losses"]) + f"  {'without it':16} {'CPU s':>6}")
+    for arm, made in of.items():
+        lost = [last(made[s]) - last(of[whole(arm)][s]) for s in made if arm != whole(arm) and s in of.get(whole(arm), {})]
+        said = (f"{np.mean(lost):+.4f}" if lost else "") + (f" sd {np.std(lost, ddof=1):.4f}" if len(lost) > 1 else "")
+        print(f"{arm:36} {','.join(map(str, made)):8} " + " ".join(f"{x:8.4f}" for x in np.mean([list(r["losses"].values()) for r in made.values()], 0)) +
+              f"  {said:16} {np.mean([r['seconds'] for r in made.values()]):6.1f}")
 
 
 def main():
@@ -99,7 +100,8 @@ def main():
     parser.add_argument("--out", default="screen.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    arms = [a for arm in args.arms for a in ([f"all,-{i}" for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER)] if arm == "each" else [arm])]
+    each = lambda arm, base: [arm.replace("each", f"{base},-{i}", 1) for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER) if i in parse(base)[0]]
+    arms = [a for arm in args.arms for a in (each(arm.replace("adamw-", ""), "adamw") if arm.startswith("adamw-each") else each(arm, "all") if arm.startswith("each") else [arm])]
     size = SIZES[args.size]
     train, val = (rows(path, size["model"]["max_T"]) for path in (args.train, args.val))
     made = [json.loads(line) for line in open(args.out)] if os.path.exists(args.out) else []
