@@ -184,11 +184,14 @@ def update(p, grad, state, c, h, step):
         w.sub_(lr * (mhat / (vhat.sqrt() + h["eps"]) + (decay * w if w.dim() == 2 else 0)))
 
 
+def loss(p, c, batch):
+    """Mean over batch (B, T+1)."""
+    return F.cross_entropy(forward(p, c, batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+
+
 def gradients(p, c, batch):
-    """Of the mean loss over batch (B, T+1)."""
     leaves = {name: w.clone().requires_grad_() for name, w in p.items()}
-    loss = F.cross_entropy(forward(leaves, c, batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
-    return dict(zip(p, torch.autograd.grad(loss, list(leaves.values()))))
+    return dict(zip(p, torch.autograd.grad(loss(leaves, c, batch), list(leaves.values()))))
 
 
 # -------------------------------------------------------------------------------------------------- self-checks

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Screens the modern recipe's ingredients with modern.py, at the quickstart's size, before one of them gets a kernel.
+"""Screens the modern recipe's ingredients with modern.py before one of them gets a kernel.
 
-    python3 dev/reference/screen.py --train train.bin --val val.bin gpt2 all each        a line a run, then the table
-    python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01 each,muon_lr=0.01    one ingredient off, other rates
+    python3 dev/reference/screen.py --train train.bin --val val.bin gpt2 all all-each    a line a run, then the table
+    python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01    other rates; one ingredient off, too
 
-gpt2: no ingredient; all: each of them; adamw: all but Muon, NorMuon, cautious; each, adamw-each: all (adamw) but one, for each. The shards are what the trainer makes of the quickstart's text, in its folder
-tokens/. Arms of one seed see the same rows in the same order, and a tensor that exists in both begins with the same values. Runs that --out
-holds are not made again.
+gpt2: no ingredient; all: each of them; adamw: all but Muon, NorMuon and cautious decay; all-each, adamw-each: all (adamw) but one, for each. The shards
+are what the trainer makes of the quickstart's text, in its folder tokens/. Arms of one seed see the same rows in the same order, and a tensor that
+exists in both begins with the same values. Runs that --out holds are not made again, so that what was ended goes on where it was.
 """
 import argparse
 import json
@@ -15,7 +15,6 @@ import time
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 import modern
 
@@ -54,8 +53,13 @@ def parse(arm):
     return frozenset(on), h
 
 
-def loss_of(p, c, batch):
-    return F.cross_entropy(modern.forward(p, c, batch[:, :-1]).flatten(0, 1), batch[:, 1:].flatten())
+def expand(arm):
+    """'all-each,lr=0.01' -> all but one ingredient, for each that it has."""
+    base, *changes = arm.split(",")
+    if not base.endswith("-each"):
+        return [arm]
+    base = base.removesuffix("-each")
+    return [",".join([base, "-" + i, *changes]) for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER) if i in parse(base)[0]]
 
 
 def run(arm, seed, steps, size, train, val):
@@ -66,11 +70,11 @@ def run(arm, seed, steps, size, train, val):
     order = np.random.Generator(np.random.PCG64(seed)).permutation(len(train))
     for step in range(steps):
         start = time.process_time()
-        batch = torch.from_numpy(train[order[step * B:(step + 1) * B]])          # (B, T+1)
+        batch = torch.from_numpy(train[order[(step * B + np.arange(B)) % len(order)]])          # (B, T+1)
         modern.update(p, modern.gradients(p, c, batch), state, c, h, step)
         seconds += time.process_time() - start
         if step + 1 in (steps // 3, 2 * steps // 3, steps):
-            losses[step + 1] = np.mean([loss_of(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED // c["max_T"], 8)])
+            losses[step + 1] = np.mean([modern.loss(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED // c["max_T"], 8)])
     return losses, seconds
 
 
@@ -91,7 +95,7 @@ def table(runs):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arms", nargs="*", default=["gpt2", "all", "each"])
+    parser.add_argument("arms", nargs="*", default=["gpt2", "all", "all-each"])
     parser.add_argument("--train", required=True)
     parser.add_argument("--val", required=True)
     parser.add_argument("--size", choices=SIZES, default="quickstart")
@@ -100,8 +104,7 @@ def main():
     parser.add_argument("--out", default="screen.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    each = lambda arm, base: [arm.replace("each", f"{base},-{i}", 1) for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER) if i in parse(base)[0]]
-    arms = [a for arm in args.arms for a in (each(arm.replace("adamw-", ""), "adamw") if arm.startswith("adamw-each") else each(arm, "all") if arm.startswith("each") else [arm])]
+    arms = [a for arm in args.arms for a in expand(arm)]
     size = SIZES[args.size]
     train, val = (rows(path, size["model"]["max_T"]) for path in (args.train, args.val))
     made = [json.loads(line) for line in open(args.out)] if os.path.exists(args.out) else []
