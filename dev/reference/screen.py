@@ -100,7 +100,7 @@ def main():
     parser.add_argument("--val", required=True)
     parser.add_argument("--size", choices=SIZES, default="quickstart")
     parser.add_argument("--steps", type=int, default=300)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[1], help="1,2,3")
     parser.add_argument("--out", default="screen.jsonl")
     args = parser.parse_args()
     torch.set_num_threads(1)
