@@ -98,7 +98,7 @@ void muon_update(F* params,                   // params + matrices[i].weight: (r
                 else {
                     const uint64_t e = at.first + i;
                     if (j == 0 || e % 8 == 0) random = philox(h.seed, RNG_ROUNDING, (uint32_t)h.t, e / 8);
-                    params[at.weight + i] = round_stochastic(p, random.x[e % 8 / 2] >> (e % 2 * 16));
+                    params[at.weight + i] = ::round_stochastic(p, random.x[e % 8 / 2] >> (e % 2 * 16));
                 }
             }
             if (!(taint == 0)) std::atomic_ref(step_stats->not_finite).store(1, std::memory_order_relaxed);

@@ -7,7 +7,6 @@
 #include "../layers/muon.h"
 #include "../layers/step_stats.h"
 #include "device.cuh"
-#include "ptx.cuh"
 #include "tile.cuh"
 
 namespace muon_detail {
@@ -62,7 +61,7 @@ template <class F> __global__ void __launch_bounds__(WARPS * WARP) product_kerne
     pdl_wait();
     if (step_stats->skip) return;
     constexpr int D = 128 / sizeof(F);  // of k a stage
-    __shared__ alignas(128) F memory[2][(ROWS + COLUMNS) * D];
+    alignas(128) __shared__ F memory[2][(ROWS + COLUMNS) * D];
     const int first = blockIdx.y * ROWS, column = blockIdx.x * COLUMNS, row = threadIdx.x / WARP * 32;
     const F *p = x.p + ((size_t)blockIdx.z * x.rows + first) * x.K, *q = x.q + ((size_t)blockIdx.z * x.cols + column) * x.K;
     const auto copy = [&](int k, int stage) {

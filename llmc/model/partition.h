@@ -19,8 +19,14 @@ struct Bucket { size_t begin, end; int layer = WHOLE_MODEL; };  // in chunks
 // What a rank has of a bucket: the elements that it adds up, and where they are among all that it has, in elements and in chunks.
 struct OwnPiece { Bucket bucket, chunks; Range range; size_t at, chunks_at; };
 
-// What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
-struct Owned { Range range; size_t at; };
+// What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers, from `v_at` on in that of second moments,
+// which Muon's have none of. Where Muon is the optimizer all of them are of one group.
+struct Owned {
+    Range range;
+    size_t at, v_at = 0;
+    Update group = ADAMW;
+    size_t second_moments() const { return group == MUON ? 0 : range.size(); }
+};
 
 // How a bucket is cut into pieces.
 struct Cut {
@@ -29,9 +35,10 @@ struct Cut {
 };
 
 class Partition {
-    struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; };
+    struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; Update group; };
     std::vector<Tensor> tensors;  // in the order of memory; those that are cut equally in parts
     size_t elements;
+    Update optimizer;
     Cut cut;
 
     const Tensor& tensor_of(size_t chunk) const {
@@ -53,6 +60,23 @@ class Partition {
         const size_t after = t.first_chunk + t.chunks;
         return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
     }
+    // Cut where the group changes, if Muon is the optimizer, and second moments placed.
+    std::vector<Owned> by_group(const std::vector<Owned>& list) const {
+        std::vector<Owned> parts;
+        size_t v_at = 0;
+        for (const Owned& o : list) {
+            const size_t before = parts.size();
+            for (const Tensor& t : tensors) {
+                const Range range{std::max(t.begin, o.range.begin), std::min(t.end, o.range.end)};
+                const Update group = optimizer == MUON ? t.group : ADAMW;
+                if (range.begin >= range.end) continue;
+                if (parts.size() > before && parts.back().group == group) parts.back().range.end = range.end;
+                else parts.push_back({range, o.at + (range.begin - o.range.begin), 0, group});
+            }
+            for (size_t i = before; i < parts.size(); i++) parts[i].v_at = v_at, v_at += parts[i].second_moments();
+        }
+        return parts;
+    }
     // Chunks end where pieces do.
     void cut_equally() {
         std::vector<Range> ranges;
@@ -68,7 +92,7 @@ class Partition {
                 while (next < cuts.size() && cuts[next] <= at) next++;
                 end = next < cuts.size() ? std::min(cuts[next], t.end) : t.end;
                 const size_t n = (end - at + CHUNK - 1) / CHUNK;
-                parts.push_back({at, end, first_chunk, n, false, t.layer});
+                parts.push_back({at, end, first_chunk, n, false, t.layer, t.group});
                 first_chunk += n;
             }
         tensors = std::move(parts), chunks = first_chunk;
@@ -82,12 +106,12 @@ public:
 
     // The optimizer decides where a piece may end: AdamW's after any chunk; Muon orthogonalises whole matrices, so that a piece which would end
     // within one of its matrices ends at the nearer end of that matrix.
-    Partition(const ParameterList& list, int ranks, Update optimizer, Cut how = {}) : elements(list.elements), cut(how), world(ranks), per_node(how.per_node ? how.per_node : ranks), nodes(ranks / per_node) {
+    Partition(const ParameterList& list, int ranks, Update by, Cut how = {}) : elements(list.elements), optimizer(by), cut(how), world(ranks), per_node(how.per_node ? how.per_node : ranks), nodes(ranks / per_node) {
         CHECK(world % per_node == 0 && (nodes == 1 || !cut.equally), "%d ranks, %d of a node", world, per_node);
         for (size_t i = 0; i < list.all.size(); i++) {
             const Parameter& p = list.all[i];
             const size_t end = i + 1 < list.all.size() ? list.all[i + 1].offset : elements, n = (end - p.offset + CHUNK - 1) / CHUNK;
-            tensors.push_back({p.offset, end, chunks, n, optimizer == MUON && p.update == MUON, p.layer});
+            tensors.push_back({p.offset, end, chunks, n, optimizer == MUON && p.update == MUON, p.layer, p.update});
             chunks += n;
         }
         if (world == 1) {  // nothing is exchanged
@@ -169,8 +193,11 @@ public:
             else list.push_back({range, at});
             at += range.size();
         }
-        return list;
+        return by_group(list);
     }
+    // Of a rank that holds all.
+    std::vector<Owned> all() const { return by_group({{{0, elements}, 0}}); }
+    Bucket chunks_of(const Range& range) const { return {chunk_at(range.begin), chunk_at(range.end)}; }
     size_t owned_elements(int rank) const {
         size_t n = 0;
         for (const Bucket& b : buckets) n += piece(b, rank).size();
@@ -180,6 +207,16 @@ public:
         size_t most = 0;
         for (int r = 0; r < world; r++) most = std::max(most, owned_elements(r));
         return most;
+    }
+    size_t most_second_moments() const {
+        size_t most = 0;
+        for (int r = 0; r < world; r++) most = std::max(most, second_moments_of(owned(r)));
+        return most;
+    }
+    static size_t second_moments_of(const std::vector<Owned>& list) {
+        size_t n = 0;
+        for (const Owned& o : list) n += o.second_moments();
+        return n;
     }
     size_t owned_chunks(int rank) const {
         size_t n = 0;

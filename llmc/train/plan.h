@@ -106,7 +106,7 @@ template <class F> void print_stages(const Model<F>& model) {
         options.zero = options.world > 1 ? zero : 0;
         const Model<F> other(model.config, options);
         const auto gib = [&](const char* category) { return (double)other.device.bytes_of(category) / GIB; };
-        const double weights = gib("parameters"), gradients = gib("gradients"), optimizer = gib("master weights") + gib("AdamW moments"), all = (double)other.device.bytes() / GIB;
+        const double weights = gib("parameters"), gradients = gib("gradients"), optimizer = gib("master weights") + gib("AdamW moments") + gib("moments"), all = (double)other.device.bytes() / GIB;
         printf("         %d%s %6.2f + %6.2f + %6.2f + %6.2f = %6.2f\n", zero, is_this ? "*" : ":", weights, gradients, optimizer, all - weights - gradients - optimizer, all);
     }
 }
@@ -155,7 +155,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .optimizer = opt.optimizer == "muon" ? MUON : ADAMW, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .copy_to_save = opt.async_save && opt.checkpoint_every && opt.steps != 0 && opt.chat.empty(),
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .classifier_rows = (size_t)opt.classifier_rows, .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};

@@ -67,7 +67,7 @@ TEST_BOTH(cuda_muon_beside_the_cpu) {
                         const auto difference = [&](const State<F>& x) { return has_master ? x.master[at.state + i] - s.master[at.state + i] : (float)x.params[at.weight + i] - (float)s.params[at.weight + i]; };
                         moved.push_back(difference(got)), should.push_back(difference(expected));
                     }
-                EXPECT_CLOSE(moved.data(), should.data(), moved.size(), std::is_same_v<F, float> ? 5e-4 : 0.02);
+                EXPECT_CLOSE(moved.data(), should.data(), moved.size(), (std::is_same_v<F, float>) ? 5e-4 : 0.02);
                 // what is in no matrix is as it was
                 State<F> outside = got;
                 for (const MuonMatrix& at : s.matrices) std::copy_n(&s.params[at.weight], s.size, &outside.params[at.weight]), std::copy_n(&s.master[at.state], s.size, &outside.master[at.state]);
