@@ -60,6 +60,8 @@ class Partition {
         const size_t after = t.first_chunk + t.chunks;
         return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
     }
+    // Whole matrices are too few for many ranks to have one of each layer: who has none of this one has one of the next.
+    int turned(const Bucket& bucket, int local) const { return optimizer == MUON && bucket.layer > 0 ? (local + bucket.layer) % per_node : local; }
     // Cut where the group changes, if Muon is the optimizer, and second moments placed.
     std::vector<Owned> by_group(const std::vector<Owned>& list) const {
         std::vector<Owned> parts;
@@ -146,10 +148,13 @@ public:
 
     // A rank's piece of a bucket, in chunks and in elements. Those of equal local number lie together.
     Bucket chunks_of(const Bucket& bucket, int rank) const {
-        const int place = rank % per_node * nodes + rank / per_node;
+        const int place = turned(bucket, rank % per_node) * nodes + rank / per_node;
         return {bound(bucket, place), bound(bucket, place + 1), bucket.layer};
     }
-    Bucket part_of_local(const Bucket& bucket, int local) const { return {bound(bucket, local * nodes), bound(bucket, (local + 1) * nodes), bucket.layer}; }
+    Bucket part_of_local(const Bucket& bucket, int local) const {
+        const int l = turned(bucket, local);
+        return {bound(bucket, l * nodes), bound(bucket, (l + 1) * nodes), bucket.layer};
+    }
     // Elements of each rank's piece of a bucket, but for the last one's, if it is cut equally.
     size_t equal_share(const Range& bucket) const { return bucket.size() / (size_t)world / 64 * 64; }
     Range range_of(const Bucket& bucket) const { return {begin_of(bucket.begin), begin_of(bucket.end)}; }
