@@ -47,8 +47,11 @@ class Partition {
     // The chunk that begins at this element.
     size_t chunk_at(size_t element) const {
         if (element == elements) return chunks;
-        const Tensor& t = *(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - 1);
+        const Tensor& t = tensors[tensor_at(element)];
         return t.first_chunk + (element - t.begin) / CHUNK;
+    }
+    size_t tensor_at(size_t element) const {
+        return (size_t)(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - tensors.begin()) - 1;
     }
     // The chunk that begins piece `place` of a bucket; the end of the bucket where place = world.
     size_t bound(const Bucket& bucket, int place) const {
@@ -68,12 +71,12 @@ class Partition {
         size_t v_at = 0;
         for (const Owned& o : list) {
             const size_t before = parts.size();
-            for (const Tensor& t : tensors) {
+            if (optimizer != MUON) parts.push_back(o);
+            else for (size_t i = tensor_at(o.range.begin); i < tensors.size() && tensors[i].begin < o.range.end; i++) {
+                const Tensor& t = tensors[i];
                 const Range range{std::max(t.begin, o.range.begin), std::min(t.end, o.range.end)};
-                const Update group = optimizer == MUON ? t.group : ADAMW;
-                if (range.begin >= range.end) continue;
-                if (parts.size() > before && parts.back().group == group) parts.back().range.end = range.end;
-                else parts.push_back({range, o.at + (range.begin - o.range.begin), 0, group});
+                if (parts.size() > before && parts.back().group == t.group) parts.back().range.end = range.end;
+                else parts.push_back({range, o.at + (range.begin - o.range.begin), 0, t.group});
             }
             for (size_t i = before; i < parts.size(); i++) parts[i].v_at = v_at, v_at += parts[i].second_moments();
         }
