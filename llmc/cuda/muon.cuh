@@ -61,12 +61,12 @@ template <class F> __global__ void __launch_bounds__(WARPS * WARP) product_kerne
     pdl_wait();
     if (step_stats->skip) return;
     constexpr int D = 128 / sizeof(F);  // of k a stage
-    alignas(128) __shared__ F memory[2][(ROWS + COLUMNS) * D];
     const int first = blockIdx.y * ROWS, column = blockIdx.x * COLUMNS, row = threadIdx.x / WARP * 32;
     const F *p = x.p + ((size_t)blockIdx.z * x.rows + first) * x.K, *q = x.q + ((size_t)blockIdx.z * x.cols + column) * x.K;
+    const auto tile = [](int stage, int r) { return Tile<F, D>{(F*)dynamic_shared() + (stage * (ROWS + COLUMNS) + r) * D}; };
     const auto copy = [&](int k, int stage) {
-        async_copy_tile<ROWS, WARPS * WARP>(Tile<F, D>{memory[stage]}, p + k, x.K, min(ROWS, x.rows - first), x.K - k);
-        async_copy_tile<COLUMNS, WARPS * WARP>(Tile<F, D>{memory[stage] + ROWS * D}, q + k, x.K, min(COLUMNS, x.cols - column), x.K - k);
+        async_copy_tile<ROWS, WARPS * WARP>(tile(stage, 0), p + k, x.K, min(ROWS, x.rows - first), x.K - k);
+        async_copy_tile<COLUMNS, WARPS * WARP>(tile(stage, ROWS), q + k, x.K, min(COLUMNS, x.cols - column), x.K - k);
         cp_async_commit_group();
     };
     Accumulator<2, COLUMNS> s{};
@@ -75,7 +75,7 @@ template <class F> __global__ void __launch_bounds__(WARPS * WARP) product_kerne
         cp_async_wait_group<0>();
         __syncthreads();  // sync: all have copied this stage, and have multiplied the other, which is overwritten
         if (k + D < x.K) copy(k + D, stage ^ 1);
-        multiply_transposed(s, Tile<F, D>{memory[stage]}, row, Tile<F, D>{memory[stage] + ROWS * D});
+        multiply_transposed(s, tile(stage, 0), row, tile(stage, ROWS));
     }
     const size_t matrix = (size_t)blockIdx.z * x.rows * x.cols;
     s.each([&](int m, int n, int i) {
@@ -128,7 +128,7 @@ void muon_update(F* params,                   // params + matrices[i].weight: (r
     launch(momentum_kernel<F>, {dim3(MUON_SUMS, (unsigned)n), THREADS}, stream, b, step_stats, step);
     launch(normalize_kernel<F>, elements, stream, b, wide, turned, step_stats, step);
     const auto product = [&](const Product<F>& x) {
-        launch(product_kernel<F>, {dim3((unsigned)ceil_div(x.cols, COLUMNS), (unsigned)ceil_div(x.rows, ROWS), (unsigned)n), WARPS * WARP}, stream, x, step_stats);
+        launch(product_kernel<F>, {dim3((unsigned)ceil_div(x.cols, COLUMNS), (unsigned)ceil_div(x.rows, ROWS), (unsigned)n), WARPS * WARP, 2 * (ROWS + COLUMNS) * 128}, stream, x, step_stats);
     };
     for (const PolarExpress& p : POLAR_EXPRESS) {
         product({A, nullptr, nullptr, wide, wide, r, r, c, 0, 1});
