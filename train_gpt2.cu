@@ -243,7 +243,13 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     if (last) finish_reduction(model);
 }
 
-// AdamW with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
+// Of each group at its share of the schedule.
+inline double group_lr(const Options& opt, Update group, double lr) {
+    const double peaks[] = {0, opt.embed_lr, opt.head_lr, opt.muon_lr}, peak = peaks[group];
+    return opt.optimizer == "muon" && peak > 0 ? lr * (peak / opt.lr) : lr;
+}
+
+// AdamW, or Muon for matrices, with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 // From ZeRO stage 1 on each rank updates its own elements, which then go to all.
 template <class F> void update(Model<F>& model, const Options& opt, double lr, int step) {
@@ -255,14 +261,22 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
     const Segment* segments = model.segments;
     for (size_t i = 0; i < model.owned.size(); i++) {
         const Owned& o = model.owned[i];
+        if (o.group == MUON) continue;
         const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
-        AdamW hyper{.lr = (float)lr, .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
+        AdamW hyper{.lr = (float)group_lr(opt, o.group, lr), .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
                     .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
-        adamw_update(model.options.zero < 3 ? model.params + at : model.param_shard + o.at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.at, segments,
+        adamw_update(model.options.zero < 3 ? model.params + at : model.param_shard + o.at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.v_at, segments,
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
-    copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);  // with what AdamW saw
+    const MuonMatrix* matrices = model.muon_matrices;
+    for (const MuonGroup& g : model.muon_groups) {
+        const Muon hyper{.lr = (float)group_lr(opt, MUON, lr), .momentum = (float)opt.muon_momentum, .weight_decay = (float)opt.muon_weight_decay, .t = step + 1, .seed = opt.seed};
+        muon_update(model.options.zero < 3 ? model.params : model.param_shard, model.master, model.gradients(0), model.m, matrices, model.muon_scratch, model.step_stats,
+                    g.matrices.size(), g.rows, g.cols, hyper, stream);
+        matrices += g.matrices.size();
+    }
+    copy_to_host(model.host_step_stats, model.step_stats, sizeof(StepStats), stream);  // with what the updates saw
     model.step_checked.record(stream);
     gather_weights(model);
     if ((step + 1) % VERIFY_STATE_EVERY == 0) keep_sums_of_state(model);

@@ -13,6 +13,7 @@
 #include "cpu/gradients.h"
 #include "cpu/layernorm.h"
 #include "cpu/matmul.h"
+#include "cpu/muon.h"
 #include "cpu/rope.h"
 #include "cpu/step_guard.h"
 #include "cpu/swiglu.h"

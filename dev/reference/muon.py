@@ -2,12 +2,15 @@
 """Muon in PyTorch: momentum whose matrices are orthogonalised (Jordan et al. 2024), by the Polar Express (Amsel et al. 2025, arXiv 2505.16932).
 
     python3 dev/reference/muon.py --check            the coefficients against the minimax problem that they solve; singular values; U V^T
+    python3 dev/reference/muon.py --golden test/golden   ten steps from the models of gpt2_c and llama_b: muon_gpt2_c, muon_llama_b.safetensors
 
 update() is what the trainer does to one matrix. The class Muon is a torch.optim.Optimizer of it, to be used beside AdamW: for matrices of blocks alone,
 as torch.nn.Linear has them, (out, in). A matrix that is several linear layers of one input (q, k, v) gets .parts = [rows of each].
 """
 import argparse
+import json
 import math
+import os
 
 import torch
 
@@ -123,10 +126,59 @@ def check():
                   f"|X - U V^T| / |U V^T| = {((X - u @ v).norm() / (u @ v).norm()):.4f}")
 
 
+# ------------------------------------------------------------------------------------------------- golden files
+
+GOLDEN = dict(lr=3e-3, embed_lr=6e-3, head_lr=1e-3, muon_lr=2e-2, muon_momentum=0.9, muon_weight_decay=0.3)
+
+
+def train(p, c, tokens, forward):
+    """gpt2.py's train(), with blocks' matrices by Muon and a learning rate for each group. Matrices of GPT-2 are (in, out), as Hugging Face keeps them."""
+    import gpt2
+    is_gpt2 = "wte.weight" in p
+    p = {name: w.clone() for name, w in p.items()}
+    m, v = ({name: torch.zeros_like(w) for name, w in p.items()} for _ in range(2))
+    losses, norms = [], []
+    for t in range(1, c["steps"] + 1):
+        micro = [gpt2.gradients(p, c, batch, forward=forward) for batch in tokens[(t - 1) * c["accum"]:t * c["accum"]]]
+        grad = {name: sum(g[name] for _, g, _ in micro) / c["accum"] for name in p}
+        losses.append(sum(loss.item() for loss, _, _ in micro) / c["accum"])
+        norms.append(math.sqrt(sum(g.square().sum().item() for g in grad.values())))
+        scale = min(1.0, c["grad_clip"] / norms[-1])
+        for name, w in p.items():
+            g = grad[name] * scale
+            if w.dim() == 2 and (name.startswith("h.") or ".layers." in "." + name):
+                turned = (lambda x: x.mT) if is_gpt2 else (lambda x: x)
+                parts = [w.size(0)] * 3 if "c_attn" in name else None
+                update(turned(w), turned(g), turned(m[name]), lr=c["muon_lr"], mu=c["muon_momentum"], weight_decay=c["muon_weight_decay"], parts=parts, products=torch.float64)
+                continue
+            lr = c["head_lr"] if "lm_head" in name else c["embed_lr"] if w.dim() == 2 else c["lr"]
+            m[name].lerp_(g, 1 - c["beta1"])
+            v[name].lerp_(g * g, 1 - c["beta2"])
+            mhat, vhat = m[name] / (1 - c["beta1"] ** t), v[name] / (1 - c["beta2"] ** t)
+            w.sub_(lr * (mhat / (vhat.sqrt() + c["eps"]) + (c["weight_decay"] if w.dim() == 2 else 0.0) * w))
+    return losses, norms, p
+
+
+def write_goldens(folder):
+    import families
+    import gpt2
+    from safetensors.torch import save_file
+    for name, case, forward in (("gpt2_c", gpt2.case("c"), gpt2.forward), ("llama_b", families.case("llama_b"), families.forward)):
+        c, p, tokens = case
+        losses, norms, final = train(p, c | GOLDEN, tokens, forward)
+        path = os.path.join(folder, f"muon_{name}.safetensors")
+        out = {"final/" + w: x.float().contiguous() for w, x in final.items()} | {"step_loss": torch.tensor(losses, dtype=torch.float64), "step_norm": torch.tensor(norms, dtype=torch.float64)}
+        save_file(out, path, {"config": json.dumps(GOLDEN)})
+        print(f"{path}: {os.path.getsize(path)} bytes, loss {losses[0]:.4f} -> {losses[-1]:.4f}")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
+    parser.add_argument("--golden", metavar="FOLDER")
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.check:
         check()
+    if args.golden:
+        write_goldens(args.golden)

@@ -9,21 +9,6 @@
 namespace matmul_detail {
 using namespace gemm_detail;
 
-// A matrix times one vector, as in decode, has a path of its own without packing; results are bitwise identical.
-template <class Kernel, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
-    if constexpr (Kernel::HAS_GEMV)
-        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_gemv<Kernel>(a, ni, b, K, epilogue);
-    run<Kernel>(a, ni, b, nj, K, epilogue);
-}
-template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
-    if constexpr (std::is_same_v<F, bf16> && !std::is_same_v<Bf16Kernel, Fma>) {
-        if (Bf16Kernel::usable()) return gemm_by<Bf16Kernel>(a, ni, b, nj, K, epilogue);
-    }
-    gemm_by<Fma>(a, ni, b, nj, K, epilogue);
-}
-
-template <class F> inline vfloat load_most(const F* p, int n) { return n >= W ? load(p) : load_part(p, n); }
-template <class F> inline void store_most(F* p, vfloat v, int n) { if (n >= W) store(p, v); else store_part(p, v, n); }
 template <class F> inline vfloat rounded(vfloat v) {
     if constexpr (std::is_same_v<F, bf16>) return (vfloat)(__builtin_convertvector(to_bf16(v), vuint) << 16);
     return v;

@@ -14,6 +14,7 @@
 #include "gradients.cuh"
 #include "layernorm.cuh"
 #include "matmul.cuh"
+#include "muon.cuh"
 #include "peak.cuh"
 #include "rope.cuh"
 #include "step_guard.cuh"

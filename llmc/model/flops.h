@@ -1,6 +1,8 @@
 // flops.h: how much arithmetic a token costs.
 #pragma once
+#include <algorithm>
 #include "config.h"
+#include "tensors.h"
 
 // Parameters that multiply every token: the blocks' matrices and the head, tied or not; embeddings are only looked up.
 inline double matmul_parameters(const Config& c) {
@@ -11,3 +13,14 @@ inline double matmul_parameters(const Config& c) {
 // Forward and backward of one token: 6 FLOPs a parameter (Kaplan et al. 2020), and for causal attention 6 L NH HS T: scores
 // and values are 2 products of 2 NH HS T / 2 FLOPs forward, twice that backward.
 inline double flops_per_token(const Config& c, int T) { return 6 * matmul_parameters(c) + 6.0 * c.L * c.NH * c.HS * T; }
+
+// A step of Muon: five iterations, of a matrix (r, c) with r <= c X X^T and B X of 2 r r c each, A A of 2 r r r.
+inline double muon_flops(const Config& c) {
+    double flops = 0;
+    for (const Parameter& p : ParameterList(c).all)
+        for (size_t rows : p.parts) {
+            const double r = (double)std::min(rows, p.cols), cols = (double)std::max(rows, p.cols);
+            if (p.update == MUON) flops += 5 * (4 * r * r * cols + 2 * r * r * r);
+        }
+    return flops;
+}

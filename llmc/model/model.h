@@ -17,6 +17,9 @@
 #include "tensors.h"
 #include "two_layers.h"
 
+// Matrices of one shape.
+struct MuonGroup { int rows, cols; std::vector<MuonMatrix> matrices; };
+
 enum class Reduce { TREE, LIBRARY };  // who adds gradients over the ranks: our own code as a binary tree, or the library as it likes
 
 struct ModelOptions {
@@ -49,6 +52,7 @@ public:
     const Partition partition;     // of the gradients' sums, and of the optimizer's state if it is divided
     const std::vector<Owned> owned;  // what this rank updates
     const std::vector<std::vector<Segment>> owned_segments;  // of each of these, counted from its beginning: which elements decay
+    const std::vector<MuonGroup> muon_groups;  // matrices that this rank updates by Muon, by shape
     const std::vector<OwnPiece> own_pieces;  // what of each bucket this rank adds up, and from stage 1 on updates
     const TwoLayers in_use;        // where gradients are made, and weights are used, that no rank keeps whole
     Arena device, pinned;
@@ -61,7 +65,7 @@ public:
     float* master = nullptr;   // in fp32 if F is not: those that are owned
     float* grads = nullptr;    // (gradient buffers, parameters); from stage 2 on (in_use) of this micro-batch
     float* grad_shards = nullptr;  // from stage 2 on: (gradient buffers, owned) sums over the ranks
-    float *m = nullptr, *v = nullptr;  // AdamW's moments: those that are owned
+    float *m = nullptr, *v = nullptr;  // moments: those that are owned; of Muon's matrices m alone
     float* received = nullptr; // (most_received()) gradients of the other ranks; between steps, optimizer state, in stage 3 weights too, on its way to a file
     bf16* rounded = nullptr;   // with exchange_bf16: (largest bucket) gradients as they travel
     bf16* received_bf16 = nullptr;  // likewise: (most_received()) as they arrive
@@ -74,6 +78,8 @@ public:
     uint64_t* kept_sums = nullptr;     // (KINDS, chunks) checksums of weights, moments, gradients; verify.h
     uint64_t* changed = nullptr;       // (1) the first of them that memory no longer has
     Segment* segments = nullptr;       // of each owned range in turn: which of its elements decay
+    MuonMatrix* muon_matrices = nullptr;  // of each of muon_groups in turn
+    char* muon_scratch = nullptr;      // of the largest of them
     char* workspace = nullptr;         // of the stream's kernels
     int* tokens = nullptr;             // (2, most_tokens()) inputs and targets on the device
     // in pinned memory
@@ -98,7 +104,7 @@ public:
 
     // Plans all memory; nothing is allocated before allocate().
     Model(const Config& c, const ModelOptions& o)
-        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY, .per_node = o.per_node}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
+        : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY, .per_node = o.per_node}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), muon_groups(groups_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF, hidden = (size_t)c.hidden(), HS = (size_t)c.HS;
@@ -113,8 +119,9 @@ public:
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
         buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS);
         buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
-        buffer(m, device, "m", "AdamW moments", train * shard, ALWAYS);
-        buffer(v, device, "v", "AdamW moments", train * shard, ALWAYS);
+        const char* moments = o.optimizer == MUON ? "moments" : "AdamW moments";
+        buffer(m, device, "m", moments, train * shard, ALWAYS);
+        buffer(v, device, "v", moments, train * (o.zero ? partition.most_second_moments() : Partition::second_moments_of(owned)), ALWAYS);
         buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * received_floats(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(rounded, device, "rounded", "exchange", train * o.exchange_bf16 * partition.largest_bucket(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(received_bf16, device, "received_bf16", "exchange", train * o.exchange_bf16 * received_floats(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
@@ -127,6 +134,10 @@ public:
         buffer(kept_sums, device, "kept_sums", "scratch", train * KINDS * partition.chunks, ALWAYS);
         buffer(changed, device, "changed", "scratch", 1, ALWAYS);
         buffer(segments, device, "segments", "scratch", segment_list().size(), ALWAYS);
+        buffer(muon_matrices, device, "muon_matrices", "scratch", train * muon_list().size(), ALWAYS);
+        size_t muon_bytes = 0;
+        for (const MuonGroup& g : muon_groups) muon_bytes = std::max(muon_bytes, MuonScratch(g.matrices.size(), g.rows, g.cols).bytes(sizeof(F)));
+        buffer(muon_scratch, device, "muon_scratch", "scratch", train * muon_bytes, UPDATE);
         buffer(workspace, device, "workspace", "scratch", workspace_bytes(most, c.C, widest_output(), c.Vp()), ALWAYS);
         buffer(tokens, device, "tokens", "activations", 2 * most, ALWAYS);
         const auto recomputes = [&](Recompute level) { return !o.train || o.recompute >= level; };  // where nothing is trained no layer needs its own
@@ -190,6 +201,8 @@ public:
         }
         const std::vector<Segment> list = segment_list();
         copy_to_device(segments, list.data(), list.size() * sizeof(Segment), stream);
+        const std::vector<MuonMatrix> matrices = muon_list();
+        if (options.train) copy_to_device(muon_matrices, matrices.data(), matrices.size() * sizeof(MuonMatrix), stream);
         const std::vector<unsigned> order = partition.order_of_sums((size_t)leaves_of_rank(), sums_of_rank(), options.zero >= 2);
         const std::vector<Chunk> chunk_list = partition.chunk_list();
         if (options.train) copy_to_device(sums_order, order.data(), order.size() * sizeof(unsigned), stream);
@@ -220,11 +233,12 @@ public:
         else work();
     }
 
-    // body(offset, count, at) for what is owned of n parameters from `offset` on; at: in the buffers of the optimizer's state.
-    template <class Body> void for_each_owned(size_t offset, size_t n, Body body) const {
+    // body(offset, count, at) for what is owned of n parameters from `offset` on; at: in the buffers of the optimizer's state, or in that of second moments.
+    template <class Body> void for_each_owned(size_t offset, size_t n, Body body, bool second = false) const {
         for (const Owned& o : owned) {
+            if (second && o.second_moments() == 0) continue;
             const size_t begin = std::max(offset, o.range.begin), end = std::min(offset + n, o.range.end);
-            if (begin < end) body(begin, end - begin, o.at + (begin - o.range.begin));
+            if (begin < end) body(begin, end - begin, (second ? o.v_at : o.at) + (begin - o.range.begin));
         }
     }
 
@@ -247,7 +261,7 @@ public:
     size_t classifier_chunk() const { return chunk; }
     size_t snapshot_bytes() const {
         const size_t kinds = 2 + (!std::is_same_v<F, float> && options.master_weights);  // moments and masters
-        return options.copy_to_save && options.train ? checkpoint_bytes(parameters, options.rank, options.world, kinds, sizeof(F)) : 0;
+        return options.copy_to_save && options.train ? checkpoint_bytes(parameters, options.rank, options.world, kinds, options.optimizer, sizeof(F)) : 0;
     }
     size_t received_floats() const { return options.reduce == Reduce::LIBRARY ? 0 : partition.most_received(); }
     size_t staging_floats() const { return std::max<size_t>((size_t)config.C * (size_t)widest_output(), 1 << 18); }
@@ -260,18 +274,42 @@ private:
     struct Field { void* pointer; const Arena* arena; size_t buffer; };
     std::vector<Field> fields;  // set by allocate()
     std::vector<Owned> owned_ranges(const ModelOptions& o) const {
-        return o.zero ? partition.owned(o.rank) : std::vector<Owned>{{{0, parameters.elements}, 0}};
+        return o.zero ? partition.owned(o.rank) : partition.all();
     }
     std::vector<std::vector<Segment>> segments_of_owned() const {
         std::vector<std::vector<Segment>> lists;
         for (const Owned& o : owned) {
             lists.emplace_back();
+            if (o.group == MUON) continue;
             for (const Parameter& p : parameters.all) {
                 const size_t begin = std::max(p.offset, o.range.begin), end = std::min(p.offset + p.size(), o.range.end);
                 if (begin < end) lists.back().push_back({begin - o.range.begin, end - begin, p.decays ? 1.0f : 0.0f});
             }
         }
         return lists;
+    }
+    // Each linear layer by itself, though several may lie in one matrix.
+    std::vector<MuonGroup> groups_of_owned() const {
+        std::vector<MuonGroup> groups;
+        for (const Parameter& p : parameters.all)
+            for (const Owned& o : owned) {
+                if (o.group != MUON || p.offset < o.range.begin || p.offset >= o.range.end) continue;
+                CHECK(p.offset + p.size() <= o.range.end, "%s is cut", p.name.c_str());
+                size_t first = p.offset;
+                for (size_t rows : p.parts) {
+                    const size_t state = o.at + (first - o.range.begin);
+                    auto group = std::find_if(groups.begin(), groups.end(), [&](const MuonGroup& g) { return g.rows == (int)rows && g.cols == (int)p.cols; });
+                    if (group == groups.end()) group = groups.insert(groups.end(), {(int)rows, (int)p.cols, {}});
+                    group->matrices.push_back({first, options.zero < 3 ? first : state, options.zero < 2 ? first : state, state});
+                    first += rows * p.cols;
+                }
+            }
+        return groups;
+    }
+    std::vector<MuonMatrix> muon_list() const {
+        std::vector<MuonMatrix> all;
+        for (const MuonGroup& g : muon_groups) all.insert(all.end(), g.matrices.begin(), g.matrices.end());
+        return all;
     }
     std::vector<Segment> segment_list() const {
         std::vector<Segment> all;

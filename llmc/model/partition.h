@@ -19,8 +19,14 @@ struct Bucket { size_t begin, end; int layer = WHOLE_MODEL; };  // in chunks
 // What a rank has of a bucket: the elements that it adds up, and where they are among all that it has, in elements and in chunks.
 struct OwnPiece { Bucket bucket, chunks; Range range; size_t at, chunks_at; };
 
-// What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers.
-struct Owned { Range range; size_t at; };
+// What a rank holds of the optimizer's state: elements `range` of the parameters, from `at` on in its own buffers, from `v_at` on in that of second moments,
+// which Muon's have none of. Where Muon is the optimizer all of them are of one group.
+struct Owned {
+    Range range;
+    size_t at, v_at = 0;
+    Update group = ADAMW;
+    size_t second_moments() const { return group == MUON ? 0 : range.size(); }
+};
 
 // How a bucket is cut into pieces.
 struct Cut {
@@ -29,9 +35,10 @@ struct Cut {
 };
 
 class Partition {
-    struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; };
+    struct Tensor { size_t begin, end, first_chunk, chunks; bool whole; int layer; Update group; };
     std::vector<Tensor> tensors;  // in the order of memory; those that are cut equally in parts
     size_t elements;
+    Update optimizer;
     Cut cut;
 
     const Tensor& tensor_of(size_t chunk) const {
@@ -40,8 +47,11 @@ class Partition {
     // The chunk that begins at this element.
     size_t chunk_at(size_t element) const {
         if (element == elements) return chunks;
-        const Tensor& t = *(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - 1);
+        const Tensor& t = tensors[tensor_at(element)];
         return t.first_chunk + (element - t.begin) / CHUNK;
+    }
+    size_t tensor_at(size_t element) const {
+        return (size_t)(std::upper_bound(tensors.begin(), tensors.end(), element, [](size_t e, const Tensor& other) { return e < other.begin; }) - tensors.begin()) - 1;
     }
     // The chunk that begins piece `place` of a bucket; the end of the bucket where place = world.
     size_t bound(const Bucket& bucket, int place) const {
@@ -52,6 +62,25 @@ class Partition {
         if (!t.whole || c == t.first_chunk) return c;
         const size_t after = t.first_chunk + t.chunks;
         return std::clamp(c - t.first_chunk < after - c ? t.first_chunk : after, bucket.begin, bucket.end);
+    }
+    // Whole matrices are too few for many ranks to have one of each layer: who has none of this one has one of the next.
+    int turned(const Bucket& bucket, int local) const { return optimizer == MUON && bucket.layer > 0 ? (local + bucket.layer) % per_node : local; }
+    // Cut where the group changes, if Muon is the optimizer, and second moments placed.
+    std::vector<Owned> by_group(const std::vector<Owned>& list) const {
+        std::vector<Owned> parts;
+        size_t v_at = 0;
+        for (const Owned& o : list) {
+            const size_t before = parts.size();
+            if (optimizer != MUON) parts.push_back(o);
+            else for (size_t i = tensor_at(o.range.begin); i < tensors.size() && tensors[i].begin < o.range.end; i++) {
+                const Tensor& t = tensors[i];
+                const Range range{std::max(t.begin, o.range.begin), std::min(t.end, o.range.end)};
+                if (parts.size() > before && parts.back().group == t.group) parts.back().range.end = range.end;
+                else parts.push_back({range, o.at + (range.begin - o.range.begin), 0, t.group});
+            }
+            for (size_t i = before; i < parts.size(); i++) parts[i].v_at = v_at, v_at += parts[i].second_moments();
+        }
+        return parts;
     }
     // Chunks end where pieces do.
     void cut_equally() {
@@ -68,7 +97,7 @@ class Partition {
                 while (next < cuts.size() && cuts[next] <= at) next++;
                 end = next < cuts.size() ? std::min(cuts[next], t.end) : t.end;
                 const size_t n = (end - at + CHUNK - 1) / CHUNK;
-                parts.push_back({at, end, first_chunk, n, false, t.layer});
+                parts.push_back({at, end, first_chunk, n, false, t.layer, t.group});
                 first_chunk += n;
             }
         tensors = std::move(parts), chunks = first_chunk;
@@ -82,12 +111,12 @@ public:
 
     // The optimizer decides where a piece may end: AdamW's after any chunk; Muon orthogonalises whole matrices, so that a piece which would end
     // within one of its matrices ends at the nearer end of that matrix.
-    Partition(const ParameterList& list, int ranks, Update optimizer, Cut how = {}) : elements(list.elements), cut(how), world(ranks), per_node(how.per_node ? how.per_node : ranks), nodes(ranks / per_node) {
+    Partition(const ParameterList& list, int ranks, Update by, Cut how = {}) : elements(list.elements), optimizer(by), cut(how), world(ranks), per_node(how.per_node ? how.per_node : ranks), nodes(ranks / per_node) {
         CHECK(world % per_node == 0 && (nodes == 1 || !cut.equally), "%d ranks, %d of a node", world, per_node);
         for (size_t i = 0; i < list.all.size(); i++) {
             const Parameter& p = list.all[i];
             const size_t end = i + 1 < list.all.size() ? list.all[i + 1].offset : elements, n = (end - p.offset + CHUNK - 1) / CHUNK;
-            tensors.push_back({p.offset, end, chunks, n, optimizer == MUON && p.update == MUON, p.layer});
+            tensors.push_back({p.offset, end, chunks, n, optimizer == MUON && p.update == MUON, p.layer, p.update});
             chunks += n;
         }
         if (world == 1) {  // nothing is exchanged
@@ -122,10 +151,13 @@ public:
 
     // A rank's piece of a bucket, in chunks and in elements. Those of equal local number lie together.
     Bucket chunks_of(const Bucket& bucket, int rank) const {
-        const int place = rank % per_node * nodes + rank / per_node;
+        const int place = turned(bucket, rank % per_node) * nodes + rank / per_node;
         return {bound(bucket, place), bound(bucket, place + 1), bucket.layer};
     }
-    Bucket part_of_local(const Bucket& bucket, int local) const { return {bound(bucket, local * nodes), bound(bucket, (local + 1) * nodes), bucket.layer}; }
+    Bucket part_of_local(const Bucket& bucket, int local) const {
+        const int l = turned(bucket, local);
+        return {bound(bucket, l * nodes), bound(bucket, (l + 1) * nodes), bucket.layer};
+    }
     // Elements of each rank's piece of a bucket, but for the last one's, if it is cut equally.
     size_t equal_share(const Range& bucket) const { return bucket.size() / (size_t)world / 64 * 64; }
     Range range_of(const Bucket& bucket) const { return {begin_of(bucket.begin), begin_of(bucket.end)}; }
@@ -169,8 +201,11 @@ public:
             else list.push_back({range, at});
             at += range.size();
         }
-        return list;
+        return by_group(list);
     }
+    // Of a rank that holds all.
+    std::vector<Owned> all() const { return by_group({{{0, elements}, 0}}); }
+    Bucket chunks_of(const Range& range) const { return {chunk_at(range.begin), chunk_at(range.end)}; }
     size_t owned_elements(int rank) const {
         size_t n = 0;
         for (const Bucket& b : buckets) n += piece(b, rank).size();
@@ -180,6 +215,16 @@ public:
         size_t most = 0;
         for (int r = 0; r < world; r++) most = std::max(most, owned_elements(r));
         return most;
+    }
+    size_t most_second_moments() const {
+        size_t most = 0;
+        for (int r = 0; r < world; r++) most = std::max(most, second_moments_of(owned(r)));
+        return most;
+    }
+    static size_t second_moments_of(const std::vector<Owned>& list) {
+        size_t n = 0;
+        for (const Owned& o : list) n += o.second_moments();
+        return n;
     }
     size_t owned_chunks(int rank) const {
         size_t n = 0;

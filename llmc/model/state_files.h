@@ -13,26 +13,28 @@
 #include "state_cut.h"
 
 namespace state_files_detail {
-template <class M> std::vector<std::pair<std::string, float*>> state_kinds(M& model) {
-    std::vector<std::pair<std::string, float*>> kinds = {{"exp_avg", model.m}, {"exp_avg_sq", model.v}};
-    if (model.master) kinds.push_back({"master", model.master});
+struct StateKind { std::string name; float* values; bool second; };  // second: moments, which Muon's matrices have none of
+template <class M> std::vector<StateKind> state_kinds(M& model) {
+    std::vector<StateKind> kinds = {{"exp_avg", model.m, false}, {"exp_avg_sq", model.v, true}};
+    if (model.master) kinds.push_back({"master", model.master, false});
     return kinds;
 }
 
 // A stretch of one parameter's state that fits the staging buffer: what is sent, and written, at a time.
-struct Stretch { const char* kind; const float* values; const Parameter* parameter; size_t first, count; };
+struct Stretch { const StateKind* kind; const Parameter* parameter; size_t first, count; };
 struct StateFile { std::vector<TensorSpec> specs; std::vector<Stretch> stretches; };
 
-template <class M> std::vector<StateFile> cut_into_files(M& model, const std::vector<std::pair<std::string, float*>>& kinds) {
+template <class M> std::vector<StateFile> cut_into_files(M& model, const std::vector<StateKind>& kinds) {
     std::vector<StateFile> files;
     const std::vector<Parameter>& all = model.parameters.all;
-    for (const Range& range : cut_of_state(model.parameters, kinds.size())) {
+    for (const Range& range : cut_of_state(model.parameters, kinds.size(), model.options.optimizer)) {
         StateFile file;
-        for (auto& [kind, values] : kinds)
+        for (const StateKind& kind : kinds)
             for (size_t p = range.begin; p < range.end; p++) {
-                file.specs.push_back(state_spec({kind, all[p].name, 0, all[p].size()}));
+                if (kind.second && model.options.optimizer == MUON && all[p].update == MUON) continue;
+                file.specs.push_back(state_spec({kind.name, all[p].name, 0, all[p].size()}));
                 for (size_t at = 0; at < all[p].size(); at += model.staging_floats())
-                    file.stretches.push_back({kind.c_str(), values, &all[p], at, std::min(model.staging_floats(), all[p].size() - at)});
+                    file.stretches.push_back({&kind, &all[p], at, std::min(model.staging_floats(), all[p].size() - at)});
             }
         files.push_back(std::move(file));
     }
@@ -50,7 +52,7 @@ template <class F> void bring_stretches(Model<F>& model, const Comm& comm, const
             for (const Owned& o : model.partition.owned(from)) {
                 const size_t begin = std::max(first, o.range.begin), end = std::min(first + s->count, o.range.end);
                 if (begin >= end) continue;
-                float *mine = (float*)s->values + o.at + (begin - o.range.begin), *there = landing + (begin - first);
+                float *mine = s->kind->values + (s->kind->second ? o.v_at : o.at) + (begin - o.range.begin), *there = landing + (begin - first);
                 if (from == comm.rank && to == comm.rank) copy_on_device(there, mine, (end - begin) * sizeof(float), model.stream);
                 else if (from == comm.rank) sends.push_back({to, mine, (end - begin) * sizeof(float)});
                 else if (to == comm.rank) receives.push_back({from, there, (end - begin) * sizeof(float)});
@@ -64,7 +66,7 @@ template <class F> void bring_stretches(Model<F>& model, const Comm& comm, const
 // each other what they lack.
 template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint, const Comm& comm) {
     using namespace state_files_detail;
-    const std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
+    const std::vector<StateKind> kinds = state_kinds(model);
     const std::vector<StateFile> files = cut_into_files(model, kinds);
     const bool divided = model.options.zero > 0 && comm.world > 1;
     for (size_t first = 0; first < files.size(); first += (size_t)comm.world) {
@@ -82,7 +84,8 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
             checkpoint.add_tensors(state_file((int)mine), files[mine].specs, {}, [&](TensorSink& file) {
                 for (const Stretch& s : files[mine].stretches) {
                     if (divided) bring(turn);
-                    const float* from = divided ? model.received : s.values + s.parameter->offset + s.first;
+                    const float* from = model.received;
+                    if (!divided) model.for_each_owned(s.parameter->offset + s.first, s.count, [&](size_t, size_t, size_t at) { from = s.kind->values + at; }, s.kind->second);
                     float* const to = file.place(model.staging);
                     copy_to_host(to, from, s.count * sizeof(float), model.stream);
                     synchronize(model.stream);
@@ -99,7 +102,7 @@ template <class F> void save_state(Model<F>& model, CheckpointWriter& checkpoint
 template <class F> std::string load_state(Model<F>& model, const std::string& folder) {
     using namespace state_files_detail;
     StateReader reader(folder);
-    std::vector<std::pair<std::string, float*>> kinds = state_kinds(model);
+    std::vector<StateKind> kinds = state_kinds(model);
     const std::vector<Parameter>& all = model.parameters.all;
     const bool masters = std::any_of(all.begin(), all.end(), [&](const Parameter& p) { return reader.has("master", p.name); });
     std::string done;
@@ -113,9 +116,9 @@ template <class F> std::string load_state(Model<F>& model, const std::string& fo
             synchronize(model.stream);
         }
     };
-    for (auto& [kind, values] : kinds)
+    for (const StateKind& kind : kinds)
         for (const Parameter& p : all)
-            model.for_each_owned(p.offset, p.size(), [&, name = kind, buffer = values](size_t begin, size_t count, size_t at) { read(name, p, begin - p.offset, count, buffer + at); });
+            model.for_each_owned(p.offset, p.size(), [&](size_t begin, size_t count, size_t at) { read(kind.name, p, begin - p.offset, count, kind.values + at); }, kind.second);
     if constexpr (std::is_same_v<F, float>)
         if (masters) {  // all that this rank holds
             for (const Parameter& p : all) {

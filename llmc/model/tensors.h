@@ -12,7 +12,9 @@
 enum Layout { VECTOR, MATRIX, CONV1D };  // 1-D in files; as in memory; (in, out) in GPT-2's files, which transformers calls Conv1D
 enum Init { NORMAL, RESIDUAL, TOKEN, POSITION, ONE, ZERO };  // N(0, --init-std); that / sqrt(2L) for what adds to the residual
                                                              // stream; N(0, --embed-std); N(0, 0.02) always; 1; 0
-enum Update { ADAMW, MUON };  // MUON: where Muon is the optimizer it updates these, and AdamW the rest
+// Groups with a learning rate of their own where Muon is the optimizer: MUON's it updates itself, the others AdamW: embeddings, a head that is not tied, the
+// rest. Where AdamW is the optimizer it updates all alike.
+enum Update { ADAMW, EMBED, HEAD, MUON };
 
 // Rows of a matrix in memory. Linear layers of one input lie in one matrix, one behind the other, so that one product does them all.
 struct Rows {
@@ -24,8 +26,8 @@ struct Rows {
 // names in files: {a,b} are the names of a matrix's parts, each a tensor of its own; "" in a family that has no such tensor
 //       field      exists                rows                             cols     layout  begins    updated decays GPT-2              Llama, Qwen3
 #define PARAMETERS(MODEL, BLOCK) \
-    MODEL(wte,      true,                 Vp,                              C,       MATRIX, TOKEN,    ADAMW, true,  "wte.weight",         "embed_tokens.weight") \
-    MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, ADAMW, true,  "wpe.weight",         "") \
+    MODEL(wte,      true,                 Vp,                              C,       MATRIX, TOKEN,    EMBED, true,  "wte.weight",         "embed_tokens.weight") \
+    MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, EMBED, true,  "wpe.weight",         "") \
     BLOCK(ln1w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
     BLOCK(ln1b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \
     BLOCK(qkvw,     true,                 Rows(NH * HS, NKV * HS, NKV * HS), C,     CONV1D, NORMAL,   MUON,  true,  "attn.c_attn.weight", "self_attn.{q_proj,k_proj,v_proj}.weight") \
@@ -42,7 +44,7 @@ struct Rows {
     BLOCK(fcprojb,  a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "mlp.c_proj.bias",    "") \
     MODEL(lnfw,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "norm.weight") \
     MODEL(lnfb,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_f.bias",          "") \
-    MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, NORMAL,   ADAMW, true,  "lm_head.weight",     "lm_head.weight")
+    MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, NORMAL,   HEAD,  true,  "lm_head.weight",     "lm_head.weight")
 
 // What --recompute makes again in the backward pass, each level what is below it too: one copy then does for all layers.
 enum Recompute { RECOMPUTE_NOTHING, RECOMPUTE_GELU, RECOMPUTE_LAYERNORM, RECOMPUTE_BLOCK };
@@ -124,6 +126,7 @@ struct Parameter {
     Update update;
     bool decays;
     std::vector<FileTensor> files;
+    std::vector<size_t> parts;  // rows of each linear layer that lies in it
     ParameterRow row;   // of the table
     uint32_t number;    // of its initial values: as GPT-2's tensors are counted, so that they are the same whichever others exist
     int layer;          // -1: of the whole model
@@ -173,7 +176,7 @@ struct ParameterList {
             const std::string name = a.names == GPT2_NAMES ? gpt2 : llama;
             const bool vocabulary = number == P_wte || number == P_headw;
             table.push_back({in_block, align_up(rows.sum * cols), {name, vocabulary ? (size_t)c.V : rows.sum, cols, layout == VECTOR,
-                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), number, position, -1, 0}});
+                             layout == CONV1D && a.conv1d, init, update, decays, file_tensors(name, vocabulary ? Rows(c.V) : rows), rows.parts, number, position, -1, 0}});
         };
 #define MODEL_ROW(field, ...) row(P_##field, false, __VA_ARGS__);
 #define BLOCK_ROW(field, ...) row(P_##field, true, __VA_ARGS__);

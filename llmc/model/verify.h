@@ -23,7 +23,7 @@ template <class F, class Body> void for_each_kept(const Model<F>& model, Body bo
     else for_each_piece_of(model, WEIGHTS, model.param_shard, false, body);
     for_each_piece_of(model, MASTER_WEIGHTS, model.master, false, body);
     for_each_piece_of(model, FIRST_MOMENTS, model.m, false, body);
-    for_each_piece_of(model, SECOND_MOMENTS, model.v, false, body);
+    if (model.v) for (const Owned& o : model.owned) if (o.second_moments()) body(SECOND_MOMENTS, model.v + o.v_at, model.partition.chunks_of(o.range), o.range.begin);
 }
 template <class F, class Body> void for_each_gradient(const Model<F>& model, Body body) {
     for_each_piece_of(model, GRADIENTS, model.gradients(0), model.options.zero < 2, body);
@@ -77,7 +77,7 @@ template <class F> std::string what_is_not_finite(Model<F>& model) {
     find_not_finite_state(model);
     synchronize(model.stream);
     const std::string found = what_changed(model);
-    return found.empty() ? "AdamW computed a value that is not finite" : found;
+    return found.empty() ? format("%s computed a value that is not finite", model.options.optimizer == MUON ? "Muon or AdamW" : "AdamW") : found;
 }
 
 // A step's gradients, which are there, are computed once more, and compared.
@@ -100,7 +100,8 @@ template <class F> std::string what_changed(const Model<F>& model) {
     for (const Parameter& p : model.parameters.all) if (p.offset <= begin) tensor = &p;
     const size_t first = begin - tensor->offset, last = std::min(model.partition.begin_of(chunk + 1) - tensor->offset, tensor->size()) - 1;
     if (kind == GRADIENTS) return format("%s, elements %zu to %zu: computed twice, the gradient has other bits: this machine does not compute the same each time", tensor->name.c_str(), first, last);
-    const char* const kinds[] = {"the weights", "the master weights", "AdamW's first moments", "AdamW's second moments"};
+    const bool muon = model.options.optimizer == MUON && tensor->update == MUON;
+    const char* const kinds[] = {"the weights", "the master weights", muon ? "Muon's momentum" : "AdamW's first moments", "AdamW's second moments"};
     if (not_finite) return format("%s, elements %zu to %zu: %s are not finite", tensor->name.c_str(), first, last, kinds[kind]);
     return format("%s, elements %zu to %zu: %s are not what the last update wrote: memory of this machine is damaged", tensor->name.c_str(), first, last, kinds[kind]);
 }

@@ -45,6 +45,12 @@
     O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
     O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
     O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records; on a GPU with the autotune cache that it had") \
+    O("Optimizer", std::string, optimizer, "", "adamw", "adamw|muon", "muon: matrices of blocks by Muon, the rest by AdamW") \
+    O("Optimizer", double, muon_lr, "", 0.02, ">0..3.4e38", "with --optimizer muon: peak learning rate of the blocks' matrices") \
+    O("Optimizer", double, muon_momentum, "", 0.95, "0..0.9999999", "likewise: their momentum, Nesterov's") \
+    O("Optimizer", double, muon_weight_decay, "", 0.05, "0..3.4e38", "likewise: their decoupled weight decay") \
+    O("Optimizer", double, embed_lr, "", 0, "0..3.4e38", "likewise: peak learning rate of embeddings; 0: --lr") \
+    O("Optimizer", double, head_lr, "", 0, "0..3.4e38", "likewise: of a head that is not tied; 0: --lr") \
     O("Optimizer", double, weight_decay, "c", 0.1, "0..3.4e38", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
     O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
     O("Optimizer", double, beta1, "", 0.9, "0..0.9999999", "AdamW's decay rate of the first moment") \
@@ -314,6 +320,14 @@ inline void refuse_idle(const Options& opt) {
     if (was_given(opt, "rollbacks") && opt.on_spike != "rollback") die_with(EXIT_USAGE, "--rollbacks: %d given, but --on-spike %s makes none", opt.rollbacks, opt.on_spike.c_str());
     if (opt.on_spike == "rollback" && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--on-spike: 'rollback' given, but --checkpoint-every 0 makes no checkpoint to go back to");
     if (was_given(opt, "async_save") && opt.async_save && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--async-save: 1 given, but --checkpoint-every 0 saves nothing");
+    for (const char* field : {"muon_lr", "muon_momentum", "muon_weight_decay", "embed_lr", "head_lr"})
+        if (opt.optimizer != "muon" && was_given(opt, field)) {
+            std::string name = field;
+            std::replace(name.begin(), name.end(), '_', '-');
+            die_with(EXIT_USAGE, "--%s: given, but --optimizer %s does not use it", name.c_str(), opt.optimizer.c_str());
+        }
+    if (opt.optimizer == "muon" && opt.lr == 0) die_with(EXIT_USAGE, "--lr: 0 given, but with --optimizer muon every learning rate follows its schedule: must be above 0");
+    if (opt.optimizer == "muon" && opt.reduce == "nccl") die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree with --optimizer muon: a library's equal pieces cut matrices");
     if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
     if (opt.temperature == 0 && opt.top_p < 1) die_with(EXIT_USAGE, "--top-p: %g given, but --temperature 0 takes the most likely token", opt.top_p);
 }

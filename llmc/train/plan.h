@@ -37,8 +37,9 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     if (!run.tokenizer_is.empty()) printf("tokenizer %s\n", on_one_line(run.tokenizer_is).c_str());
     if (!run.train.empty()) printf("data     %s tokens to train on, %s to validate on\n", human((double)count_tokens(run.train)).c_str(),
                                    human((double)count_tokens(run.val)).c_str());
-    printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP\n", run.B, run.T, run.grad_accum,
-           run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str());
+    const std::string muon = model.options.optimizer == MUON ? format(", Muon's products %sFLOP", human(muon_flops(c)).c_str()) : "";
+    printf("step     %d x %d tokens x %d micro-batches x %d ranks = %s tokens, %sFLOP%s\n", run.B, run.T, run.grad_accum,
+           run.opt.nproc, human(tokens).c_str(), human(tokens * flops_per_token(c, run.T)).c_str(), muon.c_str());
     if (run.per_node) printf("exchange in two levels: among the %d ranks of a machine, then between %d machines\n", run.per_node, run.opt.nproc / run.per_node);
     if (model.options.train && model.classifier_chunk() < model.N()) printf("classifier %zu rows of logits at a time, of %zu: %.1f GiB for %.1f\n", model.classifier_chunk(), model.N(),
                                                                                             logits_gib(model, model.classifier_chunk()), logits_gib(model, model.N()));
@@ -79,7 +80,7 @@ template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
     const bool bf16 = !std::is_same_v<F, float>, cudnn = bf16 && run.opt.attention != "ours" && !run.opt.doc_mask;
     const double chunks = std::ceil((double)model.N() / (double)model.classifier_chunk());
     return {.config = run.config, .B = run.B, .T = run.T, .grad_accum = (double)run.grad_accum, .zero = run.opt.zero, .recompute = run.opt.recompute, .size = sizeof(F),
-            .master = bf16 && run.opt.master_weights, .cudnn = cudnn, .chunks = chunks, .library_adds = run.opt.reduce == "nccl", .exchanged = run.opt.exchange == "bf16" ? 2.0 : 4.0};
+            .master = bf16 && run.opt.master_weights, .muon = model.options.optimizer == MUON, .cudnn = cudnn, .chunks = chunks, .library_adds = run.opt.reduce == "nccl", .exchanged = run.opt.exchange == "bf16" ? 2.0 : 4.0};
 }
 
 // Of a GPU that is known: how long a step takes, what of it exchanges cost, and how many GPUs the same step could use. By scaling.h.
@@ -89,8 +90,8 @@ inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, con
     printf("cluster  %d x %d %s, %g GB/s each way in a node and %g Gb/s of network for each, ZeRO stage %d\n", on.nodes, on.per_node, gpu.name, gpu.link, opt.net, w.zero);
     printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, %s %.3g, %s %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
            1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, w.config.gated() ? "SwiGLU" : "GELU", 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
-    printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and AdamW %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
-           1e3 * step.update);
+    printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and %s %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
+           w.muon ? "optimizer" : "AdamW", 1e3 * step.update);
     const Stop stop = where_it_stops(w, on);
     printf("scaling  limit: %s; this step's tokens can be shared by %d GPUs that each do 80 %% of what one does, then: %s\n", limit_of(w, on), stop.ranks, stop.why);
 }
@@ -106,7 +107,7 @@ template <class F> void print_stages(const Model<F>& model) {
         options.zero = options.world > 1 ? zero : 0;
         const Model<F> other(model.config, options);
         const auto gib = [&](const char* category) { return (double)other.device.bytes_of(category) / GIB; };
-        const double weights = gib("parameters"), gradients = gib("gradients"), optimizer = gib("master weights") + gib("AdamW moments"), all = (double)other.device.bytes() / GIB;
+        const double weights = gib("parameters"), gradients = gib("gradients"), optimizer = gib("master weights") + gib("AdamW moments") + gib("moments"), all = (double)other.device.bytes() / GIB;
         printf("         %d%s %6.2f + %6.2f + %6.2f + %6.2f = %6.2f\n", zero, is_this ? "*" : ":", weights, gradients, optimizer, all - weights - gradients - optimizer, all);
     }
 }
@@ -121,7 +122,7 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     print_banner(run, model, gpu ? format("%d x %s", opt.nproc, gpu->name) : device_name(), peak);
     const double tokens = (double)run.B * run.T * run.grad_accum * opt.nproc, flops = tokens * flops_per_token(run.config, run.T);
     const double bytes = (double)model.device.bytes();
-    double seconds = flops / (0.5 * peak.flops);
+    double seconds = (flops + (model.options.optimizer == MUON ? muon_flops(run.config) : 0)) / (0.5 * peak.flops);
     if (!gpu) {
         printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
     } else {
@@ -155,7 +156,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
         int64_t micro = (int64_t)B * run.T * opt.nproc;
         int grad_accum = opt.total_batch ? (int)std::clamp<int64_t>(opt.total_batch / micro, 1, 1 << 20) : 1;
         ModelOptions options{.B = B, .T = run.T, .recompute = recompute, .grad_accum = grad_accum,
-                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
+                             .rank = run.comm.rank, .world = opt.nproc, .zero = opt.nproc > 1 ? opt.zero : 0, .per_node = run.per_node, .leaves = run_detail::leaves_of_step(opt, grad_accum), .reduce = opt.nproc > 1 && opt.reduce == "nccl" ? Reduce::LIBRARY : Reduce::TREE, .exchange_bf16 = opt.nproc > 1 && opt.exchange == "bf16", .optimizer = opt.optimizer == "muon" ? MUON : ADAMW, .train = opt.steps != 0, .master_weights = opt.master_weights != 0,
                              .copy_to_save = opt.async_save && opt.checkpoint_every && opt.steps != 0 && opt.chat.empty(),
                              .eval_T = run.eval_T, .complete_T = run.complete_T, .mask_eot = opt.doc_mask ? end_of_text(run) : -1,
                              .classifier_rows = (size_t)opt.classifier_rows, .separate_buffers = opt.separate_buffers != 0, .kernels = kernel_options(opt), .any_gpu = gpu != nullptr};

@@ -89,6 +89,10 @@ inline void read_trainer_state(Run& run) {
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
     if (const Json* sum = json.find("data_checksum")) run.data_checksum = sum->as_string(path);
     check_named_model(run, json, path);
+    const Json *options = json.find("options"), *named = options ? options->find("optimizer") : nullptr;
+    const std::string optimizer = named ? named->as_string(path) : "adamw";
+    if (run.opt.optimizer != optimizer && run.opt.steps != 0)
+        die_with(EXIT_USAGE, "--optimizer: '%s'%s, must be %s, whose state %s has", run.opt.optimizer.c_str(), was_given(run.opt, "optimizer") ? " given" : " where it is left out", on_one_line(optimizer).c_str(), run.weights.c_str());
     printf("resume   %s: goes on after step %d\n", on_one_line(run.weights).c_str(), run.first_step);
     const Json *saved = json.find("options"), *ranks = saved ? saved->find("nproc") : nullptr, *tokens = json.find("tokens_per_step");
     const Json* leaves = saved ? saved->find("leaves") : nullptr;

@@ -33,6 +33,7 @@ struct Workload {
     int zero = 0, recompute = 0;
     double size = 2;      // s, bytes of a weight or an activation
     bool master = true;   // fp32 master weights beside them
+    bool muon = false;    // the optimizer of the blocks' matrices
     bool cudnn = true;    // its attention, else ours
     double chunks = 1;    // of the classifier
     bool library_adds = false;  // gradients over the ranks, while it carries them; else our kernel, behind that
@@ -96,7 +97,7 @@ inline double kernel_seconds(const KernelCount& k, const Workload& w, const Clus
     using namespace scaling_detail;
     if (k.kind == &Kernels::products) return k.flops / (PRODUCTS * on.flops) + k.bytes / on.memory;
     if (k.kind == &Kernels::attention) return k.flops / ((w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops);
-    return k.bytes / (MEMORY * on.memory);
+    return k.flops / (ATTENTION_OURS * on.flops) + k.bytes / (MEMORY * on.memory);  // Muon's products are made by attention's tiles
 }
 inline Kernels seconds_of(const KernelCounts& list, const Workload& w, const Cluster& on, double kernels) {
     Kernels sum{.gaps = kernels * scaling_detail::GAP};
@@ -179,11 +180,13 @@ inline KernelCounts other_kernels(const Workload& w) {
 }
 
 // Of the parameters that a rank updates: dw read for each of the two, m and v read and written; master read and written and the weight written, or the weight
-// read and written.
+// read and written. Muon of its matrices: dw twice, m three times, master or weight likewise; X and its transpose made once, and 5 s an iteration.
 inline KernelCounts update_kernels(const Workload& w, const Cluster& on) {
-    const double P = all_parameters(w.config) / (w.zero ? on.ranks() : 1);
-    return {{"norm", nullptr, 0, 4 * P, "", "4 P"},
-            {"AdamW", nullptr, 0, (4 + 16 + (w.master ? 8 + w.size : 2 * w.size)) * P, "", w.master ? "(28 + s) P" : "(20 + 2 s) P"}};
+    const double ranks = w.zero ? on.ranks() : 1, P = all_parameters(w.config) / ranks, matrices = w.muon * w.config.L * block_matrices(w.config) / ranks;
+    KernelCounts list{{"norm", nullptr, 0, 4 * P, "", "4 P"},
+            {"AdamW", nullptr, 0, (4 + 16 + (w.master ? 8 + w.size : 2 * w.size)) * (P - matrices), "", w.master ? "(28 + s) P" : "(20 + 2 s) P"}};
+    if (w.muon) list.push_back({"Muon", nullptr, muon_flops(w.config) / ranks, (20 + (w.master ? 8 + 29 * w.size : 30 * w.size)) * matrices, "20 r r c + 10 r r r", w.master ? "(28 + 29 s) P" : "(20 + 30 s) P"});
+    return list;
 }
 
 // Launches of a block: rotary positions are one more, SwiGLU and its derivative are in no product's epilogue.

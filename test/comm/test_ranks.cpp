@@ -104,6 +104,8 @@ TEST(ranks_make_the_same_bits) {
         {"alone", "--precision bf16 -w 0 -r 1", {"--ranks 4 -z 1"}},
         {"three", "--leaves 3 -d 192", {"--ranks 3 -z 1", "--ranks 3"}},  // three leaves of two micro-batches
         {"spike", "-sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 1"}},
+        {"muon", "--optimizer muon --precision bf16", {"--ranks 2", "--ranks 4 -z 1"}},  // whole matrices, of which some ranks have none
+        {"gated", "--optimizer muon -e llama:d3c32h4k2f40 --leaves 3 -d 192", {"--ranks 3 -z 1"}},
     };
     for (auto& kind : kinds) {
         must(trainer(kind.name, FOUR_STEPS + kind.options));
@@ -124,6 +126,7 @@ TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
         {"bf16", "-e d4c32h2 --leaves 8 --precision bf16 -r 3", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
         {"alone", "-e d3c32h2 --leaves 4 -d 128 --precision bf16 -w 0 -r 1", {"--ranks 4 -z 3"}},  // one micro-batch each
         {"three", "-e d4c32h2 --leaves 3 -d 96 -r 2", {"--ranks 3 -z 2", "--ranks 3 -z 3"}},
+        {"muon", "-e d4c32h2 --leaves 8 --optimizer muon --precision bf16", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
         {"two", "--leaves 6 -d 192 -sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 3"}},  // two layers, three micro-batches each
     };
     for (auto& kind : kinds) {
@@ -223,10 +226,10 @@ TEST(ranks_resume_on_other_ranks) {
     same_run("constant", "parts", 8);
 }
 
-// The files are the same in every stage, and any stage goes on from them.
-TEST(ranks_resume_in_other_stages) {
+// The files are the same in every stage, and any stage goes on from them; of Muon's matrices they have one moment.
+static void resume_in_other_stages(const std::string& optimizer) {
     prepare();
-    const std::string run = "-e d3c32h2 --leaves 8 -q 0.1 -k constant -v 2 -n 2 -y 1 --precision bf16 ";
+    const std::string run = "-e d3c32h2 --leaves 8 -q 0.1 -k constant -v 2 -n 2 -y 1 --precision bf16 " + optimizer;
     const char* worlds[] = {"--ranks 4 -z 3", "", "--ranks 2 -z 2", "--ranks 2 -z 3", "--ranks 4 -z 1", "--ranks 4 -z 2"};
     for (int i = 0; i < 6; i++) must(trainer("parts", run + format("-x %d ", i + 1) + worlds[i]));
     must(trainer("whole", run + "-x 6"));
@@ -238,7 +241,18 @@ TEST(ranks_resume_in_other_stages) {
         unlink((SCRATCH + "/parts/DONE_00000007").c_str());
     }
     EXPECT(contents("alone/model.safetensors") == contents("many/model.safetensors"));
+    for (const char* kind : {"exp_avg/", "exp_avg_sq/"})
+        EXPECT_EQ(has(contents("whole/step_00000006/state-00000.safetensors"), std::string(kind) + "h.2.mlp.c_fc.weight@"), optimizer.empty() || kind == std::string("exp_avg/"));
+    // the other optimizer's state is nobody's
+    for (const char* other : {"--optimizer adamw ", "--optimizer muon ", ""}) {
+        const bool same = other == optimizer || (!*other && optimizer.empty()) || (optimizer.empty() && other == std::string("--optimizer adamw "));
+        if (same) continue;
+        const Outcome o = run_command(trainer("whole", run.substr(0, run.size() - optimizer.size()) + "-x 8 " + other));
+        EXPECT(o.code == 2 && has(o.output, "error: --optimizer: '") && has(o.output, "/whole/step_00000006 has\n"));
+    }
 }
+TEST(ranks_resume_in_other_stages) { resume_in_other_stages(""); }
+TEST(ranks_resume_in_other_stages_muon) { resume_in_other_stages("--optimizer muon "); }
 
 // What as many ranks did, one repeats; and several what one did.
 TEST(ranks_are_replayed_by_others) {

@@ -29,6 +29,7 @@
 #include "../../llmc/layers/arguments.h"
 #include "../../llmc/layers/gelu.h"
 #include "../../llmc/layers/kernel_options.h"
+#include "../../llmc/layers/muon.h"
 #include "../../llmc/layers/step_stats.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/base/threads.h"

@@ -97,19 +97,20 @@ TEST(families_merged_matrices_are_parts_in_files) {
 TEST(families_partition) {
     for (const Config& c : {Config(), Config{.V = 131, .L = 3, .NH = 3, .C = 48}, LLAMA_TINY})
         for (int ranks : {1, 2, 3, 8, 64})
-            for (int kind : {0, 1, 2, 3}) {  // pieces that end with chunks; with matrices; equal ones; of nodes of two
-                const int per_node = kind == 3 && ranks % 2 == 0 ? 2 : 0, nodes = per_node ? ranks / 2 : 1;
+            for (int kind : {0, 1, 2, 3, 4}) {  // pieces that end with chunks; with matrices; equal ones; of nodes of two; of nodes with matrices
+                const int per_node = kind >= 3 && ranks % 2 == 0 ? 2 : 0, nodes = per_node ? ranks / 2 : 1;
                 const ParameterList list(c);
-                const Update optimizer = kind == 1 ? MUON : ADAMW;
+                const Update optimizer = kind == 1 || kind == 4 ? MUON : ADAMW;
                 const Partition partition(list, ranks, optimizer, {.equally = kind == 2, .per_node = per_node});
-                size_t at = 0, chunk = 0, owned = 0, chunks = 0, largest_matrix = 0;
+                size_t at = 0, chunk = 0, owned = 0, chunks = 0, largest_matrix = 0, second = 0, most_second = 0;
                 for (const Parameter& p : list.all) if (p.update == MUON) largest_matrix = std::max(largest_matrix, p.size() + 63);
                 for (const Bucket& b : partition.buckets) {
                     const size_t share = (partition.begin_of(b.end) - partition.begin_of(b.begin)) / (size_t)ranks + 2 * CHUNK;
                     const size_t equal = partition.equal_share(partition.range_of(b));
                     EXPECT_EQ(b.begin, chunk);
                     for (int place = 0; place < ranks; place++) {  // in memory those of equal local number lie together
-                        const int r = per_node ? place % nodes * 2 + place / nodes : place;
+                        const int locals = per_node ? per_node : ranks, turn = optimizer == MUON && b.layer > 0 ? b.layer % locals : 0;
+                        const int r = place % nodes * locals + (place / nodes + locals - turn) % locals;
                         const Range piece = partition.piece(b, r);
                         const Bucket in_chunks = partition.chunks_of(b, r);
                         EXPECT(piece.begin == at && piece.end >= at && in_chunks.begin == chunk && in_chunks.end >= chunk);
@@ -132,10 +133,25 @@ TEST(families_partition) {
                 for (int r = 0; r < ranks; r++) {
                     size_t elements = 0, last = 0;
                     const std::vector<Owned> all_owned = partition.owned(r);
-                    size_t own_chunks = 0;
+                    size_t own_chunks = 0, v_at = 0;
+                    for (const Owned& o : all_owned) {  // of one group, in which every tensor is; Muon's matrices have no second moments, the others' lie close
+                        for (const Parameter& p : list.all)
+                            if (p.offset < o.range.end && p.offset + p.size() > o.range.begin) EXPECT_EQ((int)o.group, (int)(optimizer == MUON ? p.update : ADAMW));
+                        EXPECT(o.second_moments() == (o.group == MUON ? 0 : o.range.size()) && (o.group == MUON || o.v_at == v_at));
+                        EXPECT(partition.begin_of(partition.chunks_of(o.range).begin) == o.range.begin && partition.begin_of(partition.chunks_of(o.range).end) == o.range.end);
+                        v_at += o.second_moments();
+                    }
+                    EXPECT_EQ(v_at, Partition::second_moments_of(all_owned));
+                    second += v_at, most_second = std::max(most_second, v_at);
                     for (const OwnPiece& own : partition.own_pieces(r)) {  // where it is among what is owned
-                        const auto in = std::find_if(all_owned.begin(), all_owned.end(), [&](const Owned& o) { return own.range.begin >= o.range.begin && own.range.end <= o.range.end; });
-                        EXPECT(own.range.size() == 0 || (in != all_owned.end() && own.at == in->at + (own.range.begin - in->range.begin)));
+                        size_t found = 0;
+                        for (const Owned& o : all_owned) {
+                            const size_t begin = std::max(own.range.begin, o.range.begin), end = std::min(own.range.end, o.range.end);
+                            if (begin >= end) continue;
+                            EXPECT(own.at + (begin - own.range.begin) == o.at + (begin - o.range.begin));
+                            found += end - begin;
+                        }
+                        EXPECT_EQ(found, own.range.size());
                         EXPECT_EQ(own.chunks_at, own_chunks);
                         own_chunks += own.chunks.end - own.chunks.begin;
                     }
@@ -148,6 +164,11 @@ TEST(families_partition) {
                     EXPECT(elements <= partition.most_owned_elements() && partition.owned_chunks(r) <= partition.most_owned_chunks());
                 }
                 EXPECT(owned == list.elements && chunks == partition.chunks);
+                size_t without_muon = list.elements;
+                for (const Parameter& p : list.all) if (optimizer == MUON && p.update == MUON) without_muon -= align_up(p.size());
+                EXPECT(second == without_muon && most_second == partition.most_second_moments() && Partition::second_moments_of(partition.all()) == without_muon);
+                if (kind == 1 && c.L == 12 && ranks == 8)  // of four matrices a layer four ranks have one: round all layers no rank has more than one above its share
+                    EXPECT(partition.most_owned_elements() < list.elements / 8 + largest_matrix);
                 if (optimizer == MUON)
                     for (const Parameter& p : list.all)
                         for (const Bucket& b : partition.buckets)

@@ -86,13 +86,15 @@ template <class F> struct Bounds {
     }
 };
 
-template <class F> void check_golden(const char* name, int recompute) {
-    Golden golden(name);
+// muon: the file of ten steps by Muon from the same model and tokens. They are compared in fp32 alone: bf16's roundings of X, A and B change the smaller singular
+// values by as much as they are (test_muon.cpp compares them with the same roundings).
+template <class F> void check_golden(const char* name, int recompute, const char* muon = nullptr) {
+    Golden golden(name), steps_of(muon ? muon : name);
     const int B = golden.number("B"), T = golden.number("T"), accum = golden.number("accum"), steps = golden.number("steps");
     const Config c = golden.config();
     const Bounds<F> bounds(c.L, golden.json.find("bf16_gradient"));
     const std::vector<int> tokens = golden.tokens();
-    Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum});
+    Model<F> model(c, {.B = B, .T = T, .recompute = recompute, .grad_accum = accum, .optimizer = muon ? MUON : ADAMW});
     model.allocate();
     const auto in_golden = [&](const char* what, const std::string& tensor) { return what + name_in_file(c.arch.names == LLAMA_NAMES ? std::string(c.arch.trunk) : "", tensor); };
     load_weights(model, [&](const std::string& tensor) { return SafetensorsModel::TensorLocation{&golden.file, golden.file.find(in_golden("param/", tensor))}; });
@@ -124,13 +126,17 @@ template <class F> void check_golden(const char* name, int recompute) {
     Options opt = {};
     opt.beta1 = golden.real("beta1"), opt.beta2 = golden.real("beta2"), opt.eps = golden.real("eps");
     opt.weight_decay = golden.real("weight_decay"), opt.grad_clip = golden.real("grad_clip");
-    std::vector<double> step_loss = golden.doubles("step_loss"), step_norm = golden.doubles("step_norm");
+    opt.lr = steps_of.real("lr");
+    if (muon)
+        opt.optimizer = "muon", opt.muon_lr = steps_of.real("muon_lr"), opt.muon_momentum = steps_of.real("muon_momentum"), opt.muon_weight_decay = steps_of.real("muon_weight_decay"),
+        opt.embed_lr = steps_of.real("embed_lr"), opt.head_lr = steps_of.real("head_lr");
+    std::vector<double> step_loss = steps_of.doubles("step_loss"), step_norm = steps_of.doubles("step_norm");
     for (int step = 0; step < steps; step++) {
         for (int micro = 0; micro < accum; micro++) {
             MicroBatch batch(tokens, step * accum + micro, B, T);
             forward_backward(model, batch.batch(), micro);
         }
-        update(model, opt, golden.real("lr"), step);
+        update(model, opt, opt.lr, step);
         loss = model.host_step_stats->loss;
         const double norm = model.host_step_stats->norm;
         if (!(std::fabs(loss - step_loss[(size_t)step]) <= bounds.loss * step_loss[(size_t)step]))
@@ -141,7 +147,7 @@ template <class F> void check_golden(const char* name, int recompute) {
     // how far the steps went, without the key bias, whose gradient is 0 but for rounding
     for (const Parameter& p : model.parameters.all)
         for (const FileTensor& t : p.files) {
-            std::vector<float> moved, target, start = golden.floats(in_golden("param/", t.name)), final = golden.floats(in_golden("final/", t.name));
+            std::vector<float> moved, target, start = golden.floats(in_golden("param/", t.name)), final = steps_of.floats(in_golden("final/", t.name));
             const float* weights = model.master ? model.master : (const float*)model.params;
             std::vector<float> ours = in_file_layout(p, t, weights);
             bool key_bias = p.name.ends_with("attn.c_attn.bias");
@@ -159,5 +165,6 @@ const char* const GOLDEN[] = {"gpt2_a", "gpt2_b", "gpt2_c", "llama_a", "llama_b"
 
 TEST(fp32)           { for (const char* name : GOLDEN) check_golden<float>(name, 0); }
 TEST(fp32_recompute) { for (const char* name : GOLDEN) check_golden<float>(name, 2), check_golden<float>(name, 3); }
+TEST(fp32_muon)      { check_golden<float>("gpt2_c", 0, "muon_gpt2_c"), check_golden<float>("llama_b", 3, "muon_llama_b"); }
 TEST(bf16)           { for (const char* name : GOLDEN) check_golden<bf16>(name, 0); }
 TEST(bf16_recompute) { for (const char* name : GOLDEN) check_golden<bf16>(name, 2), check_golden<bf16>(name, 3); }

@@ -11,7 +11,7 @@ const Config TINY{.max_T = 16, .V = 131, .L = 2, .NH = 2, .C = 48};
 
 template <class F> struct Verified {
     Model<F> model;
-    explicit Verified(int zero = 0, int world = 1) : model(TINY, {.B = 2, .T = 8, .rank = world - 1, .world = world, .zero = zero, .leaves = world}) {
+    explicit Verified(int zero = 0, int world = 1, Update optimizer = ADAMW) : model(TINY, {.B = 2, .T = 8, .rank = world - 1, .world = world, .zero = zero, .leaves = world, .optimizer = optimizer}) {
         model.comm.rank = world - 1, model.comm.world = world;
         model.allocate();
         initialize(model, 0.02, 7);
@@ -32,8 +32,8 @@ template <class F> struct Verified {
 }  // namespace
 
 // Each bit of a weight, and a bit at either end of each tensor, of each kind of state.
-template <class F> static void check_flips() {
-    Verified<F> run;
+template <class F> static void check_flips(Update optimizer = ADAMW) {
+    Verified<F> run(0, 1, optimizer);
     Model<F>& model = run.model;
     keep_sums_of_state(model);
     verify_state(model);
@@ -46,12 +46,16 @@ template <class F> static void check_flips() {
                 if (said.rfind(name + where, 0) != 0 || said.find(what) == std::string::npos) FAIL("%s[%zu]: said \"%s\", expected \"%s%s... %s\"", p.name.c_str(), i, said.c_str(), name.c_str(), where.c_str(), what);
             };
             expect(run.after_flip(model.params + p.offset + i, 3), ": the weights");
-            expect(run.after_flip(model.m + p.offset + i, 31), ": AdamW's first moments");
-            expect(run.after_flip(model.v + p.offset + i, 0), ": AdamW's second moments");
+            const bool muon = optimizer == MUON && p.update == MUON;
+            expect(run.after_flip(model.m + p.offset + i, 31), muon ? ": Muon's momentum" : ": AdamW's first moments");
+            model.for_each_owned(p.offset + i, 1, [&](size_t, size_t, size_t at) {
+                EXPECT(!muon);
+                expect(run.after_flip(model.v + at, 0), ": AdamW's second moments");
+            }, true);
             if (model.master) expect(run.after_flip(model.master + p.offset + i, 17), ": the master weights");
         }
 }
-TEST(verify_finds_each_flip_in_weights_and_moments) { check_flips<float>(), check_flips<bf16>(); }
+TEST(verify_finds_each_flip_in_weights_and_moments) { check_flips<float>(), check_flips<bf16>(), check_flips<bf16>(MUON); }
 
 // What a rank holds alone is looked at by that rank: the last one's last element, in every stage.
 TEST(verify_looks_at_what_a_rank_holds) {

@@ -235,6 +235,10 @@ TEST(a_run_without_a_clock_is_repeated_too) {
     must(replay("a", "b"));
     expect_same("a", "b");
     EXPECT(has(file("b/metrics.jsonl"), "\"beta2\":\"0.93333333333333335\""));
+    // groups' rates follow the recorded one
+    must(text_run("m", "-x 8 -n 8 -u 3 --optimizer muon --muon-lr 0.013 --embed-lr 0.0071"));
+    must(replay("m", "n"));
+    expect_same("m", "n");
     // the batch that was chosen is recorded
     must(text_run("auto", "-x 2 -b auto -d 64"));
     EXPECT(has(must(replay("auto", "c")).output, "4 x 16 tokens x 1 micro-batches") && has(file("c/metrics.jsonl"), "\"batch\":\"4\""));
@@ -292,6 +296,8 @@ TEST(mistakes_of_clock_and_replay_are_one_line) {
     damaged(by_library, "added by the library (--reduce nccl), in an order that nothing records");
     must(text_run("e", "-x 1 -n 0 -pn 1 --reduce nccl"));  // a script's, which here is one rank
     remove_tree(SCRATCH + "/e");
+    must(text_run("m", "-x 2 -n 2 --optimizer muon")), must(text_run("m", "-x 4 -n 2 -y 1 --optimizer muon -l 1.5e-3"));  // the recorded rate says nothing of the others
+    refused(replay("m", "b"), "from step 3 on the run had --lr 0.0015, was ");
     must(text_run("a", "-x 6 -y 1 --seed 7"));
     refused(replay("a", "b"), "from step 5 on the run had --seed 7, was 5: such a run cannot be repeated");
     must("cp -r " + SCRATCH + "/a " + SCRATCH + "/e"), must(text_run("e", "-x 6 -y 1"));  // nothing came of it

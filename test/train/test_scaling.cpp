@@ -124,6 +124,10 @@ TEST(scaling_counts_each_kernel) {
     // 2 * 3280 + 1600 + 128 + 32 parameters
     expect(update_kernels(w, PLAIN), {{"norm", 0, 4 * 8320}, {"AdamW", 0, 30 * 8320}});
     expect(update_kernels(work(SMALL, 2, 8, 1, 1), cluster(PLAIN, 4, 1)), {{"norm", 0, 8320}, {"AdamW", 0, 30 * 2080}});
+    // Muon of 2 * 3072 of them: four matrices (16, 16), two (16, 64) a layer: 5 (4 r r c + 2 r r r) FLOPs each
+    Workload muon = work(SMALL, 2, 8, 1, 1);
+    muon.muon = true;
+    expect(update_kernels(muon, cluster(PLAIN, 4, 1)), {{"norm", 0, 8320}, {"AdamW", 0, 30 * (2080 - 1536)}, {"Muon", 2 * (4 * 122880 + 2 * 368640) / 4.0, (20 + 8 + 58) * 1536}});
 }
 
 // The count of LOG 23 as issue 16 corrected it, ms: 124M, 32k tokens a micro-batch, one H100. Chunks of the classifier: 16.
