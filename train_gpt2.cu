@@ -243,12 +243,6 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     if (last) finish_reduction(model);
 }
 
-// Of each group at its share of the schedule.
-inline double group_lr(const Options& opt, Update group, double lr) {
-    const double peaks[] = {0, opt.embed_lr, opt.head_lr, opt.muon_lr}, peak = peaks[group];
-    return opt.optimizer == "muon" && peak > 0 ? lr * (peak / opt.lr) : lr;
-}
-
 // AdamW, or Muon for matrices, with the gradient cut to --grad-clip, unless the step guard skips it, as loss or norm are outliers or not finite: decided on the
 // device, which need not wait for the host. What it decided is in model.host_step_stats when model.step_checked is reached. Steps count from 0.
 // From ZeRO stage 1 on each rank updates its own elements, which then go to all.
@@ -363,10 +357,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
                 if ((last || (evaluates && step > 0 && !set.greedy)) && !stopping())
                     evaluate(model, run.tokenizer, set, comm, step, log, last && !run.out.empty() ? run.out + "/eval_" + set.name + ".jsonl" : "");
             if (stopping() && saves.interrupt()) break;  // in whatever of this it came
-            if (last) {
-                saves.end();
-                break;
-            }
+            if (last) { saves.end(); break; }
             saves.finish_written();
             comm.barrier();  // those that had less to do wait here, where there is time, and not in the step
             reporter.restart_clock();

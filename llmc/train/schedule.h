@@ -2,6 +2,8 @@
 #pragma once
 #include <cmath>
 #include <string>
+#include "../model/tensors.h"
+#include "options.h"
 
 // Rises linearly over `warmup` steps, then falls from lr to final_frac * lr at the last step:
 // cosine, linear, constant, or wsd: warm-up, stable, and a decay by 1 - sqrt over the last fifth (Hägele et al. 2024).
@@ -18,4 +20,10 @@ inline double learning_rate(const std::string& schedule, double lr, int step, do
         if (step > start) part = 1 - std::sqrt((step - start) / (steps - start));
     }
     return lr * (final_frac + part * (1 - final_frac));
+}
+
+// The rate of a group of tensors while that of --lr is lr: each follows the one schedule to a peak of its own, where Muon is the optimizer.
+inline double group_lr(const Options& opt, Update group, double lr) {
+    const double peaks[] = {0, opt.embed_lr, opt.head_lr, opt.muon_lr}, peak = peaks[group];
+    return opt.optimizer == "muon" && peak > 0 ? lr * (peak / opt.lr) : lr;
 }
