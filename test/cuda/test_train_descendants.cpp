@@ -22,7 +22,7 @@ TEST(descendants_bits_stay) {
     prepare();
     setenv("EMU_GPUS", "2", 1);
     const bool has_two = strstr(CUDA_TRAINER, "emu");
-    for (const std::string& all : kinds({std::string(LLAMA_3) + " --precision fp32 -x 2 -b 1 -d 48 --leaves 2", std::string(QWEN_3) + " --precision bf16 -x 2 -b 1 -d 48 --leaves 2"})) {
+    for (const std::string& all : kinds({std::string(LLAMA_3) + " --precision fp32 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(QWEN_3) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2"})) {
         const std::string model = all + " --attention ours ";
         train(CUDA_TRAINER, "a", model);
         std::vector<std::string> others = {"-r 1", "-r 2 --verify-steps 1", "-r 3"};
