@@ -234,6 +234,7 @@ std::vector<Recorded> record_runs() {
     make_folders(g_work + "/pool");
     run_command(small_run(g_work, "alone", 1));
     std::vector<Recorded> runs;
+    remove_tree(g_run + "/" + OUT);
     runs.push_back(record("from the start", 1, ""));
     remove_tree(g_run + "/" + OUT);
     runs.push_back(record("two ranks, none pruned", 2, "-nk 0"));
@@ -273,14 +274,19 @@ TEST(power_cuts_without_one_sync) {
     struct Seen { int all = 0, missed = 0; };
     std::map<std::string, Seen> seen;
     int needed = 0, idle = 0;
-    for (const Recorded& r : record_runs())
-        for (size_t i = 0; i < r.operations.size(); i++) {
-            if (r.operations[i].what != Operation::SYNC) continue;
-            std::string what_for;
-            const bool missed = is_missed(r, i, what_for);
-            if (what_for.ends_with(":")) idle++;  // nothing had changed since the last one
-            else seen[what_for].all++, seen[what_for].missed += missed, needed += missed;
-        }
+    // When a copy is written beside training, another sync at times covers what this one is for: what nobody would miss is looked for in other recordings, too.
+    for (int recordings = 0, open = 1; open && recordings < 6; recordings++) {
+        for (const Recorded& r : record_runs())
+            for (size_t i = 0; i < r.operations.size(); i++) {
+                if (r.operations[i].what != Operation::SYNC) continue;
+                std::string what_for;
+                const bool missed = is_missed(r, i, what_for);
+                if (what_for.ends_with(":")) idle++;  // nothing had changed since the last one
+                else seen[what_for].all++, seen[what_for].missed += missed, needed += missed;
+            }
+        open = 0;
+        for (const auto& [what_for, s] : seen) open += s.missed == 0 && !NOT_NEEDED.count(what_for);
+    }
     int all = 0;
     for (const auto& [what_for, s] : seen) {
         all += s.all;
@@ -289,6 +295,6 @@ TEST(power_cuts_without_one_sync) {
         if (s.missed > 0 && NOT_NEEDED.count(what_for)) FAIL("%d of %d are missed, which the list calls not needed: %s", s.missed, s.all, what_for.c_str());
     }
     for (const auto& [what_for, why] : NOT_NEEDED) if (!seen.count(what_for)) FAIL("the list of syncs that are not needed has one that there is not: %s", what_for.c_str());
-    printf("    %d syncs of 5 runs, and %d that find nothing new: %d are missed where they are not there; the others are of %zu kinds, listed with the reason, or of kinds that others cover at times\n",
+    printf("    %d syncs, and %d that find nothing new: %d are missed where they are not there; the others are of %zu kinds, listed with the reason, or of kinds that others cover at times\n",
            all, idle, needed, NOT_NEEDED.size());
 }
