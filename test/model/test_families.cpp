@@ -146,10 +146,10 @@ TEST(families_partition) {
                     for (const OwnPiece& own : partition.own_pieces(r)) {  // where it is among what is owned
                         size_t found = 0;
                         for (const Owned& o : all_owned) {
-                            const size_t begin = std::max(own.range.begin, o.range.begin), end = std::min(own.range.end, o.range.end);
-                            if (begin >= end) continue;
+                            const size_t begin = std::max(own.range.begin, o.range.begin), until = std::min(own.range.end, o.range.end);
+                            if (begin >= until) continue;
                             EXPECT(own.at + (begin - own.range.begin) == o.at + (begin - o.range.begin));
-                            found += end - begin;
+                            found += until - begin;
                         }
                         EXPECT_EQ(found, own.range.size());
                         EXPECT_EQ(own.chunks_at, own_chunks);
