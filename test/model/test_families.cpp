@@ -1,5 +1,6 @@
 // test_families.cpp: the families' rows in the table of tensors: what exists, how large it is, what files call it, how ranks divide it.
 #include "../../llmc/backend.h"
+#include "../../llmc/model/config_names.h"
 #include "../../llmc/model/flops.h"
 #include "../../llmc/model/model.h"
 #include "../../llmc/model/model_files.h"
