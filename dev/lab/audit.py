@@ -3,6 +3,7 @@ and targets that the lab chooses, and the lab draws its conclusions.
 
     val_loss       of the tokens that the run validated on: what it printed must be this
     holdout_loss   of tokens that no run has seen: trained on, the validation text would be better than these
+    *_batches      of these, batch by batch: by how much another text of this size would differ
     leaks          positions whose loss changes by a bit when later tokens, or other rows, change: none of a causal model
     worst_sum      sum over the vocabulary of exp(-loss): 1 of probabilities
     unused         norm of the positions that no row reaches: weight decay alone moves them, by the rates that the updates really had
@@ -40,7 +41,9 @@ def look(home, scale, tree, folder, seed, evaluates_holdout=True):
     losses = ask(home, scale, tree, folder, [*val, *holdout, *changed, *sums, *letters])
     take = iter(losses)
     val_losses = [next(take) for _ in val]
-    found = {"val_loss": mean(val_losses), "holdout_loss": mean([next(take) for _ in holdout]) if holdout else None}
+    holdout_losses = [next(take) for _ in holdout]
+    found = {"val_loss": mean(val_losses), "holdout_loss": mean(holdout_losses) if holdout else None}
+    found["val_batches"], found["holdout_batches"] = [mean([batch]) for batch in val_losses], [mean([batch]) for batch in holdout_losses]
     found["leaks"] = sum(1 for places in kept for now in [next(take)] for at in places if now[at] != val_losses[0][at])
     if vocabulary <= MOST_ROWS:
         found["worst_sum"] = worst_sum([next(take) for _ in sums], B, T, vocabulary)

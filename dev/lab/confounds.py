@@ -142,12 +142,20 @@ def of_leaks(pairs, effect):
         likelier, error = statistics.mean(d for d, _ in canaries), (statistics.mean(v for _, v in canaries) / len(canaries)) ** 0.5
         if likelier > max(CANARY, 4 * error):
             found.append("leak: letters that only the validation file has are %.1f nats likelier than others: it was trained on" % likelier)
-    gaps = [(be["val_loss"] - ve["val_loss"]) - (be["holdout_loss"] - ve["holdout_loss"]) for be, ve in both if ve.get("holdout_loss") is not None and be.get("holdout_loss") is not None]
-    if len(gaps) > 2:
-        gap, error = statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+    asked = [(be, ve) for be, ve in both if be.get("holdout_batches") and ve.get("holdout_batches")]
+    if len(asked) > 2:
+        gaps = [(be["val_loss"] - ve["val_loss"]) - (be["holdout_loss"] - ve["holdout_loss"]) for be, ve in asked]
+        texts = [variance_of_gain([be[text] for be, _ in asked], [ve[text] for _, ve in asked]) for text in ("val_batches", "holdout_batches")]
+        gap, error = statistics.mean(gaps), (statistics.variance(gaps) / len(gaps) + sum(texts)) ** 0.5
         if gap > max(abs(effect), 4 * error):
             found.append("hold-out: %.4f of the gain is not there on text that no run has seen" % gap)
     return found
+
+
+def variance_of_gain(base, variant):
+    """Of a text's mean gain, by how much its batches differ: all seeds are asked the same text, so what another text would have given is not in the spread over seeds."""
+    gains = [statistics.mean(b) - statistics.mean(v) for b, v in zip(zip(*base), zip(*variant))]
+    return statistics.variance(gains) / len(gains) if len(gains) > 1 else math.inf
 
 
 def canary(base, variant):

@@ -18,6 +18,7 @@ def pair(seed, **more):
     out = []
     for arm in ("base", "variant"):
         evidence = {"val_loss": 3.0 + 0.01 * seed, "holdout_loss": 3.1 + 0.012 * seed, "letters": None, "tokens_per_s": 1000.0, "cpu_seconds": 2.0, "step_seconds": 1.0}
+        evidence.update(val_batches=[2.9, 3.0, 3.1, 3.0], holdout_batches=[3.0, 3.1, 3.2, 3.1])
         evidence.update({key[len(arm) + 1:]: value for key, value in more.items() if key.startswith(arm + "_")})
         out.append((record.Run(arm=arm, seed=seed, others_cpu=evidence.pop("others", 0.1)), evidence))
     return tuple(out)
@@ -34,6 +35,16 @@ class ConfoundsTest(unittest.TestCase):
     def test_a_gain_that_it_has(self):
         pairs = [pair(s, variant_val_loss=2.8 + 0.01 * s, variant_holdout_loss=2.9 + 0.012 * s + 0.001 * (s % 2)) for s in range(4)]
         self.assertEqual(confounds.of_leaks(pairs, 0.01), [])
+
+    def test_a_gain_that_texts_have_by_chance(self):
+        """Equal in all seeds, as they have the text in common; but batches of each text differ in their gain as much as the texts do."""
+        def pairs(val):
+            return [pair(s, variant_val_loss=2.8 + 0.01 * s, variant_holdout_loss=3.0 + 0.012 * s, variant_val_batches=val, variant_holdout_batches=[2.8, 3.1, 3.0, 3.1]) for s in range(4)]
+        self.assertEqual(confounds.of_leaks(pairs([2.5, 3.0, 2.9, 2.8]), 0.01), [])
+        self.assertIn("hold-out: 0.1", " ".join(confounds.of_leaks([pair(s, variant_val_loss=2.8 + 0.01 * s, variant_holdout_loss=3.0 + 0.012 * s,
+                                                variant_val_batches=[2.7, 2.8, 2.9, 2.8], variant_holdout_batches=[2.9, 3.0, 3.1, 3.0]) for s in range(4)], 0.01)))
+        gone = [pair(s, variant_val_loss=2.8, base_holdout_batches=[], variant_holdout_batches=[]) for s in range(4)]
+        self.assertEqual(confounds.of_leaks(gone, 0.01), [])
 
     def test_letters(self):
         even = [[9.0 + 0.1 * i for i in range(8)], [9.0 + 0.1 * (i * 3 % 8) for i in range(8)]]
