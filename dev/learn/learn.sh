@@ -23,7 +23,7 @@ done
 for source in test/emu/watch.cpp dev/learn/accesses.cpp; do
     object=$built/$(basename $source .cpp).o
     # shellcheck disable=SC2086  # flags
-    [ -n "$(find $object -newer $source -newer test/emu/blocks.h -newer test/emu/memory.h -newer dev/learn/accesses.h 2>/dev/null)" ] || $CXX $common -O2 -c $source -o $object
+    [ -n "$(find $object -newer $source -newer test/emu/blocks.h -newer test/emu/memory.h -newer dev/learn/accesses.h 2>/dev/null)" ] || { $CXX $common -O2 -c $source -o $object.$$ && mv $object.$$ $object; }  # two exercises may be graded at once
 done
 program=$built/$name-$(basename "$file" .cu)
 printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS); }\n' "$file" "$folder" "$name" "$file" > "$program.cpp"

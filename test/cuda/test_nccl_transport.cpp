@@ -261,8 +261,9 @@ TEST(early_exit_of_a_rank) {
     const RankOptions options{.deadline = 1.5};
     expect_ended(on_ranks(options, [](Comm& comm) { steps(comm, [&](int step) { if (step == 2 && comm.rank == 1) _exit(0); }); }), options, 1, {"all_gather", "exchange"});
 }
-// TEST_BREAKS of them, 20 unless told: kinds in turn, at any operation (1 to 3 are those of the start), of any rank.
+// TEST_BREAKS of them, two of each unless told: kinds in turn, at any operation (1 to 3 are those of the start), of any rank.
 TEST(breaks_on_request) {
+    HOST_ALONE();
     if (!ON_CPU) SKIP("the stand-in breaks on request, the library does not");
     const std::string late = "not there after 1.0 s", remote = "remote peer";
     struct Break { const char *variable, *more; bool ends, stops; std::vector<std::string> texts; };  // ends: the culprit does, with a line; stops: it is there to the end
@@ -274,7 +275,7 @@ TEST(breaks_on_request) {
         {"EMU_NCCL_ERROR", "EMU_NCCL_ABORT=none", true, false, {"an error on request", late, remote}},
         {"EMU_NCCL_HANG", "EMU_NCCL_ABORT=hang", true, false, {late, remote}},
     };
-    const int n = getenv("TEST_BREAKS") ? atoi(getenv("TEST_BREAKS")) : SLOW ? 6 : 20;
+    const int n = getenv("TEST_BREAKS") ? atoi(getenv("TEST_BREAKS")) : SLOW ? 6 : 12;
     Random random(14);
     for (int i = 0; i < n; i++) {
         const Break& b = breaks[(size_t)i % std::size(breaks)];
@@ -290,6 +291,7 @@ TEST(breaks_on_request) {
 }
 // Calls that do not fit each other: both ranks end, and say which.
 TEST(mismatches) {
+    HOST_ALONE();
     if (!ON_CPU) SKIP("the stand-in finds calls that do not fit; the library hangs, or takes them");
     using Body = void (*)(Comm&, OnDevice<unsigned char>&, stream_t);
     struct Case { const char* name; Body body; const char* text; };
@@ -315,6 +317,7 @@ TEST(mismatches) {
 }
 // A rank that never comes; one that does not destroy its graph; one that leaves while the others go on.
 TEST(start_and_end_have_deadlines) {
+    HOST_ALONE();
     NEEDS_GPUS(2);
     const RankOptions options{.deadline = 1.5};
     const std::vector<RankOutcome> ends = on_ranks(options, [](Comm& comm) { if (comm.rank == 1) steps(comm, nothing); });

@@ -36,6 +36,7 @@ TEST(choices_are_kept) {
 
 // Killed after step 3 and resumed: the run that was never stopped. And a checkpoint of one build goes on in the other.
 TEST(checkpoints_move) {
+    HOST_ALONE();
     prepare();
     for (std::string precision : kinds({"--precision fp32 -x 6 -n 3", "--precision bf16 -x 6 -n 3"})) {
         train(TRAINER, "cpu", precision);
@@ -87,6 +88,7 @@ TEST(a_batch_leaves_memory_to_libraries) {
 
 // The host never touches device memory but by copies, and whatever call fails is said in one line, with its name.
 TEST(calls_that_fail) {
+    HOST_ALONE();
     if (!strstr(CUDA_TRAINER, "emu")) SKIP("calls fail on request in the emulator only");
     prepare();
     const std::string run = train_command(CUDA_TRAINER, "x", "-x 1 -n 1");

@@ -13,9 +13,11 @@
 //     ```python                   run where python3 has torch, all of a page in one program; what it prints is the next ```text block
 //     ```sh or nothing            shown
 #include <cstdio>
+#include <deque>
 #include <map>
 #include <string>
 #include <vector>
+#include "../../llmc/base/limits.h"
 #include "../../llmc/io/files.h"
 #include "../test.h"
 
@@ -184,6 +186,18 @@ void check_length(const std::string& page, const Lines& lines) {
     if (minutes > 15) wrong(page, "takes %.1f minutes to read, must be 15", minutes);
 }
 
+// Of commands that run side by side, one a core: what takes time here is the compiler.
+std::vector<Outcome> outcomes_of(const Lines& commands) {
+    std::vector<Outcome> outcomes;
+    std::deque<Child> running;
+    while (outcomes.size() < commands.size()) {
+        const size_t next = outcomes.size() + running.size();
+        if (next < commands.size() && (int)running.size() < usable_cores()) running.push_back(start_child([&] { execl("/bin/sh", "sh", "-c", commands[next].c_str(), (char*)nullptr); }));
+        else outcomes.push_back(outcome_of(running.front())), running.pop_front();
+    }
+    return outcomes;
+}
+
 // ---- exercises -------------------------------------------------------------------------------------------------------------
 // What a reader begins with: of   //{ what   lines   //} replacement   in a solution the replacement, with `what` behind it.
 std::string with_blanks(const std::string& file, const std::string& solution) {
@@ -223,10 +237,14 @@ void check_graded(const std::string& page, const Lines& lines) {
     }
 }
 
-void check_exercise(const std::string& folder, bool write) {
-    const std::string name = folder.substr(folder.rfind('/') + 1), solution = folder + "/solution.cu", exercise = folder + "/exercise.cu";
+std::string solution_of(const std::string& folder) { return folder + "/solution.cu"; }
+std::string exercise_of(const std::string& folder) { return folder + "/exercise.cu"; }
+void write_exercise(const std::string& folder) { write_file_atomically(exercise_of(folder), with_blanks(solution_of(folder), read_file(solution_of(folder)))); }
+
+// solved, begun: what the grader said of the solution, and of the blanks.
+void check_exercise(const std::string& folder, const Outcome& solved, const Outcome& begun) {
+    const std::string name = folder.substr(folder.rfind('/') + 1), solution = solution_of(folder), exercise = exercise_of(folder);
     const std::string blanks = with_blanks(solution, read_file(solution));
-    if (write) return write_file_atomically(exercise, blanks);
     if (!exists(exercise) || read_file(exercise) != blanks) wrong(exercise, "is not %s with its blanks: build/learn/check --write", solution.c_str());
     const int before = g_wrong;
     int parts = 0;
@@ -234,14 +252,19 @@ void check_exercise(const std::string& folder, bool write) {
     for (int p = 1; p <= parts; p++)
         for (int hint = 1; hint <= 3; hint++)
             if (run_command(format("HINT=%d.%d dev/learn/learn.sh %s", p, hint, name.c_str())).code) wrong(folder + "/hints.md", "part %d has no hint %d", p, hint);
-    const Outcome solved = run_command(format("dev/learn/learn.sh %s %s", name.c_str(), solution.c_str()));
     if (solved.code || solved.output.find(format("%d of %d parts are done", parts, parts)) == std::string::npos) wrong(solution, "does not pass:\n%s", solved.output.c_str());
     g_graded[name] = solved.output;
     // as a reader gets it: a line for each blank and what to do next
-    const Outcome begun = run_command(format("dev/learn/learn.sh %s %s", name.c_str(), exercise.c_str()));
     if (begun.code != 1 || begun.output.find("0 of") == std::string::npos || begun.output.find("to fill: line") == std::string::npos || begun.output.find("HINT=1.1") == std::string::npos)
         wrong(exercise, "does not fail with a line that helps:\n%s", begun.output.c_str());
     if (g_wrong == before) printf("%-32s %d parts: the solution passes, the blanks fail with a line each\n", folder.c_str(), parts);
+}
+void check_exercises(const Lines& folders) {
+    Lines grading;
+    for (const std::string& folder : folders)
+        for (const std::string& file : {solution_of(folder), exercise_of(folder)}) grading.push_back(format("dev/learn/learn.sh %s %s", folder.substr(folder.rfind('/') + 1).c_str(), file.c_str()));
+    const std::vector<Outcome> outcomes = outcomes_of(grading);
+    for (size_t i = 0; i < folders.size(); i++) check_exercise(folders[i], outcomes[2 * i], outcomes[2 * i + 1]);
 }
 
 Lines listed(const std::string& pattern) { return lines_of(run_command("ls " + pattern + " 2>/dev/null").output); }
@@ -259,8 +282,13 @@ int main(int argc, char** argv) {
     // the quiz
     if (const Outcome quiz = run_command("build/learn/mutant --check"); quiz.code) wrong("dev/learn/mutants.txt", "%s", quiz.output.c_str());
     // exercises
-    if (!pages_alone) for (const std::string& table : listed("dev/learn/*/table.h")) check_exercise(table.substr(0, table.rfind('/')), write);
-    if (write) return g_wrong > 0;
+    Lines folders;
+    for (const std::string& table : listed("dev/learn/*/table.h")) folders.push_back(table.substr(0, table.rfind('/')));
+    if (write) {
+        for (const std::string& folder : folders) write_exercise(folder);
+        return g_wrong > 0;
+    }
+    if (!pages_alone) check_exercises(folders);
     // pages
     for (const std::string& page : listed("doc/learn/*.md")) {
         const Lines lines = lines_of(read_file(page));
