@@ -47,9 +47,9 @@ TEST_BOTH(classifier) {
         }
         Guarded<F> d(s.logits);
         Guarded<float> losses(s.N), only(s.N);
-        fused_classifier(d.data(), only.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, false, stream_t{});
+        fused_classifier(d.data(), only.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, {}, stream_t{});
         EXPECT(same_bits(d.values(), s.logits));
-        fused_classifier(d.data(), losses.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, true, stream_t{});
+        fused_classifier(d.data(), losses.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, {.write_dlogits = true}, stream_t{});
         EXPECT_WHOLE(d);
         EXPECT_WHOLE(losses);
         EXPECT(same_bits(losses.all, only.all));
@@ -76,7 +76,7 @@ TEST_BOTH(classifier_is_the_derivative) {
         }
         std::vector<float> losses(s.N);
         auto d = s.logits;
-        fused_classifier(d.data(), losses.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, true, stream_t{});
+        fused_classifier(d.data(), losses.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, {.write_dlogits = true}, stream_t{});
         EXPECT_NEAR(d.data(), exact.data(), d.size(),
                     half_ulp<F>() * norm(exact) + 20 * 0x1p-24 * (double)s.dloss * std::sqrt((double)s.N));
     }
@@ -101,7 +101,7 @@ TEST_BOTH(classifier_hard_rows) {
         auto d = logits;
         std::vector<int> targets(N, target);
         std::vector<float> losses(N);
-        fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, N, V, Vp, true, stream_t{});
+        fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, N, V, Vp, {.write_dlogits = true}, stream_t{});
         for (size_t n = 0; n < N; n++) {
             double exact = loss_oracle(&x[n * Vp], V, target);
             // one float below its maximum, the loss is log(1 + tiny): 4e-6 absolute, as derived above, else relative
@@ -121,7 +121,7 @@ TEST_BOTH(classifier_ignores_negative_targets_and_passes_nan_on) {
     d[2 * Vp + 77] = F(std::numeric_limits<float>::infinity());
     std::vector<int> targets{-1, 5, 6};
     std::vector<float> losses(3, 9.0f);
-    fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, true, stream_t{});
+    fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, {.write_dlogits = true}, stream_t{});
     EXPECT_EQ(losses[0], 0.0f);
     int wrong = 0;
     for (int i = 0; i < Vp; i++) wrong += (float)d[i] != 0;
@@ -130,7 +130,7 @@ TEST_BOTH(classifier_ignores_negative_targets_and_passes_nan_on) {
     EXPECT(losses[2] != losses[2]);
     targets[0] = 131;
     // one thread: a child process has none of its parent's others
-    EXPECT_DIES("target 131", set_threads(1); fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, 1, V, Vp, true, stream_t{}));
+    EXPECT_DIES("target 131", set_threads(1); fused_classifier(d.data(), losses.data(), targets.data(), 1.0f, 1, V, Vp, {.write_dlogits = true}, stream_t{}));
 }
 
 TEST_BOTH(classifier_same_bits_for_any_threads) {
@@ -139,7 +139,7 @@ TEST_BOTH(classifier_same_bits_for_any_threads) {
     EXPECT(same_bits_for_any_threads([&] {
         auto d = s.logits;
         std::vector<float> all(s.N);
-        fused_classifier(d.data(), all.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, true, stream_t{});
+        fused_classifier(d.data(), all.data(), s.targets.data(), s.dloss, s.N, s.V, s.Vp, {.write_dlogits = true}, stream_t{});
         for (F e : d) all.push_back((float)e);
         return all;
     }));

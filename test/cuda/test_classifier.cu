@@ -24,15 +24,15 @@ TEST_BOTH(cuda_classifier) {
         std::vector<F> dlogits = logits;
         std::vector<float> losses(s.N), got_losses;
         const float dloss = 1.0f / (float)s.N;
-        cpu::fused_classifier(dlogits.data(), losses.data(), targets.data(), dloss, s.N, s.V, s.Vp, true, {});
+        cpu::fused_classifier(dlogits.data(), losses.data(), targets.data(), dloss, s.N, s.V, s.Vp, {.write_dlogits = true}, {});
         auto got = for_schedules([&] {
             OnDevice<F> l(logits);
             OnDevice<float> out(s.N), out2(s.N);
             OnDevice<int> t(targets);
             TestStream stream;
-            fused_classifier(l.data(), out2.data(), t.data(), dloss, s.N, s.V, s.Vp, false, stream);
+            fused_classifier(l.data(), out2.data(), t.data(), dloss, s.N, s.V, s.Vp, {}, stream);
             EXPECT(same_bits(l.written(), logits));  // nothing is written without a gradient
-            fused_classifier(l.data(), out.data(), t.data(), dloss, s.N, s.V, s.Vp, true, stream);
+            fused_classifier(l.data(), out.data(), t.data(), dloss, s.N, s.V, s.Vp, {.write_dlogits = true}, stream);
             got_losses = out.written();
             EXPECT(same_bits(got_losses, out2.written()));
             return l.written();
@@ -56,7 +56,7 @@ TEST_BOTH(cuda_classifier_extremes) {
     OnDevice<float> losses(3);
     OnDevice<int> targets(std::vector<int>{5, 6, 7});
     TestStream stream;
-    fused_classifier(l.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, true, stream);
+    fused_classifier(l.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, {.write_dlogits = true}, stream);
     std::vector<float> x = losses.written();
     std::vector<F> d = l.written();
     EXPECT_EQ(x[0], 0.0f);
