@@ -202,7 +202,7 @@ void rope_backward(F* dinp,               // (B, T, QKV)
                    int B, int T, const Heads& heads, float eps, bool accumulate, stream_t stream) {
     using namespace rope_detail;
     if (eps == 0) return rotate(dinp, dout, qnormw, knormw, cos_sin, B, T, 0, heads, -1, eps, stream);
-    CHECK(stream.workspace_bytes >= rope_workspace(heads.HS), "rope: %zu bytes of workspace, must be %zu", stream.workspace_bytes, rope_workspace(heads.HS));
+    CHECK(!qnormw || stream.workspace_bytes >= rope_workspace(heads.HS), "rope: %zu bytes of workspace, must be %zu", stream.workspace_bytes, rope_workspace(heads.HS));
     float* partials = (float*)stream.workspace;
     const size_t N = (size_t)B * (size_t)T;
     with_pairs(heads, N, [&](auto k) {
