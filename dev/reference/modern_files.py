@@ -85,6 +85,71 @@ def write_goldens(folder):
     print(f"{total} bytes in all")
 
 
+def twin_of(folder, config):
+    """The twin's model of a folder's weights, as (p, c)."""
+    from safetensors.torch import load_file
+    tensors = {name.removeprefix("transformer."): x.double() for name, x in load_file(folder + "/model.safetensors").items()}
+    on = {"rmsnorm": config.norm_type == "rms_norm", "rope": config.position_embedding_type == "rope", "qk_norm": config.use_qk_norm, "relu2": config.hidden_act == "relu2",
+          "no_bias": not config.use_bias, "untied": not config.tie_word_embeddings, "softcap": config.logit_softcap > 0}
+    c = dict(on={i for i in on if on[i]}, L=config.num_hidden_layers, C=config.hidden_size, NH=config.num_attention_heads, V=config.vocab_size, max_T=config.max_position_embeddings)
+    assert set(tensors) == {in_file(name) for name in modern.shapes(c)}, "tensors"
+    return tensors, c
+
+
+@torch.no_grad()
+def check_folder(folder, ours, pipe):
+    """Loads the folder; its logits are the trainer's, and the twin's in float64 but for what fp32 rounds."""
+    import hf_check
+    from transformers import AutoModelForCausalLM
+    hf_check.compare_logits(pipe, folder)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, trust_remote_code=True, output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"], info
+    tokens = torch.randint(model.config.vocab_size, (2, 50), generator=torch.Generator().manual_seed(4))
+    p, c = twin_of(folder, model.config)
+    theirs, twin = model(tokens).logits, forward(p, c, tokens)
+    print(f"twin    {folder}: largest {twin.abs().max():.1f}, relative difference {relative(theirs, twin):.1e}")
+    assert relative(theirs, twin) < (1e-4 if c["on"] & {"rmsnorm"} else 1e-3), "the twin's eps of LayerNorm is 1e-5, these models' 1e-6"
+    # with and without a cache; our own generation
+    prompt = tokens[:1, :7]
+    greedy = [model.generate(prompt, max_new_tokens=40, do_sample=False, use_cache=cached, pad_token_id=0, eos_token_id=None)[0].tolist() for cached in (True, False)]
+    assert greedy[0] == greedy[1], "a cache changes what is generated"
+    assert model.eval() and tokens.shape == model(tokens, attention_mask=torch.ones_like(tokens)).logits.shape[:2]
+    return model
+
+
+def check_folders(work, ours):
+    import hf_check
+    from safetensors.torch import load_file
+    shutil.rmtree(work, ignore_errors=True)
+    os.makedirs(work)
+    pipe, text = hf_check.build_pipe(), work + "/text.txt"
+    source = open(modern.__file__).read()
+    open(text, "w").write(source)
+    for left_out in ("", *HAS, *("-".join(HAS[i:i + 3]) for i in (0, 3, 5))):
+        name = "modern:d2c48h4" + (left_out and "-" + left_out)
+        out = work + "/" + (left_out or "all")
+        for precision in ("fp32", "bf16") if left_out in ("", "rope") else ("fp32",):
+            run = f"{out}.{precision}"
+            hf_check.run(shlex.split(ours) + ["-i", text, "--tokenizer", "bytes", "-e", name, "--init-std", "0.3", "-l", "1e-2", "-x", "80", "-n", "80", "-v", "0", "-s", "0", "-b", "4", "-t", "64", "-o", run, "--precision", precision])
+            folder = run + "/step_00000080"
+            model = check_folder(folder, ours, pipe)
+            if precision == "bf16":
+                continue
+            hf_check.compare(argparse.Namespace(folder=folder, prompt="def ", tokens=40, dtype="float32", no_ours=False, tie=1e-4, ours=ours))
+            saved = run + ".saved"                                               # by transformers, and read by the trainer
+            model.save_pretrained(saved)
+            shutil.copy(folder + "/tokenizer.json", saved)
+            hf_check.run(shlex.split(ours) + ["-e", saved, "-x", "0", "-n", "1", "-s", "0", "-v", "0", "-o", run + ".again"])
+            again = run + ".again/step_00000000"
+            a, b = (load_file(f + "/model.safetensors") for f in (folder, again))
+            assert set(a) == set(b) and all(torch.equal(a[k], b[k]) for k in a), f"{again}: other weights"
+            old, new = (json.load(open(f + "/config.json")) for f in (folder, again))
+            lost = {k: (old[k], new.get(k)) for k in old if k not in ("torch_dtype", "dtype") and new.get(k) != old[k]}
+            assert not lost, lost
+            check_folder(again, ours, pipe)
+    print("modern: all right")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--golden", metavar="FOLDER")
