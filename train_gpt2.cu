@@ -374,7 +374,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             continue;
         }
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
-                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
+                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac, opt.cooldown);
         update(model, opt, lr, step);
         position = data->position();
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);
