@@ -5,7 +5,6 @@
 #include <cstddef>
 #include "../base/check.h"
 #include "../layers/arguments.h"
-#include "../layers/softcap.h"
 #include "device.h"
 #include "vec.h"
 
@@ -17,9 +16,9 @@ struct Softmax { float row_max; double row_sum; };
 // What the softmax sees of a logit z, and d, a gradient of that, as one of z: softcap.h. It is monotonic: row_max is the largest z.
 template <bool CAPPED> struct Cap {
     float cap;
-    float value(float z) const { return CAPPED ? softcap(z, cap) : z; }
     static vfloat root(vfloat t) { return 1.0f / vsqrt(1.0f + t * t); }
     vfloat value(vfloat z) const { if constexpr (CAPPED) return z * root(z * (1 / cap)); else return z; }
+    float value(float z) const { return value(splat(z))[0]; }  // in the same way: a row's maximum minus itself is 0
     vfloat gradient(vfloat d, vfloat z) const {
         if constexpr (!CAPPED) return d;
         const vfloat r = root(z * (1 / cap));

@@ -5,7 +5,6 @@
 #include <cstddef>
 #include "../base/check.h"
 #include "../layers/arguments.h"
-#include "../layers/softcap.h"
 #include "device.cuh"
 
 namespace classifier_detail {

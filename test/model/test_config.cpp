@@ -146,8 +146,8 @@ TEST(config_of_a_modern_model) {
     EXPECT_STR(family_name(config_by_name("llama:d2", 9).arch) + family_name(Arch(FAMILIES[GPT2])), "LlamaGPT-2");
     struct Refused { const char *was, *is, *says; };
     const Refused list[] = {{"\"relu2\"", "\"gelu\"", "hidden_act is \"gelu\", must be \"relu2\" or \"gelu_pytorch_tanh\""}, {"\"rope\"", "\"alibi\"", "position_embedding_type is \"alibi\", must be"},
-                            {"\"rms_norm\"", "true", "must be a string"}, {"\"logit_softcap\": 15.0", "\"logit_softcap\": -1", "softcap is -1, must be at least 0"},
-                            {"\"use_bias\": false", "\"use_bias\": 0", "must be true or false"}, {"\"use_bias\"", "\"sliding_window\": 4, \"use_bias\"", "sliding_window is 4, but a modern model has none"},
+                            {"\"rms_norm\"", "true", "\"norm_type\" is true, expected a string"}, {"\"logit_softcap\": 15.0", "\"logit_softcap\": -1", "softcap is -1, must be at least 0"},
+                            {"\"use_bias\": false", "\"use_bias\": 0", "\"use_bias\" is 0, expected true or false"}, {"\"use_bias\"", "\"sliding_window\": 4, \"use_bias\"", "sliding_window is 4, but a modern model has none"},
                             {"\"use_bias\"", "\"num_key_value_heads\": 4, \"use_bias\"", "num_key_value_heads is 4, but"}, {"\"hidden_size\": 768", "\"hidden_size\": 764", "width 764 is not a multiple of 12 heads"}};
     for (const Refused& r : list) EXPECT_DIES(r.says, read_config(with(text, r.was, r.is)));
     // by name: 12 x 12 x 768^2 and twice 50257 x 768; the width does not follow GPT-2's published sizes

@@ -311,6 +311,8 @@ TEST(mistakes_of_clock_and_replay_are_one_line) {
     remove_tree(SCRATCH + "/e");
     must(text_run("m", "-x 2 -n 2 --optimizer muon")), must(text_run("m", "-x 4 -n 2 -y 1 --optimizer muon -l 1.5e-3"));  // the recorded rate says nothing of the others
     refused(replay("m", "b"), "from step 3 on the run had --lr 0.0015, was ");
+    must(text_run("t", "-x 4 -n 4 -k trapezoidal")), must(text_run("t", "-x 8 -n 4 -y 1 -k trapezoidal --cooldown 0.5"));  // but of its own cool-down
+    must(replay("t", "u"));
     must(text_run("a", "-x 6 -y 1 --seed 7"));
     refused(replay("a", "b"), "from step 5 on the run had --seed 7, was 5: such a run cannot be repeated");
     must("cp -r " + SCRATCH + "/a " + SCRATCH + "/e"), must(text_run("e", "-x 6 -y 1"));  // nothing came of it
