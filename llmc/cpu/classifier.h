@@ -18,7 +18,7 @@ template <bool CAPPED> struct Cap {
     float cap;
     static vfloat root(vfloat t) { return 1.0f / vsqrt(1.0f + t * t); }
     vfloat value(vfloat z) const { if constexpr (CAPPED) return z * root(z * (1 / cap)); else return z; }
-    float value(float z) const { return value(splat(z))[0]; }  // in the same way: a row's maximum minus itself is 0
+    float value(float z) const { return value(splat(z))[0]; }
     vfloat gradient(vfloat d, vfloat z) const {
         if constexpr (!CAPPED) return d;
         const vfloat r = root(z * (1 / cap));
