@@ -195,8 +195,8 @@ inline Config read_modern(const ConfigReader& in, const Arch& arch) {
     if (!is_first("norm_type", "rms_norm", "layer_norm")) a.norm = LAYERNORM, a.norm_weights = true;
     if (!is_first("position_embedding_type", "rope", "absolute")) a.positions = LEARNED;
     if (!is_first("hidden_act", "relu2", "gelu_pytorch_tanh")) a.mlp = GELU;
-    for (auto [field, flag] : {std::pair{"use_qk_norm", &Arch::qk_norm}, {"use_bias", &Arch::bias}, {"zero_init_residual", &Arch::zero_init}})
-        if (const Json* found = in.find(field)) a.*flag = found->as_bool(in.path);
+    const auto read_bool = [&](const char* field, bool& flag) { if (const Json* found = in.find(field)) flag = found->as_bool(in.path); };
+    read_bool("use_qk_norm", a.qk_norm), read_bool("use_bias", a.bias), read_bool("zero_init_residual", a.zero_init);
     a.softcap = in.number_or("logit_softcap", a.softcap, -1e6, 1e6);
     const int C = in.size("hidden_size");
     return {.arch = a, .max_T = in.size("max_position_embeddings"), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = in.size("num_attention_heads"), .C = C,
