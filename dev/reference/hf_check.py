@@ -115,10 +115,10 @@ def compare(args):
     model, tokenizer = load(args.folder, getattr(torch, args.dtype))
     if os.path.exists(os.path.join(args.folder, "trainer.json")):  # written by the trainer
         compare_tokenizers(args.folder, tokenizer)
-    # a sample of GPT-2 begins as a document does, after an end of text; one of the others with what the post-processor puts there
+    # a sample of GPT-2, or without a post-processor, begins as a document does, after an end of text; one of the others with what the post-processor puts there
     end = tokenizer.get_vocab().get("<|endoftext|>")
     start = [end] if end is not None else []
-    if model.config.model_type != "gpt2":
+    if model.config.model_type != "gpt2" and json.load(open(os.path.join(args.folder, "tokenizer.json"))).get("post_processor"):
         start = tokenizer("")["input_ids"]
     prompt = start + tokenizer(args.prompt, add_special_tokens=False)["input_ids"]
     if not prompt:

@@ -135,11 +135,12 @@ class ModernForCausalLM(PreTrainedModel, GenerationMixin):
     def get_output_embeddings(self):
         return self.lm_head
 
-    def forward(self, input_ids, attention_mask=None, past_key_values=None, labels=None, use_cache=None, **unused):
+    def forward(self, input_ids, attention_mask=None, past_key_values=None, labels=None, use_cache=None, cache=None, **unused):
         c, t = self.config, self.transformer
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        past = past_key_values.get_seq_length() if past_key_values is not None else 0
+        cache = cache if cache is not None else past_key_values                  # its name from transformers 5.24 on, and before
+        if use_cache and cache is None:
+            cache = DynamicCache()
+        past = cache.get_seq_length() if cache is not None else 0
         positions = torch.arange(past, past + input_ids.shape[1], device=input_ids.device)
         mask = (torch.arange(past + input_ids.shape[1], device=input_ids.device) <= positions[:, None])[None, None]  # (1, 1, T, past + T)
         if attention_mask is not None and attention_mask.dim() == 2:
@@ -150,10 +151,10 @@ class ModernForCausalLM(PreTrainedModel, GenerationMixin):
         if c.position_embedding_type != "rope":
             x = x + t.wpe(positions)
         for block in t.h:
-            x = block(x, positions, mask, past_key_values)
+            x = block(x, positions, mask, cache)
         logits = self.lm_head(t.ln_f(x))
         if c.logit_softcap > 0:
             logits = (logits.float() * (1 + (logits.float() / c.logit_softcap).square()).rsqrt()).to(logits.dtype)
         loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten()) if labels is not None else None
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+        return CausalLMOutputWithPast(loss, logits, cache)
 )py";
