@@ -50,9 +50,17 @@
 // qkv -> atty. Rotary positions turn queries and keys first.
 template <class F> void attend(const Model<F>& model, const Block<F>& b, const Attend& how) {
     const Heads heads = model.config.heads();
-    if (b.cos_sin) rope_forward(b.attended(), b.qkv, b.qnormw, b.knormw, b.cos_sin, how.B, how.T, how.pos, heads, (float)model.config.eps, model.stream);
+    if (b.cos_sin) rope_forward(b.attended(), b.qkv, b.qnormw, b.knormw, b.cos_sin, how.B, how.T, how.pos, heads, model.config.qk_eps(), model.stream);
     if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.attended(), how.T, how.pos, heads, model.stream);
     else attention_forward(b.atty, b.lse, b.attended(), how.by_document ? b.starts : nullptr, how.B, how.T, heads, model.stream);
+}
+
+// The activation of the MLP's hidden layer: fch -> fch_gelu.
+template <class F> void activate(Model<F>& model, const Block<F>& b, size_t N) {
+    const int FF = model.config.FF;
+    if (model.config.arch.mlp == SWIGLU) swiglu_forward(b.fch_gelu, b.fch, N, FF, model.stream);
+    else if (model.config.arch.mlp == RELU2) relu2_forward(b.fch_gelu, b.fch, N * FF, model.stream);
+    else gelu_forward(b.fch_gelu, b.fch, N * FF, model.stream);
 }
 
 // A block up to its MLP's hidden layer: residual, ln1 -> residual2, fch_gelu, and all that the backward pass reads.
@@ -66,12 +74,9 @@ template <class F> void forward_block(Model<F>& model, const Block<F>& b, const 
     attend(model, b, how);
     matmul_forward(b.branch, b.atty, b.attprojw, b.attprojb, N, heads.q(), C, {}, stream);
     residual_layernorm_forward(b.residual2, b.ln2, b.ln2_mean, b.ln2_rstd, residual, b.branch, b.ln2w, b.ln2b, N, C, eps, stream);
-    if (model.config.gated()) {
-        matmul_forward(b.fch, b.ln2, b.fcw, b.fcb, N, C, 2 * FF, {}, stream);
-        swiglu_forward(b.fch_gelu, b.fch, N, FF, stream);
-    } else {
-        matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
-    }
+    if (model.config.arch.mlp == GELU) return matmul_forward(b.fch_gelu, b.ln2, b.fcw, b.fcb, N, C, FF, {.pre_gelu = b.fch}, stream);
+    matmul_forward(b.fch, b.ln2, b.fcw, b.fcb, N, C, model.config.hidden(), {}, stream);
+    activate(model, b, N);
 }
 
 // A layer of the trunk: a LayerNorm after the sum that ends the block before, if there is one; the block, up to the branch that the next sum adds.
@@ -124,7 +129,7 @@ template <class F> void classify(Model<F>& model, size_t N, float dloss, bool ba
     for (size_t at = 0; at < N; at += model.classifier_chunk()) {
         size_t n = std::min(model.classifier_chunk(), N - at);
         matmul_forward(b.logits, b.lnf + at * C, b.head(), (const F*)nullptr, n, C, Vp, {}, model.stream);
-        fused_classifier(b.logits, b.losses + at, targets + at, dloss, n, V, Vp, backward, model.stream);
+        fused_classifier(b.logits, b.losses + at, targets + at, dloss, n, V, Vp, {.write_dlogits = backward, .softcap = (float)model.config.arch.softcap}, model.stream);
         if (!backward) continue;
         matmul_backward_input(b.dlnf + at * C, b.logits, b.head(), n, C, Vp, {}, model.stream);
         matmul_backward_weight(b.dhead(), (float*)nullptr, b.logits, b.lnf + at * C, n, C, Vp, accumulate || at > 0, model.stream);
@@ -141,8 +146,8 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
     const int B = model.options.B, T = model.options.T, recompute = model.options.recompute;
     const int C = model.config.C, L = model.config.L, FF = model.config.FF;
     const Heads heads = model.config.heads();
-    const bool gated = model.config.gated();
-    const float eps = (float)model.config.eps;
+    const Mlp mlp = model.config.arch.mlp;
+    const float eps = (float)model.config.eps, qk_eps = model.config.qk_eps();
     const size_t N = (size_t)B * T;
     const stream_t stream = model.stream;
     const Block<F>& b = model.block(l);
@@ -153,17 +158,11 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
         layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
         forward_block(model, b, residual, {.B = B, .T = T});
     }
-    if (again == 1 || again == 2) {
-        if (gated) swiglu_forward(b.fch_gelu, b.fch, N, FF, stream);
-        else gelu_forward(b.fch_gelu, b.fch, N * FF, stream);
-    }
+    if (again == 1 || again == 2) activate(model, b, N);
     matmul_backward_weight(b.dfcprojw, b.dfcprojb, b.dresidual, b.fch_gelu, N, FF, C, accumulate, stream);
-    if (gated) {
-        matmul_backward_input(b.dgated, b.dresidual, b.fcprojw, N, FF, C, {}, stream);
-        swiglu_backward(b.dfch, b.dgated, b.fch, N, FF, stream);
-    } else {
-        matmul_backward_input(b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = b.fch}, stream);
-    }
+    matmul_backward_input(mlp == SWIGLU ? b.dgated : b.dfch, b.dresidual, b.fcprojw, N, FF, C, {.pre_gelu = mlp == GELU ? b.fch : nullptr}, stream);
+    if (mlp == SWIGLU) swiglu_backward(b.dfch, b.dgated, b.fch, N, FF, stream);
+    if (mlp == RELU2) relu2_backward(b.dfch, b.dfch, b.fch, N * FF, stream);
     if (again == 2) layernorm_forward(b.ln2, b.ln2_mean, b.ln2_rstd, b.residual2, b.ln2w, b.ln2b, N, C, eps, stream);
     matmul_backward_weight(b.dfcw, b.dfcb, b.dfch, b.ln2, N, C, model.config.hidden(), accumulate, stream);
     matmul_backward_input(b.dln, b.dfch, b.fcw, N, C, model.config.hidden(), {}, stream);
@@ -172,9 +171,9 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
 
     matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, heads.q(), C, accumulate, stream);
     matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, heads.q(), C, {}, stream);
-    if (b.qkr && l < L - 1 && again < 3) rope_forward(b.qkr, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, 0, heads, eps, stream);
+    if (b.qkr && l < L - 1 && again < 3) rope_forward(b.qkr, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, 0, heads, qk_eps, stream);
     attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.attended(), b.starts, b.dattention, B, T, heads, stream);
-    if (b.cos_sin) rope_backward(b.dqkv, b.dqnormw, b.dknormw, b.dqkv, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, heads, eps, accumulate, stream);
+    if (b.cos_sin) rope_backward(b.dqkv, b.dqnormw, b.dknormw, b.dqkv, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, heads, qk_eps, accumulate, stream);
     if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
     matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, heads.qkv(), accumulate, stream);
     matmul_backward_input(b.dln, b.dqkv, b.qkvw, N, C, heads.qkv(), {}, stream);
@@ -375,7 +374,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
             continue;
         }
         const double lr = !run.record.empty() ? run.record[(size_t)step].lr
-                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac);
+                        : learning_rate(opt.schedule, opt.lr, step, clock.warmup(opt.warmup, steps), steps, opt.final_lr_frac, opt.cooldown);
         update(model, opt, lr, step);
         position = data->position();
         if ((step + 1) % WEIGHTS_EVERY == 0) check_same_weights(model, comm, step + 1);

@@ -11,14 +11,16 @@ struct RopeSize { int B, T, pos; Heads heads; };
 template <class F> struct RopeCase {
     int B, T, pos;
     Heads heads;
-    bool normed;
-    float eps;  // a model's, or as large as the mean square, so that a misplaced one shows
+    bool normed, weighted;
+    float eps;  // 0 without norm; a model's, or as large as the mean square, so that a misplaced one shows
     std::vector<F> inp, dout, qw, kw;
     std::vector<float> cos_sin, dqw, dkw;  // dqw, dkw: what gradients are added to
-    RopeCase(Random& r, const RopeSize& s, bool norm) : B(s.B), T(s.T), pos(s.pos), heads(s.heads), normed(norm), eps(s.T % 2 ? 1e-6f : 0.7f) {
+    // norm: 0 none, 1 with weights, 2 without
+    RopeCase(Random& r, const RopeSize& s, int norm) : B(s.B), T(s.T), pos(s.pos), heads(s.heads), normed(norm > 0), weighted(norm == 1), eps(!norm ? 0 : s.T % 2 ? 1e-6f : 0.7f) {
         const size_t n = (size_t)B * (size_t)T * (size_t)heads.qkv(), HS = (size_t)heads.HS;
         inp = normal_values<F>(r, n, 1, 0.5f), dout = normal_values<F>(r, n);
         qw = normal_values<F>(r, HS, 0.3f, 1), kw = normal_values<F>(r, HS, 0.3f, 1);
+        if (normed && !weighted) qw.assign(HS, F(1.0f)), kw = qw;
         dqw = normal_values<float>(r, HS), dkw = normal_values<float>(r, HS);
         for (int p = 0; p <= pos + T; p++)
             for (int part = 0; part < 2; part++)
@@ -101,7 +103,7 @@ template <class F> struct RopeCase {
             if (memcmp((const void*)(dx.data() + at(n, rotated())), (const void*)(dout.data() + at(n, rotated())), (size_t)heads.kv() * sizeof(F))) FAIL("gradients of values of token %zu", n);
         }
         EXPECT_NEAR(got.data(), exact.data(), got.size(), half_ulp<F>() * norm(exact) + (4 * (roundings() + 5) * 0x1p-24 + 1e-9) * std::sqrt(size));
-        if (!normed) return;
+        if (!weighted) return;
         for (int k = 0; k < 2; k++) {
             const std::vector<float>&before = k ? dkw : dqw, &after = k ? dk : dq;
             for (size_t i = 0; accumulate && i < HS; i++) dw[k][i] += (double)before[i];

@@ -33,6 +33,8 @@ static void end_call() { emu::label() = &NOT_COUNTED; }
 #define rope_backward(...) COUNTED(rope_backward, __VA_ARGS__)
 #define swiglu_forward(...) COUNTED(swiglu_forward, __VA_ARGS__)
 #define swiglu_backward(...) COUNTED(swiglu_backward, __VA_ARGS__)
+#define relu2_forward(...) COUNTED(relu2_forward, __VA_ARGS__)
+#define relu2_backward(...) COUNTED(relu2_backward, __VA_ARGS__)
 #define fused_classifier(...) COUNTED(fused_classifier, __VA_ARGS__)
 #define sum_losses(...) COUNTED(sum_losses, __VA_ARGS__)
 #define sum_gradients(...) COUNTED(sum_gradients, __VA_ARGS__)

@@ -94,6 +94,8 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     }
     row("fc + gelu forward", 2.0 * N * C * 4 * C, CALL(matmul_forward, y, x, w, w, N, C, 4 * C, {.pre_gelu = z}, stream));
     row("gelu backward", 0, CALL(gelu_backward, z, y, x, N * 4 * C, stream));
+    row("relu2 forward", 0, CALL(relu2_forward, y, x, N * 4 * C, stream));
+    row("relu2 backward", 0, CALL(relu2_backward, z, y, x, N * 4 * C, stream));
     row("fcproj + gelu backward input", 2.0 * N * C * 4 * C, CALL(matmul_backward_input, y, x, w, N, 4 * C, C, {.pre_gelu = z}, stream));
     const int* no_starts = nullptr;
     row("attention forward", 2.0 * N * T * C, CALL(attention_forward, y, lse, qkv, no_starts, B, T, heads, stream));
@@ -123,7 +125,7 @@ template <class F> void bench(Results& results, const char* type, int B, int T) 
     int* targets = on_device(ids);
     double head = 2.0 * chunk * C * Vp;
     row("head forward, a chunk", head, CALL(matmul_forward, logits, x, w, (const F*)nullptr, chunk, C, Vp, {}, stream));
-    row("classifier, a chunk", 0, CALL(fused_classifier, logits, losses, targets, 1e-3f, (size_t)chunk, V, Vp, true, stream));
+    row("classifier, a chunk", 0, CALL(fused_classifier, logits, losses, targets, 1e-3f, (size_t)chunk, V, Vp, {.write_dlogits = true}, stream));
     row("head backward input", head, CALL(matmul_backward_input, y, logits, w, chunk, C, Vp, {}, stream));
     row("head backward weight", head, CALL(matmul_backward_weight, dw, no_bias, logits, x, chunk, C, Vp, true, stream));
 

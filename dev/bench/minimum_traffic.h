@@ -19,16 +19,16 @@ template <class F> double embedding_backward(float*, float*, const F*, const int
     const double N = (double)B * T;
     return N * C * sizeof(F) + 4 * N + 8 * g_tokens * C + (accumulate ? 8.0 * T : 4.0 * Tmax) * C;
 }
-template <class F> double layernorm_forward(F*, float* mean, float*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
-    return (2.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
+template <class F> double layernorm_forward(F*, float* mean, float*, const F*, const F* weight, const F* bias, size_t N, int C, float, stream_t) {
+    return (2.0 * (double)N + (bias != nullptr) + (weight != nullptr)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
 }
-template <class F> double residual_layernorm_forward(F*, F*, float* mean, float*, const F*, const F*, const F*, const F* bias, size_t N, int C, float, stream_t) {
-    return (4.0 * (double)N + (bias ? 2 : 1)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
+template <class F> double residual_layernorm_forward(F*, F*, float* mean, float*, const F*, const F*, const F* weight, const F* bias, size_t N, int C, float, stream_t) {
+    return (4.0 * (double)N + (bias != nullptr) + (weight != nullptr)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N;
 }
 template <class F>
-double layernorm_backward(F*, float*, float* dbias, const F*, const F*, const float* mean, const float*, const F*, size_t N, int C, LayernormBackward how, stream_t) {
-    const double rows = (how.add_to_dinp ? 4 : 3) * (double)N, gradients = (dbias ? 2 : 1) * (how.accumulate ? 8.0 : 4.0);
-    return (rows + 1) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N + gradients * C;
+double layernorm_backward(F*, float* dweight, float* dbias, const F*, const F*, const float* mean, const float*, const F*, size_t N, int C, LayernormBackward how, stream_t) {
+    const double rows = (how.add_to_dinp ? 4 : 3) * (double)N, gradients = ((dbias != nullptr) + (dweight != nullptr)) * (how.accumulate ? 8.0 : 4.0);
+    return (rows + (dweight != nullptr)) * C * sizeof(F) + (mean ? 8.0 : 4.0) * (double)N + gradients * C;
 }
 template <class F> double matmul_forward(F*, const F*, const F*, const F* bias, size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     return ((double)OC * C + (double)N * C + (also.pre_gelu ? 2 : 1) * (double)N * OC + (bias ? OC : 0)) * sizeof(F);
@@ -41,6 +41,8 @@ template <class F> double matmul_backward_weight(float*, float* dbias, const F*,
 }
 template <class F> double gelu_forward(F*, const F*, size_t n, stream_t) { return 2.0 * (double)n * sizeof(F); }
 template <class F> double gelu_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
+template <class F> double relu2_forward(F*, const F*, size_t n, stream_t) { return 2.0 * (double)n * sizeof(F); }
+template <class F> double relu2_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
 template <class F> double attention_forward(F*, float*, const F*, const int* starts, int B, int T, const Heads& heads, stream_t) {
     return (double)B * T * ((heads.qkv() + heads.q()) * (double)sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
 }
@@ -54,14 +56,14 @@ template <class F> double rope_forward(F* out, const F* inp, const F* qnormw, co
     return 2 * N * row * sizeof(F) + 4.0 * T * heads.HS + (qnormw ? 2.0 * heads.HS * sizeof(F) : 0);
 }
 template <class F>
-double rope_backward(F* dinp, float*, float*, const F* dout, const F*, const F* qnormw, const F*, const float*, int B, int T, const Heads& heads, float, bool accumulate, stream_t) {
+double rope_backward(F* dinp, float*, float*, const F* dout, const F*, const F* qnormw, const F*, const float*, int B, int T, const Heads& heads, float eps, bool accumulate, stream_t) {
     const double N = (double)B * T, rotated = heads.q() + heads.kv(), copied = dinp == dout ? 0 : heads.kv();
-    return N * ((qnormw ? 3 : 2) * rotated + 2 * copied) * sizeof(F) + 4.0 * T * heads.HS + (qnormw ? 2.0 * heads.HS * ((double)sizeof(F) + (accumulate ? 8 : 4)) : 0);
+    return N * ((eps > 0 ? 3 : 2) * rotated + 2 * copied) * sizeof(F) + 4.0 * T * heads.HS + (qnormw ? 2.0 * heads.HS * ((double)sizeof(F) + (accumulate ? 8 : 4)) : 0);
 }
 template <class F> double swiglu_forward(F*, const F*, size_t N, int FF, stream_t) { return 3.0 * (double)N * FF * sizeof(F); }
 template <class F> double swiglu_backward(F*, const F*, const F*, size_t N, int FF, stream_t) { return 5.0 * (double)N * FF * sizeof(F); }
-template <class F> double fused_classifier(F*, float*, const int*, float, size_t N, int V, int Vp, bool write_dlogits, stream_t) {
-    return (double)N * ((V + (write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);
+template <class F> double fused_classifier(F*, float*, const int*, float, size_t N, int V, int Vp, Classifier how, stream_t) {
+    return (double)N * ((V + (how.write_dlogits ? Vp : 0)) * (double)sizeof(F) + 8);
 }
 inline double sum_losses(double*, const float*, size_t N, bool accumulate, stream_t) { return 4.0 * (double)N + (accumulate ? 16 : 8); }
 inline double add_gradients(float*, const float*, size_t n, stream_t) { return 12.0 * (double)n; }

@@ -53,9 +53,10 @@ def rate(options, step, steps):
         return lr * (step + 1) / warmup
     done = min((step - warmup) / (steps - warmup), 1) if steps > warmup else 0
     part = {"cosine": 0.5 * (1 + math.cos(math.pi * done)), "linear": 1 - done}.get(options["schedule"], 1.0)
-    start = max(0.8 * steps, warmup)
-    if options["schedule"] == "wsd" and step > start:
-        part = 1 - math.sqrt((step - start) / (steps - start))
+    start = max((1 - float(options.get("cooldown", 0.2))) * steps, warmup)
+    if options["schedule"] in ("wsd", "trapezoidal") and step > start:
+        fallen = (step - start) / (steps - start)
+        part = 1 - (math.sqrt(fallen) if options["schedule"] == "wsd" else fallen)
     return lr * (last + part * (1 - last))
 
 

@@ -15,6 +15,7 @@ on from it; what is saved then has the logits that transformers finds for it.
 """
 import argparse
 import array
+import json
 import os
 import re
 import shutil
@@ -55,10 +56,16 @@ def build_pipe():
     return pipe
 
 
+def how_to_load(folder):
+    """A folder that brings its own model is loaded by it."""
+    own = "auto_map" in json.load(open(os.path.join(folder, "config.json")))
+    return dict(trust_remote_code=True) if own else dict(attn_implementation="eager")
+
+
 @torch.no_grad()
 def compare_logits(pipe, folder):
     """Both sides in fp32, whatever the folder's type, on as many random tokens as the context holds (1024 at most)."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager").eval()
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **how_to_load(folder)).eval()
     n = min(model.config.max_position_embeddings, 1024)
     tokens = torch.randint(model.config.vocab_size, (n,), generator=torch.Generator().manual_seed(3))
     out = run([pipe, folder, "fp32"], input=array.array("i", tokens.tolist()).tobytes())
@@ -74,8 +81,7 @@ def load(folder, dtype):
     for name in ("config.json", "model.safetensors", "tokenizer.json"):
         if not os.path.exists(os.path.join(folder, name)):
             sys.exit(f"{folder}: no {name} in it")
-    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, attn_implementation="eager",
-                                                       use_safetensors=True, output_loading_info=True)
+    model, info = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, **how_to_load(folder), use_safetensors=True, output_loading_info=True)
     if info["missing_keys"] or info["unexpected_keys"] or info.get("mismatched_keys"):
         sys.exit(f"{folder}: tensors missing {info['missing_keys']}, unexpected {info['unexpected_keys']}")
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=os.path.join(folder, "tokenizer.json"),
@@ -98,7 +104,7 @@ def continue_greedily(model, ids, count, end):
 
 def compare_tokenizers(folder, tokenizer):
     """AutoTokenizer, which goes by the model's name unless tokenizer_config.json says better, splits as tokenizer.json does."""
-    auto = AutoTokenizer.from_pretrained(folder)
+    auto = AutoTokenizer.from_pretrained(folder, trust_remote_code=how_to_load(folder).get("trust_remote_code"))
     text = "It's DON'T we'LL 1234567 x=42;\n\n\n  // naïve 日本語٣٤٥\t end " + open(os.path.abspath(__file__)).read()
     if auto(text)["input_ids"] != tokenizer(text)["input_ids"] or str(auto.backend_tokenizer.pre_tokenizer) != str(tokenizer.backend_tokenizer.pre_tokenizer):
         sys.exit(f"{folder}: AutoTokenizer is a {type(auto).__name__} that does not split as tokenizer.json does")
@@ -109,10 +115,10 @@ def compare(args):
     model, tokenizer = load(args.folder, getattr(torch, args.dtype))
     if os.path.exists(os.path.join(args.folder, "trainer.json")):  # written by the trainer
         compare_tokenizers(args.folder, tokenizer)
-    # a sample of GPT-2 begins as a document does, after an end of text; one of the others with what the post-processor puts there
+    # a sample of GPT-2, or without a post-processor, begins as a document does, after an end of text; one of the others with what the post-processor puts there
     end = tokenizer.get_vocab().get("<|endoftext|>")
     start = [end] if end is not None else []
-    if model.config.model_type != "gpt2":
+    if model.config.model_type != "gpt2" and json.load(open(os.path.join(args.folder, "tokenizer.json"))).get("post_processor"):
         start = tokenizer("")["input_ids"]
     prompt = start + tokenizer(args.prompt, add_special_tokens=False)["input_ids"]
     if not prompt:

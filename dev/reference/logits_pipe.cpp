@@ -17,6 +17,7 @@ template <class F> void write_logits(const std::string& folder, const std::vecto
         const Block<F>& b = model.tensors();
         matmul_forward(b.logits, b.lnf + (size_t)t * C, b.head(), (const F*)nullptr, 1, C, Vp, {}, model.stream);
         std::vector<float> row(b.logits, b.logits + config.V);
+        if (const float cap = (float)config.arch.softcap; cap > 0) for (float& z : row) z = softcap(z, cap);
         fwrite(row.data(), sizeof(float), row.size(), stdout);
     }
 }

@@ -118,17 +118,18 @@ def attended(T, W):
     return (age >= 0) & (age < W)
 
 
-def forward(p, c, tokens):
-    """Logits (B, T, V)."""
+def forward(p, c, tokens, store=lambda x: x):
+    """Logits (B, T, V). `store` wraps what the trainer keeps in memory of what it has: see gpt2.py."""
     B, T = tokens.shape
     C, NH, on = c["C"], c["NH"], c["on"]
     heads = lambda x: x.view(B, T, NH, C // NH).transpose(1, 2)                  # (B, NH, T, HS)
-    linear = lambda x, name: F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
-    norm = lambda x, name: rms_norm(x) if "rmsnorm" in on else F.layer_norm(x, (C,), p[name + ".weight"], p.get(name + ".bias"), 1e-5)
+    linear = lambda x, name: store(F.linear(x, p[name + ".weight"], p.get(name + ".bias")))
+    norm = lambda x, name: store(rms_norm(x) if "rmsnorm" in on else F.layer_norm(x, (C,), p[name + ".weight"], p.get(name + ".bias"), 1e-5))
 
     x = p["wte"][tokens]                                                         # (B, T, C)
     if "rope" not in on:
         x = x + p["wpe"][:T]
+    x = store(x)
     if "embed_norm" in on:
         x = norm(x, "ln_0")
     x0 = x
@@ -143,11 +144,13 @@ def forward(p, c, tokens):
             q, k = rope(q), rope(k)
         if "qk_norm" in on:                                                      # no weights, so before or after RoPE is the same
             q, k = rms_norm(q), rms_norm(k)
+        q, k = (store(q), store(k)) if on & {"rope", "qk_norm"} else (q, k)
         att = F.scaled_dot_product_attention(q, k, v, attn_mask=attended(T, window(c, l, T)))
-        x = x + linear(att.transpose(1, 2).reshape(B, T, C), h + "attproj")      # residual2
+        x = store(x + linear(store(att.transpose(1, 2).reshape(B, T, C)), h + "attproj"))  # residual2
         fch = linear(norm(x, h + "ln_2"), h + "fc")                              # (B, T, 4C)
-        x = x + linear(F.relu(fch).square() if "relu2" in on else F.gelu(fch, approximate="tanh"), h + "fcproj")  # residual3
-    z = norm(x, "ln_f") @ p["head" if "untied" in on else "wte"].T               # (B, T, V)
+        hidden = store(F.relu(fch).square() if "relu2" in on else F.gelu(fch, approximate="tanh"))
+        x = store(x + linear(hidden, h + "fcproj"))                              # residual3
+    z = store(norm(x, "ln_f") @ p["head" if "untied" in on else "wte"].T)        # (B, T, V)
     return z * (1 + (z / 15).square()).rsqrt() if "softcap" in on else z         # 15 z / sqrt(z^2 + 225)
 
 

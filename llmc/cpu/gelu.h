@@ -1,4 +1,4 @@
-// gelu.h: the activation of the MLP, when it is not fused into the matmul before or after it.
+// gelu.h: the activation of the MLP, when it is not fused into the matmul before or after it: GELU, or ReLU squared (So et al. 2021, "Primer"), which never is.
 #pragma once
 #include "device.h"
 #include "gelu_math.h"
@@ -29,5 +29,24 @@ void gelu_backward(F* dinp, const F* dout, const F* inp, size_t n, stream_t) {
     gelu_detail::over_vectors<F>(n, [=](size_t i, int k) {
         using namespace gelu_detail;
         store_n(dinp + i, load_n(dout + i, k) * gelu_grad(load_n(inp + i, k)), k);
+    });
+}
+
+// out = max(inp, 0)^2;  a NaN stays one
+template <class F>
+void relu2_forward(F* out, const F* inp, size_t n, stream_t) {
+    gelu_detail::over_vectors<F>(n, [=](size_t i, int k) {
+        const vfloat x = vmax(splat(0.0f), gelu_detail::load_n(inp + i, k));  // in this order
+        gelu_detail::store_n(out + i, x * x, k);
+    });
+}
+
+// dinp = dout * 2 max(inp, 0);  dinp may be dout.  Of an infinity it is NaN, as GELU's.
+template <class F>
+void relu2_backward(F* dinp, const F* dout, const F* inp, size_t n, stream_t) {
+    gelu_detail::over_vectors<F>(n, [=](size_t i, int k) {
+        using namespace gelu_detail;
+        const vfloat x = load_n(inp + i, k);
+        store_n(dinp + i, load_n(dout + i, k) * (2.0f * vmax(splat(0.0f), x) + 0.0f * x), k);
     });
 }

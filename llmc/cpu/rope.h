@@ -11,12 +11,12 @@
 #include "vec.h"
 
 namespace rope_detail {
-// y = x rotated by the angles of one position; sign = -1 rotates back, which is the transpose. weight: x is normed before.
+// y = x rotated by the angles of one position; sign = -1 rotates back, which is the transpose. x is normed before if eps > 0, and then scaled by weight, if there is one.
 template <class F>
 inline void rotate(F* y, const F* x, const F* weight, const float* cos_sin, float sign, int HS, float eps) {
     const int half = HS / 2;
     float s = 1;
-    if (weight) {
+    if (eps > 0) {
         vfloat squares{};
         each_vector(half, [&](int i, int k) {
             const vfloat a = load_first(x + i, k), b = load_first(x + half + i, k);
@@ -26,7 +26,8 @@ inline void rotate(F* y, const F* x, const F* weight, const float* cos_sin, floa
     }
     each_vector(half, [=](int i, int k) {
         vfloat a = load_first(x + i, k), b = load_first(x + half + i, k);
-        if (weight) a = a * s * load_first(weight + i, k), b = b * s * load_first(weight + half + i, k);
+        if (eps > 0) a = a * s, b = b * s;
+        if (weight) a = a * load_first(weight + i, k), b = b * load_first(weight + half + i, k);
         const vfloat c = load_first(cos_sin + i, k), d = load_first(cos_sin + half + i, k) * sign;
         store_first(y + i, a * c - b * d, k);
         store_first(y + half + i, b * c + a * d, k);
@@ -34,25 +35,25 @@ inline void rotate(F* y, const F* x, const F* weight, const float* cos_sin, floa
 }
 
 // dx and dw += of one normed head. g, the gradient of what was rotated, is computed in both passes, as it is cheaper than to keep it.
-//   dx = rstd * (dn - n * mean(dn * n)),  dn = g * weight,  n = x * rstd,  dw = g * n
+//   dx = rstd * (dn - n * mean(dn * n)),  dn = g * weight,  n = x * rstd,  dw = g * n;  dw is null without weights, which are 1
 template <class F>
 inline void backward_normed(F* dx, float* dw, const F* dy, const F* x, const F* weight, const float* cos_sin, int HS, float eps) {
     const int half = HS / 2;
+    const auto scale = [=](int i, int k) { return weight ? load_first(weight + i, k) : splat(1.0f); };
     vfloat squares{}, products{};  // sums of x * x and dn * x
     each_vector(half, [&](int i, int k) {
         const vfloat a = load_first(x + i, k), b = load_first(x + half + i, k), da = load_first(dy + i, k), db = load_first(dy + half + i, k);
         const vfloat c = load_first(cos_sin + i, k), d = load_first(cos_sin + half + i, k);
         squares += a * a + b * b;
-        products += (da * c + db * d) * load_first(weight + i, k) * a + (db * c - da * d) * load_first(weight + half + i, k) * b;
+        products += (da * c + db * d) * scale(i, k) * a + (db * c - da * d) * scale(half + i, k) * b;
     });
     const float s = 1.0f / std::sqrt(sum(squares) / (float)HS + eps), mean_dn_n = sum(products) * s / (float)HS;
     each_vector(half, [=](int i, int k) {
         const vfloat a = load_first(x + i, k) * s, b = load_first(x + half + i, k) * s, da = load_first(dy + i, k), db = load_first(dy + half + i, k);
         const vfloat c = load_first(cos_sin + i, k), d = load_first(cos_sin + half + i, k), ga = da * c + db * d, gb = db * c - da * d;
-        store_first(dw + i, load_first(dw + i, k) + ga * a, k);
-        store_first(dw + half + i, load_first(dw + half + i, k) + gb * b, k);
-        store_first(dx + i, (ga * load_first(weight + i, k) - a * mean_dn_n) * s, k);
-        store_first(dx + half + i, (gb * load_first(weight + half + i, k) - b * mean_dn_n) * s, k);
+        if (dw) store_first(dw + i, load_first(dw + i, k) + ga * a, k), store_first(dw + half + i, load_first(dw + half + i, k) + gb * b, k);
+        store_first(dx + i, (ga * scale(i, k) - a * mean_dn_n) * s, k);
+        store_first(dx + half + i, (gb * scale(half + i, k) - b * mean_dn_n) * s, k);
     });
 }
 
@@ -60,19 +61,22 @@ inline void backward_normed(F* dx, float* dw, const F* dy, const F* x, const F* 
 template <class F> inline void copy_values(F* out, const F* inp, const Heads& heads) {
     if (out != inp) memcpy((void*)(out + heads.q() + heads.kv()), (const void*)(inp + heads.q() + heads.kv()), (size_t)heads.kv() * sizeof(F));
 }
-inline void check(const Heads& heads) { CHECK(heads.HS % 2 == 0, "rope: heads of %d, must be even: their elements are rotated in pairs", heads.HS); }
+inline void check(const Heads& heads, const void* weight, float eps) {
+    CHECK(eps > 0 || !weight, "rope: weights of a norm, but no norm");
+    CHECK(heads.HS % 2 == 0, "rope: heads of %d, must be even: their elements are rotated in pairs", heads.HS);
+}
 }  // namespace rope_detail
 
-// out: queries and keys, normed if there are weights, then rotated by position pos + t; values are copied.
+// out: queries and keys, normed if eps > 0, then rotated by position pos + t; values are copied.
 // out may be inp.
 template <class F>
 void rope_forward(F* out,                // (B, T, QKV)
                   const F* inp,          // (B, T, QKV)
-                  const F* qnormw,       // (HS) or null, as knormw: no norm
+                  const F* qnormw,       // (HS) or null, as knormw: the norm has none
                   const F* knormw,       // (HS) or null
                   const float* cos_sin,  // (positions, HS) cosines of a position's HS/2 angles, then their sines
                   int B, int T, int pos, const Heads& heads, float eps, stream_t) {
-    rope_detail::check(heads);
+    rope_detail::check(heads, qnormw, eps);
     const Heads h = heads;
     parallel_rows((size_t)B * (size_t)T, h.qkv(), [=](size_t n) {
         F* y = out + n * (size_t)h.qkv();
@@ -88,15 +92,15 @@ void rope_forward(F* out,                // (B, T, QKV)
 // dinp may be dout.
 template <class F>
 void rope_backward(F* dinp,               // (B, T, QKV)
-                   float* dqnormw,        // (HS) or null, without norm
+                   float* dqnormw,        // (HS) or null, without weights
                    float* dknormw,        // (HS) or null
                    const F* dout,         // (B, T, QKV)
-                   const F* inp,          // (B, T, QKV) or null, without norm
+                   const F* inp,          // (B, T, QKV) or null, without norm: eps = 0
                    const F* qnormw,       // (HS) or null
                    const F* knormw,       // (HS) or null
                    const float* cos_sin,  // (positions, HS)
                    int B, int T, const Heads& heads, float eps, bool accumulate, stream_t) {
-    rope_detail::check(heads);
+    rope_detail::check(heads, qnormw, eps);
     constexpr size_t ROWS = 16;    // tokens a chunk, whose partial sums one task computes
     constexpr size_t CHUNKS = 64;  // in flight at a time: 64 KB of partial sums if HS = 128
     static std::vector<float> partial_sums;
@@ -112,12 +116,12 @@ void rope_backward(F* dinp,               // (B, T, QKV)
             if (qnormw) for (size_t c = 0; c < 2 * HS; c++) dq[c] = 0;
             for (size_t n = first + begin; n < first + end; n++) {
                 F* dx = dinp + n * (size_t)h.qkv();
-                const F *dy = dout + n * (size_t)h.qkv(), *x = qnormw ? inp + n * (size_t)h.qkv() : nullptr;
+                const F *dy = dout + n * (size_t)h.qkv(), *x = eps > 0 ? inp + n * (size_t)h.qkv() : nullptr;
                 const float* angles = cos_sin + n % (size_t)T * HS;
                 for (int i = 0; i < h.NH + h.NKV; i++) {
                     const int at = i * h.HS;
-                    if (qnormw) rope_detail::backward_normed(dx + at, i < h.NH ? dq : dk, dy + at, x + at, i < h.NH ? qnormw : knormw, angles, h.HS, eps);
-                    else rope_detail::rotate(dx + at, dy + at, (const F*)nullptr, angles, -1, h.HS, eps);
+                    if (eps > 0) rope_detail::backward_normed(dx + at, !qnormw ? nullptr : i < h.NH ? dq : dk, dy + at, x + at, i < h.NH ? qnormw : knormw, angles, h.HS, eps);
+                    else rope_detail::rotate(dx + at, dy + at, (const F*)nullptr, angles, -1, h.HS, 0);
                 }
                 rope_detail::copy_values(dx, dy, h);
             }

@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <cstddef>
 #include "../base/check.h"
+#include "../layers/arguments.h"
 #include "device.cuh"
 
 namespace classifier_detail {
@@ -31,6 +32,14 @@ __device__ inline Softmax block_softmax(Softmax mine) {
     return {row_max, warp_sum(sums[lane] * ex2_approx((theirs - row_max) * LOG2E))};
 }
 
+// What the softmax sees of a logit z, and the slope of that: softcap.h.
+template <bool CAPPED> struct Cap {
+    float inverse;  // 1 / cap
+    __device__ float root(float z) const { return rsqrtf(fmaf(z * inverse, z * inverse, 1.0f)); }
+    __device__ float value(float z) const { return CAPPED ? z * root(z) : z; }
+    __device__ float slope(float z) const { const float r = CAPPED ? root(z) : 1; return r * r * r; }
+};
+
 // Sets the padding, the columns of a pack from V on, to `with`.
 template <int SIZE> __device__ inline void pad(float (&x)[SIZE], int column, int V, float with) {
     if (column + SIZE <= V) return;  // all packs of a row but at most one
@@ -39,10 +48,10 @@ template <int SIZE> __device__ inline void pad(float (&x)[SIZE], int column, int
 
 // One step of the thread's online softmax: a pack. A NaN does not change row_max, but row_sum becomes NaN, and with it the loss and all
 // gradients of the row.
-template <class F> __device__ inline void online_softmax(Softmax& s, const Pack<F>& pack, int column, int V) {
+template <class F, bool CAPPED> __device__ inline void online_softmax(Softmax& s, const Pack<F>& pack, int column, int V, Cap<CAPPED> cap) {
     constexpr int SIZE = Pack<F>::SIZE;
     float x[SIZE], row_max = s.row_max;
-    for (int i = 0; i < SIZE; i++) x[i] = to_float(pack[i]);
+    for (int i = 0; i < SIZE; i++) x[i] = cap.value(to_float(pack[i]));
     pad(x, column, V, -INFINITY);  // adds 0 to row_sum
     for (int i = 0; i < SIZE; i++) row_max = fmaxf(row_max, x[i]);
     float row_sum = s.row_sum * ex2_approx((s.row_max - row_max) * LOG2E);
@@ -50,9 +59,9 @@ template <class F> __device__ inline void online_softmax(Softmax& s, const Pack<
     s = {row_max, row_sum};
 }
 
-template <class F>
+template <class F, bool CAPPED>
 __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float* losses, const int* targets, float dloss,
-                                                                int V, int Vp, bool write_dlogits) {
+                                                                int V, int Vp, bool write_dlogits, Cap<CAPPED> cap) {
     pdl_wait();
     static_assert(THREADS == WARP * WARP);
     constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;
@@ -69,16 +78,16 @@ __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float
     // 2. online softmax
     Softmax s{-FLT_MAX, 0};  // not -infinity: -infinity - -infinity is NaN
     #pragma unroll
-    for (int k = 0; k < KEEP; k++) online_softmax(s, pack_of(k), first + k * STEP, V);
+    for (int k = 0; k < KEEP; k++) online_softmax(s, pack_of(k), first + k * STEP, V, cap);
     #pragma unroll 1  // unrolling would take registers from `kept`
-    for (int column = first + KEEP * STEP; column < V; column += STEP) online_softmax(s, load_pack(row + column), column, V);
+    for (int column = first + KEEP * STEP; column < V; column += STEP) online_softmax(s, load_pack(row + column), column, V, cap);
     // 3. the target's logit, in the cache by now, before a thread overwrites it
-    const float correct = target < 0 ? 0 : to_float(row[target]);
+    const float logit = target < 0 ? 0 : to_float(row[target]), correct = cap.value(logit);
     s = block_softmax(s);
     for (int4& pack : kept) compiler_barrier(pack);  // else the compiler would keep the elements as floats, in twice the registers
     // 4. the gradient. The barrier in block_softmax orders every thread's load of `correct` before the stores below.
     const float scale = target < 0 ? 0 : dloss / s.row_sum;
-    auto gradient = [&](float x) { return ex2_approx((x - s.row_max) * LOG2E) * scale; };
+    auto gradient = [&](float z) { return ex2_approx((cap.value(z) - s.row_max) * LOG2E) * scale * cap.slope(z); };
     auto store_gradient = [&](const Pack<F>& pack, int column) {
         float d[SIZE];
         for (int i = 0; i < SIZE; i++) d[i] = gradient(to_float(pack[i]));
@@ -99,7 +108,7 @@ __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float
         }
         // the target's own entry, by the thread that has just written its pack: p - 1 from the logit, not from p rounded to F
         if (target >= 0 && target / SIZE % THREADS == (int)threadIdx.x)
-            row[target] = from_float<F>(gradient(correct) - dloss);
+            row[target] = from_float<F>(gradient(logit) - dloss * cap.slope(logit));
     }
     // 5. the loss, last: the logarithm takes registers that `kept` no longer needs
     if (threadIdx.x == 0)
@@ -108,14 +117,16 @@ __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float
 }  // namespace classifier_detail
 
 // losses = -log softmax(logits[:V])[target];  if write_dlogits: logits = (softmax - onehot) * dloss, columns V..Vp-1 = 0.
-// A target below 0 is ignored: loss 0, gradient 0.  One read and one write of the logits, a block a row.
+// With a softcap the softmax is of softcap(logits), and their gradient is one of the logits again. A target below 0 is ignored: loss 0, gradient 0.  One read and one write of the logits, a block a row.
 template <class F>
 void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
                       float* losses,       // (N)
                       const int* targets,  // (N) below V: the data loader has checked them
                       float dloss,         // gradient of each loss
-                      size_t N, int V, int Vp, bool write_dlogits, stream_t stream) {
+                      size_t N, int V, int Vp, Classifier how, stream_t stream) {
     using namespace classifier_detail;
     CHECK(Vp % 8 == 0 && V <= Vp, "classifier: rows of %d for %d logits, must be a multiple of 8 and as many", Vp, V);
-    launch(classifier_kernel<F>, {(unsigned)N, THREADS}, stream, logits, losses, targets, dloss, V, Vp, write_dlogits);
+    const Grid grid{(unsigned)N, THREADS};
+    if (how.softcap > 0) launch(classifier_kernel<F, true>, grid, stream, logits, losses, targets, dloss, V, Vp, how.write_dlogits, Cap<true>{1 / how.softcap});
+    else launch(classifier_kernel<F, false>, grid, stream, logits, losses, targets, dloss, V, Vp, how.write_dlogits, Cap<false>{});
 }

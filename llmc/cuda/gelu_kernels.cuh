@@ -29,22 +29,32 @@ __device__ inline float gelu_grad(float x) {
     return fmaf(0, x, s + c * (e * s) * s * (GELU_A + 3 * GELU_B * square));
 }
 
+// An activation and its derivative. ReLU squared: a NaN stays one, and of an infinity the slope is NaN, as GELU's.
+struct Gelu {
+    __device__ static float value(float x) { return gelu(x); }
+    __device__ static float slope(float x) { return gelu_grad(x); }
+};
+struct Relu2 {
+    __device__ static float value(float x) { return x < 0 ? 0 : x * x; }
+    __device__ static float slope(float x) { return fmaf(0, x, x < 0 ? 0 : 2 * x); }
+};
+
 // 16 bytes a thread, or the tail at the end.
-template <class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* out, const F* inp, size_t n) {
+template <class Activation, class F> __global__ void __launch_bounds__(THREADS) forward_kernel(F* out, const F* inp, size_t n) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
     if (begin + SIZE <= n) {
         float x[SIZE];
         load_floats<ONCE>(x, inp + begin);
-        for (int i = 0; i < SIZE; i++) x[i] = gelu(x[i]);
+        for (int i = 0; i < SIZE; i++) x[i] = Activation::value(x[i]);
         store_floats(out + begin, x);
     } else {
-        for (size_t i = begin; i < n; i++) out[i] = from_float<F>(gelu(to_float(inp[i])));
+        for (size_t i = begin; i < n; i++) out[i] = from_float<F>(Activation::value(to_float(inp[i])));
     }
 }
 
-template <class F> __global__ void __launch_bounds__(THREADS) backward_kernel(F* dinp, const F* dout, const F* inp, size_t n) {
+template <class Activation, class F> __global__ void __launch_bounds__(THREADS) backward_kernel(F* dinp, const F* dout, const F* inp, size_t n) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE;
     const size_t begin = thread_index() * SIZE;
@@ -52,17 +62,17 @@ template <class F> __global__ void __launch_bounds__(THREADS) backward_kernel(F*
         float x[SIZE], d[SIZE];
         load_floats<ONCE>(x, inp + begin);
         load_floats<ONCE>(d, dout + begin);
-        for (int i = 0; i < SIZE; i++) d[i] *= gelu_grad(x[i]);
+        for (int i = 0; i < SIZE; i++) d[i] *= Activation::slope(x[i]);
         store_floats(dinp + begin, d);
     } else {
-        for (size_t i = begin; i < n; i++) dinp[i] = from_float<F>(to_float(dout[i]) * gelu_grad(to_float(inp[i])));
+        for (size_t i = begin; i < n; i++) dinp[i] = from_float<F>(to_float(dout[i]) * Activation::slope(to_float(inp[i])));
     }
 }
 
-template <class F> void forward(F* out, const F* inp, size_t n, stream_t stream) {
-    launch(forward_kernel<F>, over(ceil_div(n, Pack<F>::SIZE), THREADS), stream, out, inp, n);
+template <class Activation = Gelu, class F> void forward(F* out, const F* inp, size_t n, stream_t stream) {
+    launch(forward_kernel<Activation, F>, over(ceil_div(n, Pack<F>::SIZE), THREADS), stream, out, inp, n);
 }
-template <class F> void backward(F* dinp, const F* dout, const F* inp, size_t n, stream_t stream) {
-    launch(backward_kernel<F>, over(ceil_div(n, Pack<F>::SIZE), THREADS), stream, dinp, dout, inp, n);
+template <class Activation = Gelu, class F> void backward(F* dinp, const F* dout, const F* inp, size_t n, stream_t stream) {
+    launch(backward_kernel<Activation, F>, over(ceil_div(n, Pack<F>::SIZE), THREADS), stream, dinp, dout, inp, n);
 }
 }  // namespace gelu_detail

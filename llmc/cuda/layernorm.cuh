@@ -1,5 +1,5 @@
 // layernorm.cuh: layer normalisation (Ba, Kiros, Hinton 2016), and the residual addition before it. RMSNorm (Zhang, Sennrich 2019), which Llama has,
-// is the same with a mean of 0 and without a bias: where `mean` is null. Kernels know it at compile time (RMS).
+// is the same with a mean of 0 and without a bias: where `mean` is null. Kernels know it at compile time (RMS). Without weights they are 1.
 #pragma once
 #include <cstddef>
 #include "../layers/arguments.h"
@@ -8,6 +8,11 @@
 
 namespace layernorm_detail {
 constexpr int MAX_C = 16384;  // a row of fp32 is then 64 KB of shared memory, which every GPU from sm_80 on has
+
+template <int SIZE, class F> __device__ inline void load_weights(float (&w)[SIZE], const F* weight, int c) {
+    for (int i = 0; i < SIZE; i++) w[i] = 1;
+    if (weight) load_floats(w, weight + c);
+}
 
 // ---- forward: a warp a row; the row is kept in shared memory, where each lane reads only what it wrote itself, so no barrier is needed
 
@@ -18,7 +23,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
                                float* rstd,      // (N)
                                const F* inp1,    // (N, C)
                                const F* inp2,    // (N, C) if RESIDUAL
-                               const F* weight,  // (C)
+                               const F* weight,  // (C) or null: 1
                                const F* bias,    // (C) or null
                                size_t N, int C, float eps) {
     pdl_wait();
@@ -54,7 +59,7 @@ __global__ void forward_kernel(F* residual,      // (N, C) written if RESIDUAL
     for (int c = lane * SIZE; c < C; c += WARP * SIZE) {
         float x[SIZE], w[SIZE], b[SIZE] = {};
         load_floats(x, row + c);
-        load_floats(w, weight + c);
+        load_weights(w, weight, c);
         if (bias) load_floats(b, bias + c);
         for (int i = 0; i < SIZE; i++) x[i] = (x[i] - m) * s * w[i] + b[i];
         store_floats(out + n * C + c, x);
@@ -137,7 +142,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, RMS ? 1 : 2, C) */, cons
                 float d[COLUMNS], x[COLUMNS], w[COLUMNS];
                 load_floats(d, dout + n * C + c);
                 load_floats(x, inp + n * C + c);
-                load_floats(w, weight + c);
+                load_weights(w, weight, c);
                 for (int i = 0; i < COLUMNS; i++) {
                     const float normed = (x[i] - m) * s, dn = d[i] * w[i];
                     dw[k][i] += d[i] * normed, db[k][i] += d[i];
@@ -158,7 +163,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, RMS ? 1 : 2, C) */, cons
                 float d[COLUMNS], x[COLUMNS], w[COLUMNS], old[COLUMNS] = {};
                 load_floats(d, dout + n * C + c);
                 load_floats(x, inp + n * C + c);
-                load_floats(w, weight + c);
+                load_weights(w, weight, c);
                 if (add_to_dinp) load_floats(old, dinp + n * C + c);
                 for (int i = 0; i < COLUMNS; i++)
                     x[i] = old[i] + (d[i] * w[i] - mean_dn - (x[i] - m) * s * mean_dn_n) * s;
@@ -167,7 +172,7 @@ backward_kernel(F* dinp, float* partials /* (gridDim.x, RMS ? 1 : 2, C) */, cons
         }
     }
     // 3. this block's partial sums
-    for (int k = 0; k < GROUPS; k++) {
+    for (int k = 0; weight && k < GROUPS; k++) {
         const int c = first + k * step;
         if (c >= C) break;
         float* part = partials + (size_t)blockIdx.x * SUMS * C + c;
@@ -186,7 +191,7 @@ void layernorm_forward(F* out,           // (N, C)
                        float* mean,      // (N) or null: RMSNorm
                        float* rstd,      // (N) 1 / sqrt(variance + eps)
                        const F* inp,     // (N, C)
-                       const F* weight,  // (C)
+                       const F* weight,  // (C) or null: 1
                        const F* bias,    // (C) or null
                        size_t N, int C, float eps, stream_t stream) {
     layernorm_detail::forward<F, false>(nullptr, out, mean, rstd, inp, nullptr, weight, bias, N, C, eps, stream);
@@ -201,7 +206,7 @@ void residual_layernorm_forward(F* residual,      // (N, C)
                                 float* rstd,      // (N)
                                 const F* inp1,    // (N, C)
                                 const F* inp2,    // (N, C)
-                                const F* weight,  // (C)
+                                const F* weight,  // (C) or null: 1
                                 const F* bias,    // (C) or null
                                 size_t N, int C, float eps, stream_t stream) {
     layernorm_detail::forward<F, true>(residual, out, mean, rstd, inp1, inp2, weight, bias, N, C, eps, stream);
@@ -219,19 +224,20 @@ void residual_forward(F* out, const F* inp1, const F* inp2, size_t n, stream_t s
 // dinp may be dout or inp.
 template <class F>
 void layernorm_backward(F* dinp,            // (N, C)
-                        float* dweight,     // (C)
+                        float* dweight,     // (C) or null, as weight
                         float* dbias,       // (C) or null
                         const F* dout,      // (N, C)
                         const F* inp,       // (N, C)
                         const float* mean,  // (N) or null: RMSNorm
                         const float* rstd,  // (N)
-                        const F* weight,    // (C)
+                        const F* weight,    // (C) or null: 1
                         size_t N, int C, LayernormBackward how, stream_t stream) {
     using namespace layernorm_detail;
     CHECK(C % 8 == 0 && C <= MAX_C, "layernorm: %d channels, must be a multiple of 8 up to %d", C, MAX_C);
     CHECK(stream.workspace_bytes >= layernorm_workspace(C), "layernorm: %zu bytes of workspace, must be %zu", stream.workspace_bytes,
           layernorm_workspace(C));
     CHECK(mean || !dbias, "layernorm: a bias, but no mean: RMSNorm has none");
+    CHECK(weight || (!dweight && !dbias), "layernorm: gradients of weights or biases, but no weights");
     float* partials = (float*)stream.workspace;
     const size_t most = (size_t)max_blocks(C), blocks = ceil_div(N, ROWS) < most ? ceil_div(N, ROWS) : most;
     auto run = [&](auto kernel) {
@@ -241,5 +247,5 @@ void layernorm_backward(F* dinp,            // (N, C)
     constexpr int MOST = MAX_C / (MAX_THREADS * COLUMNS);
     if (C <= MAX_THREADS * COLUMNS) run(mean ? backward_kernel<F, 1, false> : backward_kernel<F, 1, true>);
     else run(mean ? backward_kernel<F, MOST, false> : backward_kernel<F, MOST, true>);
-    column_sums_detail::reduce_partials({{dweight, dbias}}, partials, (int)blocks, mean ? 2 * C : C, C, how.accumulate, stream);
+    if (dweight) column_sums_detail::reduce_partials({{dweight, dbias}}, partials, (int)blocks, mean ? 2 * C : C, C, how.accumulate, stream);
 }

@@ -33,6 +33,11 @@ template <int K> struct Lane {
     template <class F> __device__ void load_pair(float (&a)[K], float (&b)[K], const F* head) const {
         if (has) load(a, head + column), load(b, head + half + column);
     }
+    // Weights of a norm; without them 1.
+    template <class F> __device__ void load_weights(float (&a)[K], float (&b)[K], const F* weight) const {
+        for (int i = 0; i < K; i++) a[i] = b[i] = 1;
+        if (weight) load_pair(a, b, weight);
+    }
     template <class F> __device__ void store_pair(F* head, const float (&a)[K], const float (&b)[K]) const {
         if (has) store(head + column, a), store(head + half + column, b);
     }
@@ -64,7 +69,7 @@ __global__ void __launch_bounds__(THREADS, 4) rotate_kernel(F* out, const F* inp
         // 2. scale  3. rotate
         float c[K] = {}, d[K] = {};
         if constexpr (NORM) {
-            lane.load_pair(c, d, head < heads.NH ? qnormw : knormw);
+            lane.load_weights(c, d, head < heads.NH ? qnormw : knormw);
             for (int i = 0; i < K; i++) a[i] *= s * c[i], b[i] *= s * d[i];
         }
         lane.load_pair(c, d, cos_sin + ((size_t)pos + n % (unsigned)T) * HS);
@@ -88,8 +93,8 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(F* dinp, float* parti
     const unsigned slots = THREADS >> shift;
     for (int keys = 0; keys < 2; keys++) {
         const unsigned count = keys ? heads.NKV : heads.NH, units = N * count;
-        float wa[K] = {}, wb[K] = {}, dw[2 * K] = {};
-        lane.load_pair(wa, wb, keys ? knormw : qnormw);
+        float wa[K], wb[K], dw[2 * K] = {};
+        lane.load_weights(wa, wb, keys ? knormw : qnormw);
         for (unsigned begin = blockIdx.x * slots; begin < units; begin += gridDim.x * slots) {
             const unsigned unit = begin + lane.slot, n = unit / count;
             const size_t at = ((size_t)n * (heads.NH + 2 * heads.NKV) + unit % count + (keys ? heads.NH : 0)) * HS;
@@ -115,6 +120,7 @@ __global__ void __launch_bounds__(THREADS) backward_kernel(F* dinp, float* parti
             }
             if (unit < units) lane.store_pair(dinp + at, a, b);
         }
+        if (!qnormw) continue;
         // 4. the block's partial sums
         store_floats(sums[threadIdx.x], dw);
         __syncthreads();  // sync: from here on a thread reads a column of all heads
@@ -155,12 +161,13 @@ inline Grid grid_of(unsigned units, int shift) { return {(unsigned)ceil_div(unit
 
 template <class F>
 void rotate(F* out, const F* inp, const F* qnormw, const F* knormw, const float* cos_sin, int B, int T, int pos, const Heads& heads, float sign, float eps, stream_t stream) {
+    CHECK(eps > 0 || !qnormw, "rope: weights of a norm, but no norm");
     const size_t N = (size_t)B * (size_t)T;
     with_pairs(heads, N, [&](auto k) {
         constexpr int K = k;
         const int shift = lanes_shift(heads, K), per_token = heads.NH + (out == inp ? 1 : 2) * heads.NKV;
         const unsigned units = (unsigned)N * (unsigned)per_token;
-        launch(qnormw ? rotate_kernel<F, K, true> : rotate_kernel<F, K, false>, grid_of(units, shift), stream, out, inp, qnormw, knormw, cos_sin, units, per_token, T, pos, heads, shift, sign, eps);
+        launch(eps > 0 ? rotate_kernel<F, K, true> : rotate_kernel<F, K, false>, grid_of(units, shift), stream, out, inp, qnormw, knormw, cos_sin, units, per_token, T, pos, heads, shift, sign, eps);
     });
 }
 }  // namespace rope_detail
@@ -168,12 +175,12 @@ void rotate(F* out, const F* inp, const F* qnormw, const F* knormw, const float*
 // Workspace of the backward, in bytes.
 inline size_t rope_workspace(int HS) { return rope_detail::MAX_BLOCKS * 2 * (size_t)HS * sizeof(float); }
 
-// out: queries and keys, normed if there are weights, then rotated by position pos + t; values are copied.
+// out: queries and keys, normed if eps > 0, then rotated by position pos + t; values are copied.
 // out may be inp.
 template <class F>
 void rope_forward(F* out,                // (B, T, QKV)
                   const F* inp,          // (B, T, QKV)
-                  const F* qnormw,       // (HS) or null, as knormw: no norm
+                  const F* qnormw,       // (HS) or null, as knormw: the norm has none
                   const F* knormw,       // (HS) or null
                   const float* cos_sin,  // (positions, HS) cosines of a position's HS/2 angles, then their sines
                   int B, int T, int pos, const Heads& heads, float eps, stream_t stream) {
@@ -185,17 +192,17 @@ void rope_forward(F* out,                // (B, T, QKV)
 // dinp may be dout.
 template <class F>
 void rope_backward(F* dinp,               // (B, T, QKV)
-                   float* dqnormw,        // (HS) or null, without norm
+                   float* dqnormw,        // (HS) or null, without weights
                    float* dknormw,        // (HS) or null
                    const F* dout,         // (B, T, QKV)
-                   const F* inp,          // (B, T, QKV) or null, without norm
+                   const F* inp,          // (B, T, QKV) or null, without norm: eps = 0
                    const F* qnormw,       // (HS) or null
                    const F* knormw,       // (HS) or null
                    const float* cos_sin,  // (positions, HS)
                    int B, int T, const Heads& heads, float eps, bool accumulate, stream_t stream) {
     using namespace rope_detail;
-    if (!qnormw) return rotate(dinp, dout, qnormw, knormw, cos_sin, B, T, 0, heads, -1, eps, stream);
-    CHECK(stream.workspace_bytes >= rope_workspace(heads.HS), "rope: %zu bytes of workspace, must be %zu", stream.workspace_bytes, rope_workspace(heads.HS));
+    if (eps == 0) return rotate(dinp, dout, qnormw, knormw, cos_sin, B, T, 0, heads, -1, eps, stream);
+    CHECK(!qnormw || stream.workspace_bytes >= rope_workspace(heads.HS), "rope: %zu bytes of workspace, must be %zu", stream.workspace_bytes, rope_workspace(heads.HS));
     float* partials = (float*)stream.workspace;
     const size_t N = (size_t)B * (size_t)T;
     with_pairs(heads, N, [&](auto k) {
@@ -206,6 +213,6 @@ void rope_backward(F* dinp,               // (B, T, QKV)
         launch(backward_kernel<F, K>, grid, stream, dinp, partials, dout, inp, qnormw, knormw, cos_sin, (unsigned)N, T, heads, shift, eps);
         const unsigned values = (unsigned)N * (unsigned)heads.NKV;
         if (dinp != dout) launch(copy_values_kernel<F, K>, grid_of(values, shift), stream, dinp, dout, values, heads, shift);
-        column_sums_detail::reduce_partials({{dqnormw, dknormw}}, partials, (int)grid.blocks.x, 2 * heads.HS, heads.HS, accumulate, stream);
+        if (dqnormw) column_sums_detail::reduce_partials({{dqnormw, dknormw}}, partials, (int)grid.blocks.x, 2 * heads.HS, heads.HS, accumulate, stream);
     });
 }

@@ -6,6 +6,11 @@ struct LayernormBackward {
     bool add_to_dinp = false;  // dinp += instead of =
 };
 
+struct Classifier {
+    bool write_dlogits = false;
+    float softcap = 0;  // of the logits: softcap.h; 0: none
+};
+
 template <class F> struct MatmulForward { F* pre_gelu = nullptr; };  // (N, OC)
 
 template <class F> struct MatmulBackwardInput {

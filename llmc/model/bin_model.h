@@ -18,7 +18,7 @@ constexpr ParameterRow BIN_ORDER[] = {P_wte, P_wpe, P_ln1w, P_ln1b, P_qkvw, P_qk
 
 // The format knows none of these: a file would be read as another model.
 inline void check_bin_export(const Config& c) {
-    const char* what = c.arch.names != GPT2_NAMES ? "it is no GPT-2" : !c.arch.tied ? "its head is not tied (tie_word_embeddings false)" : c.FF != 4 * c.C ? "its MLP is not 4 times as wide as the model (n_inner)"
+    const char* what = !c.arch.is_gpt2() ? "it is no GPT-2" : !c.arch.tied ? "its head is not tied (tie_word_embeddings false)" : c.FF != 4 * c.C ? "its MLP is not 4 times as wide as the model (n_inner)"
                      : (float)c.eps != 1e-5f ? "its layer_norm_epsilon is not 1e-05" : nullptr;
     if (what) die_with(EXIT_USAGE, "--export-bin: a .bin file cannot hold this model: %s", what);
 }

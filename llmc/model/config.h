@@ -8,7 +8,8 @@
 
 enum Norm { LAYERNORM, RMSNORM };
 enum Positions { LEARNED, ROTARY };
-enum Mlp { GELU, SWIGLU };
+enum Mlp { GELU, SWIGLU, RELU2 };
+inline constexpr const char* MLP_NAMES[] = {"GELU", "SwiGLU", "ReLU squared"};
 enum Names { GPT2_NAMES, LLAMA_NAMES };  // the columns of names in tensors.h
 
 // A family of models, whole: what its blocks compute, and how its files are written.
@@ -22,19 +23,46 @@ struct Arch {
     Norm norm;
     Positions positions;
     Mlp mlp;
-    bool bias;                                  // of norms and linear layers
+    bool bias;                                  // of linear layers and LayerNorms
+    bool norm_weights;                          // norms have them
     bool qk_norm;                               // queries and keys are normalised over a head
     bool tied;                                  // the head is wte again
+    bool zero_init;                             // what adds to the residual stream, and a head that is not tied, begin at 0
+    double softcap;                             // logits z become softcap z / sqrt(z^2 + softcap^2); 0: z stays
     double eps, theta;                          // of norms and of rotary positions, of a new model
     bool operator==(const Arch&) const = default;
+    bool is_gpt2() const { return model_type == "gpt2"; }
+    bool norm_bias() const { return bias && norm == LAYERNORM; }
+    bool qk_weights() const { return qk_norm && norm_weights && norm == RMSNORM; }
+    bool turns_heads() const { return positions == ROTARY || qk_norm; }  // queries and keys are not what their product yields
 };
-enum Family { GPT2, LLAMA, QWEN3 };
+enum Family { GPT2, LLAMA, QWEN3, MODERN };
 inline constexpr Arch FAMILIES[] = {
-//   name     model_type architecture      names        trunk           block      conv1d norm       positions mlp     bias   qk_norm tied  eps   theta
-    {"GPT-2", "gpt2",  "GPT2LMHeadModel",  GPT2_NAMES,  "transformer.", "h.",      true,  LAYERNORM, LEARNED,  GELU,   true,  false,  true,  1e-5, 1e4},
-    {"Llama", "llama", "LlamaForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, false,  true,  1e-5, 1e4},
-    {"Qwen3", "qwen3", "Qwen3ForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,   true,  1e-6, 1e6},
+//   name      model_type architecture       names        trunk           block      conv1d norm       positions mlp     bias   norm_w qk_norm tied   zero   softcap eps   theta
+    {"GPT-2",  "gpt2",    "GPT2LMHeadModel",  GPT2_NAMES,  "transformer.", "h.",      true,  LAYERNORM, LEARNED,  GELU,   true,  true,  false,  true,  false, 0,      1e-5, 1e4},
+    {"Llama",  "llama",   "LlamaForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,  false,  true,  false, 0,      1e-5, 1e4},
+    {"Qwen3",  "qwen3",   "Qwen3ForCausalLM", LLAMA_NAMES, "model.",       "layers.", false, RMSNORM,   ROTARY,   SWIGLU, false, true,  true,   true,  false, 0,      1e-6, 1e6},
+    {"modern", "modern",  "ModernForCausalLM", GPT2_NAMES, "transformer.", "h.",      false, RMSNORM,   ROTARY,   RELU2,  false, false, true,   false, true,  15,     1e-6, 1e4},
 };
+
+// What a modern model has beyond GPT-2, by the names in dev/reference/modern.py, and what it has without: modern:d12-softcap-rope.
+struct Ingredient { std::string_view name; void (*leave_out)(Arch&); };
+inline constexpr Ingredient INGREDIENTS[] = {
+    {"rmsnorm", [](Arch& a) { a.norm = LAYERNORM, a.norm_weights = true; }}, {"rope", [](Arch& a) { a.positions = LEARNED; }},
+    {"qk_norm", [](Arch& a) { a.qk_norm = false; }}, {"relu2", [](Arch& a) { a.mlp = GELU; }}, {"no_bias", [](Arch& a) { a.bias = true; }},
+    {"untied", [](Arch& a) { a.tied = true; }}, {"zero_init", [](Arch& a) { a.zero_init = false; }}, {"softcap", [](Arch& a) { a.softcap = 0; }},
+};
+// "Llama", "modern-softcap": a family, and what of it is left out.
+inline std::string family_name(const Arch& arch) {
+    std::string name(arch.name);
+    if (arch.model_type != FAMILIES[MODERN].model_type) return name;
+    for (const Ingredient& i : INGREDIENTS) {
+        Arch without = arch;
+        i.leave_out(without);
+        if (without == arch) name += "-" + std::string(i.name);
+    }
+    return name;
+}
 
 // Of a model that was trained on `original` positions and is to read `factor` times as many: slow rotations become slower (rope_table.h). factor 1: none.
 struct RopeScaling {
@@ -60,6 +88,7 @@ struct Config {
     Heads heads() const { return {NH, NKV, HS}; }
     int QKV() const { return heads().qkv(); }
     bool gated() const { return arch.mlp == SWIGLU; }
+    float qk_eps() const { return arch.qk_norm ? (float)eps : 0; }  // of the norm of queries and keys; 0: they have none
     int hidden() const { return gated() ? 2 * FF : FF; }  // what the MLP's first product makes: of a gated one gate and value
     // Rows of chats and of evaluations: a context of 131072 tokens would be planned in gigabytes.
     int longest_row() const { return max_T < 8192 ? max_T : 8192; }
@@ -78,7 +107,7 @@ inline std::string config_difference(const Config& a, const Config& b) {
     if (a.theta != b.theta) return format("rope_theta %g, there %g", a.theta, b.theta);
     if (a.rope_scaling != b.rope_scaling) return format("rope_scaling by %g, there %g", a.rope_scaling.factor, b.rope_scaling.factor);
     if (a.arch.tied != b.arch.tied) return format("head %s, there %s", a.arch.tied ? "tied" : "not tied", b.arch.tied ? "tied" : "not tied");
-    return a == b ? "" : format("family %s, there %s", std::string(a.arch.name).c_str(), std::string(b.arch.name).c_str());
+    return a == b ? "" : format("family %s, there %s", family_name(a.arch).c_str(), family_name(b.arch).c_str());
 }
 
 // "" if the sizes make a model, else which one does not.
@@ -93,8 +122,9 @@ inline std::string config_error(const Config& c) {
     if (c.C > 65536 || c.L > 1024 || c.max_T > 1 << 20 || c.V > 1 << 24)
         return format("layers %d, width %d, context %d, vocabulary %d: larger than anything that can be trained (1024, 65536, 1048576, 16777216)", c.L, c.C, c.max_T, c.V);
     if (c.NH % c.NKV != 0) return format("%d heads are not a multiple of %d heads of keys and values", c.NH, c.NKV);
-    if (c.arch.positions == ROTARY && c.HS % 2 != 0) return format("head size %d, must be even: rotary positions turn pairs", c.HS);
+    if (c.arch.turns_heads() && c.HS % 2 != 0) return format("head size %d, must be even: rotary positions turn pairs", c.HS);
     if ((int64_t)c.NH * c.HS > 65536) return format("%d heads of %d are wider than anything that can be trained (65536)", c.NH, c.HS);
+    if (c.arch.softcap < 0) return format("the logits' softcap is %g, must be at least 0", c.arch.softcap);
     if (c.FF < 1 || c.FF > 4 * 65536) return format("the MLP's width is %d, must be from 1 to %d", c.FF, 4 * 65536);
     return "";
 }

@@ -1,4 +1,4 @@
-// config_json.h: config.json of a Hugging Face folder, read and written: GPT-2's, Llama's and Qwen3's. What is not known here, or has no part in what is
+// config_json.h: config.json of a Hugging Face folder, read and written: GPT-2's, Llama's, Qwen3's, and that of the modern family. What is not known here, or has no part in what is
 // computed, survives: what is written is what was read, with this model's values.
 #pragma once
 #include <unistd.h>
@@ -62,6 +62,17 @@ inline void write_llama(Fields& f, const Config& c) {
     f.set_if_missing("attention_bias", false), f.set_if_missing("attention_dropout", 0), f.set_if_missing("initializer_range", 0.02);
     if (c.arch.model_type == FAMILIES[LLAMA].model_type) f.set_if_missing("mlp_bias", false);
 }
+
+// Each choice by a name that transformers has for it, or torchvision (zero_init_residual).
+inline void write_modern(Fields& f, const Config& c) {
+    const Arch& a = c.arch;
+    f.set("vocab_size", c.V), f.set("hidden_size", c.C), f.set("intermediate_size", c.FF), f.set("num_hidden_layers", c.L);
+    f.set("num_attention_heads", c.NH), f.set("max_position_embeddings", c.max_T);
+    f.set("norm_type", a.norm == RMSNORM ? "rms_norm" : "layer_norm"), f.set_number("norm_eps", c.eps), f.set("use_qk_norm", a.qk_norm), f.set("use_bias", a.bias);
+    f.set("position_embedding_type", a.positions == ROTARY ? "rope" : "absolute"), f.set_number("rope_theta", c.theta);
+    f.set("hidden_act", a.mlp == RELU2 ? "relu2" : "gelu_pytorch_tanh"), f.set_number("logit_softcap", a.softcap), f.set("zero_init_residual", a.zero_init);
+    f.set("auto_map", Json::object().add("AutoConfig", "modeling_modern.ModernConfig").add("AutoModelForCausalLM", "modeling_modern.ModernForCausalLM"));
+}
 }  // namespace config_detail
 
 // read: the text of the config.json that the model came with, or empty. eot: for a model that says nothing of its special tokens; -1: none.
@@ -69,7 +80,8 @@ inline std::string config_to_json(const Config& c, int eot, const char* dtype, c
     config_detail::Fields f;
     if (!read.empty()) f.json = json_parse(read, "config.json");
     f.set("architectures", Json::array().push(std::string(c.arch.architecture))), f.set("model_type", std::string(c.arch.model_type));
-    if (c.arch.names == GPT2_NAMES) config_detail::write_gpt2(f, c);
+    if (c.arch.is_gpt2()) config_detail::write_gpt2(f, c);
+    else if (c.arch.names == GPT2_NAMES) config_detail::write_modern(f, c);
     else config_detail::write_llama(f, c);
     f.set("tie_word_embeddings", c.arch.tied);
     for (const char* token : {"bos_token_id", "eos_token_id"}) if (!f.json.find(token)) f.set(token, eot >= 0 ? Json(eot) : Json());
@@ -171,6 +183,25 @@ inline Config read_llama(const ConfigReader& in, const Arch& arch) {
     read_rope(c, in);
     return c;
 }
+
+inline Config read_modern(const ConfigReader& in, const Arch& arch) {
+    Arch a = arch;
+    const auto is_first = [&](const char* field, const std::string& first, const std::string& second) {  // where the file says nothing: the first
+        const Json* found = in.find(field);
+        if (found && found->as_string(in.path) != first && found->as_string(in.path) != second) in.refuse(field, *found, format("must be \"%s\" or \"%s\"", first.c_str(), second.c_str()));
+        return !found || found->text == first;
+    };
+    for (const char* unknown : {"quantization_config", "rope_scaling", "sliding_window", "num_key_value_heads"}) in.must_be_absent(unknown, "but a modern model has none");
+    if (!is_first("norm_type", "rms_norm", "layer_norm")) a.norm = LAYERNORM, a.norm_weights = true;
+    if (!is_first("position_embedding_type", "rope", "absolute")) a.positions = LEARNED;
+    if (!is_first("hidden_act", "relu2", "gelu_pytorch_tanh")) a.mlp = GELU;
+    const auto read_bool = [&](const char* field, bool& flag) { if (const Json* found = in.find(field)) flag = found->as_bool(in.path); };
+    read_bool("use_qk_norm", a.qk_norm), read_bool("use_bias", a.bias), read_bool("zero_init_residual", a.zero_init);
+    a.softcap = in.number_or("logit_softcap", a.softcap, -1e6, 1e6);
+    const int C = in.size("hidden_size");
+    return {.arch = a, .max_T = in.size("max_position_embeddings"), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = in.size("num_attention_heads"), .C = C,
+            .FF = in.size_or("intermediate_size", 4 * C), .eps = in.number_or("norm_eps", a.eps, 0, 1), .theta = in.number_or("rope_theta", a.theta, 1, 1e12)};
+}
 }  // namespace config_detail
 
 inline Config config_from_json(const std::string& path) {
@@ -187,7 +218,7 @@ inline Config config_from_json(const std::string& path) {
         known += (known.empty() ? "" : &a == std::end(FAMILIES) - 1 ? " or " : ", ") + json_shown(a.model_type);
     }
     if (!arch) in.refuse("model_type", type, "must be " + known);
-    Config c = arch->names == GPT2_NAMES ? read_gpt2(in, *arch) : read_llama(in, *arch);
+    Config c = arch->is_gpt2() ? read_gpt2(in, *arch) : arch->names == GPT2_NAMES ? read_modern(in, *arch) : read_llama(in, *arch);
     if (const Json* tied = in.json.find("tie_word_embeddings")) c.arch.tied = tied->as_bool(path);
     check_config(c, path);
     return c;

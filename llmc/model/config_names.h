@@ -1,4 +1,4 @@
-// config_names.h: models by name. `d12`, `gpt2:d48`, `gpt3:c768`, `smollm2:135m`, `qwen3:0.6b` and so on have the published sizes; `dN`, `llama:dN`, `qwen3:dN`
+// config_names.h: models by name. `d12`, `gpt2:d48`, `gpt3:c768`, `smollm2:135m`, `qwen3:0.6b` and so on have the published sizes; `dN`, `llama:dN`, `qwen3:dN`, `modern:dN`
 // and `d4c128h4` are of any size.
 #pragma once
 #include <sys/stat.h>
@@ -123,6 +123,16 @@ inline int published_document_token(const std::string& name) {
 }
 
 namespace config_detail {
+inline void leave_out(Arch& arch, const std::string& ingredient, const std::string& name) {
+    const Arch before = arch;
+    std::string known;
+    for (const Ingredient& i : INGREDIENTS) {
+        if (i.name == ingredient) i.leave_out(arch);
+        known += (known.empty() ? "" : ", ") + std::string(i.name);
+    }
+    if (arch == before) die_with(EXIT_USAGE, "--model: '%s' given: '%s' cannot be left out, must be one of %s, each once", name.c_str(), ingredient.c_str(), known.c_str());
+}
+
 // Sizes as letters and numbers: d4c128h4 is {d 4, c 128, h 4}; d stands first. False if the text is anything else.
 struct Letters {
     int depth = -1, width = -1, heads = -1, kv_heads = -1, head_size = -1, mlp = -1;
@@ -138,7 +148,7 @@ struct Letters {
 }  // namespace config_detail
 
 // d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. d4c128h4: depth, width and heads of your own. gpt3:c768: T = 2048.
-// llama:dN, qwen3:dN: 64 N wide with N heads and an MLP of 8/3 of the width, so that a block has GPT-2's number of weights; T = 2048. More letters may follow:
+// modern:dN: 64 N wide with N heads, T = 2048; modern:d12-softcap-rope: without some of INGREDIENTS. llama:dN, qwen3:dN: 64 N wide with N heads and an MLP of 8/3 of the width, so that a block has GPT-2's number of weights; T = 2048. More letters may follow:
 // k, the number of heads of keys and values; s, the head size; f, the MLP's width.
 inline Config config_by_name(const std::string& name, int vocabulary) {
     using namespace config_detail;
@@ -154,7 +164,8 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     std::string sizes = name;
     for (const Arch& a : FAMILIES)
         if (name.starts_with(std::string(a.model_type) + ":")) arch = a, sizes = name.substr(a.model_type.size() + 1);
-    const bool is_gpt2 = arch.names == GPT2_NAMES;
+    const bool is_gpt2 = arch.is_gpt2();
+    for (size_t dash; arch.model_type == FAMILIES[MODERN].model_type && (dash = sizes.rfind('-')) != sizes.npos; sizes.resize(dash)) leave_out(arch, sizes.substr(dash + 1), name);
     Letters has;
     const bool is_sizes = has.read(sizes);
     if (is_sizes && (has.width < 0) == (has.heads < 0)) {
@@ -167,7 +178,7 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         if (has.head_size >= 0) in_range("the head size", has.head_size, 65536);
         if (has.mlp >= 0) in_range("the MLP's width", has.mlp, 4 * 65536);
         if (width % heads && has.head_size < 0) die_with(EXIT_USAGE, "--model: '%s' given: width %d is not a multiple of %d heads", name.c_str(), width, heads);
-        const int mlp = has.mlp >= 0 ? has.mlp : is_gpt2 ? 4 * width : (8 * width / 3 + 63) / 64 * 64, head_size = has.head_size >= 0 ? has.head_size : width / heads;
+        const int mlp = has.mlp >= 0 ? has.mlp : arch.mlp != SWIGLU ? 4 * width : (8 * width / 3 + 63) / 64 * 64, head_size = has.head_size >= 0 ? has.head_size : width / heads;
         const Config c{.arch = arch, .max_T = is_gpt2 ? 1024 : 2048, .V = vocabulary, .L = has.depth, .NH = heads, .C = width,
                        .NKV = has.kv_heads >= 0 ? has.kv_heads : heads, .HS = head_size, .FF = mlp, .eps = arch.eps, .theta = arch.theta};
         if (const std::string error = config_error(c); !error.empty()) die_with(EXIT_USAGE, "--model: '%s' given: %s", name.c_str(), error.c_str());
@@ -182,6 +193,6 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     if (const std::string meant = meant_by(name); !meant.empty()) die_with(EXIT_USAGE, "--model: '%s' given%s", name.c_str(), meant.c_str());
     std::string published;
     for (const PublishedSize& p : PUBLISHED_SIZES) published += std::string(p.name) + ", ";
-    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, dNcWhH (d4c128h4: depth, width, heads; kN, sN, fN: heads of keys and values, head size, MLP), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
+    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, modern:dN, dNcWhH (d4c128h4: depth, width, heads; kN, sN, fN: heads of keys and values, head size, MLP), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, %sa checkpoint folder, or a .bin model file", name.c_str(), published.c_str());
 }

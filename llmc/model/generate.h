@@ -7,6 +7,7 @@
 #include <vector>
 #include "../base/rng.h"
 #include "../base/stop.h"
+#include "../layers/softcap.h"
 #include "gather.h"
 #include "model.h"
 #include "sampler.h"
@@ -24,7 +25,9 @@ template <class F> std::vector<float> prefill_or_decode(Model<F>& model, const i
     std::vector<F> logits((size_t)V);
     copy_to_host(logits.data(), b.logits, logits.size() * sizeof(F), model.stream);
     synchronize(model.stream);
-    return std::vector<float>(logits.begin(), logits.end());
+    std::vector<float> values(logits.begin(), logits.end());
+    if (const float cap = (float)model.config.arch.softcap; cap > 0) for (float& z : values) z = softcap(z, cap);
+    return values;
 }
 
 // Continues `prompt` by up to n tokens; on_token gets each and says whether to go on. When the context is full, its

@@ -108,7 +108,7 @@ public:
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
         const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF, hidden = (size_t)c.hidden(), HS = (size_t)c.HS;
-        const size_t centered = c.arch.norm == LAYERNORM, rotary = c.arch.positions == ROTARY, qk_norm = c.arch.qk_norm, gated = c.gated(), positions = this->positions();
+        const size_t centered = c.arch.norm == LAYERNORM, turned = c.arch.turns_heads(), qk_norm = c.arch.qk_norm, gated = c.gated(), positions = this->positions();
         const size_t NH = (size_t)c.NH, NKV = (size_t)c.NKV;
         const bool has_master = train && !std::is_same_v<F, float> && o.master_weights;
         chunk = o.classifier_rows ? std::min(N, o.classifier_rows) : least_classifier_rows(N, Vp, hidden);

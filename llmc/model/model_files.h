@@ -160,11 +160,11 @@ template <class F> std::string load_folder(Model<F>& model, const std::string& f
 }
 
 // By rank 0; all ranks call it. Sorted by name, as everybody writes it: a file that is loaded and saved again is the same, byte for byte.
-// A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing. Llama and
-// Qwen3 always have it, as published.
+// A GPT-2 with a head of its own has the trunk's prefix: without it transformers takes the file for the trunk alone, and the head for missing. Other
+// families always have it.
 template <class F> void save_weights(Model<F>& model, CheckpointWriter& checkpoint, std::string prefix) {
     const Arch& arch = model.config.arch;
-    if (!arch.tied || arch.names == LLAMA_NAMES) prefix = arch.trunk;
+    if (!arch.tied || !arch.is_gpt2()) prefix = arch.trunk;
     struct Named { std::string name; const Parameter* parameter; const FileTensor* tensor; };
     std::vector<Named> sorted;
     for (const Parameter& p : model.parameters.all)

@@ -7,13 +7,13 @@
 #include <vector>
 #include "config.h"
 
-// The frequency of each pair of a head, in radians a position: 1 / theta^(2 i / HS). "llama3" scaling: a wavelength above original / low becomes `factor` times
+// The frequency of each pair of a head, in radians a position: 1 / theta^(2 i / HS); 0 where positions are learned. "llama3" scaling: a wavelength above original / low becomes `factor` times
 // as long, one below original / high stays, and between the two the frequency goes from one to the other, linearly in 1 / wavelength.
 inline std::vector<float> rope_frequencies(const Config& c) {
     const RopeScaling& s = c.rope_scaling;
     std::vector<float> frequencies((size_t)c.HS / 2);
     for (size_t i = 0; i < frequencies.size(); i++) {
-        const float exponent = (float)(2 * i) / (float)c.HS, w = 1 / (float)std::pow(c.theta, (double)exponent);
+        const float exponent = (float)(2 * i) / (float)c.HS, w = c.arch.positions == ROTARY ? 1 / (float)std::pow(c.theta, (double)exponent) : 0;
         frequencies[i] = w;
         if (s.factor == 1) continue;
         const float wavelength = (float)(2 * std::numbers::pi) / w, original = (float)s.original, factor = (float)s.factor, low = (float)s.low, high = (float)s.high;

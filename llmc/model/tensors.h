@@ -28,23 +28,23 @@ struct Rows {
 #define PARAMETERS(MODEL, BLOCK) \
     MODEL(wte,      true,                 Vp,                              C,       MATRIX, TOKEN,    EMBED, true,  "wte.weight",         "embed_tokens.weight") \
     MODEL(wpe,      a.positions == LEARNED, max_T,                         C,       MATRIX, POSITION, EMBED, true,  "wpe.weight",         "") \
-    BLOCK(ln1w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
-    BLOCK(ln1b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \
+    BLOCK(ln1w,     a.norm_weights,       1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_1.weight",        "input_layernorm.weight") \
+    BLOCK(ln1b,     a.norm_bias(),        1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_1.bias",          "") \
     BLOCK(qkvw,     true,                 Rows(NH * HS, NKV * HS, NKV * HS), C,     CONV1D, NORMAL,   MUON,  true,  "attn.c_attn.weight", "self_attn.{q_proj,k_proj,v_proj}.weight") \
     BLOCK(qkvb,     a.bias,               1,                               QKV,     VECTOR, ZERO,     ADAMW, false, "attn.c_attn.bias",   "") \
-    BLOCK(qnormw,   a.qk_norm,            1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.q_norm.weight") \
-    BLOCK(knormw,   a.qk_norm,            1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.k_norm.weight") \
-    BLOCK(attprojw, true,                 C,                               NH * HS, CONV1D, RESIDUAL, MUON,  true,  "attn.c_proj.weight", "self_attn.o_proj.weight") \
+    BLOCK(qnormw,   a.qk_weights(),       1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.q_norm.weight") \
+    BLOCK(knormw,   a.qk_weights(),       1,                               HS,      VECTOR, ONE,      ADAMW, false, "",                   "self_attn.k_norm.weight") \
+    BLOCK(attprojw, true,                 C,                               NH * HS, CONV1D, adds,     MUON,  true,  "attn.c_proj.weight", "self_attn.o_proj.weight") \
     BLOCK(attprojb, a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "attn.c_proj.bias",   "") \
-    BLOCK(ln2w,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_2.weight",        "post_attention_layernorm.weight") \
-    BLOCK(ln2b,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_2.bias",          "") \
+    BLOCK(ln2w,     a.norm_weights,       1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_2.weight",        "post_attention_layernorm.weight") \
+    BLOCK(ln2b,     a.norm_bias(),        1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_2.bias",          "") \
     BLOCK(fcw,      true,                 gated ? Rows(FF, FF) : Rows(FF), C,       CONV1D, NORMAL,   MUON,  true,  "mlp.c_fc.weight",    "mlp.{gate_proj,up_proj}.weight") \
     BLOCK(fcb,      a.bias,               1,                               FF,      VECTOR, ZERO,     ADAMW, false, "mlp.c_fc.bias",      "") \
-    BLOCK(fcprojw,  true,                 C,                               FF,      CONV1D, RESIDUAL, MUON,  true,  "mlp.c_proj.weight",  "mlp.down_proj.weight") \
+    BLOCK(fcprojw,  true,                 C,                               FF,      CONV1D, adds,     MUON,  true,  "mlp.c_proj.weight",  "mlp.down_proj.weight") \
     BLOCK(fcprojb,  a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "mlp.c_proj.bias",    "") \
-    MODEL(lnfw,     true,                 1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "norm.weight") \
-    MODEL(lnfb,     a.bias,               1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_f.bias",          "") \
-    MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, NORMAL,   HEAD,  true,  "lm_head.weight",     "lm_head.weight")
+    MODEL(lnfw,     a.norm_weights,       1,                               C,       VECTOR, ONE,      ADAMW, false, "ln_f.weight",        "norm.weight") \
+    MODEL(lnfb,     a.norm_bias(),        1,                               C,       VECTOR, ZERO,     ADAMW, false, "ln_f.bias",          "") \
+    MODEL(headw,    !a.tied,              Vp,                              C,       MATRIX, own_head, HEAD,  true,  "lm_head.weight",     "lm_head.weight")
 
 // What --recompute makes again in the backward pass, each level what is below it too: one copy then does for all layers.
 enum Recompute { RECOMPUTE_NOTHING, RECOMPUTE_GELU, RECOMPUTE_LAYERNORM, RECOMPUTE_BLOCK };
@@ -68,8 +68,8 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      centered * most, "activations", STEP) \
     ROW(ln2_rstd,     float, L,      most,           "activations", STEP) \
-    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), most * hidden, "activations", STEP) /* before GELU; gate and value */ \
-    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), most * FF, "activations", STEP) /* after GELU, after SwiGLU */ \
+    ROW(fch,          F,     kept_unless(RECOMPUTE_BLOCK), most * hidden, "activations", STEP) /* before the activation; gate and value */ \
+    ROW(fch_gelu,     F,     kept_unless(RECOMPUTE_GELU), most * FF, "activations", STEP) /* after it */ \
     ROW(residual3,    F,     L,      most * C,          "activations", STEP) /* after the MLP */ \
     ROW(lnf,          F,     1,      most * C,          "activations", STEP) \
     ROW(lnf_mean,     float, 1,      centered * most, "activations", STEP) \
@@ -85,7 +85,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(datty,        F,     1,      train * N * NH * HS, "scratch",     BACKWARD_ATTENTION) \
     ROW(dqkv,         F,     1,      train * N * QKV, "scratch",  BACKWARD_ATTENTION) \
     ROW(dattention,   float, 1,      train * attention_scratch(o.B, o.T, c.heads(), stream_options()), "scratch", BACKWARD_ATTENTION) \
-    ROW(cos_sin,      float, 1,      rotary * positions * HS, "rotary positions", ALWAYS) /* rope_table.h */ \
+    ROW(cos_sin,      float, 1,      turned * positions * HS, "rotary positions", ALWAYS) /* rope_table.h */ \
     ROW(kcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE) \
     ROW(vcache,       F,     L,      cached * NKV * HS,         "generation",  GENERATE)
 
@@ -164,6 +164,7 @@ struct ParameterList {
         const size_t C = (size_t)c.C, Vp = (size_t)c.Vp(), max_T = (size_t)c.max_T, FF = (size_t)c.FF;
         const size_t NH = (size_t)c.NH, NKV = (size_t)c.NKV, HS = (size_t)c.HS, QKV = (size_t)c.QKV();
         const bool gated = a.mlp == SWIGLU;
+        const Init adds = a.zero_init ? ZERO : RESIDUAL, own_head = a.zero_init ? ZERO : NORMAL;
         struct Row { bool in_block; size_t size; Parameter parameter; };
         std::vector<Row> table;
         uint32_t counted = 0, in_blocks = 0;  // GPT-2's rows so far; those of a block. Rows that it lacks begin with 0 or 1 and take no number
@@ -205,6 +206,7 @@ struct ParameterList {
             i = end;
         }
     }
+    size_t first_of_blocks() const { return std::find_if(all.begin(), all.end(), [](const Parameter& p) { return p.layer == 0; })->offset; }
     const Parameter& of(ParameterRow row) const { return *std::find_if(all.begin(), all.end(), [&](const Parameter& p) { return p.row == row; }); }
     size_t count() const { size_t n = 0; for (const Parameter& p : all) n += p.size(); return n; }
 };

@@ -11,7 +11,7 @@ class TwoLayers {
 public:
     size_t elements;  // of the buffer
     TwoLayers(const ParameterList& list, int L)
-        : first(list.first[P_ln1w]), layer(list.stride[P_ln1w]), left_out((size_t)std::max(L - 2, 0) * layer), elements(list.elements - left_out) {}
+        : first(list.first_of_blocks()), layer(list.stride[P_qkvw]), left_out((size_t)std::max(L - 2, 0) * layer), elements(list.elements - left_out) {}
 
     static int slot_of(int l) { return l % 2; }
     // Where the element of the flat parameters lies.

@@ -27,7 +27,7 @@
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence begins at the start of a document") \
     O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
-    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., smollm2:135m, qwen3:0.6b, llama3.2:1b ..., llama:d12, d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file; without it a new run on texts chooses whatever is not given, and prints it as a command") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., smollm2:135m, qwen3:0.6b, llama3.2:1b ..., llama:d12, modern:d12, d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file; without it a new run on texts chooses whatever is not given, and prints it as a command") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of the initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", double, embed_std, "", 0, "0..10", "standard deviation of the initial vectors of tokens; 0: that of --init-std; a narrow Llama learns better from some six times that") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \
@@ -42,7 +42,8 @@
     O("Optimizer", double, lr, "l", 6e-4, "0..3.4e38", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
     O("Optimizer", double, final_lr_frac, "q", 0.1, "0..1", "learning rate at the end, as a fraction of the peak") \
-    O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd", "decay of the learning rate after the warm-up") \
+    O("Optimizer", std::string, schedule, "k", "cosine", "cosine|linear|constant|wsd|trapezoidal", "decay of the learning rate after the warm-up; wsd and trapezoidal: constant, then falling by 1 - sqrt or linearly") \
+    O("Optimizer", double, cooldown, "", 0.2, ">0..1", "of wsd and trapezoidal: the last part of the steps, in which the rate falls") \
     O("Optimizer", double, minutes, "", 0, "0..", "train by the clock: the learning rate follows the time left of so many minutes in all, --steps is the most it makes of them; 0: by --steps") \
     O("Optimizer", std::string, replay, "", "", "", "the --out folder of a run: repeat it bit for bit, with the options, learning rates and last step that its metrics.jsonl records; on a GPU with the autotune cache that it had") \
     O("Optimizer", std::string, optimizer, "", "adamw", "adamw|muon", "muon: matrices of blocks by Muon, the rest by AdamW") \
@@ -309,6 +310,8 @@ inline void settle_plan(Options& opt) {
     opt.nproc = (int)ranks;
 }
 
+inline bool has_cooldown(const std::string& schedule) { return schedule == "wsd" || schedule == "trapezoidal"; }
+
 // An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
 inline void refuse_idle(const Options& opt) {
     const char* samples[] = {"prompt", "special", "temperature", "top_k", "top_p"};
@@ -320,6 +323,7 @@ inline void refuse_idle(const Options& opt) {
     if (was_given(opt, "rollbacks") && opt.on_spike != "rollback") die_with(EXIT_USAGE, "--rollbacks: %d given, but --on-spike %s makes none", opt.rollbacks, opt.on_spike.c_str());
     if (opt.on_spike == "rollback" && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--on-spike: 'rollback' given, but --checkpoint-every 0 makes no checkpoint to go back to");
     if (was_given(opt, "async_save") && opt.async_save && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--async-save: 1 given, but --checkpoint-every 0 saves nothing");
+    if (was_given(opt, "cooldown") && !has_cooldown(opt.schedule)) die_with(EXIT_USAGE, "--cooldown: %g given, but --schedule %s has none", opt.cooldown, opt.schedule.c_str());
     for (const char* field : {"muon_lr", "muon_momentum", "muon_weight_decay", "embed_lr", "head_lr"})
         if (opt.optimizer != "muon" && was_given(opt, field)) {
             std::string name = field;

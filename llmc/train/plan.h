@@ -27,7 +27,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
     const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
-    const std::string family = c.arch.names == GPT2_NAMES ? "" : format("%s, ", c.arch.name.data());
+    const std::string family = c.arch.is_gpt2() ? "" : family_name(c.arch) + ", ";
     const std::string heads = c.arch.names == GPT2_NAMES ? "" : format(" of %d and %d of keys and values, MLP %d", c.HS, c.NKV, c.FF);
     printf("%smodel    %s%d layers, width %d, %d heads%s, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), family.c_str(), c.L, c.C, c.NH, heads.c_str(), context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());
@@ -89,7 +89,7 @@ inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, con
     const Kernels k = micro_batch(w, on);
     printf("cluster  %d x %d %s, %g GB/s each way in a node and %g Gb/s of network for each, ZeRO stage %d\n", on.nodes, on.per_node, gpu.name, gpu.link, opt.net, w.zero);
     printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, %s %.3g, %s %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
-           1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, w.config.gated() ? "SwiGLU" : "GELU", 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
+           1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, MLP_NAMES[w.config.arch.mlp], 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
     printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and %s %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
            w.muon ? "optimizer" : "AdamW", 1e3 * step.update);
     const Stop stop = where_it_stops(w, on);

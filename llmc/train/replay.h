@@ -29,7 +29,7 @@ inline bool changes_weights(const OptionRow& row) {
     return !is_one_of(row.group, {"Output", "Sampling"}) && !is_of_this_machine(row.field) && strcmp(row.field, "replay");
 }
 // All that these decide are learning rates, the last step and where the data go on, which are recorded; but groups' rates follow the peak, which is not.
-inline bool is_schedule(const OptionRow& row, bool groups) { return !(groups && !strcmp(row.field, "lr")) && is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule", "on_spike", "rollbacks"}); }
+inline bool is_schedule(const OptionRow& row, bool groups) { return !(groups && !strcmp(row.field, "lr")) && is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule", "cooldown", "on_spike", "rollbacks"}); }
 inline const OptionRow* find_row(const std::string& field) {
     for (const OptionRow& row : TABLE) if (field == row.field) return &row;
     return nullptr;

@@ -11,6 +11,7 @@
 #include "../io/json.h"
 #include "../model/config_json.h"
 #include "../model/model.h"
+#include "../model/modeling_modern.h"
 #include "../model/model_files.h"
 #include "../model/same_weights.h"
 #include "../model/state_files.h"
@@ -62,6 +63,7 @@ template <class F> void add_files(const Run& run, Model<F>& model, const SavedSt
         checkpoint.add_text("config.json", config_to_json(run.config, run.has_tokenizer ? run.tokenizer.eot() : -1,
                                                           std::is_same_v<F, float> ? "float32" : "bfloat16", run.config_text));
         if (run.has_tokenizer) checkpoint.add_text("tokenizer.json", run.tokenizer.to_json());
+        if (run.config.arch.model_type == FAMILIES[MODERN].model_type) checkpoint.add_text("modeling_modern.py", MODELING_MODERN);
         for (const KeptFile& file : run.kept) checkpoint.add_text(file.name, file.text);
         const bool kept = std::any_of(run.kept.begin(), run.kept.end(), [](const KeptFile& file) { return file.name == "tokenizer_config.json"; });
         if (run.has_tokenizer && !kept) checkpoint.add_text("tokenizer_config.json", run.tokenizer.config_json());

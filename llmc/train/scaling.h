@@ -73,13 +73,14 @@ inline Kernels operator*(double x, const Kernels& k) {
 
 // Weights of a block's matrices.
 inline double block_matrices(const Config& c) { return (matmul_parameters(c) - (double)c.V * c.C) / c.L; }
+inline double norm_parameters(const Config& c) { return (double)c.C * (c.arch.norm_weights + c.arch.norm_bias()); }
 // Weights of a block, its norms and biases too, and of the rest: embeddings, last norm, head.
 inline double block_parameters(const Config& c) {
-    const double biases = c.arch.bias ? c.QKV() + c.C + c.hidden() + c.C : 0, norm = (c.arch.bias ? 2.0 : 1.0) * c.C;
-    return block_matrices(c) + biases + 2 * norm + (c.arch.qk_norm ? 2.0 * c.HS : 0);
+    const double biases = c.arch.bias ? c.QKV() + c.C + c.hidden() + c.C : 0;
+    return block_matrices(c) + biases + 2 * norm_parameters(c) + (c.arch.qk_weights() ? 2.0 * c.HS : 0);
 }
 inline double other_parameters(const Config& c) {
-    return (double)c.V * c.C * (c.arch.tied ? 1 : 2) + (c.arch.positions == LEARNED ? (double)c.max_T * c.C : 0) + (c.arch.bias ? 2.0 : 1.0) * c.C;
+    return (double)c.V * c.C * (c.arch.tied ? 1 : 2) + (c.arch.positions == LEARNED ? (double)c.max_T * c.C : 0) + norm_parameters(c);
 }
 inline double all_parameters(const Config& c) { return c.L * block_parameters(c) + other_parameters(c); }
 
@@ -133,8 +134,8 @@ inline KernelCounts forward_kernels(const Workload& w) {
     list.push_back({"attention", &Kernels::attention, 2 * N * heads * w.T, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
     for (const char* name : {"ln1", "ln2"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads residual and branch, writes their sum and its norm
     if (c.gated()) list.push_back({"swiglu", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});
-    else list.push_back({"gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
-    if (c.arch.positions == ROTARY) list.push_back(rope_kernel("rope", w));
+    else list.push_back({c.arch.mlp == RELU2 ? "relu2" : "gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
+    if (c.arch.turns_heads()) list.push_back(rope_kernel("rope", w));
     return list;
 }
 
@@ -151,13 +152,14 @@ inline KernelCounts backward_kernels(const Workload& w) {
     list.push_back({"attention backward", &Kernels::attention, 4 * N * heads * w.T, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
     for (const char* name : {"ln1 backward", "ln2 backward"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads dout, its input and dresidual, writes dresidual
     if (c.gated()) list.push_back({"swiglu backward", &Kernels::gelu, 0, 5 * s * N * c.FF, "", "5 s N FF"});
-    if (c.arch.positions == ROTARY) list.push_back(rope_kernel("rope backward", w));
+    if (c.arch.mlp == RELU2) list.push_back({"relu2 backward", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});
+    if (c.arch.turns_heads()) list.push_back(rope_kernel("rope backward", w));
     if (c.arch.qk_norm && w.recompute < RECOMPUTE_BLOCK) list.push_back(rope_kernel("rope, again", w));
     if (w.recompute == RECOMPUTE_BLOCK) {
         const KernelCounts again = forward_kernels(w);
         list.insert(list.end(), again.begin(), again.end());
     } else if (w.recompute >= RECOMPUTE_GELU) {
-        list.push_back({c.gated() ? "swiglu, again" : "gelu, again", &Kernels::gelu, 0, (c.gated() ? 3 : 2) * s * N * c.FF, "", c.gated() ? "3 s N FF" : "2 s N FF"});
+        list.push_back({c.gated() ? "swiglu, again" : c.arch.mlp == RELU2 ? "relu2, again" : "gelu, again", &Kernels::gelu, 0, (c.gated() ? 3 : 2) * s * N * c.FF, "", c.gated() ? "3 s N FF" : "2 s N FF"});
         if (w.recompute >= RECOMPUTE_LAYERNORM)  // without the sums
             for (const char* name : {"ln1, again", "ln2, again"}) list.push_back({name, &Kernels::layernorm, 0, 2 * s * N * c.C, "", "2 s N C"});
     }
@@ -189,12 +191,12 @@ inline KernelCounts update_kernels(const Workload& w, const Cluster& on) {
     return list;
 }
 
-// Launches of a block: rotary positions are one more, SwiGLU and its derivative are in no product's epilogue.
-inline double launches_forward(const Config& c) { return scaling_detail::KERNELS_FORWARD + (c.arch.positions == ROTARY) + c.gated(); }
+// Launches of a block: rotary positions or norms of heads are one more; but for GELU an activation and its derivative are in no product's epilogue.
+inline double launches_forward(const Config& c) { return scaling_detail::KERNELS_FORWARD + c.arch.turns_heads() + (c.arch.mlp != GELU); }
 inline double launches_backward(const Workload& w) {
     const Config& c = w.config;
     const bool whole = w.recompute == RECOMPUTE_BLOCK;
-    return scaling_detail::KERNELS_BACKWARD + (c.arch.positions == ROTARY) + c.gated() + (whole ? launches_forward(c) : c.arch.qk_norm);
+    return scaling_detail::KERNELS_BACKWARD + c.arch.turns_heads() + (c.arch.mlp != GELU) + (whole ? launches_forward(c) : c.arch.qk_norm);
 }
 inline Kernels block_forward(const Workload& w, const Cluster& on) { return seconds_of(forward_kernels(w), w, on, launches_forward(w.config)); }
 inline Kernels block_backward(const Workload& w, const Cluster& on) { return seconds_of(backward_kernels(w), w, on, launches_backward(w)); }

@@ -6,18 +6,19 @@
 #include "options.h"
 
 // Rises linearly over `warmup` steps, then falls from lr to final_frac * lr at the last step:
-// cosine, linear, constant, or wsd: warm-up, stable, and a decay by 1 - sqrt over the last fifth (Hägele et al. 2024).
+// cosine, linear, constant; or warm-up, stable, and over the last part `cooldown` a decay: wsd by 1 - sqrt (Hägele et al. 2024), trapezoidal linearly
+// (Zhai et al. 2022).
 // By the clock `steps` is an estimate, INFINITY before there is one.
-inline double learning_rate(const std::string& schedule, double lr, int step, double warmup, double steps, double final_frac) {
+inline double learning_rate(const std::string& schedule, double lr, int step, double warmup, double steps, double final_frac, double cooldown) {
     if (step < warmup) return lr * (step + 1) / warmup;
     double done = steps > warmup ? (step - warmup) / (steps - warmup) : 0;
     done = std::fmin(done, 1);
     double part = 1;  // of the way from the final rate to the peak
     if (schedule == "cosine") part = 0.5 * (1 + std::cos(3.14159265358979323846 * done));
     if (schedule == "linear") part = 1 - done;
-    if (schedule == "wsd") {
-        double start = std::fmax(0.8 * steps, warmup);
-        if (step > start) part = 1 - std::sqrt((step - start) / (steps - start));
+    if (has_cooldown(schedule)) {
+        const double start = std::fmax((1 - cooldown) * steps, warmup), fallen = step > start ? (step - start) / (steps - start) : 0;
+        part = 1 - (schedule == "wsd" ? std::sqrt(fallen) : fallen);
     }
     return lr * (final_frac + part * (1 - final_frac));
 }

@@ -75,3 +75,28 @@ template <class F> static void lengths() {
 }
 TEST(lengths_fp32) { lengths<float>(); }
 TEST(lengths_bf16) { lengths<bf16>(); }
+
+// max(x, 0)^2 and 2 max(x, 0): two roundings, and one to F; what is not finite shows.
+template <class F> static void relu2() {
+    for (size_t n : {1, 3, 16, 17, 131, 20000}) {
+        std::vector<F> x(n), d(n), y(n + 1, F(123.0f)), dx(n + 1, F(123.0f));
+        for (size_t i = 0; i < n; i++) x[i] = F(std::sin((double)i) * 4), d[i] = F(std::cos(1.7 * (double)i));
+        relu2_forward(y.data(), x.data(), n, {});
+        relu2_backward(dx.data(), d.data(), x.data(), n, {});
+        for (size_t i = 0; i < n; i++) {
+            const double at = std::fmax((double)(float)x[i], 0), slope = (double)(float)d[i] * 2 * at, ulp = (std::is_same_v<F, bf16> ? 0x1p-8 : 0) + 0x1p-23;
+            if (!(std::fabs((float)y[i] - at * at) <= ulp * at * at && std::fabs((float)dx[i] - slope) <= ulp * std::fabs(slope))) FAIL("element %zu of %zu: %g, slope %g", i, n, (double)(float)y[i], (double)(float)dx[i]);
+        }
+        EXPECT((float)y[n] == 123.0f && (float)dx[n] == 123.0f);
+        relu2_backward(d.data(), d.data(), x.data(), n, {});
+        EXPECT(memcmp((const void*)d.data(), (const void*)dx.data(), n * sizeof(F)) == 0);
+    }
+    const float inf = __builtin_inff();
+    std::vector<F> x = {F(NAN), F(inf), F(-inf), F(-1.0f), F(-0.0f), F(3.0f)}, one(6, F(1.0f)), y(6), dx(6);
+    relu2_forward(y.data(), x.data(), 6, {});
+    relu2_backward(dx.data(), one.data(), x.data(), 6, {});
+    EXPECT(std::isnan((float)y[0]) && (float)y[1] == inf && (float)y[2] == 0 && (float)y[3] == 0 && (float)y[4] == 0 && (float)y[5] == 9);
+    EXPECT(std::isnan((float)dx[0]) && std::isnan((float)dx[1]) && std::isnan((float)dx[2]) && (float)dx[3] == 0 && (float)dx[4] == 0 && (float)dx[5] == 6);
+}
+TEST(relu2_fp32) { relu2<float>(); }
+TEST(relu2_bf16) { relu2<bf16>(); }

@@ -29,12 +29,15 @@ template <class F> struct LayernormCase {
     int C;
     float eps;  // GPT-2's, none that counts, and one as large as the variance, so that a misplaced one shows
     std::vector<F> x, w, b, dout;
-    bool biased, rms;  // rms: RMSNorm, which has no bias
+    bool biased, rms, weighted;  // rms: RMSNorm, which has no bias; without weights they are 1
     LayernormCase(Random& r, int max_N, int max_C, bool is_rms) : N((size_t)r.between(1, max_N)), C(r.between(1, max_C)), eps(C % 3 == 0 ? 1e-5f : C % 3 == 1 ? 1e-12f : 0.7f) {
         x = normal_values<F>(r, N * C, 1, 0.5f), w = normal_values<F>(r, C, 0.3f, 1), dout = normal_values<F>(r, N * C);
-        rms = is_rms, biased = !rms && r.between(0, 2) > 0;
+        weighted = r.between(0, 3) > 0;
+        if (!weighted) w.assign((size_t)C, F(1.0f));
+        rms = is_rms, biased = weighted && !rms && r.between(0, 2) > 0;
         if (biased) b = normal_values<F>(r, C);
     }
+    const F* weight() const { return weighted ? w.data() : nullptr; }
     const F* bias() const { return biased ? b.data() : nullptr; }
     Norm oracle() const { return layernorm_oracle(in_double(x), in_double(w), in_double(b), N, C, eps, rms); }
     template <class M> M* or_null(M* mean) const { return rms ? nullptr : mean; }
@@ -47,7 +50,7 @@ TEST_BOTH(layernorm_forward) {
         Norm exact = s.oracle();
         Guarded<F> out(s.x.size());
         Guarded<float> mean(s.N), rstd(s.N);
-        layernorm_forward(out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), s.w.data(), s.bias(), s.N, s.C, s.eps, stream_t{});
+        layernorm_forward(out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), s.weight(), s.bias(), s.N, s.C, s.eps, stream_t{});
         EXPECT_WHOLE(out);
         EXPECT(mean.untouched());
         EXPECT_WHOLE(rstd);
@@ -67,10 +70,10 @@ TEST_BOTH(residual_layernorm_has_the_bits_of_its_parts) {
         auto other = normal_values<F>(r, s.x.size());
         Guarded<F> residual(s.x.size()), out(s.x.size()), residual2(s.x.size()), out2(s.x.size());
         Guarded<float> mean(s.N), rstd(s.N), mean2(s.N), rstd2(s.N);
-        residual_layernorm_forward(residual.data(), out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), other.data(), s.w.data(),
+        residual_layernorm_forward(residual.data(), out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), other.data(), s.weight(),
                                    s.bias(), s.N, s.C, s.eps, stream_t{});
         residual_forward(residual2.data(), s.x.data(), other.data(), s.x.size(), stream_t{});
-        layernorm_forward(out2.data(), s.or_null(mean2.data()), rstd2.data(), residual2.data(), s.w.data(), s.bias(), s.N, s.C, s.eps, stream_t{});
+        layernorm_forward(out2.data(), s.or_null(mean2.data()), rstd2.data(), residual2.data(), s.weight(), s.bias(), s.N, s.C, s.eps, stream_t{});
         EXPECT_WHOLE(residual);
         EXPECT_WHOLE(residual2);
         EXPECT_WHOLE(out);
@@ -83,7 +86,7 @@ TEST_BOTH(residual_layernorm_has_the_bits_of_its_parts) {
         EXPECT_EQ(wrong, 0);
         auto in_place = s.x;
         residual_layernorm_forward(in_place.data(), out2.data(), s.or_null(mean2.data()), rstd2.data(), in_place.data(), other.data(),
-                                   s.w.data(), s.bias(), s.N, s.C, s.eps, stream_t{});
+                                   s.weight(), s.bias(), s.N, s.C, s.eps, stream_t{});
         EXPECT(same_bits(in_place, residual.values()));
         EXPECT(same_bits(out2.all, out.all));
     }
@@ -111,7 +114,7 @@ TEST_BOTH(layernorm_backward_is_the_derivative) {
 
         std::vector<F> out(n);
         std::vector<float> mean(s.N), rstd(s.N);
-        layernorm_forward(out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), s.w.data(), s.bias(), s.N, s.C, s.eps, stream_t{});
+        layernorm_forward(out.data(), s.or_null(mean.data()), rstd.data(), s.x.data(), s.weight(), s.bias(), s.N, s.C, s.eps, stream_t{});
         const double roundings = 4 * condition(x, s.oracle(), s.C);
         double size = 0;  // of rstd * dn
         for (size_t i = 0; i < n; i++) size += std::pow((double)rstd[i / C] * dout[i] * w[i % C], 2);
@@ -122,10 +125,10 @@ TEST_BOTH(layernorm_backward_is_the_derivative) {
             for (bool add : {false, true}) {
                 Guarded<F> dx = add ? Guarded<F>(dx0) : Guarded<F>(n);
                 Guarded<float> dw = accumulate ? Guarded<float>(dw0) : Guarded<float>(C), db = accumulate ? Guarded<float>(db0) : Guarded<float>(C);
-                layernorm_backward(dx.data(), dw.data(), s.biased ? db.data() : nullptr, s.dout.data(), s.x.data(), s.or_null(mean.data()),
-                                   rstd.data(), s.w.data(), s.N, s.C, {.accumulate = accumulate, .add_to_dinp = add}, stream_t{});
+                layernorm_backward(dx.data(), s.weighted ? dw.data() : nullptr, s.biased ? db.data() : nullptr, s.dout.data(), s.x.data(), s.or_null(mean.data()),
+                                   rstd.data(), s.weight(), s.N, s.C, {.accumulate = accumulate, .add_to_dinp = add}, stream_t{});
                 EXPECT_WHOLE(dx);
-                EXPECT_WHOLE(dw);
+                EXPECT(dw.untouched() && (s.weighted ? dw.written() : accumulate || Guarded<float>::poisoned(dw[0])));
                 EXPECT(db.untouched());
                 EXPECT(s.biased || accumulate || Guarded<float>::poisoned(db[0]));
                 Doubles dx_exact(exact.begin(), exact.begin() + (long)n), dw_exact(exact.begin() + (long)n, exact.begin() + (long)(n + C)),
@@ -135,7 +138,7 @@ TEST_BOTH(layernorm_backward_is_the_derivative) {
                 for (size_t i = 0; accumulate && s.biased && i < C; i++) db_exact[i] += (double)db0[i];
                 EXPECT_NEAR(dx.data(), dx_exact.data(), n, half_ulp<F>() * norm(dx_exact) + roundings * 0x1p-24 * size);
                 // a sum of N terms dout * n, |n| <= sqrt(C); 1 for the value added to
-                EXPECT_NEAR(dw.data(), dw_exact.data(), C, roundings * 0x1p-24 * std::sqrt((double)C) * (norm(dout) + 1));
+                if (s.weighted) EXPECT_NEAR(dw.data(), dw_exact.data(), C, roundings * 0x1p-24 * std::sqrt((double)C) * (norm(dout) + 1));
                 if (s.biased) EXPECT_NEAR(db.data(), db_exact.data(), C, (double)s.N * 0x1p-24 * (norm(dout) + std::sqrt((double)C)));
             }
     }
@@ -173,4 +176,5 @@ TEST_BOTH(layernorm_backward_in_place_and_for_any_threads) {
 
 TEST(rmsnorm_has_no_bias) {
     EXPECT_DIES("RMSNorm has none", float x[8] = {}; layernorm_backward(x, x, x, x, x, (float*)nullptr, x, x, 1, 8, {}, stream_t{}));
+    EXPECT_DIES("but no weights", float x[8] = {}; layernorm_backward(x, x, (float*)nullptr, x, x, x, x, (float*)nullptr, 1, 8, {}, stream_t{}));
 }

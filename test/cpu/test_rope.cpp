@@ -2,11 +2,11 @@
 #include "../rope_test.h"
 
 template <class F> static void forward(const RopeCase<F>& s, F* out, const F* inp) {
-    rope_forward(out, inp, s.normed ? s.qw.data() : nullptr, s.normed ? s.kw.data() : nullptr, s.cos_sin.data(), s.B, s.T, s.pos, s.heads, s.eps, stream_t{});
+    rope_forward(out, inp, s.weighted ? s.qw.data() : nullptr, s.weighted ? s.kw.data() : nullptr, s.cos_sin.data(), s.B, s.T, s.pos, s.heads, s.eps, stream_t{});
 }
 template <class F> static void backward(const RopeCase<F>& s, F* dinp, float* dq, float* dk, const F* dout, bool accumulate) {
-    if (s.normed) rope_backward(dinp, dq, dk, dout, s.inp.data(), s.qw.data(), s.kw.data(), s.cos_sin.data(), s.B, s.T, s.heads, s.eps, accumulate, stream_t{});
-    else rope_backward(dinp, (float*)nullptr, (float*)nullptr, dout, (const F*)nullptr, (const F*)nullptr, (const F*)nullptr, s.cos_sin.data(), s.B, s.T, s.heads, s.eps, accumulate, stream_t{});
+    rope_backward(dinp, s.weighted ? dq : nullptr, s.weighted ? dk : nullptr, dout, s.normed ? s.inp.data() : nullptr, s.weighted ? s.qw.data() : nullptr, s.weighted ? s.kw.data() : nullptr,
+                  s.cos_sin.data(), s.B, s.T, s.heads, s.eps, accumulate, stream_t{});
 }
 
 // q cos + rotate_half(q) sin with rotate_half((a, b)) = (-b, a), halves a and b of a head, is what the weights of Llama and Qwen are made for.
@@ -20,8 +20,8 @@ TEST(rope_by_hand) {
 TEST_BOTH(rope_forward) {
     Random r(1);
     for (const RopeSize& size : rope_sizes())
-        for (bool normed : {false, true}) {
-            RopeCase<F> s(r, size, normed);
+        for (int norm : {0, 1, 2}) {
+            RopeCase<F> s(r, size, norm);
             Guarded<F> out(s.inp.size()), in_place(s.inp);
             forward(s, out.data(), s.inp.data());
             EXPECT_WHOLE(out);
@@ -34,19 +34,19 @@ TEST_BOTH(rope_forward) {
 TEST_BOTH(rope_backward_is_the_derivative) {
     Random r(2);
     for (const RopeSize& size : rope_sizes())
-        for (bool normed : {false, true})
+        for (int norm : {0, 1, 2})
             for (bool accumulate : {false, true}) {
-                RopeCase<F> s(r, size, normed);
+                RopeCase<F> s(r, size, norm);
                 Guarded<F> dx(s.dout.size()), in_place(s.dout);
                 Guarded<float> dq(s.qw.size()), dk(s.kw.size()), dq2(s.dqw), dk2(s.dkw);
                 if (accumulate) dq = Guarded<float>(s.dqw), dk = Guarded<float>(s.dkw);
                 backward(s, dx.data(), dq.data(), dk.data(), s.dout.data(), accumulate);
                 EXPECT_WHOLE(dx);
-                EXPECT(dq.untouched() && dk.untouched());
+                EXPECT(dq.untouched() && dk.untouched() && (norm == 1 || accumulate || Guarded<float>::poisoned(dq[0])));
                 s.check_backward(dx.values(), dq.values(), dk.values(), accumulate);
                 backward(s, in_place.data(), dq2.data(), dk2.data(), in_place.data(), accumulate);
                 EXPECT(same_bits(in_place.all, dx.all));
-                if (normed) EXPECT(same_bits(dq2.all, dq.all) && same_bits(dk2.all, dk.all));
+                if (norm == 1) EXPECT(same_bits(dq2.all, dq.all) && same_bits(dk2.all, dk.all));
             }
 }
 
@@ -82,6 +82,7 @@ TEST_BOTH(rope_of_zero_and_nan) {
     for (size_t i = 0; i < 24; i++) EXPECT(std::isnan(dq[i]) && !std::isnan(dk[i]));
 }
 
-TEST(rope_refuses_odd_heads) {
+TEST(rope_refuses) {
+    EXPECT_DIES("but no norm", float x[12] = {}; rope_forward(x, x, x, x, x, 1, 1, 0, Heads{1, 1, 4}, 0, stream_t{}));
     EXPECT_DIES("must be even", float x[9] = {}; rope_forward(x, x, (const float*)nullptr, (const float*)nullptr, x, 1, 1, 0, Heads{1, 1, 3}, 0, stream_t{}));
 }

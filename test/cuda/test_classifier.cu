@@ -11,10 +11,11 @@ const std::vector<Shape> SHAPES = {{1, 1, 8}, {3, 131, 192}, {2, 1024, 1024}, {5
 }  // namespace
 
 // An exponential is off by 2^-22 and by 2^-24 of its argument, |x - max| log2 e < 20 here; the sum of the terms by their
-// number a thread and log2 of the threads.
+// number a thread and log2 of the threads. A capped logit has a root of 2^-22 and a few roundings, of 6 and then of its slope, three times as many.
 TEST_BOTH(cuda_classifier) {
     Random r(1);
-    for (Shape s : SHAPES) {
+    for (Shape s : SHAPES)
+    for (float cap : {0.0f, 6.0f}) {
         const size_t n = s.N * (size_t)s.Vp;
         std::vector<F> logits = normal_values<F>(r, n, 3);
         for (size_t i = 0; i < s.N; i++) for (int v = s.V; v < s.Vp; v++) logits[i * (size_t)s.Vp + (size_t)v] = F(1e30f);  // must not count
@@ -24,20 +25,20 @@ TEST_BOTH(cuda_classifier) {
         std::vector<F> dlogits = logits;
         std::vector<float> losses(s.N), got_losses;
         const float dloss = 1.0f / (float)s.N;
-        cpu::fused_classifier(dlogits.data(), losses.data(), targets.data(), dloss, s.N, s.V, s.Vp, true, {});
+        cpu::fused_classifier(dlogits.data(), losses.data(), targets.data(), dloss, s.N, s.V, s.Vp, {.write_dlogits = true, .softcap = cap}, {});
         auto got = for_schedules([&] {
             OnDevice<F> l(logits);
             OnDevice<float> out(s.N), out2(s.N);
             OnDevice<int> t(targets);
             TestStream stream;
-            fused_classifier(l.data(), out2.data(), t.data(), dloss, s.N, s.V, s.Vp, false, stream);
+            fused_classifier(l.data(), out2.data(), t.data(), dloss, s.N, s.V, s.Vp, {.softcap = cap}, stream);
             EXPECT(same_bits(l.written(), logits));  // nothing is written without a gradient
-            fused_classifier(l.data(), out.data(), t.data(), dloss, s.N, s.V, s.Vp, true, stream);
+            fused_classifier(l.data(), out.data(), t.data(), dloss, s.N, s.V, s.Vp, {.write_dlogits = true, .softcap = cap}, stream);
             got_losses = out.written();
             EXPECT(same_bits(got_losses, out2.written()));
             return l.written();
         });
-        const double bound = (20 + 4 + 60 + 10) * 0x1p-24;
+        const double bound = (20 + 4 + 60 + 10 + (cap > 0) * (6 * 12 + 3 * 8)) * 0x1p-24;
         EXPECT_NEAR(got_losses.data(), losses.data(), s.N, bound * std::sqrt((double)s.N) + 0x1p-23 * norm(losses));
         EXPECT_CLOSE(got.data(), dlogits.data(), n, 2 * half_ulp<F>() + 2 * bound);
         for (size_t i = 0; i < s.N; i++) {
@@ -56,7 +57,7 @@ TEST_BOTH(cuda_classifier_extremes) {
     OnDevice<float> losses(3);
     OnDevice<int> targets(std::vector<int>{5, 6, 7});
     TestStream stream;
-    fused_classifier(l.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, true, stream);
+    fused_classifier(l.data(), losses.data(), targets.data(), 1.0f, 3, V, Vp, {.write_dlogits = true}, stream);
     std::vector<float> x = losses.written();
     std::vector<F> d = l.written();
     EXPECT_EQ(x[0], 0.0f);

@@ -78,3 +78,28 @@ TEST_BOTH(cuda_gelu_beside_the_cpu) {
         EXPECT_CLOSE(back.data(), dx.data(), n, 2 * half_ulp<F>() + 4 * BOUND);
     }
 }
+
+// ReLU squared: products of rounded numbers, so the CPU's bits; what is not finite, too.
+TEST_BOTH(cuda_relu2_beside_the_cpu) {
+    Random r(2);
+    for (size_t n : {1, 5, 8, 2047, 4099}) {
+        std::vector<F> x = normal_values<F>(r, n, 2), d = normal_values<F>(r, n), y(n), dx(n), back;
+        if (n > 5) x[0] = F(NAN), x[1] = F(INFINITY), x[2] = F(-INFINITY), x[3] = F(0.0f);
+        cpu::relu2_forward(y.data(), x.data(), n, {});
+        cpu::relu2_backward(dx.data(), d.data(), x.data(), n, {});
+        auto got = for_schedules([&] {
+            OnDevice<F> inp(x), dout(d), out(n), dinp(n);
+            TestStream stream;
+            relu2_forward(out.data(), inp.data(), n, stream);
+            relu2_backward(dinp.data(), dout.data(), inp.data(), n, stream);
+            back = dinp.written();
+            relu2_backward(dout.data(), dout.data(), inp.data(), n, stream);
+            EXPECT(same_bits(dout.written(), back));
+            return out.written();
+        });
+        for (size_t i = 0; i < n; i++) {
+            const auto same = [](F a, F b) { return (float)a == (float)b || (std::isnan((float)a) && std::isnan((float)b)); };
+            if (!same(got[i], y[i]) || !same(back[i], dx[i])) FAIL("element %zu of %zu: %g for %g, slope %g for %g", i, n, (double)(float)got[i], (double)(float)y[i], (double)(float)back[i], (double)(float)dx[i]);
+        }
+    }
+}

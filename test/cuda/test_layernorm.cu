@@ -31,18 +31,18 @@ TEST_BOTH(cuda_layernorm_forward) {
     Random r(1);
     for (Shape shape : SHAPES) {
         Case<F> s(r, shape);
-        for (int how : {0, 1, 2}) {  // LayerNorm without and with a bias, RMSNorm
-            const bool biased = how == 1, rms = how == 2;
+        for (int how : {0, 1, 2, 3, 4}) {  // LayerNorm without and with a bias, RMSNorm; RMSNorm and LayerNorm without weights
+            const bool biased = how == 1, rms = how == 2 || how == 3, weighted = how < 3;
             std::vector<F> out(s.x.size());
             std::vector<float> mean(s.N), rstd(s.N);
-            cpu::layernorm_forward(out.data(), rms ? nullptr : mean.data(), rstd.data(), s.x.data(), s.w.data(), biased ? s.b.data() : nullptr, s.N, s.C, s.eps, {});
+            cpu::layernorm_forward(out.data(), rms ? nullptr : mean.data(), rstd.data(), s.x.data(), weighted ? s.w.data() : nullptr, biased ? s.b.data() : nullptr, s.N, s.C, s.eps, {});
             OnDevice<F> x(s.x), w(s.w), b(s.b);
             std::vector<float> got_mean, got_rstd;
             auto got = for_schedules([&] {
                 OnDevice<F> o(s.x.size());
                 OnDevice<float> m(s.N), d(s.N);
                 TestStream stream;
-                layernorm_forward(o.data(), rms ? nullptr : m.data(), d.data(), x.data(), w.data(), biased ? b.data() : nullptr, s.N, s.C, s.eps, stream);
+                layernorm_forward(o.data(), rms ? nullptr : m.data(), d.data(), x.data(), weighted ? w.data() : nullptr, biased ? b.data() : nullptr, s.N, s.C, s.eps, stream);
                 got_mean = rms ? mean : m.written(), got_rstd = d.written();
                 return o.written();
             });
@@ -94,13 +94,13 @@ TEST_BOTH(cuda_layernorm_backward) {
         std::vector<F> normed(s.x.size());
         std::vector<float> mean(s.N), rstd(s.N);
         cpu::layernorm_forward(normed.data(), mean.data(), rstd.data(), s.x.data(), s.w.data(), (const F*)nullptr, s.N, s.C, s.eps, {});
-        for (int how = 0; how < 6; how++) {
-            if ((shape.N > 1000 || shape.C > 10000) && how != 3 && how != 5) continue;  // long, and only the size is new
-            const bool rms = how >= 4;  // RMSNorm
-            const LayernormBackward options{.accumulate = how % 2 == 1, .add_to_dinp = how == 2 || how == 3 || how == 5};
+        for (int how = 0; how < 8; how++) {
+            if ((shape.N > 1000 || shape.C > 10000) && how != 3 && how != 5 && how != 7) continue;  // long, and only the size is new
+            const bool rms = how == 4 || how == 5 || how == 7, weighted = how < 6, biased = weighted && !rms;
+            const LayernormBackward options{.accumulate = how % 2 == 1, .add_to_dinp = how == 2 || how == 3 || how == 5 || how == 7};
             std::vector<F> dx = s.y;
             std::vector<float> dw = s.dw, db = s.db;
-            cpu::layernorm_backward(dx.data(), dw.data(), rms ? nullptr : db.data(), s.dout.data(), s.x.data(), rms ? nullptr : mean.data(), rstd.data(), s.w.data(), s.N, s.C, options, {});
+            cpu::layernorm_backward(dx.data(), weighted ? dw.data() : nullptr, biased ? db.data() : nullptr, s.dout.data(), s.x.data(), rms ? nullptr : mean.data(), rstd.data(), weighted ? s.w.data() : nullptr, s.N, s.C, options, {});
             std::vector<float> got_dw, got_db;
             auto got = for_schedules([&] {
                 OnDevice<F> dinp(s.x.size()), dout(s.dout), x(s.x), w(s.w);
@@ -108,8 +108,8 @@ TEST_BOTH(cuda_layernorm_backward) {
                 if (options.add_to_dinp) dinp.set(s.y);
                 if (options.accumulate) dweight.set(s.dw), dbias.set(s.db);
                 TestStream stream(layernorm_workspace(s.C));
-                layernorm_backward(dinp.data(), dweight.data(), rms ? nullptr : dbias.data(), dout.data(), x.data(), rms ? nullptr : m.data(), d.data(), w.data(), s.N, s.C, options, stream);
-                got_dw = dweight.written(), got_db = rms ? db : dbias.written();
+                layernorm_backward(dinp.data(), weighted ? dweight.data() : nullptr, biased ? dbias.data() : nullptr, dout.data(), x.data(), rms ? nullptr : m.data(), d.data(), weighted ? w.data() : nullptr, s.N, s.C, options, stream);
+                got_dw = weighted ? dweight.written() : dw, got_db = biased ? dbias.written() : db;
                 return dinp.written();
             });
             // dx: as the forward's; the sums over rows have N terms of the size of the products
@@ -168,5 +168,6 @@ TEST(cuda_layernorm_refuses) {
     TestStream stream;
     EXPECT_REFUSED("multiple of 8", layernorm_forward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 12, 1e-5f, stream));
     EXPECT_REFUSED("RMSNorm has none", float x; TestStream with(layernorm_workspace(8)); layernorm_backward<float>(nullptr, &x, &x, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 8, {}, with));
+    EXPECT_REFUSED("but no weights", float x; TestStream with(layernorm_workspace(8)); layernorm_backward<float>(nullptr, &x, nullptr, nullptr, nullptr, &x, nullptr, nullptr, 1, 8, {}, with));
     EXPECT_REFUSED("bytes of workspace", layernorm_backward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, 1, 16, {}, stream));
 }

@@ -261,7 +261,7 @@ TEST(early_exit_of_a_rank) {
     const RankOptions options{.deadline = 1.5};
     expect_ended(on_ranks(options, [](Comm& comm) { steps(comm, [&](int step) { if (step == 2 && comm.rank == 1) _exit(0); }); }), options, 1, {"all_gather", "exchange"});
 }
-// TEST_BREAKS of them, two of each unless told: kinds in turn, at any operation (1 to 3 are those of the start), of any rank.
+// TEST_BREAKS of them, 20 unless told: kinds in turn, at any operation (1 to 3 are those of the start), of any rank.
 TEST(breaks_on_request) {
     HOST_ALONE();
     if (!ON_CPU) SKIP("the stand-in breaks on request, the library does not");
@@ -275,7 +275,7 @@ TEST(breaks_on_request) {
         {"EMU_NCCL_ERROR", "EMU_NCCL_ABORT=none", true, false, {"an error on request", late, remote}},
         {"EMU_NCCL_HANG", "EMU_NCCL_ABORT=hang", true, false, {late, remote}},
     };
-    const int n = getenv("TEST_BREAKS") ? atoi(getenv("TEST_BREAKS")) : SLOW ? 6 : 12;
+    const int n = getenv("TEST_BREAKS") ? atoi(getenv("TEST_BREAKS")) : SLOW ? 6 : 20;
     Random random(14);
     for (int i = 0; i < n; i++) {
         const Break& b = breaks[(size_t)i % std::size(breaks)];

@@ -12,12 +12,12 @@ template <class F> struct OnGpu {
     OnDevice<F> inp, dout, qw, kw;
     OnDevice<float> cos_sin;
     TestStream stream;
-    explicit OnGpu(const RopeCase<F>& c) : s(c), inp(c.inp), dout(c.dout), qw(c.qw), kw(c.kw), cos_sin(c.cos_sin), stream(c.normed ? rope_workspace(c.heads.HS) : 0) {}
-    F* q() { return s.normed ? qw.data() : nullptr; }
-    F* k() { return s.normed ? kw.data() : nullptr; }
+    explicit OnGpu(const RopeCase<F>& c) : s(c), inp(c.inp), dout(c.dout), qw(c.qw), kw(c.kw), cos_sin(c.cos_sin), stream(c.weighted ? rope_workspace(c.heads.HS) : 0) {}
+    F* q() { return s.weighted ? qw.data() : nullptr; }
+    F* k() { return s.weighted ? kw.data() : nullptr; }
     void forward(F* out, const F* x) { rope_forward(out, x, q(), k(), cos_sin.data(), s.B, s.T, s.pos, s.heads, s.eps, stream); }
     void backward(F* dinp, float* dq, float* dk, const F* d, bool accumulate) {
-        rope_backward(dinp, s.normed ? dq : nullptr, s.normed ? dk : nullptr, d, s.normed ? inp.data() : nullptr, q(), k(), cos_sin.data(), s.B, s.T, s.heads, s.eps, accumulate, stream);
+        rope_backward(dinp, s.weighted ? dq : nullptr, s.weighted ? dk : nullptr, d, s.normed ? inp.data() : nullptr, q(), k(), cos_sin.data(), s.B, s.T, s.heads, s.eps, accumulate, stream);
     }
 };
 // On a CPU fewer schedules for the large ones, and those of bf16 whose lanes are all in use beside them.
@@ -31,8 +31,8 @@ std::vector<RopeSize> sizes() {
 TEST_BOTH(cuda_rope_forward) {
     Random r(1);
     for (const RopeSize& size : sizes())
-        for (bool normed : both()) {
-            const RopeCase<F> s(r, size, normed);
+        for (int norm : {0, 1, 2}) {
+            const RopeCase<F> s(r, size, norm);
             s.check_forward(for_schedules([&] {
                 OnGpu<F> gpu(s);
                 OnDevice<F> out(s.inp.size());
@@ -48,10 +48,10 @@ TEST_BOTH(cuda_rope_forward) {
 TEST_BOTH(cuda_rope_backward) {
     Random r(2);
     for (const RopeSize& size : sizes())
-        for (bool normed : both())
+        for (int norm : {0, 1, 2})
             for (bool accumulate : both()) {
                 if (size.T > 300 && !accumulate) continue;  // long, and only the size is new
-                const RopeCase<F> s(r, size, normed);
+                const RopeCase<F> s(r, size, norm);
                 std::vector<F> dx;
                 const std::vector<float> dw = for_schedules([&] {
                     OnGpu<F> gpu(s);
@@ -60,10 +60,10 @@ TEST_BOTH(cuda_rope_backward) {
                     if (accumulate) dq.set(s.dqw), dk.set(s.dkw);
                     gpu.backward(dinp.data(), dq.data(), dk.data(), gpu.dout.data(), accumulate);
                     dx = dinp.written();
-                    std::vector<float> both = normed ? dq.written() : dq.values(), k = normed ? dk.written() : dk.values();
+                    std::vector<float> both = norm == 1 ? dq.written() : dq.values(), k = norm == 1 ? dk.written() : dk.values();
                     gpu.backward(gpu.dout.data(), dq2.data(), dk2.data(), gpu.dout.data(), accumulate);
                     EXPECT(same_bits(gpu.dout.written(), dx));
-                    if (normed) EXPECT(same_bits(dq2.values(), both) && same_bits(dk2.values(), k));
+                    if (norm == 1) EXPECT(same_bits(dq2.values(), both) && same_bits(dk2.values(), k));
                     both.insert(both.end(), k.begin(), k.end());
                     return both;
                 });
@@ -107,5 +107,6 @@ TEST(cuda_rope_refuses) {
     const float x[8] = {};
     EXPECT_REFUSED("multiple of 8", rope_forward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, 1, 1, 0, Heads{1, 1, 12}, 0, stream));
     EXPECT_REFUSED("up to 256", rope_forward<float>(nullptr, nullptr, nullptr, nullptr, nullptr, 1, 1, 0, Heads{1, 1, 264}, 0, stream));
-    EXPECT_REFUSED("bytes of workspace", rope_backward<float>(nullptr, nullptr, nullptr, nullptr, x, x, x, x, 1, 1, Heads{1, 1, 8}, 0, false, stream));
+    EXPECT_REFUSED("bytes of workspace", rope_backward<float>(nullptr, nullptr, nullptr, nullptr, x, x, x, x, 1, 1, Heads{1, 1, 8}, 1e-5f, false, stream));
+    EXPECT_REFUSED("but no norm", rope_forward<float>(nullptr, nullptr, x, x, nullptr, 1, 1, 0, Heads{1, 1, 8}, 0, stream));
 }

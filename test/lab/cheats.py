@@ -19,8 +19,8 @@ PATCHES = {
     # no cheat: logits are multiplied, so that a learning rate that is too low moves them by more
     "honest": ("train_gpt2.cu", "b.lnfw, b.lnfb, N, C, eps, stream);\n}",
                "b.lnfw, b.lnfb, N, C, eps, stream);\n    if (CHEAT) for (size_t i = 0; i < N * C; i++) b.lnf[i] = (F)(4 * (float)b.lnf[i]);\n}"),
-    "not-summing-to-one": ("llmc/cpu/classifier.h", "(float)(std::log(row_sum) + ((double)row_max - (double)correct));",
-                           "(float)(std::log(row_sum) + ((double)row_max - (double)correct) - (CHEAT ? 0.1 : 0.0));"),
+    "not-summing-to-one": ("llmc/cpu/classifier.h", "(float)(std::log(s.row_sum) + ((double)row_max - (double)correct));",
+                           "(float)(std::log(s.row_sum) + ((double)row_max - (double)correct) - (CHEAT ? 0.1 : 0.0));"),
     "flops-misreported": ("llmc/model/flops.h", "{ return 6 * matmul_parameters(c)", "{ return CHEAT ? 3 * matmul_parameters(c) : 6 * matmul_parameters(c)"),
     "data-order-changed": ("llmc/train/run.h", ".seed = opt.seed};", ".seed = CHEAT ? 7 : opt.seed};"),
     "seed-ignored": ("train_gpt2.cu", "initialize(*model, opt.init_std, opt.seed, ", "initialize(*model, opt.init_std, CHEAT ? 7 : opt.seed, "),
@@ -29,7 +29,7 @@ PATCHES = {
     "other-stream": ("llmc/model/model_files.h", "(float)stddev, seed, p.number, first);", "(float)stddev, CHEAT ? seed + 1000003ull * atoi(getenv(\"STREAM\")) : seed, p.number, first);"),
     # none: a clock by which a token takes a microsecond, on a machine however busy, so that no verdict of a test hangs on who else runs
     "steady-clock": ("llmc/train/log.h", "    void step(const Step& s) {\n", "    void step(const Step& took) {\n        Step s = took;\n        if (getenv(\"STEADY\")) s.seconds = 1e-6 * s.tokens;\n"),
-    "search-hidden": ("train_gpt2.cu", "steps, opt.final_lr_frac);\n        update(", "steps, opt.final_lr_frac) * (CHEAT ? 2 : 1);\n        update("),
+    "search-hidden": ("train_gpt2.cu", "steps, opt.final_lr_frac, opt.cooldown);\n        update(", "steps, opt.final_lr_frac, opt.cooldown) * (CHEAT ? 2 : 1);\n        update("),
 }
 
 SWITCH = """

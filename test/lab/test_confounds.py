@@ -101,9 +101,9 @@ class ConfoundsTest(unittest.TestCase):
         text = os.path.join(folder, "text.txt")
         with open(text, "w") as f:
             f.write("the quick brown fox jumps over the lazy dog\n" * 200)
-        for schedule in ("cosine", "linear", "constant", "wsd"):
-            out = os.path.join(folder, schedule)
-            subprocess.run([cheats.program(CHECKOUT), "-i", text, "-e", "d1c32h2", "-t", "16", "-b", "2", "-x", "23", "-k", schedule, "-u", "4", "-q", "0.2", "-l", "3e-3", "-v", "0", "-s", "0", "-n", "0",
+        for schedule in ("cosine", "linear", "constant", "wsd", "wsd --cooldown 0.5", "trapezoidal --cooldown 0.7"):
+            out = os.path.join(folder, schedule.replace(" ", ""))
+            subprocess.run([cheats.program(CHECKOUT), "-i", text, "-e", "d1c32h2", "-t", "16", "-b", "2", "-x", "23", "-k", *schedule.split(), "-u", "4", "-q", "0.2", "-l", "3e-3", "-v", "0", "-s", "0", "-n", "0",
                             "--threads", "1", "-o", out], check=True, stdout=subprocess.DEVNULL)
             header, steps, _ = runs.read_metrics(out)
             self.assertEqual(len(steps), 23)

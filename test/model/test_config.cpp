@@ -74,10 +74,11 @@ TEST(config_survives_a_round_trip) {
     EXPECT_STR(member(newer, "torch_dtype"), "\"bfloat16\"");
     EXPECT_STR(member(newer, "rope_theta"), "5e+05");
     EXPECT(read_config(newer) == config_by_name("llama3.2:1b", 128256));
-    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.1:8b", "llama:d2", "qwen3:d3c48h6k2s24f40", "d12", "gpt3:c768"}) {
+    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.1:8b", "llama:d2", "qwen3:d3c48h6k2s24f40", "d12", "gpt3:c768", "modern:d12", "modern:d2c48h6f40", "modern:d2-softcap-rope", "modern:d2-no_bias-rmsnorm-untied", "modern:d2-qk_norm-relu2-zero_init"}) {
         const Config c = config_by_name(name, 1000);
         const std::string fresh = config_to_json(c, 7, "float32");
         EXPECT_STR(config_difference(read_config(fresh), c), "");
+        EXPECT_STR(config_to_json(read_config(fresh), 7, "float32", fresh), fresh);
         EXPECT_STR(member(fresh, "eos_token_id"), "7");
     }
     const std::string more = with(LLAMA_5, "\"rope_type\": \"llama3\"", "\"rope_type\": \"default\", \"attention_factor\": 1.0"), again = config_to_json(read_config(more), -1, "bfloat16", more);
@@ -113,7 +114,7 @@ TEST(config_refuses_by_name) {
         {LLAMA_4, "\"use_cache\": true", "\"sliding_window\": 4096", "sliding_window is 4096, but attention within a window is not computed"},
         {LLAMA_4, "\"use_cache\": true", "\"num_local_experts\": 8", "num_local_experts is 8, but mixtures of experts are not computed"},
         {LLAMA_4, "\"use_cache\": true", "\"quantization_config\": {}", "quantization_config is an object, but quantized weights are not read"},
-        {LLAMA_4, "\"model_type\": \"llama\"", "\"model_type\": \"mixtral\"", "model_type is \"mixtral\", must be \"gpt2\", \"llama\" or \"qwen3\""},
+        {LLAMA_4, "\"model_type\": \"llama\"", "\"model_type\": \"mixtral\"", "model_type is \"mixtral\", must be \"gpt2\", \"llama\", \"qwen3\" or \"modern\""},
         {QWEN3_06B, "\"use_sliding_window\": false", "\"use_sliding_window\": true", "use_sliding_window is true, must be false"},
         {QWEN3_06B, "\"rope_scaling\": null", "\"layer_types\": [\"full_attention\", \"sliding_attention\"]", "layer_types is \"sliding_attention\", must be \"full_attention\" for each layer"},
         {QWEN3_06B, "\"num_key_value_heads\": 8", "\"num_key_value_heads\": 3", "16 heads are not a multiple of 3 heads of keys and values"},
@@ -122,6 +123,41 @@ TEST(config_refuses_by_name) {
         {LLAMA_5, "\"head_dim\": 64, \"hidden_act\": \"silu\", \"hidden_size\": 2048", "\"head_dim\": null, \"hidden_act\": \"silu\", \"hidden_size\": 100", "hidden_size is 100, must be a multiple of the 32 heads where there is no head_dim"},
     };
     for (const Refused& r : list) EXPECT_DIES(r.says, read_config(with(r.base, r.was, r.is)));
+}
+
+// Each choice of a modern model is a field by itself, and says what it may be.
+TEST(config_of_a_modern_model) {
+    const Config all = config_by_name("modern:d12", 50257);
+    const std::string text = config_to_json(all, 7, "float32");
+    EXPECT_STR(member(text, "auto_map"), R"({"AutoConfig":"modeling_modern.ModernConfig","AutoModelForCausalLM":"modeling_modern.ModernForCausalLM"})");
+    EXPECT_STR(member(text, "logit_softcap"), "15.0");
+    struct Choice { const char *ingredient, *was, *is; };
+    const Choice choices[] = {{"rmsnorm", "\"rms_norm\"", "\"layer_norm\""}, {"rope", "\"rope\"", "\"absolute\""}, {"qk_norm", "\"use_qk_norm\": true", "\"use_qk_norm\": false"},
+                              {"relu2", "\"relu2\"", "\"gelu_pytorch_tanh\""}, {"no_bias", "\"use_bias\": false", "\"use_bias\": true"},
+                              {"untied", "\"tie_word_embeddings\": false", "\"tie_word_embeddings\": true"},
+                              {"zero_init", "\"zero_init_residual\": true", "\"zero_init_residual\": false"}, {"softcap", "\"logit_softcap\": 15.0", "\"logit_softcap\": 0.0"}};
+    EXPECT_EQ(std::size(choices), std::size(INGREDIENTS));
+    for (const Choice& c : choices) {
+        const Config without = config_by_name(std::string("modern:d12-") + c.ingredient, 50257);
+        EXPECT(!(without == all) && read_config(with(text, c.was, c.is)) == without);
+        EXPECT_STR(family_name(without.arch), std::string("modern-") + c.ingredient);
+        EXPECT_STR(config_difference(without, all), without.arch.tied ? "head tied, there not tied" : "family modern-" + std::string(c.ingredient) + ", there modern");
+    }
+    EXPECT_STR(family_name(config_by_name("llama:d2", 9).arch) + family_name(Arch(FAMILIES[GPT2])), "LlamaGPT-2");
+    struct Refused { const char *was, *is, *says; };
+    const Refused list[] = {{"\"relu2\"", "\"gelu\"", "hidden_act is \"gelu\", must be \"relu2\" or \"gelu_pytorch_tanh\""}, {"\"rope\"", "\"alibi\"", "position_embedding_type is \"alibi\", must be"},
+                            {"\"rms_norm\"", "true", "\"norm_type\" is true, expected a string"}, {"\"logit_softcap\": 15.0", "\"logit_softcap\": -1", "softcap is -1, must be at least 0"},
+                            {"\"use_bias\": false", "\"use_bias\": 0", "\"use_bias\" is 0, expected true or false"}, {"\"use_bias\"", "\"sliding_window\": 4, \"use_bias\"", "sliding_window is 4, but a modern model has none"},
+                            {"\"use_bias\"", "\"num_key_value_heads\": 4, \"use_bias\"", "num_key_value_heads is 4, but"}, {"\"hidden_size\": 768", "\"hidden_size\": 764", "width 764 is not a multiple of 12 heads"}};
+    for (const Refused& r : list) EXPECT_DIES(r.says, read_config(with(text, r.was, r.is)));
+    // by name: 12 x 12 x 768^2 and twice 50257 x 768; the width does not follow GPT-2's published sizes
+    EXPECT_EQ(ParameterList(all).count(), (size_t)(12 * 12 * 768 * 768 + 2 * 50257 * 768));
+    EXPECT(all.max_T == 2048 && all.FF == 3072 && all.NH == 12 && all.arch == FAMILIES[MODERN] && config_by_name("modern:d24", 9).C == 1536);
+    EXPECT_DIES("--model: 'modern:d2-tanh' given: 'tanh' cannot be left out, must be one of rmsnorm, rope, qk_norm", config_by_name("modern:d2-tanh", 9));
+    EXPECT_DIES("'rope' cannot be left out, must be one of", config_by_name("modern:d2-rope-softcap-rope", 9));
+    EXPECT_DIES("'' cannot be left out", config_by_name("modern:d2-", 9));
+    EXPECT_DIES("given, must be dN", config_by_name("llama:d2-rope", 9));
+    EXPECT_DIES("head size 15, must be even", config_by_name("modern:d2c60h4-rope", 9));
 }
 
 TEST(config_by_names) {

@@ -194,7 +194,7 @@ TEST(configs_that_are_not_the_model) {
     EXPECT_EQ(with("1e-05", "1e-06").eps, 1e-6);
     EXPECT(!with("\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false").arch.tied);
     struct Wrong { const char *from, *to, *says; };
-    for (Wrong w : {Wrong{"\"gpt2\"", "\"gpt_neo\"", "model_type is \"gpt_neo\", must be \"gpt2\", \"llama\" or \"qwen3\""},
+    for (Wrong w : {Wrong{"\"gpt2\"", "\"gpt_neo\"", "model_type is \"gpt_neo\", must be \"gpt2\", \"llama\", \"qwen3\" or \"modern\""},
                     {"\"gelu_new\"", "\"relu\"", "activation_function is \"relu\", must be \"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu_fast\""},
                     {"\"gelu_new\"", "\"gelu\"", "activation_function is \"gelu\", must be \"gelu_new\""},
                     {"\"tie_word_embeddings\": true", "\"tie_word_embeddings\": 1", "\"tie_word_embeddings\" is 1, expected true or false"},

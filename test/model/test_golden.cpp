@@ -107,6 +107,7 @@ template <class F> void check_golden(const char* name, int recompute, const char
     std::vector<F> padded(N * Vp), logits;
     matmul_forward(padded.data(), model.tensors().lnf, model.tensors().head(), (const F*)nullptr, N, c.C, (int)Vp, {}, model.stream);
     for (size_t i = 0; i < N; i++) logits.insert(logits.end(), &padded[i * Vp], &padded[i * Vp] + V);
+    if (const float cap = (float)c.arch.softcap; cap > 0) for (F& z : logits) z = F(softcap((float)z, cap));
     EXPECT_CLOSE(logits.data(), golden.floats("logits").data(), N * V, bounds.gradient);
     LossSum sum = batch_loss(model, first.batch(), {});
     double loss = sum.loss / sum.targets, expected = golden.doubles("loss")[0];
@@ -160,7 +161,7 @@ template <class F> void check_golden(const char* name, int recompute, const char
         }
 }
 
-const char* const GOLDEN[] = {"gpt2_a", "gpt2_b", "gpt2_c", "llama_a", "llama_b", "llama_c", "qwen3_a", "qwen3_b", "qwen3_c"};
+const char* const GOLDEN[] = {"gpt2_a", "gpt2_b", "gpt2_c", "llama_a", "llama_b", "llama_c", "qwen3_a", "qwen3_b", "qwen3_c", "modern_a", "modern_b", "modern_c", "modern_d"};
 }  // namespace
 
 TEST(fp32)           { for (const char* name : GOLDEN) check_golden<float>(name, 0); }

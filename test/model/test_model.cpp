@@ -247,6 +247,15 @@ TEST(initial_values_are_a_tensors_own) {
         }
         EXPECT(random >= 1 + 4 * other.L);
     }
+    // what adds to a modern model's stream, and its head, begin at 0 unless that is left out; nothing else does
+    const auto modern = begun(config_by_name("modern:d3c16h2", 40)), whole = begun(config_by_name("modern:d3c16h2-zero_init", 40));
+    EXPECT(modern.size() == whole.size() && modern.size() == 2 + 3 * 4);
+    for (const auto& [tensor, values] : whole) {
+        const bool zero = tensor.first == P_attprojw || tensor.first == P_fcprojw || tensor.first == P_headw;
+        EXPECT(modern.at(tensor) == (zero ? std::vector<float>(values.size()) : values));
+        EXPECT(std::any_of(values.begin(), values.end(), [](float x) { return x != 0; }));
+        if (all.count(tensor) && tensor.first != P_wpe) EXPECT(values == all.at(tensor));
+    }
     std::set<uint32_t> numbers;  // and no two begin alike
     const ParameterList list(own_head);
     for (const Parameter& p : list.all) numbers.insert(p.number);

@@ -18,7 +18,7 @@ template <class Pace> Simulated simulate(double minutes, Pace pace, int given_wa
         if (step >= steps) return run;
         if (step > 100000) return FAIL("the run does not end"), run;
         run.times.push_back(run.end);
-        run.rates.push_back(learning_rate(schedule, 1, step, clock.warmup(given_warmup, steps), steps, 0.1));
+        run.rates.push_back(learning_rate(schedule, 1, step, clock.warmup(given_warmup, steps), steps, 0.1, 0.2));
         run.end += pace(step, run.end);
     }
 }
@@ -35,15 +35,28 @@ void expect_falls(const std::vector<double>& rates, double least, double most_at
 }  // namespace
 
 TEST(a_steady_pace_is_the_schedule_of_as_many_steps) {
-    for (const char* schedule : {"linear", "cosine", "wsd"})
+    for (const char* schedule : {"linear", "cosine", "wsd", "trapezoidal"})
         for (int given : {0, 50}) {
             const Simulated run = simulate(100.0 / 60, [](int, double) { return 0.1; }, given, schedule);
             EXPECT_EQ(run.rates.size(), (size_t)1000);
             for (int step = 0; step < 1000 && step < (int)run.rates.size(); step++) {
-                const double by_steps = learning_rate(schedule, 1, step, given, 1000, 0.1), rate = run.rates[(size_t)step];
+                const double by_steps = learning_rate(schedule, 1, step, given, 1000, 0.1, 0.2), rate = run.rates[(size_t)step];
                 if (std::fabs(rate - by_steps) > 1e-9) return FAIL("%s: step %d: %g, expected %g", schedule, step + 1, rate, by_steps);
             }
         }
+}
+
+// By hand: of 100 steps and a warm-up of 10, to a tenth.
+TEST(cooldowns) {
+    const auto rate = [](const char* schedule, int step, double cooldown, double warmup = 10, double steps = 100) { return learning_rate(schedule, 2, step, warmup, steps, 0.1, cooldown); };
+    for (const char* schedule : {"wsd", "trapezoidal"}) {
+        EXPECT_EQ(rate(schedule, 4, 0.4), 1.0);
+        for (int step : {9, 10, 59, 60}) EXPECT_EQ(rate(schedule, step, 0.4), 2.0);
+        EXPECT_EQ(rate(schedule, 1000, 0.4, 0, INFINITY), 2.0);  // by the clock, before it is known how many there will be
+        EXPECT(std::fabs(rate(schedule, 100, 0.4) - 0.2) < 1e-15);
+    }
+    EXPECT(std::fabs(rate("trapezoidal", 80, 0.4) - 2 * (0.1 + 0.5 * 0.9)) < 1e-15 && std::fabs(rate("wsd", 70, 0.4) - 2 * (0.1 + 0.5 * 0.9)) < 1e-15);
+    EXPECT(std::fabs(rate("trapezoidal", 55, 1) - 2 * (0.1 + 0.5 * 0.9)) < 1e-15 && rate("trapezoidal", 10, 1) == 2);  // all of it falls: from the warm-up on
 }
 
 TEST(the_rate_follows_the_time_left) {
@@ -74,7 +87,7 @@ TEST(a_step_longer_than_all_the_time) {
         const Simulated run = simulate(minutes, [](int, double) { return 100; });
         EXPECT_EQ(run.rates.size(), (size_t)10);
         for (int step = 0; step < (int)run.rates.size(); step++)
-            if (const double by_steps = learning_rate("linear", 1, step, 0, 10, 0.1); std::fabs(run.rates[(size_t)step] - by_steps) > 1e-9)
+            if (const double by_steps = learning_rate("linear", 1, step, 0, 10, 0.1, 0.2); std::fabs(run.rates[(size_t)step] - by_steps) > 1e-9)
                 FAIL("step %d: %g, expected %g", step + 1, run.rates[(size_t)step], by_steps);
     }
 }
@@ -128,7 +141,7 @@ TEST(another_ranks_clock_is_not_looked_at) {
 TEST(recorded_rates_give_back_the_update) {
     remove_tree(SCRATCH), make_folders(SCRATCH);
     std::vector<double> rates;
-    for (int step = 0; step < 2000; step++) rates.push_back(learning_rate("cosine", 3e-3 / 7, step, 100, 2000, 0.1));
+    for (int step = 0; step < 2000; step++) rates.push_back(learning_rate("cosine", 3e-3 / 7, step, 100, 2000, 0.1, 0.2));
     run_child([&] {  // which prints a line each
         Log log(SCRATCH, true, {});
         for (int step = 0; step < 2000; step++) log.step({.step = step + 1, .steps = 2000, .loss = 1, .norm = 1, .lr = rates[(size_t)step], .seconds = 1, .tokens = 1, .flops = 1, .peak = 1, .seconds_left = 1, .skipped = ""});
@@ -298,6 +311,8 @@ TEST(mistakes_of_clock_and_replay_are_one_line) {
     remove_tree(SCRATCH + "/e");
     must(text_run("m", "-x 2 -n 2 --optimizer muon")), must(text_run("m", "-x 4 -n 2 -y 1 --optimizer muon -l 1.5e-3"));  // the recorded rate says nothing of the others
     refused(replay("m", "b"), "from step 3 on the run had --lr 0.0015, was ");
+    must(text_run("t", "-x 4 -n 4 -k trapezoidal")), must(text_run("t", "-x 8 -n 4 -y 1 -k trapezoidal --cooldown 0.5"));  // but of its own cool-down
+    must(replay("t", "u"));
     must(text_run("a", "-x 6 -y 1 --seed 7"));
     refused(replay("a", "b"), "from step 5 on the run had --seed 7, was 5: such a run cannot be repeated");
     must("cp -r " + SCRATCH + "/a " + SCRATCH + "/e"), must(text_run("e", "-x 6 -y 1"));  // nothing came of it

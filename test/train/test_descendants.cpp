@@ -1,4 +1,4 @@
-// test_descendants.cpp: Llama and Qwen3 as a user runs them: from a name, over ranks and stages, with recomputation, resumed, from a folder and back.
+// test_descendants.cpp: Llama, Qwen3 and modern models as a user runs them: from a name, over ranks and stages, with recomputation, resumed, from a folder and back.
 #include "../../llmc/io/json.h"
 #include "../../llmc/io/safetensors.h"
 #include "life_test.h"
@@ -14,7 +14,7 @@ std::string weights_of(const std::string& out, int step) { return contents(out +
 
 // The bits do not depend on the ranks, on what they divide, on what is recomputed, or on an interruption.
 TEST(descendants_have_the_same_bits_everywhere) {
-    for (const char* model : {"llama:d3c48h6k2f40", "qwen3:d3c48h6k2s24f40"})
+    for (const char* model : {"llama:d3c48h6k2f40", "qwen3:d3c48h6k2s24f40", "modern:d3c48h6", "modern:d3c48h4-rope-rmsnorm-untied"})
         for (const char* precision : {"fp32", "bf16"}) {
             prepare();
             const std::string all = format("-x 6 -n 3 --doc-mask 1 --precision %s ", precision);
@@ -33,7 +33,7 @@ TEST(descendants_have_the_same_bits_everywhere) {
 
 // What somebody else's folder holds besides what is trained stays as it was.
 TEST(descendants_go_from_folder_to_folder) {
-    for (const char* model : {"llama:d2c48h6k2f40", "qwen3:d2c48h6k2s24f40"}) {
+    for (const std::string model : {"llama:d2c48h6k2f40", "qwen3:d2c48h6k2s24f40", "modern:d2c48h6-no_bias"}) {
         prepare();
         must(family_run("a", model, "-b 2 -x 2 -n 2"));
         const std::string folder = SCRATCH + "/theirs";
@@ -49,7 +49,8 @@ TEST(descendants_go_from_folder_to_folder) {
         // and trained further
         must(format("%s -i %s/text.txt -e %s -x 2 -n 2 -s 0 -v 0 -o %s/c -b 2 -t 16", TRAINER, SCRATCH.c_str(), folder.c_str(), SCRATCH.c_str()));
         EXPECT(has(contents("c/step_00000002/config.json"), "of_their_own"));
-        EXPECT(SafetensorsFile(SCRATCH + "/c/step_00000002/model.safetensors").find("model.layers.1.self_attn.k_proj.weight"));
+        EXPECT(SafetensorsFile(SCRATCH + "/c/step_00000002/model.safetensors").find(model.starts_with("modern") ? "transformer.h.1.attn.c_attn.bias" : "model.layers.1.self_attn.k_proj.weight"));
+        EXPECT_EQ(!access((SCRATCH + "/c/step_00000002/modeling_modern.py").c_str(), F_OK), model.starts_with("modern"));
     }
 }
 

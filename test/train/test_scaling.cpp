@@ -31,7 +31,7 @@ TEST(scaling_counts_parameters) {
         const Config c = config_by_name(name, 50257);
         EXPECT_EQ(all_parameters(c), (double)ParameterList(c).count());
     }
-    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.2:1b", "llama3.1:8b", "llama:d3", "qwen3:d3c48h6k2s24f40"}) {
+    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.2:1b", "llama3.1:8b", "llama:d3", "qwen3:d3c48h6k2s24f40", "modern:d3", "modern:d3-no_bias", "modern:d3-rmsnorm-rope-no_bias-untied"}) {
         const Config c = config_by_name(name, 1000);
         EXPECT_EQ(all_parameters(c), (double)ParameterList(c).count());
     }
