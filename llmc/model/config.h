@@ -124,6 +124,7 @@ inline std::string config_error(const Config& c) {
     if (c.NH % c.NKV != 0) return format("%d heads are not a multiple of %d heads of keys and values", c.NH, c.NKV);
     if (c.arch.turns_heads() && c.HS % 2 != 0) return format("head size %d, must be even: rotary positions turn pairs", c.HS);
     if ((int64_t)c.NH * c.HS > 65536) return format("%d heads of %d are wider than anything that can be trained (65536)", c.NH, c.HS);
+    if (c.arch.qk_norm && !((float)c.eps > 0)) return format("norms of heads with an eps of %g, must be above 0", c.eps);
     if (c.arch.softcap < 0) return format("the logits' softcap is %g, must be at least 0", c.arch.softcap);
     if (c.FF < 1 || c.FF > 4 * 65536) return format("the MLP's width is %d, must be from 1 to %d", c.FF, 4 * 65536);
     return "";

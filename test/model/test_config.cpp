@@ -148,7 +148,7 @@ TEST(config_of_a_modern_model) {
     const Refused list[] = {{"\"relu2\"", "\"gelu\"", "hidden_act is \"gelu\", must be \"relu2\" or \"gelu_pytorch_tanh\""}, {"\"rope\"", "\"alibi\"", "position_embedding_type is \"alibi\", must be"},
                             {"\"rms_norm\"", "true", "\"norm_type\" is true, expected a string"}, {"\"logit_softcap\": 15.0", "\"logit_softcap\": -1", "softcap is -1, must be at least 0"},
                             {"\"use_bias\": false", "\"use_bias\": 0", "\"use_bias\" is 0, expected true or false"}, {"\"use_bias\"", "\"sliding_window\": 4, \"use_bias\"", "sliding_window is 4, but a modern model has none"},
-                            {"\"use_bias\"", "\"num_key_value_heads\": 4, \"use_bias\"", "num_key_value_heads is 4, but"}, {"\"hidden_size\": 768", "\"hidden_size\": 764", "width 764 is not a multiple of 12 heads"}};
+                            {"\"use_bias\"", "\"num_key_value_heads\": 4, \"use_bias\"", "num_key_value_heads is 4, but"}, {"\"norm_eps\": 1e-06", "\"norm_eps\": 1e-60", "norms of heads with an eps of 1e-60, must be above 0"}, {"\"hidden_size\": 768", "\"hidden_size\": 764", "width 764 is not a multiple of 12 heads"}};
     for (const Refused& r : list) EXPECT_DIES(r.says, read_config(with(text, r.was, r.is)));
     // by name: 12 x 12 x 768^2 and twice 50257 x 768; the width does not follow GPT-2's published sizes
     EXPECT_EQ(ParameterList(all).count(), (size_t)(12 * 12 * 768 * 768 + 2 * 50257 * 768));
