@@ -257,14 +257,14 @@ template <class F> void update(Model<F>& model, const Options& opt, double lr, i
         if (o.group == MUON) continue;
         const size_t at = o.range.begin, n_segments = model.owned_segments[i].size();
         AdamW hyper{.lr = (float)group_lr(opt, o.group, lr), .beta1 = (float)opt.beta1, .beta2 = (float)opt.beta2, .eps = (float)opt.eps,
-                    .weight_decay = (float)opt.weight_decay, .t = step + 1, .seed = opt.seed, .first = at};
+                    .weight_decay = (float)scheduled_decay(opt, opt.weight_decay, lr), .t = step + 1, .seed = opt.seed, .first = at};
         adamw_update(model.options.zero < 3 ? model.params + at : model.param_shard + o.at, model.master ? model.master + o.at : nullptr, model.gradients(0) + (model.options.zero < 2 ? at : o.at), model.m + o.at, model.v + o.v_at, segments,
                      (int)n_segments, model.step_stats, o.range.size(), hyper, stream);
         segments += n_segments;
     }
     const MuonMatrix* matrices = model.muon_matrices;
     for (const MuonGroup& g : model.muon_groups) {
-        const Muon hyper{.lr = (float)group_lr(opt, MUON, lr), .momentum = (float)opt.muon_momentum, .weight_decay = (float)opt.muon_weight_decay, .t = step + 1, .seed = opt.seed};
+        const Muon hyper{.lr = (float)group_lr(opt, MUON, lr), .momentum = (float)muon_momentum(opt, step), .weight_decay = (float)scheduled_decay(opt, opt.muon_weight_decay, lr), .t = step + 1, .seed = opt.seed};
         muon_update(model.options.zero < 3 ? model.params : model.param_shard, model.master, model.gradients(0), model.m, matrices, model.muon_scratch, model.step_stats,
                     g.matrices.size(), g.rows, g.cols, hyper, stream);
         matrices += g.matrices.size();

@@ -7,11 +7,11 @@
 #     RANKS    processes, started by mpirun; unset: the trainer starts one a GPU
 #     RETRIES  restarts in a row that bring no new checkpoint before it gives up  5
 #     PAUSE    seconds before a restart                                           10
-#     PLAN     a GPU: print what the run takes there (--plan), and train nothing
+#     PLAN     a GPU: print what the run takes there (--plan), and train nothing; a script of one machine plans for PLAN_GPUS of them, 8
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 2
 BIN=${BIN:-./train_gpt2cu}
 launch=()      # what starts the processes; empty: the trainer itself
-planned=(-pn 8)  # the machines of --plan
+planned=(-pn "${PLAN_GPUS:-8}")  # the machines of --plan
 hellaswag=0
 if [ -n "${RANKS:-}" ]; then launch=(mpirun -np "$RANKS"); fi
 

@@ -38,6 +38,7 @@
     O("Batch", int64_t, total_batch, "d", 0, "0..", "tokens in a step over all ranks, by gradient accumulation; 0: one micro-batch of each rank") \
     O("Batch", int, leaves, "", 0, "0..", "a step's micro-batches are added in so many runs of equal length, and those as a binary tree: for equal batch, total batch and leaves, runs on 1, 2, 4, 8, ... ranks are bitwise identical; 0: the number of ranks, from ZeRO stage 2 on that of the micro-batches, or the checkpoint's") \
     O("Batch", int, classifier_rows, "", 0, "0..", "rows of a micro-batch whose logits are in memory at a time; more move less memory, and add up other bits; 0: the checkpoint's, else on a GPU up to 8192, by its memory") \
+    O("Optimizer", std::string, recipe, "", "gpt2", "gpt2|modern", "names a whole set of the options below, of which others that are given hold; gpt2: their defaults; modern: Muon, rates for each group, a trapezoidal schedule, and weight decay that follows it; the model is --model's matter: modern:dN") \
     O("Optimizer", int, steps, "x", -1, "-1..", "end after so many steps in all; -1: one epoch, 0: validate and stop") \
     O("Optimizer", double, lr, "l", 6e-4, "0..3.4e38", "peak learning rate") \
     O("Optimizer", int, warmup, "u", 0, "0..", "warm-up: steps in which the learning rate rises linearly from 0") \
@@ -49,10 +50,12 @@
     O("Optimizer", std::string, optimizer, "", "adamw", "adamw|muon", "muon: matrices of blocks by Muon, the rest by AdamW") \
     O("Optimizer", double, muon_lr, "", 0.02, ">0..3.4e38", "with --optimizer muon: peak learning rate of the blocks' matrices") \
     O("Optimizer", double, muon_momentum, "", 0.95, "0..0.9999999", "likewise: their momentum, Nesterov's") \
+    O("Optimizer", int, muon_momentum_warmup, "", 0, "0..", "likewise: steps in which the momentum rises linearly from 0.85") \
     O("Optimizer", double, muon_weight_decay, "", 0.05, "0..3.4e38", "likewise: their decoupled weight decay") \
     O("Optimizer", double, embed_lr, "", 0, "0..3.4e38", "likewise: peak learning rate of embeddings; 0: --lr") \
     O("Optimizer", double, head_lr, "", 0, "0..3.4e38", "likewise: of a head that is not tied; 0: --lr") \
     O("Optimizer", double, weight_decay, "c", 0.1, "0..3.4e38", "decoupled weight decay of matrices and embeddings; biases and LayerNorms have none") \
+    O("Optimizer", std::string, decay_schedule, "", "constant", "constant|lr", "weight decay over the steps; lr: it follows the learning rate, as a part of its peak") \
     O("Optimizer", double, grad_clip, "", 1, "0..", "clip the gradient to this global norm; 0: no clipping") \
     O("Optimizer", double, beta1, "", 0.9, "0..0.9999999", "AdamW's decay rate of the first moment") \
     O("Optimizer", double, beta2, "", 0.95, "0..0.9999999", "AdamW's decay rate of the second moment") \
@@ -312,24 +315,46 @@ inline void settle_plan(Options& opt) {
 
 inline bool has_cooldown(const std::string& schedule) { return schedule == "wsd" || schedule == "trapezoidal"; }
 
+// The choice by which this option does nothing; "": none.
+inline std::string idle_by(const Options& opt, const std::string& field) {
+    for (const char* of_muon : {"muon_lr", "muon_momentum", "muon_momentum_warmup", "muon_weight_decay", "embed_lr", "head_lr"})
+        if (field == of_muon && opt.optimizer != "muon") return "--optimizer " + opt.optimizer;
+    return field == "cooldown" && !has_cooldown(opt.schedule) ? "--schedule " + opt.schedule : "";
+}
+
+// What --recipe modern names; gpt2 is the default of each.
+constexpr struct { const char *field, *modern; } RECIPE[] = {
+    {"optimizer", "muon"}, {"schedule", "trapezoidal"}, {"cooldown", "0.7"}, {"warmup", "0"}, {"final_lr_frac", "0"}, {"lr", "0.003"}, {"muon_lr", "0.02"}, {"embed_lr", "0.008"},
+    {"head_lr", "0.004"}, {"weight_decay", "0.1"}, {"muon_weight_decay", "0.05"}, {"decay_schedule", "lr"}};
+
+// Chooses what the command leaves open; `said` is for the banner.
+inline void follow_recipe(Options& opt) {
+    if (!was_given(opt, "recipe")) return;
+    const Options defaults;
+    opt.said = "recipe   " + opt.recipe + ":";
+    for (const auto& [field, modern] : RECIPE)
+        for (const options_detail::OptionRow& row : options_detail::TABLE) {
+            if (strcmp(row.field, field) || was_given(opt, field) || !idle_by(opt, field).empty()) continue;
+            row.set(opt, opt.recipe == "modern" ? modern : row.text(defaults));
+            opt.given.push_back(field), opt.chosen.push_back(field);
+            opt.said += " " + row.name() + " " + row.text(opt);
+        }
+    opt.said += "\n";
+}
+
 // An option that another one makes do nothing. Those of llm.c's run scripts are left alone: they name all of theirs.
 inline void refuse_idle(const Options& opt) {
     const char* samples[] = {"prompt", "special", "temperature", "top_k", "top_p"};
     for (const options_detail::OptionRow& row : options_detail::TABLE) {
         if (!was_given(opt, row.field)) continue;
+        if (const std::string by = idle_by(opt, row.field); !by.empty()) die_with(EXIT_USAGE, "%s: given, but %s does not use it", row.name().c_str(), by.c_str());
         const bool sampling = std::any_of(std::begin(samples), std::end(samples), [&](const char* field) { return !strcmp(field, row.field); });
         if (sampling && opt.sample_every == 0 && opt.chat.empty()) die_with(EXIT_USAGE, "%s: given, but --sample-every 0 prints no samples", row.name().c_str());
     }
     if (was_given(opt, "rollbacks") && opt.on_spike != "rollback") die_with(EXIT_USAGE, "--rollbacks: %d given, but --on-spike %s makes none", opt.rollbacks, opt.on_spike.c_str());
     if (opt.on_spike == "rollback" && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--on-spike: 'rollback' given, but --checkpoint-every 0 makes no checkpoint to go back to");
     if (was_given(opt, "async_save") && opt.async_save && opt.checkpoint_every == 0) die_with(EXIT_USAGE, "--async-save: 1 given, but --checkpoint-every 0 saves nothing");
-    if (was_given(opt, "cooldown") && !has_cooldown(opt.schedule)) die_with(EXIT_USAGE, "--cooldown: %g given, but --schedule %s has none", opt.cooldown, opt.schedule.c_str());
-    for (const char* field : {"muon_lr", "muon_momentum", "muon_weight_decay", "embed_lr", "head_lr"})
-        if (opt.optimizer != "muon" && was_given(opt, field)) {
-            std::string name = field;
-            std::replace(name.begin(), name.end(), '_', '-');
-            die_with(EXIT_USAGE, "--%s: given, but --optimizer %s does not use it", name.c_str(), opt.optimizer.c_str());
-        }
+    if (opt.decay_schedule == "lr" && opt.lr == 0) die_with(EXIT_USAGE, "--lr: 0 given, but with --decay-schedule lr weight decay follows it: must be above 0");
     if (opt.optimizer == "muon" && opt.lr == 0) die_with(EXIT_USAGE, "--lr: 0 given, but with --optimizer muon every learning rate follows its schedule: must be above 0");
     if (opt.optimizer == "muon" && opt.reduce == "nccl") die_with(EXIT_USAGE, "--reduce: 'nccl' given, must be tree with --optimizer muon: a library's equal pieces cut matrices");
     if (opt.temperature == 0 && opt.top_k > 0) die_with(EXIT_USAGE, "--top-k: %d given, but --temperature 0 takes the most likely token", opt.top_k);
@@ -364,6 +389,7 @@ inline Options parse_options(int argc, char** argv) {
         opt.given.push_back(row->field);
     }
     settle_plan(opt);
+    follow_recipe(opt);
     refuse_idle(opt);
     return opt;
 }

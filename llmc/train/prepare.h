@@ -58,7 +58,7 @@ inline Run prepare(Options given, const Comm& comm, bool evaluates_text) {
     if (opt.attention == "cudnn" && (opt.precision != "bf16" || opt.doc_mask))
         die_with(EXIT_USAGE, "--attention: 'cudnn' given, which makes attention in bf16 (--precision bf16) and not within documents (--doc-mask 0)");
     choose_sizes(run);
-    if (opt.head_lr > 0 && run.config.arch.tied) die_with(EXIT_USAGE, "--head-lr: %g given, but this model's head is its embedding: --embed-lr", opt.head_lr);
+    if (opt.head_lr > 0 && run.config.arch.tied && !was_chosen(opt, "head_lr")) die_with(EXIT_USAGE, "--head-lr: %g given, but this model's head is its embedding: --embed-lr", opt.head_lr);
     if (!opt.export_bin.empty()) check_bin_export(run.config);
     if (run.B) count_steps(run);
     if (planning) plan_files(run, evaluates_text);

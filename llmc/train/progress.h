@@ -89,6 +89,7 @@ inline void read_trainer_state(Run& run) {
     if (const Json* n = json.find("val_tokens")) run.val_tokens = n->as_int(path, 0);
     if (const Json* sum = json.find("data_checksum")) run.data_checksum = sum->as_string(path);
     check_named_model(run, json, path);
+    keep_chosen(run.opt, json, path);
     const Json *options = json.find("options"), *named = options ? options->find("optimizer") : nullptr;
     const std::string optimizer = named ? named->as_string(path) : "adamw";
     if (run.opt.optimizer != optimizer && run.opt.steps != 0)

@@ -28,8 +28,8 @@ inline bool is_one_of(const char* field, std::initializer_list<const char*> fiel
 inline bool changes_weights(const OptionRow& row) {
     return !is_one_of(row.group, {"Output", "Sampling"}) && !is_of_this_machine(row.field) && strcmp(row.field, "replay");
 }
-// All that these decide are learning rates, the last step and where the data go on, which are recorded; but groups' rates follow the peak, which is not.
-inline bool is_schedule(const OptionRow& row, bool groups) { return !(groups && !strcmp(row.field, "lr")) && is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule", "cooldown", "on_spike", "rollbacks"}); }
+// All that these decide are learning rates, the last step and where the data go on, which are recorded; but what follows the rate, groups' rates and decay, is a part of the peak, which is not.
+inline bool is_schedule(const OptionRow& row, bool follows) { return !(follows && !strcmp(row.field, "lr")) && is_one_of(row.field, {"steps", "minutes", "lr", "warmup", "final_lr_frac", "schedule", "cooldown", "on_spike", "rollbacks"}); }
 inline const OptionRow* find_row(const std::string& field) {
     for (const OptionRow& row : TABLE) if (field == row.field) return &row;
     return nullptr;
@@ -85,8 +85,9 @@ inline Record open_record(Options& opt) {
         if (!compared) for (const Json& option : run.items) {
             const OptionRow* row = find_row(option.key);
             const Json* was = first.find(option.key);
-            const Json* optimizer = first.find("optimizer");
-            if (row && was && was->text != option.text && changes_weights(*row) && !is_schedule(*row, optimizer && optimizer->text == "muon") && !is_one_of(row->field, {"model", "tokenizer"}))  // the checkpoint's
+            const Json *optimizer = first.find("optimizer"), *decay = first.find("decay_schedule");
+            const bool follows = (optimizer && optimizer->text == "muon") || (decay && decay->text == "lr");
+            if (row && was && was->text != option.text && changes_weights(*row) && !is_schedule(*row, follows) && !is_one_of(row->field, {"model", "tokenizer", "recipe"}))  // the checkpoint's; other options
                 refuse(format("from step %zu on the run had %s %s, was %s: such a run cannot be repeated", record.size() + 1, row->name().c_str(), option.text.c_str(), was->text.c_str()));
         }
         compared = true;

@@ -22,17 +22,22 @@ inline void set_from(const std::string& path, const options_detail::OptionRow& r
     row.set(opt, value);
 }
 
+// What was chosen for the run, by its texts or its recipe, stays so.
+inline void keep_chosen(Options& opt, const Json& trainer, const std::string& path) {
+    const Json *saved = trainer.find("options"), *chosen = trainer.find("chosen");
+    if (!saved || !chosen) return;
+    for (const Json& field : chosen->as_array(path))
+        for (const options_detail::OptionRow& row : options_detail::TABLE)
+            if (const Json* value = saved->find(row.field); value && field.as_string(path) == row.field && !was_given(opt, row.field))
+                set_from(path, row, value->as_string(path), opt), opt.given.push_back(row.field), opt.chosen.push_back(row.field);
+}
+
 // The checkpoint's options against ours: a line each. The model is the checkpoint's, whatever the command names; so is the tokenizer where the
 // command names none, or if `has_tokenizer`: then it lies in the checkpoint and is taken from there.
 inline std::vector<std::string> compare_options(Options& opt, const Json& trainer, bool has_tokenizer, const std::string& path) {
     std::vector<std::string> lines;
     const Json* saved = trainer.find("options");
     if (!saved) return lines;
-    if (const Json* chosen = trainer.find("chosen"))  // what was chosen for the run stays so: text_defaults.h
-        for (const Json& field : chosen->as_array(path))
-            for (const options_detail::OptionRow& row : options_detail::TABLE)
-                if (const Json* value = saved->find(row.field); value && field.as_string(path) == row.field && !was_given(opt, row.field))
-                    set_from(path, row, value->as_string(path), opt), opt.given.push_back(row.field), opt.chosen.push_back(row.field);
     for (const options_detail::OptionRow& row : options_detail::TABLE) {
         const Json* value = saved->find(row.field);
         if (!value || is_of_this_machine(row.field)) continue;
@@ -40,6 +45,7 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
         if (was == now || (is_model && is_same_name(was, now))) continue;
         if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: progress.h
+        if (!strcmp(row.field, "recipe") && !given) { set_from(path, row, was, opt); continue; }  // what it names is kept, or said below
         if (!strcmp(row.field, "leaves") && (!given || now == "0")) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks
         if (!strcmp(row.field, "classifier_rows") && (!given || now == "0")) {  // likewise; of another micro-batch they are chosen anew, as bits are others anyway
             const auto is_as_it_was = [&](const char* field, const std::string& is) { const Json* text = saved->find(field); return text && text->as_string(path) == is; };

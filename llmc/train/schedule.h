@@ -28,3 +28,12 @@ inline double group_lr(const Options& opt, Update group, double lr) {
     const double peaks[] = {0, opt.embed_lr, opt.head_lr, opt.muon_lr}, peak = peaks[group];
     return opt.optimizer == "muon" && peak > 0 ? lr * (peak / opt.lr) : lr;
 }
+
+// Of a weight decay, while --lr's rate is lr.
+inline double scheduled_decay(const Options& opt, double decay, double lr) { return opt.decay_schedule == "lr" ? decay * (lr / opt.lr) : decay; }
+
+// Muon's momentum in a step, from 0 on. 0.85: as modded-nanogpt begins.
+inline double muon_momentum(const Options& opt, int step) {
+    const double end = opt.muon_momentum, begin = std::fmin(0.85, end);
+    return step < opt.muon_momentum_warmup ? begin + (end - begin) * step / opt.muon_momentum_warmup : end;
+}

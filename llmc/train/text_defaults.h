@@ -132,6 +132,6 @@ inline void choose_for_text(Options& opt) {
     choose("val_every", std::to_string(every)), choose("val_batches", std::to_string(d.val_batches));
     choose("sample_every", std::to_string(2 * every)), choose("checkpoint_every", std::to_string(2 * every));
     if (opt.val_every > 0 && !opt.overfit) choose("patience", "3");
-    opt.said = format("chosen   for %s bytes of text and %sFLOP/s; %s\n         %s\n", human(bytes).c_str(), human(flops).c_str(),
+    opt.said += format("chosen   for %s bytes of text and %sFLOP/s; %s\n         %s\n", human(bytes).c_str(), human(flops).c_str(),
                       opt.minutes > 0 ? "as a command (--replay repeats a run by the clock)" : "the same again is", command_of(opt).c_str());
 }

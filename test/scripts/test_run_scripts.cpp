@@ -56,7 +56,7 @@ Outcome run_script(const std::string& script, const std::string& environment = "
                               environment.c_str(), script.c_str()));
 }
 struct Script { const char *path, *environment, *launched; };
-const Script SCRIPTS[] = {{"run_gpt2_124M.sh", "", ""}, {"run_gpt2_350M.sh", "", ""}, {"run_gpt2_774M.sh", "", ""}, {"run_gpt2_1558M.sh", "", ""}, {"run_gpt3_125M.sh", "", ""},
+const Script SCRIPTS[] = {{"run_gpt2_124M.sh", "", ""}, {"run_gpt2_350M.sh", "", ""}, {"run_gpt2_774M.sh", "", ""}, {"run_gpt2_1558M.sh", "", ""}, {"run_gpt3_125M.sh", "", ""}, {"run_modern_124M.sh", "", ""},
                           {"multi_node/run_mpirun.sh", "HOSTS=h1:8,h2:8", "mpirun -np 16 --host h1:8,h2:8 ./shim -o out "},
                           {"multi_node/run_slurm_fs.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun --kill-on-bad-exit ./shim -o out "},
                           {"multi_node/run_slurm_tcp.sbatch", "SLURM_JOB_ID=7 SLURM_NTASKS=16 SLURM_NTASKS_PER_NODE=8", "srun --kill-on-bad-exit ./shim -o out "}};
@@ -100,6 +100,10 @@ TEST(run_scripts_say_what_is_planned) {
 #endif
         EXPECT(has(o.output, s.launched[0] ? "16 x H100" : "8 x H100") && has(o.output, "ZeRO stage 1"));
     }
+    const std::string modern = read_file("scripts/run_modern_124M.sh"), one = modern.substr(modern.find("\n#     3250", modern.find("\n#     3250") + 1) + 7);
+    const Outcome o = run_command(format("PLAN=H100 PLAN_GPUS=1 BIN=%s bash scripts/run_modern_124M.sh", absolute(TRAINER).c_str()));
+    EXPECT(o.code == 0 && has(o.output, "; " + one.substr(0, one.find('\n')) + "\n") && has(o.output, "1 x H100") && !has(o.output, "does not fit"));
+    EXPECT(has(o.output, "recipe   modern: --optimizer muon"));
     const std::string xl = read_file("scripts/run_gpt2_1558M.sh");
     for (const char* part : {"train 32000 -e d48 ", " -b 16 -t 1024 -d 1048576 -z 1 ", " -l 0.0006 -u 700 -k cosine -q 0.1 -c 0.1 "}) EXPECT(has(xl, part));
 }

@@ -266,7 +266,7 @@ TEST(mistakes_are_one_line) {
              {"--attention cudnn", 2, "--precision bf16"},
              {"-r 7", 2, "must be a whole number in 0..3"},
              {"-k zigzag", 2, "one of cosine|linear|constant|wsd|trapezoidal"},
-             {"-k linear --cooldown 0.5", 2, "--cooldown: 0.5 given, but --schedule linear has none"},
+             {"-k linear --cooldown 0.5", 2, "--cooldown: given, but --schedule linear does not use it"},
              {"-k wsd --cooldown 0", 2, "--cooldown: '0' given, must be a number in >0..1"},
              {"-e modern:d2-tanh", 2, "'tanh' cannot be left out, must be one of rmsnorm, rope"},
              {"--optimizer sgd", 2, "one of adamw|muon"},
