@@ -20,7 +20,7 @@ std::string differing(const Options& a, const Options& b) {
     return all;
 }
 // --recipe modern, by hand, in the order of --help.
-const std::string BY_HAND = "--lr 0.003 --final-lr-frac 0 --schedule trapezoidal --cooldown 0.7 --optimizer muon --embed-lr 0.008 --head-lr 0.004 --decay-schedule lr ";
+const std::string BY_HAND = "--lr 0.003 --final-lr-frac 0 --schedule trapezoidal --cooldown 0.7 --optimizer muon --embed-lr 0.008 --head-lr 0.004 --weight-decay 0.001 --decay-schedule lr --beta1 0.8 --eps 1e-10 ";
 }  // namespace
 
 TEST(a_recipe_names_options) {
