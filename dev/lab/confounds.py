@@ -14,7 +14,7 @@ import ledger
 import trees
 
 # options whose difference is no idea, by the name of what they confound; those of an optimizer are an idea that the baseline must have been tuned for
-OPTIONS = {"data": "train_data text_special skip_bad bos_align doc_mask overfit", "evaluation": "val_data val_every val_batches eval hellaswag", "tokenizer": "tokenizer", "size": "model",
+OPTIONS = {"data": "train_data text_special skip_bad bos_align doc_mask overfit", "evaluation": "val_data val_every val_batches eval hellaswag", "tokenizer": "tokenizer",
            "batch": "batch seq total_batch", "budget": "minutes replay resume patience on_spike", "machine": "threads ranks gpus nproc deterministic tf32 attention"}
 CONFOUNDING = {option: name for name, options in OPTIONS.items() for option in options.split()}
 HYPERPARAMETERS = "lr warmup final_lr_frac schedule weight_decay grad_clip beta1 beta2 eps init_std".split()
@@ -106,11 +106,20 @@ def of_pair(base, variant):
     if b.rc or v.rc:
         return []
     found = of_options(b, v)
+    if be["shape"] != ve["shape"]:  # what else a model is made of may be the idea; parameters and FLOPs stand in the table
+        found.append("size: model %s has depth and width %s, the baseline's %s has %s" % (shown(v.options.get("model")), ve["shape"], shown(b.options.get("model")), be["shape"]))
     if b.hashes.get("tokenizer") != v.hashes.get("tokenizer") and v.hashes.get("tokenizer"):
         found.append("tokenizer: that of the variant's checkpoint is another")
     if be["first_val_loss"] == ve["first_val_loss"] and be["train_losses"][:1] != ve["train_losses"][:1] and b.options.get("precision") == v.options.get("precision"):
         found.append("data: seed %d: equal weights before the first step, but it saw other tokens" % b.seed)
     return found
+
+
+def position_decay(options, rate_):
+    """What weight decay takes of a position in a step of --lr's rate; positions are of the embeddings' group."""
+    peak, embed, decay = float(options["lr"]), float(options.get("embed_lr") or 0), float(options["weight_decay"])
+    own = rate_ * embed / peak if options.get("optimizer") == "muon" and embed > 0 else rate_
+    return own * decay * (rate_ / peak if options.get("decay_schedule") == "lr" else 1)
 
 
 def of_updates(base, variant):
@@ -119,7 +128,7 @@ def of_updates(base, variant):
     (b, be), (v, ve) = base, variant
     if b.rc or v.rc or not be.get("unused") or not ve.get("unused") or be["first_val_loss"] != ve["first_val_loss"] or None in be["rates"] + ve["rates"]:
         return []
-    decays = [math.fsum(math.log1p(-float(run.options["weight_decay"]) * rate_) for rate_ in evidence["rates"]) for run, evidence in (base, variant)]
+    decays = [math.fsum(math.log1p(-position_decay(run.options, rate_)) for rate_ in evidence["rates"]) for run, evidence in (base, variant)]
     really = math.log(ve["unused"] / be["unused"]) + decays[0]
     if not all(decays) or abs(really - decays[1]) < 0.02 * abs(decays[0]) + 1e-6:
         return []
@@ -130,7 +139,8 @@ def of_arm(runs):
     """What runs of different seeds show: they must differ."""
     for i, (a, ae) in enumerate(runs):
         for b, be in runs[:i]:
-            if ae["first_val_loss"] is not None and ae["first_val_loss"] == be["first_val_loss"]:
+            blind = ae["vocabulary"] and ae["first_val_loss"] is not None and abs(ae["first_val_loss"] - math.log(ae["vocabulary"])) < 1e-5  # a head that begins at 0 sees no weights
+            if ae["first_val_loss"] is not None and ae["first_val_loss"] == be["first_val_loss"] and (not blind or ae["train_losses"] == be["train_losses"]):
                 return ["seed: %s: seeds %d and %d begin with the same weights: the seed is ignored" % (a.arm, b.seed, a.seed)]
     return []
 

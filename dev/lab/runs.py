@@ -118,6 +118,10 @@ def count_flops(config, tensors, T):
     return parameters, 6.0 * products + 6.0 * layers * heads * head * T
 
 
+def depth_and_width(config):
+    return [config.get("n_layer") or config.get("num_hidden_layers"), config.get("n_embd") or config.get("hidden_size")]
+
+
 def checkpoint(out):
     found = sorted(f for f in os.listdir(out) if f.startswith("step_")) if os.path.isdir(out) else []
     return os.path.join(out, found[-1]) if found else None
@@ -172,12 +176,12 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     """What a run said and what was measured of it: (record.Run, evidence for confounds.py)."""
     header, step_events, validations = read_metrics(out)
     folder = checkpoint(out)
-    vocabulary = parameters = flops = None
+    vocabulary = parameters = flops = shape = None
     sums = {"tokenizer": "", "weights": ""}
     try:
         if folder:
             config, tensors = shapes(folder)
-            vocabulary, (parameters, flops) = int(config["vocab_size"]), count_flops(config, tensors, scale.T)
+            vocabulary, shape, (parameters, flops) = int(config["vocab_size"]), depth_and_width(config), count_flops(config, tensors, scale.T)
             sums = {"tokenizer": homes.sha256(os.path.join(folder, "tokenizer.json")), "weights": homes.sha256(os.path.join(folder, "model.safetensors"))}
     except UNREADABLE:
         pass  # that the lab could not evaluate it is found by confounds.py
@@ -194,7 +198,7 @@ def describe(scale, out, arm, seed, commit, command, steps, done):
     evidence = {
         "rates": rates, "planned_steps": steps, "given": header.get("given"), "train_losses": [e.get("loss") for e in step_events[:3]], "first_val_loss": validations[0]["val_loss"] if validations else None,
         "said_flops_per_token": said[-1]["flops_per_s"] / said[-1]["tokens_per_s"] if said else None, "said_parameters": header.get("parameters"),
-        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "core": done["core"], "span": done["span"], "vocabulary": vocabulary,
+        "step_seconds": sum(e.get("ms") or 0 for e in step_events) / 1e3, "cpu_seconds": done["cpu"], "core": done["core"], "span": done["span"], "vocabulary": vocabulary, "shape": shape,
         "tokens_per_s": tokens_per_step * len(step_events) / (sum(e.get("ms") or 0 for e in step_events) / 1e3 or 1e9) if tokens_per_step else None}
     run = record.Run(arm=arm, seed=seed, commit=commit, command=" ".join(map(shlex.quote, command)), options=header.get("run") or {}, rc=done["rc"], seconds=done["seconds"],
                      peak_mib=done["peak_mib"], parameters=parameters, flops_per_token=flops, tokens_per_step=tokens_per_step, steps=int(step_events[-1]["step"]) if step_events else None, curve=curve,

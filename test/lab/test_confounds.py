@@ -17,7 +17,7 @@ def pair(seed, **more):
     """Two runs as the lab writes them down; keys with base_ or variant_ in front change one."""
     out = []
     for arm in ("base", "variant"):
-        evidence = {"val_loss": 3.0 + 0.01 * seed, "holdout_loss": 3.1 + 0.012 * seed, "letters": None, "tokens_per_s": 1000.0, "cpu_seconds": 2.0, "step_seconds": 1.0}
+        evidence = {"val_loss": 3.0 + 0.01 * seed, "holdout_loss": 3.1 + 0.012 * seed, "letters": None, "vocabulary": 257, "train_losses": [4.0, 3.9], "tokens_per_s": 1000.0, "cpu_seconds": 2.0, "step_seconds": 1.0}
         evidence.update(val_batches=[2.9, 3.0, 3.1, 3.0], holdout_batches=[3.0, 3.1, 3.2, 3.1])
         evidence.update({key[len(arm) + 1:]: value for key, value in more.items() if key.startswith(arm + "_")})
         out.append((record.Run(arm=arm, seed=seed, others_cpu=evidence.pop("others", 0.1)), evidence))
@@ -45,6 +45,26 @@ class ConfoundsTest(unittest.TestCase):
                                                 variant_val_batches=[2.7, 2.8, 2.9, 2.8], variant_holdout_batches=[2.9, 3.0, 3.1, 3.0]) for s in range(4)], 0.01)))
         gone = [pair(s, variant_val_loss=2.8, base_holdout_batches=[], variant_holdout_batches=[]) for s in range(4)]
         self.assertEqual(confounds.of_leaks(gone, 0.01), [])
+
+    def test_seeds(self):
+        """A head that begins at 0 gives every token the same probability, whatever the seed: then the first steps tell."""
+        def said(first, *losses):
+            return confounds.of_arm([pair(s, base_first_val_loss=first, base_train_losses=list(l))[0] for s, l in enumerate(losses)])
+        uniform = 5.549076
+        self.assertEqual(said(uniform, [uniform, 5.4], [uniform, 5.5]), [])
+        self.assertIn("the seed is ignored", " ".join(said(uniform, [uniform, 5.4], [uniform, 5.4])))
+        self.assertIn("the seed is ignored", " ".join(said(5.6, [uniform, 5.4], [uniform, 5.5])))
+
+    def test_what_weight_decay_takes_of_positions(self):
+        """By hand; the trainer's own are in the tests below."""
+        options = {"lr": "0.004", "weight_decay": "0.5", "embed_lr": "0.008", "optimizer": "adamw", "decay_schedule": "constant"}
+        self.assertAlmostEqual(confounds.position_decay(options, 0.002), 0.001, places=15)
+        options["optimizer"] = "muon"
+        self.assertAlmostEqual(confounds.position_decay(options, 0.002), 0.002, places=15)
+        options["decay_schedule"] = "lr"
+        self.assertAlmostEqual(confounds.position_decay(options, 0.002), 0.001, places=15)
+        options["embed_lr"] = "0"
+        self.assertAlmostEqual(confounds.position_decay(options, 0.002), 0.0005, places=15)
 
     def test_letters(self):
         even = [[9.0 + 0.1 * i for i in range(8)], [9.0 + 0.1 * (i * 3 % 8) for i in range(8)]]
