@@ -163,7 +163,7 @@ void draw_attention(const std::string& folder) {
     p.text(x0 + T * cell / 2, y0 - 12, "keys u", "middle", 13, BLUE);
     p.text(x0 - 8, y0 + 12, "queries t", "end", 13, BLUE);
     p.text(x0 - 8, y0 + (FIRST_QUERY + 2.3) * cell, "a block", "end", 12);
-    p.text(x0 + 12.2 * cell, y0 + 3.2 * cell, "masked", "middle", 13, "#888");
+    p.text(x0 + 14 * cell, y0 + 6.3 * cell, "masked", "middle", 13, "#888");
     const double X = 400;
     p.text(X, 76, "shared memory of the block", "start", 14, BLUE);
     p.box(X, 86, 110, 28, PALE, BLUE), p.text(X + 55, 105, "its queries", "middle");
@@ -175,8 +175,8 @@ void draw_attention(const std::string& folder) {
     p.box(X + 160, 160, 190, 28, WARM), p.text(X + 255, 179, "o: HS floats", "middle");
     const char* steps[] = {"1. copy a tile of keys and values", "2. scores of the tile (orange), their maximum", "3. rescale row_sum and o, if the maximum grew", "4. add p to row_sum, p times values to o", "then the next tile; behind the last: out = o / row_sum"};
     for (int i = 0; i < 5; i++) p.text(X, 226 + 24 * i, steps[i], "start", 13);
-    p.text(20, 376, "orange: scores that exist now; pale: seen before, nothing is left of them but row_max, row_sum and o; grey: masked, never computed in tiles", "start", 12);
-    p.text(20, 392, "that lie above the diagonal. White tiles of the lower triangle belong to other blocks, or to this one's next step", "start", 12);
+    p.text(20, 376, "orange: scores that exist now; pale: seen before, nothing is left of them but row_max, row_sum and o; grey: masked.", "start", 12);
+    p.text(20, 392, "Tiles that are all grey are never computed; white tiles are other blocks', and this block's next", "start", 12);
     p.write(folder, "attention.svg");
 }
 }  // namespace

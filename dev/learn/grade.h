@@ -16,7 +16,7 @@
 #include "accesses.h"
 
 // A blank: it compiles wherever one value is wanted, and a part that has one does not run.
-struct Blank { template <class T> operator T() const { return T(); } };
+struct Blank { template <class T> constexpr operator T() const { return T(); } };
 #define BLANK Blank()
 
 namespace learn {

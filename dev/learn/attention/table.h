@@ -190,14 +190,14 @@ template <bool CUDA> void grade_backward(Trial& t, Size s) {
     t.expect("dv", right.dv, column * (ps + (double)T * ROUNDING) * largest(d), {{"dv gets ds: it gets p", with(DV_OF_DS).dv}, {without_lse, not_normalised.dv}, {"each query overwrites what the queries before it have added", with(DV_LAST).dv}});
 }
 
-inline const std::vector<Size> SIZES = {{5, 3}, {1, 1}, {70, 33}, {128, 32}};
+inline const std::vector<Size> SIZES = {{5, 3}, {1, 1}, {40, 33}, {64, 32}};
 inline const std::vector<Part> PARTS = {
     {grade_probs, SIZES},
     {grade_backward<false>, SIZES},
     {grade_online<online_on_host, 1>, SIZES},
     {grade_naive, SIZES, true},
     {grade_online<forward_warp, 1>, SIZES, true, {.touched = 1.05, .sectors = 1.1, .launches = 1}},
-    {grade_online<forward_tile, WARP>, SIZES, true, {.asked = 6, .touched = 1.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}},
+    {grade_online<forward_tile, WARP>, SIZES, true, {.asked = 4, .touched = 1.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}},
     {grade_backward<true>, SIZES, true, {.touched = 1.6, .sectors = 1.1, .launches = 2}},
 };
 }  // namespace learn
