@@ -25,10 +25,10 @@ std::unordered_map<uint64_t, Request> requests;
 std::unordered_map<uint64_t, Before> cells;
 std::unordered_map<unsigned, uint64_t> barriers;     // that a block has passed
 
+bool statics_known = false;  // of this run: a child has a device thread of its own
 bool is_static_shared(const char* p) {
     static emu::Statics statics;
-    static pid_t owner = 0;  // a child has a device thread of its own
-    if (owner != getpid()) statics = emu::find_statics(), owner = getpid();
+    if (!statics_known) statics = emu::find_statics(), statics_known = true;
     return p >= statics.begin && p < statics.begin + statics.size;
 }
 
@@ -98,6 +98,7 @@ const emu::Watcher* watcher;
 }  // namespace
 
 void begin() {
+    statics_known = false;
     if (watcher) return;
     watcher = emu::g_watcher, with_barriers = *watcher, emu::g_watcher = &with_barriers;
     with_barriers.barrier = [](unsigned block) { barriers[block]++, watcher->barrier(block); };

@@ -16,7 +16,7 @@
 #include "accesses.h"
 
 // A blank: it compiles wherever one value is wanted, and a part that has one does not run.
-struct Blank { template <class T> operator T() const { return T(); } };
+struct Blank { template <class T> constexpr operator T() const { return T(); } };
 #define BLANK Blank()
 
 namespace learn {
@@ -122,7 +122,7 @@ public:
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;
             bool same = true;
-            for (size_t k = 0; k < right.size() && same; k++) same = std::fabs((double)b->p[k] - c.values[k]) <= 4 * bound[k];
+            for (size_t k = 0; k < right.size() && same; k++) same = std::fabs((double)b->p[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->p[k]) && std::isnan(c.values[k]));
             if (same) return (void)snprintf(result_.cause, sizeof result_.cause, "%s", c.what);
         }
     }
