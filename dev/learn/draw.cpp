@@ -2,6 +2,8 @@
 #include <cmath>
 #include <functional>
 #include <string>
+#include "../../llmc/base/bf16.h"
+#include "../../llmc/base/rng.h"
 #include "../../llmc/io/files.h"
 
 namespace {
@@ -148,9 +150,71 @@ void draw_gelu(const std::string& folder) {
     p.text(20, 386, "ReLU has a corner, and no slope left of it; GELU lets a little through for small negative x", "start", 12);
     p.write(folder, "gelu.svg");
 }
+
+// A batch's tokens in their order and sorted by id: which rows of dout each row of dwte is the sum of.
+void draw_embedding(const std::string& folder) {
+    const int inp[] = {0, 2, 0, 2, 0, 1}, order[] = {0, 2, 4, 5, 1, 3}, first[] = {0, 3, 4, 6};
+    const char* fills[] = {PALE, "#e3f0e0", WARM};
+    Picture p(700, 330);
+    p.text(20, 26, "The gradient of tokens: sorted, each row of dwte has one owner", "start", 15);
+    p.text(20, 62, "rows n of dout, with their tokens");
+    p.text(20, 172, "sorted by token, stable");
+    p.text(20, 272, "rows of dwte");
+    auto X = [](int i) { return 270.0 + i * 66; };
+    for (int n = 0; n < 6; n++) {
+        p.box(X(n), 46, 56, 28, fills[inp[n]]);
+        p.text(X(n) + 28, 65, format("n = %d", n), "middle", 12);
+        p.text(X(n) + 28, 40, format("token %d", inp[n]), "middle", 11);
+    }
+    for (int i = 0; i < 6; i++) {
+        p.box(X(i), 154, 56, 28, fills[inp[order[i]]]);
+        p.text(X(i) + 28, 173, format("n = %d", order[i]), "middle", 12);
+        p.arrow(X(order[i]) + 28, 76, X(i) + 28, 152);
+    }
+    for (int v = 0; v < 3; v++) {
+        const double left = X(first[v]), right = X(first[v + 1] - 1) + 56, middle = (left + right) / 2;
+        p.line(left, 190, right, 190, INK, 2);
+        p.arrow(middle, 192, middle, 250);
+        p.box(middle - 40, 254, 80, 28, fills[v]);
+        p.text(middle, 273, format("dwte[%d]", v), "middle", 12);
+        p.text(middle + 6, 226, format("%d row%s", first[v + 1] - first[v], first[v + 1] - first[v] > 1 ? "s" : ""), "start", 11);
+    }
+    p.text(20, 316, "a warp adds the rows above its line from left to right: the order of additions is the batch's, whoever comes first", "start", 12);
+    p.write(folder, "embedding.svg");
+}
+
+// A weight of 1 from which 1e-4 is taken in each step: in fp32, in bf16 rounded to nearest, in bf16 rounded stochastically.
+void draw_adamw(const std::string& folder) {
+    constexpr int STEPS = 2000;
+    const float update = 1e-4f;
+    auto X = [](double step) { return 70 + step * 0.31; };
+    auto Y = [](double p) { return 50 + (1.0 - p) * 1100; };
+    Picture p(740, 360);
+    p.text(20, 26, "A weight of 1, from which 0.0001 is taken in each step", "start", 15);
+    for (double w : {1.0, 0.9, 0.8}) p.line(X(0), Y(w), X(STEPS), Y(w), "#eee"), p.text(X(0) - 8, Y(w) + 4, format("%.1f", w), "end", 11);
+    for (int s = 0; s <= STEPS; s += 500) p.text(X(s), Y(0.78) + 16, format("%d", s), "middle", 11);
+    p.text(X(STEPS), Y(0.78) + 34, "steps", "end", 12);
+    p.line(X(0), Y(1), X(STEPS), Y(1 - STEPS * (double)update), INK, 1.5);
+    float nearest = 1, stochastic = 1;
+    int since = 0;  // that the stochastic weight has been what it is
+    for (int s = 0; s < STEPS; s++) {
+        const float before = stochastic;
+        nearest = bf16(nearest - update), stochastic = round_stochastic(stochastic - update, philox(1, RNG_ROUNDING, (uint32_t)s, 0).x[0]);
+        if (stochastic == before && s + 1 < STEPS) continue;
+        p.line(X(since), Y((double)before), X(s + 1), Y((double)before), BLUE, 1.5), p.line(X(s + 1), Y((double)before), X(s + 1), Y((double)stochastic), BLUE, 1.5);
+        since = s + 1;
+    }
+    p.line(X(0), Y(1) - 2, X(STEPS), Y((double)nearest) - 2, ORANGE, 2.5);
+    p.text(X(STEPS) - 4, Y(1) + 18, format("bf16, rounded to nearest: %g after %d steps", (double)nearest, STEPS), "end", 12, ORANGE);
+    p.text(X(700), Y(0.855), "bf16, rounded stochastically", "end", 12, BLUE);
+    p.text(X(1180), Y(0.862), "fp32", "end", 12);
+    p.text(20, 350, "below 1 bf16 has steps of 1/256, thirty-nine updates: each is lost, or one in thirty-nine becomes a whole step", "start", 12);
+    p.write(folder, "adamw.svg");
+}
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc != 2) die_with(EXIT_USAGE, "usage: draw FOLDER");
     draw_shapes(argv[1]), draw_coalescing(argv[1]), draw_online(argv[1]), draw_gelu(argv[1]);
+    draw_embedding(argv[1]), draw_adamw(argv[1]);
 }
