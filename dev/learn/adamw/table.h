@@ -3,7 +3,7 @@
 #include "../grade.h"
 
 namespace learn {
-enum Mistake { NONE, NO_CORRECTION, NO_CORRECTION_V, FROM_0, ONE_CORRECTION, COUPLED, NO_DECAY, DECAY_WITHOUT_LR, EPS_INSIDE, NO_ROOT, NO_EPS, NOT_SQUARED, ADDED, OLD_MOMENTS, DECAYS_ALL, NO_SCALE, SCALED_UPDATE };
+enum Mistake { NONE, NO_CORRECTION, NO_CORRECTION_V, FROM_0, ONE_CORRECTION, COUPLED, NO_DECAY, DECAY_WITHOUT_LR, EPS_INSIDE, NO_ROOT, NO_EPS, NOT_SQUARED, ADDED, OLD_MOMENTS, DECAYS_ALL, DECAYS_BY_FOUR, NO_SCALE, SCALED_UPDATE };
 constexpr uint64_t SEED = 7;
 // eps is large, so that its place shows; t is small, so that the corrections do.
 inline Hyper hyper() { return {.lr = 0.1f, .beta1 = 0.9f, .beta2 = 0.95f, .eps = 0.05f, .weight_decay = 0.3f, .t = 2}; }
@@ -22,7 +22,7 @@ inline State oracle(State x, double scale, size_t decayed, Mistake m = NONE) {
     const int t = m == FROM_0 ? h.t - 1 : h.t;
     const double c1 = m == NO_CORRECTION ? 1 : 1 / (1 - std::pow(b1, t)), c2 = m == NO_CORRECTION || m == NO_CORRECTION_V ? 1 : m == ONE_CORRECTION ? c1 : 1 / (1 - std::pow(b2, t));
     for (size_t i = 0; i < x.p.size(); i++) {
-        const double decay = i < decayed || m == DECAYS_ALL ? (double)h.weight_decay : 0;
+        const double decay = (m == DECAYS_BY_FOUR ? i / 4 * 4 : i) < decayed || m == DECAYS_ALL ? (double)h.weight_decay : 0;
         double g = x.g[i] * (m == NO_SCALE || m == SCALED_UPDATE ? 1 : scale);
         if (m == COUPLED) g += decay * x.p[i];
         const double m0 = x.m[i], v0 = x.v[i];
@@ -48,7 +48,7 @@ inline void expect_state(Trial& t, const char* name, const State& before, double
     t.expect(name, right.p, BOUND, {{"there is no bias correction", with(NO_CORRECTION).p}, {"vhat has no bias correction", with(NO_CORRECTION_V).p}, {"steps are counted from 0: t is from 1", with(FROM_0).p}, {"both moments have beta1's correction", with(ONE_CORRECTION).p},
              {"weight decay is missing", with(NO_DECAY).p}, {"weight decay is not multiplied by lr", with(DECAY_WITHOUT_LR).p}, {"eps stands under the root", with(EPS_INSIDE).p}, {"the root of vhat is missing", with(NO_ROOT).p},
              {"eps is missing", with(NO_EPS).p}, {"the update is added: it goes against the gradient", with(ADDED).p}, {"the moments of the step before are used: they are updated first", with(OLD_MOMENTS).p},
-             {"all elements have weight decay, not the first `decayed` alone", with(DECAYS_ALL).p}, {"the update is scaled, not the gradient", with(SCALED_UPDATE).p}, {"it has not changed", before.p}});
+             {"all elements have weight decay, not the first `decayed` alone", with(DECAYS_ALL).p}, {"all four elements of a thread have weight decay if the first has: it is begin + k < decayed", with(DECAYS_BY_FOUR).p}, {"the update is scaled, not the gradient", with(SCALED_UPDATE).p}, {"it has not changed", before.p}});
 }
 
 inline void grade_cpp(Trial& t, Size s) {
@@ -68,10 +68,11 @@ inline void grade_clip(Trial& t, Size s) {
     for (double x : g) sum += x * x, total += std::fabs(x);
     const double norm = std::sqrt(sum);
     const float *grads = t.given("grads", g), *none = t.given("zeros", zeros), large = (float)(norm / 2), small = (float)(norm * 2);
-    float* scale = t.result("scale", 3);
-    t.run([&] { scale[0] = clip_scale(grads, n, large), scale[1] = clip_scale(grads, n, small), scale[2] = clip_scale(none, n, 1); });
-    t.expect("scale", {large / norm, 1, 1}, 4 * 0x1p-24, {{"a norm below max_norm is scaled up: it is left as it is", {large / norm, small / norm, INFINITY}}, {"the root is missing: it is the sum of squares", {std::fmin(1, large / sum), std::fmin(1, small / sum), 1}},
-             {"absolute values are added, not squares", {std::fmin(1, large / total), std::fmin(1, small / total), 1}}, {"the mean of the squares is taken, not their sum", {std::fmin(1, large / (norm / std::sqrt((double)n))), 1, 1}}, {"it is the other way round: norm / max_norm", {norm / large, 1, 1}}});
+    float *scale = t.result("scale", 2), *of_zeros = t.result("scale_of_zeros", 1);
+    t.run([&] { scale[0] = clip_scale(grads, n, large), scale[1] = clip_scale(grads, n, small), *of_zeros = clip_scale(none, n, 1); });
+    t.expect("scale", {large / norm, 1}, 4 * 0x1p-24, {{"a norm below max_norm is scaled up: it is left as it is", {large / norm, small / norm}}, {"the root is missing: it is the sum of squares", {std::fmin(1, large / sum), std::fmin(1, small / sum)}},
+             {"absolute values are added, not squares", {std::fmin(1, large / total), std::fmin(1, small / total)}}, {"the mean of the squares is taken, not their sum", {std::fmin(1, large / (norm / std::sqrt((double)n))), 1}}, {"it is the other way round: norm / max_norm", {norm / large, 1}}});
+    t.expect("scale_of_zeros", {1}, 1e-30);
 }
 
 inline void grade_rounding(Trial& t, Size s) {
