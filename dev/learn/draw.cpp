@@ -1,7 +1,10 @@
 // draw.cpp: the pictures of the chapters, as SVG: build/learn/draw FOLDER; prints the names of what it wrote. Numbers in them are computed here.
+#include <algorithm>
 #include <cmath>
 #include <functional>
 #include <string>
+#include "../../llmc/base/bf16.h"
+#include "../../llmc/base/rng.h"
 #include "../../llmc/io/files.h"
 
 namespace {
@@ -178,10 +181,141 @@ void draw_attention(const std::string& folder) {
     p.text(20, 376, "orange: scores that exist now; pale: seen before, nothing is left of them but row_max, row_sum and o; grey: masked.", "start", 12);
     p.text(20, 392, "Tiles that are all grey are never computed; white tiles are other blocks', and this block's next", "start", 12);
     p.write(folder, "attention.svg");
+
+// A batch's tokens in their order and sorted by id: which rows of dout each row of dwte is the sum of.
+void draw_embedding(const std::string& folder) {
+    const int inp[] = {0, 2, 0, 2, 0, 1}, order[] = {0, 2, 4, 5, 1, 3}, first[] = {0, 3, 4, 6};
+    const char* fills[] = {PALE, "#e3f0e0", WARM};
+    Picture p(700, 330);
+    p.text(20, 26, "The gradient of tokens: sorted, each row of dwte has one owner", "start", 15);
+    p.text(20, 62, "rows n of dout, with their tokens");
+    p.text(20, 172, "sorted by token, stable");
+    p.text(20, 272, "rows of dwte");
+    auto X = [](int i) { return 270.0 + i * 66; };
+    for (int n = 0; n < 6; n++) {
+        p.box(X(n), 46, 56, 28, fills[inp[n]]);
+        p.text(X(n) + 28, 65, format("n = %d", n), "middle", 12);
+        p.text(X(n) + 28, 40, format("token %d", inp[n]), "middle", 11);
+    }
+    for (int i = 0; i < 6; i++) {
+        p.box(X(i), 154, 56, 28, fills[inp[order[i]]]);
+        p.text(X(i) + 28, 173, format("n = %d", order[i]), "middle", 12);
+        p.arrow(X(order[i]) + 28, 76, X(i) + 28, 152);
+    }
+    for (int v = 0; v < 3; v++) {
+        const double left = X(first[v]), right = X(first[v + 1] - 1) + 56, middle = (left + right) / 2;
+        p.line(left, 190, right, 190, INK, 2);
+        p.arrow(middle, 192, middle, 250);
+        p.box(middle - 40, 254, 80, 28, fills[v]);
+        p.text(middle, 273, format("dwte[%d]", v), "middle", 12);
+        p.text(middle + 6, 226, format("%d row%s", first[v + 1] - first[v], first[v + 1] - first[v] > 1 ? "s" : ""), "start", 11);
+    }
+    p.text(20, 316, "a warp adds the rows above its line from left to right: the order of additions is the batch's, whoever comes first", "start", 12);
+    p.write(folder, "embedding.svg");
+}
+
+// A weight of 1 from which 1e-4 is taken in each step: in fp32, in bf16 rounded to nearest, in bf16 rounded stochastically.
+void draw_adamw(const std::string& folder) {
+    constexpr int STEPS = 2000;
+    const float update = 1e-4f;
+    auto X = [](double step) { return 70 + step * 0.31; };
+    auto Y = [](double p) { return 50 + (1.0 - p) * 1100; };
+    Picture p(740, 360);
+    p.text(20, 26, "A weight of 1, from which 0.0001 is taken in each step", "start", 15);
+    for (double w : {1.0, 0.9, 0.8}) p.line(X(0), Y(w), X(STEPS), Y(w), "#eee"), p.text(X(0) - 8, Y(w) + 4, format("%.1f", w), "end", 11);
+    for (int s = 0; s <= STEPS; s += 500) p.text(X(s), Y(0.78) + 16, format("%d", s), "middle", 11);
+    p.text(X(STEPS), Y(0.78) + 34, "steps", "end", 12);
+    p.line(X(0), Y(1), X(STEPS), Y(1 - STEPS * (double)update), INK, 1.5);
+    float nearest = 1, stochastic = 1;
+    int since = 0;  // that the stochastic weight has been what it is
+    for (int s = 0; s < STEPS; s++) {
+        const float before = stochastic;
+        nearest = bf16(nearest - update), stochastic = round_stochastic(stochastic - update, philox(1, RNG_ROUNDING, (uint32_t)s, 0).x[0]);
+        if (stochastic == before && s + 1 < STEPS) continue;
+        p.line(X(since), Y((double)before), X(s + 1), Y((double)before), BLUE, 1.5), p.line(X(s + 1), Y((double)before), X(s + 1), Y((double)stochastic), BLUE, 1.5);
+        since = s + 1;
+    }
+    p.line(X(0), Y(1) - 2, X(STEPS), Y((double)nearest) - 2, ORANGE, 2.5);
+    p.text(X(STEPS) - 4, Y(1) + 18, format("bf16, rounded to nearest: %g after %d steps", (double)nearest, STEPS), "end", 12, ORANGE);
+    p.text(X(700), Y(0.855), "bf16, rounded stochastically", "end", 12, BLUE);
+    p.text(X(1180), Y(0.862), "fp32", "end", 12);
+    p.text(20, 350, "below 1 bf16 has steps of 1/256, thirty-nine updates: each is lost, or one in thirty-nine becomes a whole step", "start", 12);
+    p.write(folder, "adamw.svg");
+}
+
+// The residual stream through a block: two branches that leave it and are added to it; below, the gradient on its way back.
+void draw_block(const std::string& folder) {
+    Picture p(800, 400);
+    p.text(20, 26, "A block: the residual stream is read twice and added to twice", "start", 15);
+    const char* branches[2][4] = {{"norm", "linear", "attention", "linear"}, {"norm", "linear", "GELU", "linear"}};
+    const char* between[2][4] = {{"ln1", "qkv", "atty", ""}, {"ln2", "fch", "fch_gelu", ""}};
+    auto row = [&](double stream, double up, bool forward) {
+        const char* names[] = {"residual", "residual2", "residual3"};
+        const char* color = forward ? BLUE : ORANGE;
+        p.line(50, stream, 785, stream, color, 3);
+        for (int half = 0; half < 2; half++) {
+            const double x0 = 110 + half * 330, x1 = x0 + 290;
+            for (int i = 0; i < 4; i++) {
+                const double x = x0 + 22 + i * 66;
+                p.box(x, up, 54, 26, forward ? PALE : WARM), p.text(x + 27, up + 17, branches[half][i], "middle", 11);
+                if (i < 3) forward ? p.arrow(x + 54, up + 13, x + 65, up + 13) : p.arrow(x + 66, up + 13, x + 55, up + 13);
+                p.text(x + 60, up - 6, (forward || !*between[half][i] ? "" : "d") + std::string(between[half][i]), "middle", 10);
+            }
+            if (forward) p.arrow(x0, stream, x0 + 22, up + 26), p.arrow(x1 - 16, up + 26, x1 + 3, stream - 8);
+            else p.arrow(x1 + 2, stream, x1 - 16, up + 26), p.arrow(x0 + 22, up + 26, x0 + 6, stream - 8);
+            p.box(forward ? x1 : x0 - 4, stream - 7, 13, 13, "white", color);
+            p.text(forward ? x1 + 6.5 : x0 + 2.5, stream + 6, "+", "middle", 18, color);
+            p.text(x0 - 20, stream + 24, (forward ? "" : "d") + std::string(names[half]), "middle", 12, color);
+        }
+        p.text(745, stream + 24, (forward ? "" : "d") + std::string(names[2]), "middle", 12, color);
+    };
+    p.text(20, 62, "forward, from left to right", "start", 12, BLUE);
+    row(160, 84, true);
+    p.text(20, 232, "backward, from right to left: each + of the forward forks, each fork is a +", "start", 12, ORANGE);
+    row(330, 254, false);
+    p.text(20, 388, "one array, dresidual, is the orange line: norm's backward adds to it, nothing else touches it", "start", 12);
+    p.write(folder, "block.svg");
+}
+
+// Three plans for the five buffers of the page: phases from left to right, offsets upwards.
+void draw_memory(const std::string& folder) {
+    const int bytes[] = {1, 2, 2, 5, 3}, begin[] = {0, 1, 0, 2, 0}, end[] = {1, 3, 1, 2, 0};
+    const char* fills[] = {PALE, WARM, "#e3f0e0", "#f3d9e4", "#eee6fa"};
+    const struct { const char* title; const char* order; } plans[] = {{"in the order of their beginnings", "acebd"}, {"largest first", "debca"}, {"the best: as much as phase 2 needs", "dbace"}};
+    Picture p(780, 406);
+    p.text(20, 26, "Three plans for five buffers: first fit in three orders", "start", 15);
+    for (int which = 0; which < 3; which++) {
+        const double x0 = 50 + which * 250, base = 330, cell = 46, unit = 24;
+        int offset[5], placed[5], n = 0, total = 0;
+        for (const char* x = plans[which].order; *x; x++) {
+            const int i = *x - 'a';
+            offset[i] = 0;
+            for (bool moved = true; moved;) {
+                moved = false;
+                for (int k = 0; k < n; k++) {
+                    const int o = placed[k];
+                    if (begin[o] <= end[i] && begin[i] <= end[o] && offset[i] < offset[o] + bytes[o] && offset[o] < offset[i] + bytes[i]) offset[i] = offset[o] + bytes[o], moved = true;
+                }
+            }
+            placed[n++] = i, total = std::max(total, offset[i] + bytes[i]);
+            p.box(x0 + begin[i] * cell, base - (offset[i] + bytes[i]) * unit, (end[i] - begin[i] + 1) * cell, bytes[i] * unit, fills[i]);
+            p.text(x0 + (begin[i] + end[i] + 1) * cell / 2, base - (offset[i] + bytes[i] / 2.0) * unit + 5, format("%c", *x), "middle", 14);
+        }
+        p.line(x0, base, x0 + 4 * cell, base, INK, 1.5);
+        p.line(x0, base - total * unit, x0 + 4 * cell, base - total * unit, ORANGE, 2);
+        p.text(x0 - 8, base - total * unit + 5, format("%d", total), "end", 13, ORANGE);
+        for (int phase = 0; phase < 4; phase++) p.text(x0 + (phase + 0.5) * cell, base + 18, format("%d", phase), "middle", 11);
+        p.text(x0, 58, plans[which].title, "start", 12, BLUE);
+        p.text(x0 + 2 * cell, base + 38, format("order %s", plans[which].order), "middle", 11);
+    }
+    p.text(20, 396, "a box: when a buffer is needed (phases, to the right) and where it lies (offsets, upwards); no two boxes may overlap", "start", 12);
+    p.write(folder, "memory.svg");
 }
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc != 2) die_with(EXIT_USAGE, "usage: draw FOLDER");
     draw_shapes(argv[1]), draw_coalescing(argv[1]), draw_online(argv[1]), draw_gelu(argv[1]), draw_attention(argv[1]);
+    draw_shapes(argv[1]), draw_coalescing(argv[1]), draw_online(argv[1]), draw_gelu(argv[1]);
+    draw_embedding(argv[1]), draw_adamw(argv[1]), draw_block(argv[1]), draw_memory(argv[1]);
 }
