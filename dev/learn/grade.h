@@ -16,7 +16,7 @@
 #include "accesses.h"
 
 // A blank: it compiles wherever one value is wanted, and a part that has one does not run.
-struct Blank { template <class T> operator T() const { return T(); } };
+struct Blank { template <class T> constexpr operator T() const { return T(); } };
 #define BLANK Blank()
 
 namespace learn {
@@ -33,6 +33,7 @@ struct Limits {
     double access = 0;      // bytes of an average access
     int launches = 0;
     bool no_conflicts = false;
+    bool overlap = false;   // shared memory is read while asynchronous copies of the same thread are in flight
 };
 
 // In memory shared with the child that runs a part; texts are what the child has found.
