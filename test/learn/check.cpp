@@ -118,7 +118,7 @@ void check_cpp(const std::string& page, const std::string& name, const std::vect
     }
     if (runs.empty()) return;
     const std::string base = "build/learn/page_" + name;
-    write_file_atomically(base + ".cpp", std::string("#include <cmath>\n#include <cstdio>\n#include <functional>\n#include <vector>\n") +
+    write_file_atomically(base + ".cpp", std::string("#include <cmath>\n#include <cstdio>\n#include <functional>\n#include <string>\n#include <vector>\n") +
                           (cuda ? "#include \"../../dev/learn/count.h\"\n" : "") + declarations +
                           "int main() {\n    setvbuf(stdout, nullptr, _IOLBF, 0);\n" + calls + "}\n");
     const Outcome built = cuda ? run_command(format("dev/learn/learn.sh --page %s.cpp", base.c_str())) : run_command(format("${CXX:-g++} -std=c++20 -O0 -ffp-contract=off %s.cpp -o %s", base.c_str(), base.c_str()));
