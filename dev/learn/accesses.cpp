@@ -50,6 +50,8 @@ void note_of_a_thread(const emu::Machine& m, const char* p, size_t bytes, bool w
         }
     }
     record->now = a, record->wrote = wrote, record->read = read;
+    if (code == &ASYNC_COPY) return;
+    record->overlapped += shared && !write && !m.thread->copies.empty();
     const uint64_t since = mix((uintptr_t)code, barriers[block]), k = times[mix(since, (uint64_t)block << 32 | thread)]++;
     Request& request = requests[mix(mix(since, (uint64_t)block << 32 | thread / 32), k)];
     request.code = code, request.shared = shared, request.bytes = (unsigned)bytes, request.lanes.push_back({(int)thread, (uintptr_t)p});
@@ -92,7 +94,7 @@ void count_conflicts(const Request& r) {
     }
 }
 
-// The watcher, told of barriers by way of this file.
+// The watcher, told of barriers and of asynchronous copies by way of this file.
 emu::Watcher with_barriers;
 const emu::Watcher* watcher;
 }  // namespace
@@ -102,6 +104,7 @@ void begin() {
     if (watcher) return;
     watcher = emu::g_watcher, with_barriers = *watcher, emu::g_watcher = &with_barriers;
     with_barriers.barrier = [](unsigned block) { barriers[block]++, watcher->barrier(block); };
+    with_barriers.written = [](const void* p, size_t bytes) { note(p, bytes, true, &ASYNC_COPY), watcher->written(p, bytes); };
 }
 void kernel_ends() {
     if (!record) return;

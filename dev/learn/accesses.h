@@ -12,11 +12,12 @@ struct Access {
     int thread;
     bool write;
 };
+inline const char ASYNC_COPY = 0;  // its address is the code of what cp.async writes, which no call of the compiler announces
 // The place in the program where most is lost: sectors asked for by its warps, and the fewest that hold the bytes; or ways of its worst bank conflict.
 struct Place { const void* code = nullptr; uint64_t asked = 0, fewest = 0, requests = 0; };
 struct Record {
     Access now, wrote, read;  // the access that happens, and the last write and read before it of the same four bytes
-    uint64_t accesses, bytes, sectors, fewest_sectors, conflicts;
+    uint64_t accesses, bytes, sectors, fewest_sectors, conflicts, overlapped;  // overlapped: reads of shared memory while a copy of this thread to there was in flight
     Place worst_sectors, worst_banks;
 };
 extern Record* record;  // null: nothing is recorded

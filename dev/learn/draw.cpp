@@ -310,12 +310,157 @@ void draw_memory(const std::string& folder) {
     }
     p.text(20, 396, "a box: when a buffer is needed (phases, to the right) and where it lies (offsets, upwards); no two boxes may overlap", "start", 12);
     p.write(folder, "memory.svg");
+// In which bank of shared memory the words of column 0 are: of rows of 8 words here, in 8 banks.
+void draw_banks(const std::string& folder) {
+    constexpr int N = 8;
+    Picture p(780, 330);
+    p.text(20, 26, "Eight lanes read a column, in a memory of eight banks (a GPU's has 32): an upright strip is a bank", "start", 15);
+    const char* titles[] = {"rows of 8 words", "rows of 9 words", "rows of 8, XOR swizzle"};
+    const char* below[] = {"one bank, eight turns", "eight banks, one turn", "eight banks, one turn"};
+    for (int which = 0; which < 3; which++) {
+        const double x0 = 24 + which * 256, y0 = 80, cell = 26;
+        p.text(x0, 62, titles[which], "start", 14, BLUE);
+        for (int line = 0; line < N + (which == 1); line++)
+            for (int bank = 0; bank < N; bank++) {
+                const int word = line * N + bank, row = which == 1 ? word / 9 : line, column = which == 0 ? bank : which == 1 ? word % 9 : bank ^ row;
+                if (row >= N) continue;
+                const bool unused = which == 1 && column == 8;
+                p.box(x0 + bank * cell, y0 + line * 21, cell, 19, unused ? "#eee" : column == 0 ? ORANGE : PALE, FAINT);
+                p.text(x0 + bank * cell + cell / 2, y0 + line * 21 + 14, unused ? "-" : format("%d.%d", row, column), "middle", 10, column == 0 ? "white" : INK);
+            }
+        p.text(x0, y0 + 9 * 21 + 20, below[which], "start", 13, ORANGE);
+    }
+    p.text(20, 322, "r.c: row r, column c; orange: column 0. In the middle the ninth word is never used; on the right row r has column c at c ^ r", "start", 11);
+    p.write(folder, "gpu_banks.svg");
+}
+
+// A loop over four tiles, a copy of 3 units and arithmetic of 4 each: one buffer, and two.
+void draw_buffers(const std::string& folder) {
+    constexpr double COPY = 3, WORK = 4, unit = 22, x0 = 120;
+    Picture p(780, 270);
+    p.text(20, 26, "Four tiles: a copy takes 3, the arithmetic with it 4", "start", 15);
+    auto bar = [&](double y, double from, double length, int tile, bool copy) {
+        p.box(x0 + from * unit, y, length * unit, 26, copy ? PALE : WARM);
+        p.text(x0 + (from + length / 2) * unit, y + 17, format("%d", tile), "middle");
+    };
+    p.text(20, 62, "one buffer", "start", 14, BLUE), p.text(20, 86, "copies", "start", 12), p.text(20, 116, "arithmetic", "start", 12);
+    p.text(20, 162, "two buffers", "start", 14, BLUE), p.text(20, 186, "copies", "start", 12), p.text(20, 216, "arithmetic", "start", 12);
+    double now = 0, end = 0;
+    for (int tile = 0; tile < 4; tile++) bar(68, now, COPY, tile, true), bar(98, now + COPY, WORK, tile, false), now += COPY + WORK;
+    bar(168, 0, COPY, 0, true);
+    double there = COPY;
+    for (int tile = 0; tile < 4; tile++) {
+        const double begin = std::fmax(there, end);
+        if (tile < 3) bar(168, begin, COPY, tile + 1, true), there = begin + COPY;
+        bar(198, begin, WORK, tile, false), end = begin + WORK;
+    }
+    p.text(20, 256, format("%g and %g: with two buffers only the first copy is waited for, as long as a copy takes no longer than the arithmetic", now, end), "start", 12);
+    p.write(folder, "gpu_buffers.svg");
+}
+
+// Which lane holds which elements of mma.m16n8k16's operands: b above c, a beside it.
+void draw_mma(const std::string& folder) {
+    constexpr double cell = 18, left = 40, middle = 380, top = 56, below = 372;
+    Picture p(760, 690);
+    p.text(20, 26, "c (16, 8) += a (16, 16) b (16, 8): in each cell the lane that has it; colours: in which register", "start", 15);
+    auto at = [&](double x, double y, int r, int c, int lane, int which) {
+        const char* fills[] = {PALE, WARM, "#e3f0dc", "#f3dfee"};
+        p.box(x + c * cell, y + r * cell, cell, cell, fills[which], FAINT);
+        p.text(x + c * cell + cell / 2, y + r * cell + 13, format("%d", lane), "middle", 10);
+    };
+    for (int r = 0; r < 16; r++) {
+        for (int c = 0; c < 16; c++) at(left, below, r, c, r % 8 * 4 + c % 8 / 2, r / 8 + 2 * (c / 8));
+        for (int c = 0; c < 8; c++) at(middle, top, r, c, c * 4 + r % 8 / 2, r / 8), at(middle, below, r, c, r % 8 * 4 + c / 2, r / 8);
+    }
+    p.text(middle, top - 8, "b", "start", 14, BLUE), p.text(left, below - 8, "a", "start", 14, BLUE), p.text(middle, below - 8, "c", "start", 14, BLUE);
+    const char* registers[] = {"a: blue a[0], orange a[1],", "green a[2], pink a[3]", "b: blue b0, orange b1", "c: blue c[0] and c[1],", "orange c[2] and c[3]", "", "lane = 4 g + t", "a: row g, columns 2t and 2t + 1", "b: rows 2t and 2t + 1, column g", "c: row g, columns 2t and 2t + 1"};
+    for (int i = 0; i < 10; i++) p.text(560, top + 20 + 22 * i, registers[i], "start", 12);
+    p.write(folder, "gpu_mma.svg");
+}
+// Four ranks in a ring: of each piece on each rank, how many ranks' numbers are in it, through reduce-scatter and all-gather.
+void draw_ring(const std::string& folder) {
+    constexpr int W = 4;
+    constexpr double cell = 22, panel = 108;
+    Picture p(790, 250);
+    p.text(20, 26, "Four ranks (rows), four pieces (columns): how many ranks' numbers are in each", "start", 15);
+    int x[W][W];
+    for (auto& row : x) for (int& n : row) n = 1;
+    auto draw = [&](int which, const char* title, int got) {  // got: rank r has just received piece r - got; W: none
+        const double x0 = 20 + which * panel;
+        p.text(x0, 62, title, "start", 12, BLUE);
+        for (int r = 0; r < W; r++)
+            for (int c = 0; c < W; c++) {
+                const bool now = got < W && c == (r - got + 2 * W) % W;
+                p.box(x0 + c * cell, 74 + r * 30, cell, 24, now ? ORANGE : x[r][c] == W ? WARM : PALE, FAINT);
+                p.text(x0 + c * cell + cell / 2, 74 + r * 30 + 17, format("%d", x[r][c]), "middle", 12, now ? "white" : INK);
+            }
+    };
+    draw(0, "begin", W);
+    for (int s = 0; s < W - 1; s++) {
+        int sent[W];
+        for (int r = 0; r < W; r++) sent[r] = x[r][(r - s - 1 + 2 * W) % W];
+        for (int r = 0; r < W; r++) x[r][(r - s - 2 + 2 * W) % W] += sent[(r + W - 1) % W];
+        draw(1 + s, s == 0 ? "reduce-scatter 0" : format("%d", s).c_str(), s + 2);
+    }
+    for (int s = 0; s < W - 1; s++) {
+        for (int r = 0; r < W; r++) x[r][(r - s - 1 + 2 * W) % W] = W;
+        draw(W + s, s == 0 ? "all-gather 0" : format("%d", s).c_str(), s + 1);
+    }
+    p.text(20, 222, "orange: has just come from the left neighbour, the row above (the last row for the first). After step 2 of the reduce-scatter", "start", 12);
+    p.text(20, 240, "rank r has the sum of piece r; each step moves one piece a rank", "start", 12);
+    p.write(folder, "ranks_ring.svg");
+}
+
+// Eight leaves as a binary tree, and which of its nodes each rank makes.
+void draw_tree(const std::string& folder) {
+    constexpr double step = 80, x0 = 150, bottom = 232;
+    Picture p(790, 350);
+    p.text(20, 26, "Gradients of eight leaves, added as a binary tree", "start", 15);
+    for (int level = 0; level <= 3; level++) {
+        const double y = bottom - level * 56;
+        for (int node = 0; node < 8 >> level; node++) {
+            const double span = step * (1 << level), x = x0 + (node + 0.5) * span;
+            if (level < 3) p.line(x, y - 13, x0 + (node / 2 + 0.5) * 2 * span, y - 56 + 13, INK);
+            p.box(x - 20, y - 13, 40, 26, level == 0 ? PALE : level == 3 ? ORANGE : WARM);
+            p.text(x, y + 5, level == 0 ? format("%d", node) : format("%d-%d", node << level, ((node + 1) << level) - 1), "middle", 12, level == 3 ? "white" : INK);
+        }
+    }
+    for (int k = 0; k < 3; k++) {
+        const int ranks = 1 << k;
+        const double y = bottom + 36 + k * 24;
+        p.text(20, y + 4, format("%d rank%s", ranks, k ? "s" : ""), "start", 13, BLUE);
+        for (int r = 0; r < ranks; r++) {
+            p.box(x0 + r * 8 * step / ranks + 4, y - 9, 8 * step / ranks - 8, 18, PALE, BLUE);
+            p.text(x0 + (r + 0.5) * 8 * step / ranks, y + 4, format("rank %d makes %d-%d", r, r * 8 / ranks, (r + 1) * 8 / ranks - 1), "middle", 11);
+        }
+    }
+    p.text(20, 342, "whatever the number of ranks, the same pairs are added: the same bits", "start", 12);
+    p.write(folder, "ranks_tree.svg");
+}
+
+// Backward of 12 blocks and the exchange of their gradients over a network, to scale: the numbers of the page.
+void draw_overlap(const std::string& folder) {
+    constexpr double C = 768, block = 12 * C * C, backward = 1e3 * 4 * 32768 * block / (0.8 * 989e12), wire = 1e3 * 4 * 7 / 8 / (0.85 * 50e9), unit = 36, x0 = 116;
+    Picture p(790, 200);
+    p.text(20, 26, "GPT-2 124M: backward of 12 blocks, and the exchange of their gradients over 400 Gb/s a GPU, in ms", "start", 15);
+    p.text(20, 72, "products", "start", 12), p.text(20, 112, "exchange", "start", 12);
+    double free = 0;
+    for (int b = 0; b < 12; b++) {
+        const double begin = b * backward, ready = begin + backward, at = std::fmax(free, ready);
+        p.box(x0 + begin * unit, 54, backward * unit, 28, WARM), p.text(x0 + (begin + backward / 2) * unit, 73, format("%d", 12 - b), "middle", 12);
+        p.box(x0 + at * unit, 94, wire * block * unit, 28, PALE), free = at + wire * block;
+    }
+    const double embeddings = wire * (50257 + 1024) * C;
+    p.box(x0 + free * unit, 94, embeddings * unit, 28, ORANGE), p.text(x0 + (free + embeddings / 2) * unit, 113, "embeddings", "middle", 12, "white");
+    for (int t = 0; t <= 18; t += 2) p.text(x0 + t * unit, 148, format("%d", t), "middle", 11), p.line(x0 + t * unit, 128, x0 + t * unit, 134);
+    p.text(20, 184, format("%.1f ms hidden behind the products; of the last block and the embeddings %.1f ms are exposed", wire * block * 11, free + embeddings - 12 * backward), "start", 12);
+    p.write(folder, "ranks_overlap.svg");
 }
 }  // namespace
 
 int main(int argc, char** argv) {
     if (argc != 2) die_with(EXIT_USAGE, "usage: draw FOLDER");
     draw_shapes(argv[1]), draw_coalescing(argv[1]), draw_online(argv[1]), draw_gelu(argv[1]), draw_attention(argv[1]);
-    draw_shapes(argv[1]), draw_coalescing(argv[1]), draw_online(argv[1]), draw_gelu(argv[1]);
-    draw_embedding(argv[1]), draw_adamw(argv[1]), draw_block(argv[1]), draw_memory(argv[1]);
+    draw_embedding(argv[1]), draw_adamw(argv[1]), draw_block(argv[1]), draw_memory(argv[1]), draw_banks(argv[1]);
+    draw_buffers(argv[1]), draw_mma(argv[1]), draw_ring(argv[1]), draw_tree(argv[1]), draw_overlap(argv[1]);
 }

@@ -33,6 +33,7 @@ struct Limits {
     double access = 0;      // bytes of an average access
     int launches = 0;
     bool no_conflicts = false;
+    bool overlap = false;   // shared memory is read while asynchronous copies of the same thread are in flight
 };
 
 // In memory shared with the child that runs a part; texts are what the child has found.

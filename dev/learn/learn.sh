@@ -1,10 +1,11 @@
 #!/bin/sh
 # learn.sh NAME [FILE]: grades an exercise: dev/learn/NAME/exercise.cu, or FILE in its place. HINT=2.1 prints the first hint for part 2 instead. `make learn-NAME`
+# learn.sh --page FILE.cpp: builds a chapter's own kernels, from FILE.cpp to FILE, so that what they ask of memory is counted (count.h)
 set -eu
 CXX=$(command -v g++ || echo "${CXX:-c++}")  # g++ where it is: clang splits 16-byte loads, which are counted here
 cd "$(dirname "$0")/../.."
 name=$1 folder=dev/learn/$1 file=${2:-dev/learn/$1/exercise.cu} built=build/learn
-[ -f "$folder/table.h" ] || { echo "learn: no exercise is named $name; there are: $(cd dev/learn && ls -d -- */ | tr -d / | tr '\n' ' ')"; exit 2; }
+[ "$name" = --page ] || [ -f "$folder/table.h" ] || { echo "learn: no exercise is named $name; there are: $(cd dev/learn && ls -d -- */ | tr -d / | tr '\n' ' ')"; exit 2; }
 if [ -n "${HINT:-}" ]; then
     awk -v part="${HINT%.*}" -v step="${HINT#*.}" '
         /^## / { here = $2 == part "." }
@@ -26,9 +27,12 @@ for source in test/emu/watch.cpp dev/learn/accesses.cpp; do
     [ -n "$(find $object -newer $source -newer test/emu/blocks.h -newer test/emu/memory.h -newer dev/learn/accesses.h 2>/dev/null)" ] || { $CXX $common -O2 -c $source -o $object.$$ && mv $object.$$ $object; }  # two exercises may be graded at once
 done
 program=$built/$name-$(basename "$file" .cu)
-printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS); }\n' "$file" "$folder" "$name" "$file" > "$program.cpp"
+if [ "$name" = --page ]; then program=${file%.cpp}
+else printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS); }\n' "$file" "$folder" "$name" "$file" > "$program.cpp"
+fi
 # shellcheck disable=SC2086
 if ! $CXX $common -O2 $careful -g1 -gdwarf-4 -fsanitize=thread -fdiagnostics-color=never -c "$program.cpp" -o "$program.o" 2> "$program.log"; then
+    [ "$name" != --page ] || { cat "$program.log"; exit 1; }
     echo "$name: $file does not compile:"
     sed -n "s|^[^ ]*$file:\([0-9]*\):[0-9]*: error: \(.*\)|    line \1: \2|p" "$program.log" | head -n 5
     grep -q "^[^ ]*$file:[0-9]*:[0-9]*: error" "$program.log" || { grep -m 3 'error' "$program.log"; echo "    the whole text: $program.log"; }
@@ -38,4 +42,4 @@ wrap=
 for size in 1 2 4 8 16; do for kind in read write unaligned_read unaligned_write; do wrap="$wrap,--wrap=__tsan_$kind$size"; done; done
 # shellcheck disable=SC2086
 $CXX $common "$program.o" $built/accesses.o $built/watch.o -Wl$wrap,--wrap=__tsan_read_range,--wrap=__tsan_write_range -o "$program"
-exec "$program"
+[ "$name" = --page ] || exec "$program"

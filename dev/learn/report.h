@@ -178,6 +178,7 @@ private:
         if (l.access > 0 && per_access() < l.access) return format("an access has %.1f bytes, must be %.0f: load_floats() and store_floats() take 16 at a time", per_access(), l.access);
         if (l.asked > 0 && ratio(r.asked, r.fewest) > l.asked) return format("bytes asked for: must be at most %.2f of the fewest: what is read twice can be kept", l.asked);
         if (l.touched > 0 && ratio(r.touched, r.fewest) > l.touched) return format("bytes touched: must be at most %.2f of the fewest: what one kernel writes for the next goes through memory", l.touched);
+        if (l.overlap && !r.record.overlapped) return "no overlap: shared memory is never read while a copy is in flight. Start the next tile's copy before you wait for this one's, and leave one group in flight";
         if (l.no_conflicts && r.record.conflicts)
             return format("bank conflicts: %s wants %llu words of one bank at once: neighbouring lanes should use neighbouring words", line(r.record.worst_banks.code).c_str(), (unsigned long long)r.record.worst_banks.asked);
         return "";
@@ -199,7 +200,7 @@ private:
             const bool inside = a.p >= b->p && a.p < b->p + b->n * 4;
             what = C && inside ? format("%s[%ld][%ld]", b->name, i / C, i % C) : format("%s[%ld]%s", b->name, i, inside ? "" : format(", but it has %zu elements", b->n).c_str());
         }
-        return format("%s: block %u, thread %d %s %s", line(a.code).c_str(), a.block, a.thread, a.write ? "writes" : "reads", what.c_str());
+        return format("%s: block %u, thread %d %s %s", a.code == &accesses::ASYNC_COPY ? "an asynchronous copy" : line(a.code).c_str(), a.block, a.thread, a.write ? "writes" : "reads", what.c_str());
     }
     // The line of the exercise that the code was made from; what is inlined there has frames of its own.
     std::string line(const void* code) const {

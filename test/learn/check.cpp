@@ -5,7 +5,7 @@
 //     build/learn/check --write   writes the files with blanks, and the pictures
 //
 // In a page (doc/learn/*.md):
-//     ```cpp                      declarations, compiled as they stand, all of a page in one program
+//     ```cpp                      declarations, compiled as they stand, all of a page in one program; with a kernel among them it is built as exercises are, and dev/learn/count.h is there
 //     ```cpp run                  statements, executed in their order; what they print is the next ```text block
 //     <!-- run ... -->            statements; each line that they print stands in what follows, up to an empty line
 //     ```cpp from FILE            lines of FILE in their order; `...` stands for lines that are left out
@@ -107,22 +107,23 @@ void check_outputs(const std::string& page, const std::vector<Block>& blocks, co
 void check_cpp(const std::string& page, const std::string& name, const std::vector<Block>& all) {
     std::vector<Block> runs;
     std::string declarations, calls;
+    bool cuda = false;  // kernels: what they ask of memory is counted, and each block is a process, so that one may end by a mistake that is shown
+    for (const Block& b : all) for (const std::string& l : b.code) cuda = cuda || (b.info == "cpp" && l.starts_with("__global__"));
     for (const Block& b : all) {
         const bool run = b.info == "cpp run" || b.info == "hidden";
         if (b.info != "cpp" && !run) continue;
         const std::string place = format("#line %d \"%s\"\n", b.line + 1, page.c_str());
         if (!run) { declarations += place + joined(b.code); continue; }
         declarations += format("static void block_%zu() {\n", runs.size()) + place + joined(b.code) + "}\n";
-        calls += format("    printf(\"@@block %zu\\n\"), block_%zu();\n", runs.size(), runs.size());
+        calls += format(cuda ? "    printf(\"@@block %zu\\n\"), apart(block_%zu);\n" : "    printf(\"@@block %zu\\n\"), block_%zu();\n", runs.size(), runs.size());
         runs.push_back(b);
     }
     if (runs.empty()) return;
-    const bool cuda = declarations.find("__global__") != std::string::npos;
     const std::string base = "build/learn/page_" + name;
-    write_file_atomically(base + ".cpp", std::string("#include <cmath>\n#include <cstdio>\n#include <functional>\n#include <vector>\n") + (cuda ? "#include \"../../llmc/cuda/device.cuh\"\n" : "") + declarations +
+    write_file_atomically(base + ".cpp", std::string("#include <cmath>\n#include <cstdio>\n#include <functional>\n#include <string>\n#include <vector>\n") +
+                          (cuda ? "#include \"../../dev/learn/count.h\"\n" : "") + declarations +
                           "int main() {\n    setvbuf(stdout, nullptr, _IOLBF, 0);\n" + calls + "}\n");
-    const std::string flags = cuda ? "-pthread -rdynamic -Itest/emu " : "";
-    const Outcome built = run_command(format("${CXX:-g++} -std=c++20 -O0 -ffp-contract=off %s%s.cpp -o %s", flags.c_str(), base.c_str(), base.c_str()));
+    const Outcome built = cuda ? run_command(format("dev/learn/learn.sh --page %s.cpp", base.c_str())) : run_command(format("${CXX:-g++} -std=c++20 -O0 -ffp-contract=off %s.cpp -o %s", base.c_str(), base.c_str()));
     if (built.code) return wrong(page, "its code does not compile:\n%s", built.output.c_str());
     const Outcome ran = run_command(base);
     if (ran.code) return wrong(page, "its code ends with exit code %d:\n%s", ran.code, ran.output.c_str());

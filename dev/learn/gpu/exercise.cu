@@ -1,0 +1,110 @@
+// A GPU, part by part: doc/learn/gpu.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-gpu` says how far it is.
+// Everything is fp32 but the operands of part 5. Thread (x, y) of a block is threadIdx.x, threadIdx.y; x runs fastest, so a warp is 32 neighbours in x where blockDim.x is 32 or more.
+
+// ---- 1. a coalesced copy by a grid of a fixed size
+// out = factor * inp, n elements. There are fewer threads than elements: each takes several.
+constexpr unsigned BLOCKS = 3, THREADS = 128;
+__global__ void scale_kernel(float* out, const float* inp, float factor, int n) {
+    BLANK;  // a loop: from this thread's first element on, as far at a time as the grid has threads, so that neighbours in a warp have neighbours in memory
+}
+void scale(float* out, const float* inp, float factor, int n, stream_t stream) {
+    launch(scale_kernel, {BLOCKS, THREADS}, stream, out, inp, factor, n);
+}
+
+// ---- 2. a reduction by shuffles: the sums of rows
+// The sum of x over the 32 lanes of a warp; every lane gets it. __shfl_xor_sync(0xffffffff, x, offset) is the x of lane (lane ^ offset); all 32 lanes call it.
+__device__ float sum_over_warp(float x) {
+    return BLANK;  // five exchanges, with offsets 16, 8, 4, 2, 1
+}
+// out[n] = the sum of row n of inp (N, C), a block of THREADS threads a row
+__global__ void sum_kernel(float* out, const float* inp, int C) {
+    __shared__ float sums[THREADS / WARP];  // of each warp
+    const int n = blockIdx.x, lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    const float* row = inp + n * C;
+    float x = BLANK;  // this thread's share: every THREADS-th element of the row, neighbouring threads neighbouring elements
+    BLANK;  // its warp's sum, which one lane puts into sums[warp]; when all warps have, one thread adds the four and stores out[n]
+}
+void sum_rows(float* out, const float* inp, int N, int C, stream_t stream) {
+    launch(sum_kernel, {(unsigned)N, THREADS}, stream, out, inp, C);
+}
+
+// ---- 3. a transpose without bank conflicts
+// out (C, N) = inp (N, C) transposed. A block has 32 x 8 threads and takes a tile of 32 x 32: rows row0 .. row0 + 31 and columns column0 .. column0 + 31 of inp, as far as there are such.
+constexpr int TILE = 32, TILE_ROWS = 8;
+constexpr int WIDTH = BLANK;  // floats of a row of the tile in shared memory: 32, or more
+__global__ void transpose_kernel(float* out, const float* inp, int N, int C) {
+    __shared__ float tile[TILE][WIDTH];
+    const int row0 = blockIdx.y * TILE, column0 = blockIdx.x * TILE, x = threadIdx.x, y = threadIdx.y;
+    BLANK;  // from inp to the tile, coalesced: a warp (one y) copies row y of the tile, then y + 8, y + 16, y + 24; element (r, c) of the tile is inp's (row0 + r, column0 + c)
+    BLANK;  // from the tile to out, coalesced too: a warp writes 32 neighbours of a row of out, which are a column of the tile; out's element (column0 + c, row0 + r) is the tile's (r, c)
+}
+void transpose(float* out, const float* inp, int N, int C, stream_t stream) {
+    launch(transpose_kernel, {dim3((unsigned)ceil_div(C, TILE), (unsigned)ceil_div(N, TILE)), dim3(TILE, TILE_ROWS)}, stream, out, inp, N, C);
+}
+
+// ---- 4. double buffering with asynchronous copies
+// out[i] = sum over j of (x[i] - y[j])^2, for x (N) and y (M); M is a multiple of 4. A thread has one i, and y comes through shared memory, 256 floats at a time, which the whole block reads.
+constexpr int PAIR_THREADS = 64, Y_TILE = 4 * PAIR_THREADS;
+// Starts the copy of y[begin] .. y[begin + 255] to tile, as one group; of those behind the end of y nothing is copied.
+__device__ void start_copy(float* tile, const float* y, int begin, int M) {
+    BLANK;  // four floats a thread: cp_async_16(to, from, 16); where there are none, cp_async_16(to, y, 0), as `from` must be a valid address. Then cp_async_commit_group()
+}
+__global__ void pairs_kernel(float* out, const float* x, const float* y, int N, int M) {
+    alignas(16) __shared__ float tiles[2][Y_TILE];
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    const float mine = i < N ? x[i] : 0;
+    float sum = 0;
+    start_copy(tiles[0], y, 0, M);
+    for (int begin = 0, now = 0; begin < M; begin += Y_TILE, now ^= 1) {
+        BLANK;  // start the copy of the next tile into the other buffer (behind the last one: of nothing); then wait for this tile's: cp_async_wait_group<1>() lets the thread's last group be in flight; then for all threads'
+        for (int j = 0; j < Y_TILE && begin + j < M; j++) {
+            const float d = mine - tiles[now][j];
+            sum += d * d;
+        }
+        BLANK;  // what must be between this and the next round, whose copy goes to tiles[now]
+    }
+    cp_async_wait_group<0>();  // the last group, of nothing: a thread must not end with one in flight
+    if (i < N) out[i] = sum;
+}
+void pairs(float* out, const float* x, const float* y, int N, int M, stream_t stream) {
+    launch(pairs_kernel, over(N, PAIR_THREADS), stream, out, x, y, N, M);
+}
+
+// ---- 5. a tile of a matrix product by a tensor core
+// out (N, 8) = inp (N, C) weight (8, C)^T, N and C multiples of 16, inputs rounded to bf16. A warp, which is a block, has 16 rows: for each 16 columns of inp one instruction, c += A B, with
+//     A (16, 16) = its rows of inp, columns k .. k + 15        B (16, 8) = columns k .. k + 15 of weight, transposed: B[i][j] = weight[j][k + i]
+// cvt_bf16x2(low, high) rounds two floats to bf16 and puts them into one register, `low` in the lower half.
+__global__ void mma_kernel(float* out, const float* inp, const float* weight, int C) {
+    const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
+    const float* rows = inp + blockIdx.x * 16 * C;
+    float c[4] = {};
+    for (int k = 0; k < C; k += 16) {
+        uint32_t a[4], b[2];
+        BLANK;  // this lane's parts of A, two neighbouring columns a register: a[0] row g, columns 2t, 2t + 1; a[1] row g + 8, the same columns; a[2] row g, columns 2t + 8, 2t + 9; a[3] row g + 8, those
+        BLANK;  // and of B: b[0] rows 2t, 2t + 1 of column g; b[1] rows 2t + 8, 2t + 9 of column g
+        mma_m16n8k16_bf16(c, a, b[0], b[1]);
+    }
+    BLANK;  // c[0], c[1] are row g, columns 2t, 2t + 1 of these 16 rows of out; c[2], c[3] row g + 8, the same columns
+}
+void product(float* out, const float* inp, const float* weight, int N, int C, stream_t stream) {
+    launch(mma_kernel, {(unsigned)N / 16, WARP}, stream, out, inp, weight, C);
+}
+
+// ---- 6. two streams and one buffer
+// out (N, C) = 2 inp + 1, row by row: stream `fills` puts 2 * row into `buffer` (C), stream `drains` adds 1 and stores it; the next row goes through the same buffer. Streams know nothing of each other.
+//     record(event, stream) marks the place where the stream is now; wait(stream, event) lets what the stream does from here on come after it. The host waits for neither.
+__global__ void double_kernel(float* buffer, const float* row, int C) {
+    for (int c = threadIdx.x; c < C; c += blockDim.x) buffer[c] = 2 * row[c];
+}
+__global__ void increment_kernel(float* row, const float* buffer, int C) {
+    for (int c = threadIdx.x; c < C; c += blockDim.x) row[c] = buffer[c] + 1;
+}
+void two_streams(float* out, float* buffer, const float* inp, int N, int C, stream_t fills, stream_t drains) {
+    const event_t filled = make_event(), drained = make_event();
+    for (int n = 0; n < N; n++) {
+        launch(double_kernel, {1, 64}, fills, buffer, inp + n * C, C);
+        BLANK;  // the buffer is drained after it is filled
+        launch(increment_kernel, {1, 64}, drains, out + n * C, buffer, C);
+        BLANK;  // and filled again after it is drained
+    }
+}
