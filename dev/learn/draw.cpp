@@ -181,6 +181,7 @@ void draw_attention(const std::string& folder) {
     p.text(20, 376, "orange: scores that exist now; pale: seen before, nothing is left of them but row_max, row_sum and o; grey: masked.", "start", 12);
     p.text(20, 392, "Tiles that are all grey are never computed; white tiles are other blocks', and this block's next", "start", 12);
     p.write(folder, "attention.svg");
+}
 
 // A batch's tokens in their order and sorted by id: which rows of dout each row of dwte is the sum of.
 void draw_embedding(const std::string& folder) {
