@@ -31,6 +31,8 @@ if [ "$name" = --page ]; then program=${file%.cpp}
 else printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS); }\n' "$file" "$folder" "$name" "$file" > "$program.cpp"
 fi
 # shellcheck disable=SC2086
+[ -z "${SYNTAX:-}" ] || exec $CXX $common -fsyntax-only "$program.cpp"  # whether it compiles, and no more: test/learn/check.cpp
+# shellcheck disable=SC2086
 if ! $CXX $common -O2 $careful -g1 -gdwarf-4 -fsanitize=thread -fdiagnostics-color=never -c "$program.cpp" -o "$program.o" 2> "$program.log"; then
     [ "$name" != --page ] || { cat "$program.log"; exit 1; }
     echo "$name: $file does not compile:"
