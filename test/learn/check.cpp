@@ -4,7 +4,7 @@
 //     build/learn/check --pages   pages alone, without what the grader counts
 //     build/learn/check --write   writes the files with blanks, and the pictures
 //
-// In a page (doc/learn/*.md):
+// In a page (doc/learn/*.md, doc/llama3.md):
 //     ```cpp                      declarations, compiled as they stand, all of a page in one program; with a kernel among them it is built as exercises are, and dev/learn/count.h is there
 //     ```cpp run                  statements, executed in their order; what they print is the next ```text block
 //     <!-- run ... -->            statements; each line that they print stands in what follows, up to an empty line
@@ -291,7 +291,7 @@ int main(int argc, char** argv) {
     }
     if (!pages_alone) check_exercises(folders);
     // pages
-    for (const std::string& page : listed("doc/learn/*.md")) {
+    for (const std::string& page : listed("doc/learn/*.md doc/llama3.md")) {
         const Lines lines = lines_of(read_file(page));
         const std::vector<Block> blocks = blocks_of(lines);
         const std::string name = page.substr(page.rfind('/') + 1, page.rfind('.') - page.rfind('/') - 1);
