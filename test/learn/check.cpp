@@ -263,7 +263,7 @@ void check_exercise(const std::string& folder, const Outcome& solved, const Outc
 void check_exercises(const Lines& folders) {
     Lines grading;
     for (const std::string& folder : folders)
-        for (const std::string& file : {solution_of(folder), exercise_of(folder)}) grading.push_back(format("dev/learn/learn.sh %s %s", folder.substr(folder.rfind('/') + 1).c_str(), file.c_str()));
+        for (const std::string& file : {solution_of(folder), exercise_of(folder)}) grading.push_back(format("%sdev/learn/learn.sh %s %s", file == exercise_of(folder) ? "OPT=-O0 " : "", folder.substr(folder.rfind('/') + 1).c_str(), file.c_str()));
     const std::vector<Outcome> outcomes = outcomes_of(grading);
     for (size_t i = 0; i < folders.size(); i++) check_exercise(folders[i], outcomes[2 * i], outcomes[2 * i + 1]);
 }
