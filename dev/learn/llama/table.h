@@ -6,7 +6,7 @@ namespace learn {
 inline Doubles scaled_by(const Doubles& x, double factor, double least) { Doubles y; for (double v : x) y.push_back(factor * std::fmax(least, std::fabs(v))); return y; }
 
 // ---- RMSNorm
-enum Norm { RIGHT, MEAN, SUM, EPS_OUTSIDE, NO_ROOT, NO_WEIGHT, NO_SECOND_TERM, LAYERNORM_TERM, DN_WITHOUT_WEIGHT, NOT_NORMED, SET, LAST_ROW, MEAN_IS_SUM };
+enum Norm { RIGHT, MEAN, SUM, EPS_OUTSIDE, NO_ROOT, NO_WEIGHT, NO_SECOND_TERM, LAYERNORM_TERM, DN_WITHOUT_WEIGHT, NOT_NORMED, SET, LAST_ROW, MEAN_IS_SUM, ONE_WITHOUT_WEIGHT };
 struct Normed { Doubles out, rstd, dinp, dweight; };
 inline Normed rmsnorm(const Doubles& x, const Doubles& w, const Doubles& dout, const Doubles& begun, size_t N, size_t C, double eps, Norm m) {
     Normed r{Doubles(N * C), Doubles(N), Doubles(N * C), m == SET ? Doubles(C) : begun};
@@ -21,7 +21,7 @@ inline Normed rmsnorm(const Doubles& x, const Doubles& w, const Doubles& dout, c
             r.out[n * C + c] = (x[n * C + c] - mean) * s * (m == NO_WEIGHT ? 1 : w[c]), sum_dn_n += dn * x[n * C + c] * s / (m == MEAN_IS_SUM ? 1 : (double)C), sum_dn += m == LAYERNORM_TERM ? dn / (double)C : 0;
         }
         for (size_t c = 0; c < C; c++) {
-            const double normed = x[n * C + c] * s, dn = dout[n * C + c] * (m == DN_WITHOUT_WEIGHT ? 1 : w[c]);
+            const double normed = x[n * C + c] * s, dn = dout[n * C + c] * (m == DN_WITHOUT_WEIGHT || m == ONE_WITHOUT_WEIGHT ? 1 : w[c]);
             r.dinp[n * C + c] = s * (dn - sum_dn - (m == NO_SECOND_TERM ? 0 : normed * sum_dn_n)), r.dweight[c] = (m == LAST_ROW ? 0 : r.dweight[c]) + dout[n * C + c] * (m == NOT_NORMED ? x[n * C + c] : normed);
         }
     }
@@ -50,7 +50,7 @@ inline void grade_rmsnorm_backward(Trial& t, Size s) {
     t.run([&] { rmsnorm_backward(dinp, dweight, dout, inp, rstd, weight, s.N, s.C); });
     auto with = [&](Norm m) { return rmsnorm(i.x, i.w, i.dout, i.begun, i.N, i.C, EPS, m); };
     const double roundings = (s.C + s.N + 16) * 0x1p-24 * 16;  // of terms of up to 16
-    t.expect("dinp", with(RIGHT).dinp, roundings, {{"it is the sum of dn * n over the row, not its mean", with(MEAN_IS_SUM).dinp}, {"the term n * mean(dn * n) is missing: rstd depends on inp, too", with(NO_SECOND_TERM).dinp}, {"mean(dn) is subtracted: that is LayerNorm's, which subtracts a mean", with(LAYERNORM_TERM).dinp}, {"dn = dout * weight: the weight is missing", with(DN_WITHOUT_WEIGHT).dinp}});
+    t.expect("dinp", with(RIGHT).dinp, roundings, {{"it is the sum of dn * n over the row, not its mean", with(MEAN_IS_SUM).dinp}, {"the term n * mean(dn * n) is missing: rstd depends on inp, too", with(NO_SECOND_TERM).dinp}, {"mean(dn) is subtracted: that is LayerNorm's, which subtracts a mean", with(LAYERNORM_TERM).dinp}, {"dn = dout * weight: the weight is missing", with(DN_WITHOUT_WEIGHT).dinp}, {"dn = dout * weight: the weight is in the mean, but not in dinp", with(ONE_WITHOUT_WEIGHT).dinp}});
     t.expect("dweight", with(RIGHT).dweight, roundings, {{"dweight is +=: the last row's alone is there", with(LAST_ROW).dweight}, {"dweight is +=: what was there is lost", with(SET).dweight}, {"n = inp * rstd: rstd is missing", with(NOT_NORMED).dweight}});
 }
 
