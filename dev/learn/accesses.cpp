@@ -50,6 +50,7 @@ void note_of_a_thread(const emu::Machine& m, const char* p, size_t bytes, bool w
         }
     }
     record->now = a, record->wrote = wrote, record->read = read;
+    record->copies |= code == &ASYNC_COPY || !m.thread->copies.empty();
     if (code == &ASYNC_COPY) return;
     record->overlapped += shared && !write && !m.thread->copies.empty();
     const uint64_t since = mix((uintptr_t)code, barriers[block]), k = times[mix(since, (uint64_t)block << 32 | thread)]++;

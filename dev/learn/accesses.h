@@ -17,7 +17,8 @@ inline const char ASYNC_COPY = 0;  // its address is the code of what cp.async w
 struct Place { const void* code = nullptr; uint64_t asked = 0, fewest = 0, requests = 0; };
 struct Record {
     Access now, wrote, read;  // the access that happens, and the last write and read before it of the same four bytes
-    uint64_t accesses, bytes, sectors, fewest_sectors, conflicts, overlapped;  // overlapped: reads of shared memory while a copy of this thread to there was in flight
+    uint64_t accesses, bytes, sectors, fewest_sectors, conflicts, overlapped;  // overlapped: reads of shared memory while an asynchronous copy of the same thread was in flight
+    bool copies;  // there have been asynchronous copies, or some are in flight
     Place worst_sectors, worst_banks;
 };
 extern Record* record;  // null: nothing is recorded

@@ -137,6 +137,7 @@ private:
             return say(title, said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(said.find("an atomic"), said.find(" (") - said.find("an atomic")) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"});
         if (said.find("nobody has written") != std::string::npos)
             return say(title, "UNWRITTEN", {at + doing(r.now) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
+                                            : r.copies ? "a copy must be started, of all the tile's bytes and to this buffer, committed as a group and waited for by its own thread; then comes a barrier: which is missing?"
                                             : "is a barrier missing between the write and the read, or does a loop leave elements out, or go too far?"});
         if (said.find("dynamic shared") != std::string::npos)
             return say(title, "OUTSIDE", {at + doing(r.now) + ", outside of what the launch gives the block", "how many bytes does a block need: a row of floats for each of its warps?"});

@@ -36,6 +36,7 @@ inline void grade_transpose(Trial& t, Size s) {
     t.run([&] { transpose(out, inp, s.N, s.C, t.stream); });
     const size_t N = (size_t)s.N, C = (size_t)s.C;
     t.expect("out", made(x.size(), [&](size_t i) { return x[i % N * C + i / N]; }), 1e-30, {{"it is a copy: rows have stayed rows", x},
+        {"a row of inp is N further on in place of C", made(x.size(), [&](size_t i) { return x[(i % N * N + i / N) % x.size()]; })},
         {"each tile is at its place, but not transposed itself: the tile is read as it was written", N % 32 || C % 32 ? Doubles() : made(x.size(), [&](size_t i) { const size_t c = i / N, r = i % N; return x[(r / 32 * 32 + c % 32) * C + c / 32 * 32 + r % 32]; })}});
 }
 
@@ -120,7 +121,7 @@ inline void grade_streams(Trial& t, Size s) {
 inline const std::vector<Part> PARTS = {
     {grade_scale, {{7, 137}, {1, 1}, {3, 128}, {16, 256}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1}},
     {grade_sums, {{3, 261}, {1, 1}, {2, 31}, {16, 512}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true}},
-    {grade_transpose, {{5, 37}, {1, 1}, {33, 31}, {64, 96}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true}},
+    {grade_transpose, {{32, 64}, {5, 37}, {1, 1}, {33, 31}, {64, 96}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true}},
     {grade_pairs, {{5, 260}, {1, 4}, {70, 600}, {64, 1024}}, true, {.sectors = 1.01, .launches = 1, .no_conflicts = true, .overlap = true}},
     {grade_product, {{16, 16}, {48, 32}, {32, 64}}, true, {.launches = 1}},
     {grade_streams, {{5, 37}, {1, 1}, {4, 64}}, true, {}},
