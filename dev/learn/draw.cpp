@@ -478,7 +478,7 @@ void draw_loop(const std::string& folder) {
             const double left = X(g * 8.0 / gpus) - 30, y = 304 + row * 26;
             p.box(left, y, 8.0 / gpus * 76 - 16, 20, fills[g]);
             p.text(left + (8.0 / gpus * 76 - 16) / 2, y + 15, format("GPU %d", g), "middle", 11);
-            p.text(20, y + 15, gpus == 1 ? "on one GPU" : format("on %d GPUs", gpus), "start", 12);
+            if (g == 0) p.text(20, y + 15, gpus == 1 ? "on one GPU" : format("on %d GPUs", gpus), "start", 12);
         }
     p.text(20, 394, "each GPU adds its own subtree, and what is above it is added between them: the same additions, the same bits", "start", 12);
     p.write(folder, "loop.svg");

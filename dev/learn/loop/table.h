@@ -187,7 +187,7 @@ inline void grade_file(Trial& t, Size) {
     });
     // how often: of mistakes in these four lines
     auto causes = [](std::vector<Cause> list) { return list; };
-    t.expect("torn", {0}, 0.1, causes({{"it is renamed before its contents are synced, or not synced at all", {1}}, {"it is renamed before its contents are synced, or not synced at all", {2}}, {"it is renamed before its contents are synced, or not synced at all", {3}}}));
+    t.expect("torn", {0}, 0.1, causes({{"what is found there was never synced: written in place, or renamed before its contents are on the disk", {1}}, {"what is found there was never synced: written in place, or renamed before its contents are on the disk", {2}}, {"what is found there was never synced: written in place, or renamed before its contents are on the disk", {3}}}));
     t.expect("missing", {0}, 0.1, {});
     t.expect("old after return", {0}, 0.1, causes({{"the folder is not synced after the rename: the new name is lost with the power", {1}}}));
 }

@@ -141,10 +141,20 @@ inline void grade_plan(Trial& t, Size) {
         }
     });
     auto orders = [&](Order how) { Doubles x; for (const Buffers& b : all) for (int i : order_of(b, how)) x.push_back(i); return x; };
-    auto totals = [&](int which) { Doubles x; for (const Buffers& b : all) { const Plan p = plan_of(b, order_of(b, LARGEST)); const int last = order_of(b, LARGEST).back(); x.push_back(which == 0 ? (double)p.total : which == 1 ? (double)p.sum : (double)(p.offsets[(size_t)last] + b[(size_t)last].bytes)); } return x; };
+    auto totals = [&](int which) {  // 0: right; 1: the sum of all; 2: the end of the last that is placed
+        Doubles x;
+        for (const Buffers& b : all) {
+            const Plan p = plan_of(b, order_of(b, LARGEST));
+            const size_t last = (size_t)order_of(b, LARGEST).back();
+            x.push_back((double)(which == 0 ? p.total : which == 1 ? p.sum : p.offsets[last] + b[last].bytes));
+        }
+        return x;
+    };
     t.expect("order", orders(LARGEST), 0.1, {{"they are not sorted", orders(NUMBERS)}, {"it is the smallest first", orders(SMALLEST)}, {"of equal ones the larger number comes first", orders(TIES_LAST)}});
     Doubles right, alone, as_numbers;
-    for (const Buffers& b : all) for (size_t i = 0; i < b.size(); i++) right.push_back((double)plan_of(b, order_of(b, LARGEST)).offsets[i]), alone.push_back(0), as_numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).offsets[i]);
+    for (const Buffers& b : all)
+        for (size_t i = 0; i < b.size(); i++)
+            right.push_back((double)plan_of(b, order_of(b, LARGEST)).offsets[i]), alone.push_back(0), as_numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).offsets[i]);
     t.expect("offsets", right, 0.1, {{"nothing is put into placed", alone}, {"the order is not used: it is buffers[i] for each i of it", as_numbers}});
     t.expect("total", totals(0), 0.1, {{"it is the sum of all bytes: it is where the last one ends", totals(1)}, {"it is the end of the buffer that was placed last: another one may end behind it", totals(2)}});
 }
