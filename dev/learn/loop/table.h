@@ -13,7 +13,8 @@ inline void grade_row(Trial& t, Size) {
     auto with = [&](auto f) { Doubles x; for (uint64_t i = 0; i < n; i++) x.push_back((double)f(i)); return x; };
     t.expect("row", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, (uint32_t)(i / ROWS)); }), 0.1,
              {{"every epoch has the same order", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, 0); })}, {"the rows are not shuffled", with([](uint64_t i) { return i % ROWS; })},
-              {"epochs are counted from 1: from 0", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, (uint32_t)(i / ROWS) + 1); })}, {"every row has an order of its own: the epoch is position / ROWS", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, (uint32_t)i); })}});
+              {"epochs are counted from 1: from 0", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, (uint32_t)(i / ROWS) + 1); })}, {"the place in the epoch is position % ROWS, not position", with([](uint64_t i) { return permute(i, ROWS, SEED, (uint32_t)(i / ROWS)); })},
+              {"every row has an order of its own: the epoch is position / ROWS", with([](uint64_t i) { return permute(i % ROWS, ROWS, SEED, (uint32_t)i); })}});
 }
 
 enum Mistake { NONE, NOT_MEAN, MEAN_OF_MICRO, ACCUMULATES, LAST_MICRO, LAST_ROW, SAME_MICRO, NO_POSITION };
@@ -53,6 +54,17 @@ inline float tree(const std::vector<float>& x, size_t begin, size_t end) {
     while (2 * half < end - begin) half *= 2;
     return tree(x, begin, begin + half) + tree(x, begin + half, end);
 }
+// add_leaf with a mistake, for one number: 1: at most one addition after a leaf; 2: nothing more after the last leaf; 3: all that waits is added after every leaf.
+inline float with_mistake(const std::vector<float>& x, int mistake) {
+    float buffers[8] = {};
+    for (int leaf = 0; leaf < (int)x.size(); leaf++) {
+        int buffer = __builtin_popcount((unsigned)leaf);
+        buffers[buffer] = x[(size_t)leaf];
+        const bool last = mistake != 2 && leaf + 1 == (int)x.size();
+        for (int bits = leaf; buffer > 0 && (last || mistake == 3 || bits & 1); bits = mistake == 1 ? 0 : bits >> 1, buffer = mistake == 1 ? 0 : buffer - 1) buffers[buffer - 1] += buffers[buffer];
+    }
+    return buffers[0];
+}
 inline void grade_tree(Trial& t, Size s) {
     const int leaves = s.N, n = s.C;
     const Doubles values = t.normal((size_t)(leaves * n), 0, 100);
@@ -67,15 +79,17 @@ inline void grade_tree(Trial& t, Size s) {
         }
         memcpy(sum, buffers[0], (size_t)n * 4);
     });
-    Doubles right, in_turn, first, last;
+    Doubles right, in_turn, first, last, mistakes[3];
     for (int i = 0; i < n; i++) {
         std::vector<float> x;
         for (int leaf = 0; leaf < leaves; leaf++) x.push_back((float)values[(size_t)(leaf * n + i)]);
         float sequential = x[0];
         for (int leaf = 1; leaf < leaves; leaf++) sequential += x[(size_t)leaf];
         right.push_back((double)tree(x, 0, x.size())), in_turn.push_back((double)sequential), first.push_back((double)x[0]), last.push_back((double)x.back());
+        for (int m = 0; m < 3; m++) mistakes[m].push_back((double)with_mistake(x, m + 1));
     }
-    t.expect("sum", right, 1e-30, {{"the leaves are added one after the other: right but for its last bits, and the bits are what it is about", in_turn}, {"nothing is added: it is leaf 0", first}, {"it is the last leaf", last}});
+    t.expect("sum", right, 1e-30, {{"the leaves are added one after the other: right but for its last bits, and the bits are what it is about", in_turn}, {"at most one addition follows a leaf: as many as its number has ones at its end", mistakes[0]},
+             {"subtrees still wait after the last leaf: all are added then", mistakes[1]}, {"after every leaf all that waits is added: only what is complete", mistakes[2]}, {"nothing is added: it is leaf 0", first}, {"it is the last leaf", last}});
 }
 
 // ---- a run ---------------------------------------------------------------------------------------------------------------------
