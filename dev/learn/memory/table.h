@@ -101,7 +101,7 @@ inline void grade_peak(Trial& t, Size) {
 inline void grade_place(Trial& t, Size) {
     std::vector<std::pair<::Buffer, std::vector<Placed>>> all = {
         {{2, 0b01}, {}}, {{2, 0b01}, {{0, 4, 0b10}}}, {{2, 0b01}, {{0, 4, 0b11}}}, {{2, 0b01}, {{0, 1, 0b01}, {3, 2, 0b01}}}, {{3, 0b01}, {{0, 1, 0b01}, {3, 2, 0b01}}}, {{2, 0b01}, {{2, 2, 0b01}}}, {{3, 0b01}, {{2, 2, 0b01}}},
-        {{1, 0b01}, {{0, 5, 0b01}, {1, 1, 0b10}}}};
+        {{1, 0b01}, {{0, 5, 0b01}, {1, 1, 0b10}}}, {{2, 0b01}, {{0, 1, 0b01}, {4, 2, 0b01}}}};
     for (const Buffers& b : cases()) {
         std::vector<Placed> placed;
         for (size_t i = 0; i + 1 < b.size(); i++) {
