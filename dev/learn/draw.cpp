@@ -311,6 +311,8 @@ void draw_memory(const std::string& folder) {
     }
     p.text(20, 396, "a box: when a buffer is needed (phases, to the right) and where it lies (offsets, upwards); no two boxes may overlap", "start", 12);
     p.write(folder, "memory.svg");
+}
+
 // In which bank of shared memory the words of column 0 are: of rows of 8 words here, in 8 banks.
 void draw_banks(const std::string& folder) {
     constexpr int N = 8;
