@@ -170,7 +170,7 @@ inline void grade_fewest(Trial& t, Size) {
     });
     Doubles best, largest, peaks, numbers;
     for (const Buffers& b : all) best.push_back((double)best_of(b)), largest.push_back((double)plan_of(b, order_of(b, LARGEST)).total), peaks.push_back((double)peak_of(b)), numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).total);
-    t.expect("total", best, 0.1, {{"it is the plan of the largest first: another order needs less", largest}, {"it is the peak: no plan need reach it", peaks}, {"only the order of numbers is tried", numbers}});
+    t.expect("total", best, 0.1, {{"it is the plan of one order, as the largest first: another needs less", largest}, {"it is the peak: no plan need reach it", peaks}, {"only the order of numbers is tried", numbers}});
     t.expect("conflicts", Doubles(all.size()), 0.1, {});
 }
 
