@@ -120,8 +120,8 @@ inline void grade_sort(Trial& t, Size s) {
     });
     auto doubles = [](const std::vector<int>& x) { return Doubles(x.begin(), x.end()); };
     const Sorted right = sorted(inp);
-    t.expect("first", doubles(right.first), 0.5, {{"they are where tokens end: the placing has moved them on, so it needs a copy", doubles(sorted(inp, 2).first)}, {"they are counts, which are not added up", doubles(sorted(inp, 3).first)}, {"they are counts, which are not added up", doubles(sorted(inp, 4).first)}});
-    t.expect("order", doubles(right.order), 0.5, {{"the sort is not stable: of one token the larger n comes first", doubles(sorted(inp, 1).order)}});
+    t.expect("first", doubles(right.first), 0.1, {{"they are where tokens end: the placing has moved them on, so it needs a copy", doubles(sorted(inp, 2).first)}, {"they are counts, which are not added up", doubles(sorted(inp, 3).first)}, {"they are counts, which are not added up", doubles(sorted(inp, 4).first)}});
+    t.expect("order", doubles(right.order), 0.1, {{"the sort is not stable: of one token the larger n comes first", doubles(sorted(inp, 1).order)}});
 }
 inline void grade_tokens(Trial& t, Size s) {
     const std::vector<int> tokens = tokens_of(s);

@@ -83,7 +83,7 @@ inline void grade_live(Trial& t, Size) {
         for (int p = u.front(); p <= u.back(); p++) by_order += std::exp2(p);
         right.push_back(all), holes.push_back(touched), without_last.push_back(all - std::exp2(last)), count.push_back(last - first + 1), ordered.push_back(by_order);
     }
-    t.expect("live", right, 0.5, {{"phases between the first and the last are not in it: what is written in 1 and read in 3 must be there in 2", holes}, {"the last phase is not in it", without_last}, {"it is the number of phases, not a mask of them", count},
+    t.expect("live", right, 0.1, {{"phases between the first and the last are not in it: what is written in 1 and read in 3 must be there in 2", holes}, {"the last phase is not in it", without_last}, {"it is the number of phases, not a mask of them", count},
                                   {"the phases are taken to be sorted", ordered}});
 }
 inline void grade_peak(Trial& t, Size) {
@@ -96,12 +96,12 @@ inline void grade_peak(Trial& t, Size) {
         for (const ::Buffer& x : b) sum += (double)x.bytes, most = std::fmax(most, (double)x.bytes), begin += x.live & 1 ? (double)x.bytes : 0;
         right.push_back((double)peak_of(b)), sums.push_back(sum), largest.push_back(most), phase0.push_back(begin);
     }
-    t.expect("peak", right, 0.5, {{"all buffers are added up: of each phase only those that it needs", sums}, {"it is the largest buffer", largest}, {"only phase 0 is looked at", phase0}});
+    t.expect("peak", right, 0.1, {{"all buffers are added up: of each phase only those that it needs", sums}, {"it is the largest buffer", largest}, {"only phase 0 is looked at", phase0}});
 }
 inline void grade_place(Trial& t, Size) {
     std::vector<std::pair<::Buffer, std::vector<Placed>>> all = {
         {{2, 0b01}, {}}, {{2, 0b01}, {{0, 4, 0b10}}}, {{2, 0b01}, {{0, 4, 0b11}}}, {{2, 0b01}, {{0, 1, 0b01}, {3, 2, 0b01}}}, {{3, 0b01}, {{0, 1, 0b01}, {3, 2, 0b01}}}, {{2, 0b01}, {{2, 2, 0b01}}}, {{3, 0b01}, {{2, 2, 0b01}}},
-        {{1, 0b01}, {{0, 5, 0b01}, {1, 1, 0b10}}}};
+        {{1, 0b01}, {{0, 5, 0b01}, {1, 1, 0b10}}}, {{2, 0b01}, {{0, 1, 0b01}, {4, 2, 0b01}}}};
     for (const Buffers& b : cases()) {
         std::vector<Placed> placed;
         for (size_t i = 0; i + 1 < b.size(); i++) {
@@ -113,7 +113,7 @@ inline void grade_place(Trial& t, Size) {
     float* got = t.result("offset", all.size());
     t.run([&] { for (size_t i = 0; i < all.size(); i++) got[i] = (float)lowest_place(all[i].first, all[i].second); });
     auto with = [&](Mistake m) { Doubles x; for (auto& [b, placed] : all) x.push_back((double)place(b, placed, m)); return x; };
-    t.expect("offset", with(NONE), 0.5, {{"buffers that share no phase may share bytes: live is not looked at", with(TIME_IGNORED)}, {"it goes behind the last that shares a phase, even where there is a gap before", with(BEHIND_LAST)}, {"it may not share bytes with one that it shares a phase with", with(SHARES_ALL)},
+    t.expect("offset", with(NONE), 0.1, {{"buffers that share no phase may share bytes: live is not looked at", with(TIME_IGNORED)}, {"it goes behind the last that shares a phase, even where there is a gap before", with(BEHIND_LAST)}, {"it may not share bytes with one that it shares a phase with", with(SHARES_ALL)},
              {"b may begin where the other ends, and end where it begins", with(TOUCHING)}, {"only where b begins is looked at: a gap may be too small for it", with(FIRST_ALONE)}});
 }
 
@@ -141,12 +141,22 @@ inline void grade_plan(Trial& t, Size) {
         }
     });
     auto orders = [&](Order how) { Doubles x; for (const Buffers& b : all) for (int i : order_of(b, how)) x.push_back(i); return x; };
-    auto totals = [&](int which) { Doubles x; for (const Buffers& b : all) { const Plan p = plan_of(b, order_of(b, LARGEST)); const int last = order_of(b, LARGEST).back(); x.push_back(which == 0 ? (double)p.total : which == 1 ? (double)p.sum : (double)(p.offsets[(size_t)last] + b[(size_t)last].bytes)); } return x; };
-    t.expect("order", orders(LARGEST), 0.5, {{"they are not sorted", orders(NUMBERS)}, {"it is the smallest first", orders(SMALLEST)}, {"of equal ones the larger number comes first", orders(TIES_LAST)}});
+    auto totals = [&](int which) {  // 0: right; 1: the sum of all; 2: the end of the last that is placed
+        Doubles x;
+        for (const Buffers& b : all) {
+            const Plan p = plan_of(b, order_of(b, LARGEST));
+            const size_t last = (size_t)order_of(b, LARGEST).back();
+            x.push_back((double)(which == 0 ? p.total : which == 1 ? p.sum : p.offsets[last] + b[last].bytes));
+        }
+        return x;
+    };
+    t.expect("order", orders(LARGEST), 0.1, {{"they are not sorted", orders(NUMBERS)}, {"it is the smallest first", orders(SMALLEST)}, {"of equal ones the larger number comes first", orders(TIES_LAST)}});
     Doubles right, alone, as_numbers;
-    for (const Buffers& b : all) for (size_t i = 0; i < b.size(); i++) right.push_back((double)plan_of(b, order_of(b, LARGEST)).offsets[i]), alone.push_back(0), as_numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).offsets[i]);
-    t.expect("offsets", right, 0.5, {{"nothing is put into placed", alone}, {"the order is not used: it is buffers[i] for each i of it", as_numbers}});
-    t.expect("total", totals(0), 0.5, {{"it is the sum of all bytes: it is where the last one ends", totals(1)}, {"it is the end of the buffer that was placed last: another one may end behind it", totals(2)}});
+    for (const Buffers& b : all)
+        for (size_t i = 0; i < b.size(); i++)
+            right.push_back((double)plan_of(b, order_of(b, LARGEST)).offsets[i]), alone.push_back(0), as_numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).offsets[i]);
+    t.expect("offsets", right, 0.1, {{"nothing is put into placed", alone}, {"the order is not used: it is buffers[i] for each i of it", as_numbers}});
+    t.expect("total", totals(0), 0.1, {{"it is the sum of all bytes: it is where the last one ends", totals(1)}, {"it is the end of the buffer that was placed last: another one may end behind it", totals(2)}});
 }
 inline void grade_fewest(Trial& t, Size) {
     const auto all = cases();
@@ -160,8 +170,8 @@ inline void grade_fewest(Trial& t, Size) {
     });
     Doubles best, largest, peaks, numbers;
     for (const Buffers& b : all) best.push_back((double)best_of(b)), largest.push_back((double)plan_of(b, order_of(b, LARGEST)).total), peaks.push_back((double)peak_of(b)), numbers.push_back((double)plan_of(b, order_of(b, NUMBERS)).total);
-    t.expect("total", best, 0.5, {{"it is the plan of the largest first: another order needs less", largest}, {"it is the peak: no plan need reach it", peaks}, {"only the order of numbers is tried", numbers}});
-    t.expect("conflicts", Doubles(all.size()), 0.5, {});
+    t.expect("total", best, 0.1, {{"it is the plan of one order, as the largest first: another needs less", largest}, {"it is the peak: no plan need reach it", peaks}, {"only the order of numbers is tried", numbers}});
+    t.expect("conflicts", Doubles(all.size()), 0.1, {});
 }
 
 inline const std::vector<Part> PARTS = {{grade_live, {{1, 1}}}, {grade_peak, {{1, 1}}}, {grade_place, {{1, 1}}}, {grade_plan, {{1, 1}}}, {grade_fewest, {{1, 1}}}};
