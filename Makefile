@@ -413,7 +413,7 @@ check-learn: build/learn/check build/learn/draw build/learn/mutant  ## the chapt
 build/learn/check: test/learn/check.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
-build/learn/%: dev/learn/%.cpp $(HOST)
+build/learn/%: dev/learn/%.cpp $(wildcard dev/learn/picture.h dev/learn/*/pictures.h) $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
