@@ -123,7 +123,7 @@ public:
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;
             bool same = true;
-            for (size_t k = 0; k < right.size() && same; k++) same = std::fabs((double)b->p[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->p[k]) && std::isnan(c.values[k]));
+            for (size_t k = 0; k < right.size() && same; k++) same = (double)b->p[k] == c.values[k] || std::fabs((double)b->p[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->p[k]) && std::isnan(c.values[k]));
             if (same) return (void)snprintf(result_.cause, sizeof result_.cause, "%s", c.what);
         }
     }
@@ -159,6 +159,7 @@ private:
     // Which elements are wrong, when they have something in common.
     static std::string pattern(const Made& b, const std::vector<size_t>& wrong, size_t n) {
         if (wrong.size() == n) return n > 1 ? format("; all %zu are wrong", n) : "";
+        if (wrong.size() == 1) return format("; the others of %zu are right", n);
         std::string text = format("; %zu of %zu are wrong", wrong.size(), n);
         const size_t C = b.columns ? (size_t)b.columns : n;
         size_t first_row = n, first_column = C, expected = 0;

@@ -110,7 +110,7 @@ private:
             if (*r.unrepeatable) return say(title, "NOT REPEATABLE", {at + r.unrepeatable, "sums of floats depend on their order, and atomicAdd adds in the order in which threads arrive: let one thread add, in a fixed order"});
             worst = std::fmax(worst, r.worst);
         }
-        const std::string right = format("right at %zu sizes, largest error %.2g of its bound, same bits in %d %s", part.sizes.size(), worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
+        const std::string right = format("right at %zu size%s, largest error %.2g of what rounding may do, same bits in %d %s", part.sizes.size(), part.sizes.size() == 1 ? "" : "s", worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
         if (!part.cuda) return say(title, "ok", {right});
         const std::string slow = what_is_missed(part.limits);
         return say(title, slow.empty() ? "ok" : "SLOW", {right, costs(), slow});
@@ -141,7 +141,8 @@ private:
                                             : "is a barrier missing between the write and the read, or does a loop leave elements out, or go too far?"});
         if (said.find("dynamic shared") != std::string::npos)
             return say(title, "OUTSIDE", {at + doing(r.now) + ", outside of what the launch gives the block", "how many bytes does a block need: a row of floats for each of its warps?"});
-        if (said.find("outside of") != std::string::npos) return say(title, "OUTSIDE", {at + doing(r.now), "is there a thread behind the last row or column that should return, or a stride that is too long?"});
+        if (said.find("outside of") != std::string::npos) return say(title, "OUTSIDE", {at + doing(r.now), r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that should return?"
+                                                                         : "is there a thread behind the last row or column that should return, or a stride that is too long?"});
         if (said.find("not aligned") != std::string::npos) return say(title, "NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)});
         if (const size_t colon = said.find(": block ("); colon != std::string::npos) said = said.substr(colon + 2);  // without the kernel's name
         if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos)
@@ -153,7 +154,8 @@ private:
         if (buffer_of(now.p)) {
             if (before.block != now.block) return "blocks cannot wait for each other: give each its own element, and let a second kernel add them";
             if (before.write && now.write) return "two threads write the same element: let one of them do it, or give each its own";
-            return "one thread reads what another writes: does each own its elements, or do they need a barrier between?";
+            const bool same_warp = before.thread / WARP == now.thread / WARP;
+            return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as they are lanes of one warp," : "__syncthreads()");
         }
         if (read_before) return "a barrier is missing before shared memory is used again: others may still read it";
         if (reads_now) return "a barrier is missing between the write and the read: __syncthreads() for a block, __syncwarp() for a warp";
@@ -188,7 +190,7 @@ private:
     // ---- places in the source and in memory -----------------------------------------------------------------------------------
     const Buffer* buffer_of(const char* p) const {
         const Buffer* nearest = nullptr;  // the last that begins before p, or a page before the first: what lies between is outside
-        for (int i = 0; i < result_->n_buffers; i++) {
+        for (int i = 0; i < std::min(result_->n_buffers, (int)std::size(result_->buffers)); i++) {
             const Buffer& b = result_->buffers[i];
             if (p >= b.p - 4096 && p < b.p + b.n * 4 + 4096 && (!nearest || llabs(p - b.p) < llabs(p - nearest->p))) nearest = &b;
         }
@@ -197,11 +199,12 @@ private:
     std::string doing(const accesses::Access& a) const {
         std::string what = "shared memory";
         if (const Buffer* b = buffer_of(a.p)) {
-            const long i = (a.p - b->p) / 4, C = b->columns;
-            const bool inside = a.p >= b->p && a.p < b->p + b->n * 4;
-            what = C && inside ? format("%s[%ld][%ld]", b->name, i / C, i % C) : format("%s[%ld]%s", b->name, i, inside ? "" : format(", but it has %zu elements", b->n).c_str());
+            const long i = (a.p - b->p) / 4, C = b->columns, last = i + (long)std::max(a.bytes / 4, 1u) - 1;
+            const bool inside = a.p >= b->p && a.p + a.bytes <= b->p + b->n * 4;
+            what = C && inside ? format("%s[%ld][%ld]", b->name, i / C, i % C) : format("%s[%ld]", b->name, i);
+            if (!inside) what += (last > i ? format(" to %s[%ld]", b->name, last) : "") + format(", but it has %zu elements", b->n);
         }
-        return format("%s: block %u, thread %d %s %s", a.code == &accesses::ASYNC_COPY ? "an asynchronous copy" : line(a.code).c_str(), a.block, a.thread, a.write ? "writes" : "reads", what.c_str());
+        return format("%s: block %u, thread %d (lane %d of warp %d) %s %s", a.code == &accesses::ASYNC_COPY ? "an asynchronous copy" : line(a.code).c_str(), a.block, a.thread, a.thread % WARP, a.thread / WARP, a.write ? "writes" : "reads", what.c_str());
     }
     // The line of the exercise that the code was made from; what is inlined there has frames of its own.
     std::string line(const void* code) const {

@@ -129,7 +129,7 @@ __global__ void partials_kernel(float* partials, const float* dout, const float*
 // dweight += and dbias += the sums of n_partials rows
 __global__ void add_kernel(float* dweight, float* dbias, const float* partials, int n_partials, int C) {
     const int c = BLANK;  // this thread's column; a thread behind the last one has nothing to do
-    BLANK;  // the partial sums are added in their order, first among themselves
+    BLANK;  // the partial sums are added in their order in a register, and that to dweight and dbias once
 }
 // partials has room for MAX_BLOCKS * 2 * C
 void backward_cuda(float* dinp, float* dweight, float* dbias, float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C, stream_t stream) {

@@ -276,7 +276,7 @@ __global__ void add_kernel(float* dweight, float* dbias, const float* partials, 
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
     if (c >= C) return;
     //} const int c = BLANK;
-    //{ the partial sums are added in their order, first among themselves
+    //{ the partial sums are added in their order in a register, and that to dweight and dbias once
     float dw = 0, db = 0;
     for (int p = 0; p < n_partials; p++) dw += partials[(p * 2 + 0) * C + c], db += partials[(p * 2 + 1) * C + c];
     dweight[c] += dw, dbias[c] += db;

@@ -3,20 +3,20 @@
 #include "../grade.h"
 
 namespace learn {
-enum Mistake { NONE, NO_LOG, NO_MAX_ADDED, PROBABILITY, NO_ONEHOT, NO_DLOSS, NOT_DIVIDED, NO_RESCALE };
+enum Mistake { NONE, NO_LOG, NO_MAX_ADDED, PROBABILITY, NO_ONEHOT, NO_DLOSS, NOT_DIVIDED, NO_RESCALE, MAX_FROM_0, REVERSED };
 struct Rows { Doubles losses, dlogits, maxima, sums; };
 inline Rows oracle(const Doubles& x, const std::vector<int>& targets, double dloss, size_t N, size_t C, Mistake m = NONE) {
     Rows r{Doubles(N), Doubles(N * C), Doubles(N), Doubles(N)};
     for (size_t n = 0; n < N; n++) {
         const double* row = x.data() + n * C;
-        double row_max = row[0], so_far = -INFINITY;
+        double row_max = m == MAX_FROM_0 ? 0 : row[0], so_far = -INFINITY;
         for (size_t i = 0; i < C; i++) row_max = std::fmax(row_max, row[i]);
         for (size_t i = 0; i < C; i++) so_far = std::fmax(so_far, row[i]), r.sums[n] += std::exp(row[i] - (m == NO_RESCALE ? so_far : row_max));
-        const double correct = row[targets[n]], log_sum = m == NO_LOG ? r.sums[n] : std::log(r.sums[n]);
+        const double correct = row[targets[n]], log_sum = m == NO_LOG ? r.sums[n] : std::log(m == MAX_FROM_0 ? (float)r.sums[n] : r.sums[n]);  // where it is 0 in a float
         r.maxima[n] = row_max;
         r.losses[n] = m == PROBABILITY ? std::exp(correct - row_max) / r.sums[n] : log_sum + (m == NO_MAX_ADDED ? 0 : row_max) - correct;
         for (size_t i = 0; i < C; i++)
-            r.dlogits[n * C + i] = (std::exp(row[i] - row_max) / (m == NOT_DIVIDED ? 1 : r.sums[n]) - (m != NO_ONEHOT && (int)i == targets[n])) * (m == NO_DLOSS ? 1 : dloss);
+            r.dlogits[n * C + i] = (std::exp(row[i] - row_max) / (m == NOT_DIVIDED ? 1 : r.sums[n]) - (m != NO_ONEHOT && ((int)i == targets[n]) != (m == REVERSED))) * (m == NO_DLOSS ? 1 : dloss);
     }
     return r;
 }
@@ -38,11 +38,11 @@ inline Doubles loss_bounds(const Rows& r, Size s) {
 }
 inline void expect_losses(Trial& t, const Batch& b, const Rows& right, Size s) {
     auto with = [&](Mistake m) { return oracle(b.logits, b.targets, b.dloss, (size_t)s.N, (size_t)s.C, m).losses; };
-    t.expect("losses", right.losses, loss_bounds(right, s), {{"the logarithm of the sum is missing", with(NO_LOG)}, {"row_max is subtracted in the sum, but not added to its logarithm", with(NO_MAX_ADDED)}, {"it is the probability, not -log of it", with(PROBABILITY)}});
+    t.expect("losses", right.losses, loss_bounds(right, s), {{"the logarithm of the sum is missing", with(NO_LOG)}, {"row_max is subtracted in the sum, but not added to its logarithm", with(NO_MAX_ADDED)}, {"it is the probability, not -log of it", with(PROBABILITY)}, {"the maximum begins at 0, which no logit of some rows reaches", with(MAX_FROM_0)}});
 }
 inline void expect_gradient(Trial& t, const Batch& b, const Rows& right, Size s) {
     auto with = [&](Mistake m) { return oracle(b.logits, b.targets, b.dloss, (size_t)s.N, (size_t)s.C, m).dlogits; };
-    t.expect("logits", right.dlogits, 2 * sum_bound(s) * b.dloss, {{"1 is not subtracted at the target", with(NO_ONEHOT)}, {"the factor dloss is missing", with(NO_DLOSS)}, {"exp is not divided by row_sum", with(NOT_DIVIDED)}});
+    t.expect("logits", right.dlogits, 2 * sum_bound(s) * b.dloss, {{"1 is not subtracted at the target", with(NO_ONEHOT)}, {"the factor dloss is missing", with(NO_DLOSS)}, {"exp is not divided by row_sum", with(NOT_DIVIDED)}, {"1 is subtracted everywhere but at the target", with(REVERSED)}});
 }
 
 inline void grade_losses(Trial& t, Size s) {
