@@ -337,7 +337,7 @@ inline void follow_recipe(Options& opt) {
         for (const options_detail::OptionRow& row : options_detail::TABLE) {
             if (strcmp(row.field, field) || was_given(opt, field) || !idle_by(opt, field).empty()) continue;
             row.set(opt, opt.recipe == "modern" ? modern : row.text(defaults));
-            opt.given.push_back(field), opt.chosen.push_back(field), opt.said += " " + row.name() + " " + row.text(opt);
+            opt.given.push_back(field), opt.chosen.push_back(field), opt.said += format(" %s %s", row.name().c_str(), row.text(opt).c_str());
         }
     opt.said += "\n";
 }
