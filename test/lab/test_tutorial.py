@@ -4,9 +4,10 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import unittest
 
-from bench import CHECKOUT, Bench
+from bench import CHECKOUT, LAB, Bench
 
 import cheats  # noqa: E402: bench has set the path
 
@@ -24,10 +25,10 @@ chmod +x build/evaluate train_gpt2
 """
 
 
-def commands():
-    """Lines of the tutorial's code that begin with $."""
+def commands(heading="## Tutorial"):
+    """Lines of a tutorial's code that begin with $."""
     with open(README) as f:
-        tutorial = f.read().split("## Tutorial", 1)[1].split("\n## ", 1)[0]
+        tutorial = f.read().split(heading, 1)[1].split("\n## ", 1)[0]
     blocks = re.findall(r"^```\n(.*?)^```", tutorial, re.M | re.S)
     return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
 
@@ -72,6 +73,21 @@ class TutorialTest(unittest.TestCase):
         self.assertRegex(verdict, r"\n(WIN|NULL|LOSS)")       # and nothing but the biases differs
         self.assertIn("biases may go at this size", said["lab standup"])
         self.assertRegex(said["lab report"], r"report\.html: [0-9.]+K bytes")
+
+    def test_the_second_ones_commands(self):
+        """At a quick size; its baseline's programs, as an option needs no branch."""
+        bench = Bench(steady=False)
+        self.addCleanup(bench.remove)
+        os.rename(bench.root, os.path.join(bench.checkout, "lab"))   # where the command writes the scale
+        quick = "set -eu\n" + "\n".join(commands("## A second one"))
+        for there, here in (("modern:d2c64h2", "modern:d1c32h2"), ('"steps": 400', '"steps": 30'), ('"val_every": 40', '"val_every": 10'), ('"val_batches": 32', '"val_batches": 8'), ('"2M"', '"100k"'), ("--scale modern\n", "--scale modern --seeds 2\n")):
+            self.assertIn(there, quick)
+            quick = quick.replace(there, here)
+        done = subprocess.run(["bash", "-c", 'lab() { "%s" "%s" "$@"; }\n' % (sys.executable, os.path.join(LAB, "lab")) + quick], cwd=bench.checkout,
+                              env=dict(bench.environment, LAB_HOME=os.path.join(bench.checkout, "lab")), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
+        self.assertEqual(done.returncode, 0, done.stdout)
+        self.assertIn("declared: loses less than 0.02 nats on tokens", done.stdout)
+        self.assertRegex(done.stdout, r"\n(WIN|NULL|LOSS)")   # an ingredient is no other size, and a head that begins at 0 no seed that is ignored
 
 
 if __name__ == "__main__":
