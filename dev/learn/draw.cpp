@@ -184,7 +184,7 @@ void draw_attention(const std::string& folder) {
 }
 // A block's tile of out, the strips of inp and weight that it needs, and the tiles of them that are in shared memory now; on the right what one thread has.
 void draw_matmul(const std::string& folder) {
-    Picture p(780, 420);
+    Picture p(780, 440);
     p.text(20, 26, "out = inp @ weight^T: a block computes a tile of out, and walks along c", "start", 15);
     const double cell = 11, x0 = 40, y0 = 70, C = 12, SIDE = 16, xo = x0 + (C + 1) * cell, yo = y0 + (C + 1) * cell;  // inp on the left, weight on top, out in the corner
     auto matrix = [&](double x, double y, double w, double h) { p.box(x, y, w * cell, h * cell, "white", INK); };
@@ -201,9 +201,9 @@ void draw_matmul(const std::string& folder) {
     for (int r = 0; r < 16; r++)
         for (int c = 0; c < 16; c++) p.box(X + c * small, Y + r * small, small, small, r % 4 == 1 && c % 4 == 2 ? BLUE : "white", FAINT);
     for (int i = 0; i < 4; i++) p.box(X - 24, Y + (4 * i + 1) * small, 14, small, ORANGE), p.box(X + (4 * i + 2) * small, Y + 16 * small + 10, small, 14, ORANGE);
-    p.text(X + 16 * small + 8, Y + 20, "blue: what one", "start", 12), p.text(X + 16 * small + 8, Y + 36, "thread computes", "start", 12);
+    p.text(X, Y + 16 * small + 74, "blue: the 16 elements that one thread computes", "start", 12);
     p.text(X, Y + 16 * small + 42, "orange: what it reads for one k: 4 + 4 numbers", "start", 12), p.text(X, Y + 16 * small + 58, "of shared memory, for 16 multiplications", "start", 12);
-    p.text(20, 408, "pale: what the block needs in all; orange: its tiles in shared memory now; blue: the tile of out, in registers", "start", 12);
+    p.text(20, 430, "pale: what the block needs in all; orange: its tiles in shared memory now; blue: the tile of out, in registers", "start", 12);
     p.write(folder, "matmul.svg");
 }
 

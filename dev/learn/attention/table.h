@@ -195,7 +195,7 @@ inline const std::vector<Part> PARTS = {
     {grade_probs, SIZES},
     {grade_backward<false>, SIZES},
     {grade_online<online_on_host, 1>, SIZES},
-    {grade_naive, SIZES, true},
+    {grade_naive, {{5, 3}, {1, 1}, {70, 5}, {64, 32}}, true},  // 70: more than a block of 64 threads
     {grade_online<forward_warp, 1>, SIZES, true, {.touched = 1.05, .sectors = 1.1, .launches = 1}},
     {grade_online<forward_tile, WARP>, SIZES, true, {.asked = 4, .touched = 1.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}},
     {grade_backward<true>, SIZES, true, {.touched = 1.6, .sectors = 1.1, .launches = 2}},

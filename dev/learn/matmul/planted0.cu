@@ -1,0 +1,186 @@
+// The matrix products of a linear layer in C++ and in CUDA, part by part: doc/learn/matmul.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-matmul` says how far it is.
+//     out[n][o] = bias[o] + sum over c of inp[n][c] * weight[o][c]
+// inp is (N, C), weight (OC, C), bias (OC), out (N, OC), row after row: element c of row n of inp is inp[n * C + c]. A gradient has the shape of what it is the gradient of.
+
+// ---- 1. forward in C++
+void forward_cpp(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC) {
+    for (int n = 0; n < N; n++)
+        for (int o = 0; o < OC; o++) {
+            //{ bias and a dot product of two rows
+            float sum = 0;
+            for (int c = 0; c < C; c++) sum += inp[n * C + c] * weight[o * C + c];
+            out[n * OC + o] = sum;
+            //} out[n * OC + o] = BLANK;
+        }
+}
+
+// ---- 2. backward in C++
+// dinp = (nobody has set it to 0);   dweight += and dbias +=, as other micro-batches have added to them
+void backward_cpp(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp, const float* weight, int N, int C, int OC) {
+    for (int n = 0; n < N; n++)
+        for (int c = 0; c < C; c++) {
+            //{ a sum over o
+            float sum = 0;
+            for (int o = 0; o < OC; o++) sum += dout[n * OC + o] * weight[o * C + c];
+            dinp[n * C + c] = sum;
+            //} dinp[n * C + c] = BLANK;
+        }
+    for (int o = 0; o < OC; o++) {
+        //{ dweight's row o and dbias[o]: sums over n
+        for (int c = 0; c < C; c++) {
+            float sum = 0;
+            for (int n = 0; n < N; n++) sum += dout[n * OC + o] * inp[n * C + c];
+            dweight[o * C + c] = sum;
+        }
+        float sum = 0;
+        for (int n = 0; n < N; n++) sum += dout[n * OC + o];
+        dbias[o] += sum;
+        //} BLANK;
+    }
+}
+
+// ---- 3. CUDA, naive: a thread an element of out
+__global__ void naive_kernel(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;  // of out's N * OC elements: neighbouring threads have neighbouring columns
+    //{ row n and column o of this thread's element; a thread behind the last one returns; then part 1's dot product
+    
+    const int n = i / OC, o = i % OC;
+    float sum = bias[o];
+    for (int c = 0; c < C; c++) sum += inp[n * C + c] * weight[o * C + c];
+    out[i] = sum;
+    //} BLANK;
+}
+void forward_naive(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC, stream_t stream) {
+    const unsigned threads = 128;
+    //{ enough of them for N * OC elements
+    const unsigned blocks = (N * OC + threads - 1) / threads;
+    //} const unsigned blocks = BLANK;
+    launch(naive_kernel, {blocks, threads}, stream, out, inp, weight, bias, N, C, OC);
+}
+
+// ---- 4. CUDA, coalesced: dinp, a thread an element
+__global__ void dinp_kernel(float* dinp, const float* dout, const float* weight, int N, int C, int OC) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    //{ row and column so that neighbouring lanes read neighbouring floats of weight and write neighbouring floats of dinp
+    if (i >= N * C) return;
+    const int n = i % N, c = i / N;
+    float sum = 0;
+    for (int o = 0; o < OC; o++) sum += dout[n * OC + o] * weight[o * C + c];
+    dinp[n * C + c] = sum;
+    //} BLANK;
+}
+void dinp_cuda(float* dinp, const float* dout, const float* weight, int N, int C, int OC, stream_t stream) {
+    launch(dinp_kernel, {(unsigned)ceil_div(N * C, 128), 128}, stream, dinp, dout, weight, N, C, OC);
+}
+
+// ---- 5. CUDA, tiles in shared memory
+constexpr int TILE = 16;    // a block of TILE x TILE threads computes as many elements of out, a thread each
+constexpr int DEPTH = WARP;  // columns of inp and of weight that are in shared memory at once
+// A tile of x, which has `rows` rows of C floats: to[r * stride + k] = x[first + r][c + k] for r < ROWS and k < DEPTH; 0 where x has no such row or column. All THREADS threads of the block call it.
+template <int ROWS, int THREADS> __device__ void load_tile(float* to, int stride, const float* x, int first, int c, int rows, int C) {
+    //{ thread i takes elements i, i + THREADS, ... of ROWS * DEPTH: neighbouring threads neighbouring floats of a row
+    for (int i = threadIdx.x; i < ROWS * DEPTH; i += THREADS) {
+        const int r = i / DEPTH, k = i % DEPTH;
+        to[r * stride + k] = first + r < rows && c + k < C ? x[(first + r) * C + c + k] : 0;
+    }
+    //} BLANK;
+}
+__global__ void tile_kernel(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC) {
+    //{ floats from one row of a tile to the next: 16 lanes that read column k of 16 rows of b must not meet in one bank
+    constexpr int STRIDE = DEPTH;
+    //} constexpr int STRIDE = BLANK;
+    __shared__ float a[TILE * STRIDE], b[TILE * STRIDE];  // a tile of inp, a tile of weight
+    const int tx = threadIdx.x % TILE, ty = threadIdx.x / TILE;                       // this thread's column and row in the block's tile of out
+    const int n0 = blockIdx.y * TILE, o0 = blockIdx.x * TILE, n = n0 + ty, o = o0 + tx;  // the tile's first row and column, and this thread's
+    float sum = 0;
+    for (int c = 0; c < C; c += DEPTH) {
+        //{ both tiles, with the barriers that they need, each with its why
+        __syncthreads();  // sync: others still read the tiles before these
+        load_tile<TILE, TILE * TILE>(a, STRIDE, inp, n0, c, N, C);
+        load_tile<TILE, TILE * TILE>(b, STRIDE, weight, o0, c, OC, C);
+        __syncthreads();  // sync: both tiles are there
+        //} BLANK;
+        //{ what these DEPTH columns add to this thread's sum
+        for (int k = 0; k < DEPTH; k++) sum += a[ty * STRIDE + k] * b[tx * STRIDE + k];
+        //} BLANK;
+    }
+    //{ bias is added, and the sum is stored, if the element is there
+    if (n < N && o < OC) out[n * OC + o] = sum + bias[o];
+    //} BLANK;
+}
+void forward_tile(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC, stream_t stream) {
+    //{ blocks: {along OC, along N}
+    const dim3 blocks = {(unsigned)ceil_div(OC, TILE), (unsigned)ceil_div(N, TILE)};
+    //} const dim3 blocks = {(unsigned)BLANK, (unsigned)BLANK};
+    launch(tile_kernel, {blocks, TILE * TILE}, stream, out, inp, weight, bias, N, C, OC);
+}
+
+// ---- 6. CUDA, register blocking: a thread 4 x 4 elements
+constexpr int R = 4, BLOCK = R * TILE;  // a block of TILE x TILE threads computes BLOCK x BLOCK elements of out
+// Thread (tx, ty) has rows ty, ty + TILE, ... and columns tx, tx + TILE, ... of the block's tile: sum[i][j] is that of row ty + i * TILE, column tx + j * TILE.
+__global__ void register_kernel(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC) {
+    constexpr int STRIDE = DEPTH + 1;
+    __shared__ float a[BLOCK * STRIDE], b[BLOCK * STRIDE];  // BLOCK rows of DEPTH columns of inp, and of weight
+    const int tx = threadIdx.x % TILE, ty = threadIdx.x / TILE, n0 = blockIdx.y * BLOCK, o0 = blockIdx.x * BLOCK;
+    float sum[R][R] = {};
+    for (int c = 0; c < C; c += DEPTH) {
+        //{ both tiles, as in part 5
+        __syncthreads();  // sync: others still read the tiles before these
+        load_tile<BLOCK, TILE * TILE>(a, STRIDE, inp, n0, c, N, C);
+        load_tile<BLOCK, TILE * TILE>(b, STRIDE, weight, o0, c, OC, C);
+         // sync: both tiles are there
+        //} BLANK;
+        for (int k = 0; k < DEPTH; k++) {
+            float x[R], y[R];  // column k of this thread's rows of a, and of b: 2 R reads for R * R multiplications
+            //{ x, y, and sum[i][j] += x[i] * y[j]
+            for (int i = 0; i < R; i++) x[i] = a[(ty + i * TILE) * STRIDE + k], y[i] = b[(tx + i * TILE) * STRIDE + k];
+            for (int i = 0; i < R; i++) for (int j = 0; j < R; j++) sum[i][j] += x[i] * y[j];
+            //} BLANK;
+        }
+    }
+    //{ all that are there are stored
+    for (int i = 0; i < R; i++)
+        for (int j = 0; j < R; j++) {
+            const int n = n0 + ty + i * TILE, o = o0 + tx + j * TILE;
+            if (n < N && o < OC) out[n * OC + o] = sum[i][j] + bias[o];
+        }
+    //} BLANK;
+}
+void forward_register(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC, stream_t stream) {
+    launch(register_kernel, {dim3((unsigned)ceil_div(OC, BLOCK), (unsigned)ceil_div(N, BLOCK)), TILE * TILE}, stream, out, inp, weight, bias, N, C, OC);
+}
+
+// ---- 7. CUDA, a tensor core: a warp 16 x 8 elements
+// N is a multiple of 16, OC of 8, C of 16. cvt_bf16x2(low, high) rounds two floats to bf16 and puts them into one uint32_t.
+// mma_m16n8k16_bf16(sum, a, b0, b1) is called by all lanes: A (16, 16) times B (16, 8) is added to the warp's sums (16, 8). With g = lane / 4 and t = lane % 4 a lane gives and gets
+//     sum[0], sum[1]: row g, columns 2t, 2t + 1         sum[2], sum[3]: the same of row g + 8
+//     a[0]: row g, k = 2t, 2t + 1    a[1]: row g + 8    a[2]: row g, k = 2t + 8, 2t + 9    a[3]: row g + 8
+//     b0: k = 2t, 2t + 1 of column g                    b1: k = 2t + 8, 2t + 9
+__global__ void mma_kernel(float* out, const float* inp, const float* weight, const float* bias, int C, int OC) {
+    const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
+    const int n0 = blockIdx.y * 16, o0 = blockIdx.x * 8;  // the warp's first row and column of out
+    float sum[4] = {};
+    for (int c = 0; c < C; c += 16) {
+        uint32_t a[4], b[2];
+        //{ A's row r is row n0 + r of inp, B's column g is row o0 + g of weight, both from column c on
+        for (int i = 0; i < 4; i++) {
+            const float* x = inp + (n0 + g + i % 2 * 8) * C + c + 2 * t + i / 2 * 8;
+            a[i] = cvt_bf16x2(x[1], x[0]);
+        }
+        for (int i = 0; i < 2; i++) {
+            const float* w = weight + (o0 + g) * C + c + 2 * t + i * 8;
+            b[i] = cvt_bf16x2(w[0], w[1]);
+        }
+        //} BLANK;
+        mma_m16n8k16_bf16(sum, a, b[0], b[1]);
+    }
+    //{ this lane's four sums, each with its column's bias
+    for (int i = 0; i < 4; i++) {
+        const int n = n0 + g + i / 2 * 8, o = o0 + 2 * t + i % 2;
+        out[n * OC + o] = sum[i] + bias[o];
+    }
+    //} BLANK;
+}
+void forward_mma(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC, stream_t stream) {
+    launch(mma_kernel, {dim3((unsigned)OC / 8, (unsigned)N / 16), WARP}, stream, out, inp, weight, bias, C, OC);
+}
