@@ -53,6 +53,8 @@ inline std::string g_test_name;      // of the test that runs now: file.name
     if (va_ != vb_) FAIL("%s is \"%s\", expected \"%s\"", #a, va_.c_str(), vb_.c_str()); } while (0)
 // A skipped test says why, and is counted.
 #define SKIP(...) do { char text_[512]; snprintf(text_, sizeof text_, __VA_ARGS__); g_skip_reason = text_; return; } while (0)
+// What only the host does differently from other runs: no access of a kernel is new, and looking at each of them again takes half a minute.
+#define HOST_ALONE() if (strstr(BUILD, "watch")) SKIP("its kernels are watched in other tests")
 
 // ||a - b|| / ||b||: the error of a whole tensor against the oracle b. NaN or a NaN-like ratio never passes.
 template <class A, class B> double relative_error(const A* a, const B* b, size_t n) {

@@ -12,9 +12,6 @@ const bool SLOW = strstr(BUILD, "asan") || strstr(BUILD, "watch");
     return all;
 }
 
-// What only the host does differently from other runs: no access of a kernel is new, and looking at each of them again takes half a minute.
-#define HOST_ALONE() if (strstr(BUILD, "watch")) SKIP("its kernels are watched in other tests")
-
 // Half of the tokens where a run is slow: 12 a row are still no whole tile.
 std::string train_command(const char* trainer, const std::string& out, const std::string& rest) {
     return format("%s -i %s/text.txt -o %s/%s -e d2c48h3 -b 2 -t %d -d %d -v 5 -m 2 -s 0 -l 3e-3 -u 2 --cache %s/cache %s", trainer, SCRATCH.c_str(),
