@@ -105,11 +105,12 @@ __global__ void tile_kernel(float* out, float* lse, const float* q, const float*
     const int last = min((int)(blockIdx.x + 1) * WARPS, T);  // keys from here on are seen by no query of the block
     for (int first = 0; first < last; first += WARP) {       // the tile's keys are first, first + 1, ...
         BLANK;  // all threads of the block copy rows of k and v, neighbouring threads neighbouring floats, none behind row last - 1; barriers before and behind, each with its why
-        const int visible = min(WARP, t + 1 - first);  // so many of the tile's keys this warp's query sees; none: 0 or less
-        if (t >= T || visible <= 0) continue;          // it has nothing to do here, but comes to the barriers
+        if (t >= T) continue;                          // no query: nothing to compute, but it copies its share of each tile and comes to the barriers
+        const int visible = min(WARP, t + 1 - first);  // so many of the tile's keys this warp's query sees: at least one, as a block's queries do not lie across a tile's border
         float s = -FLT_MAX;
         BLANK;  // lane l's score is that of key l, if it is visible
-        float rescale = BLANK, p = BLANK;  // one step of online softmax for all lanes' scores at once: the new maximum (warp_max) into row_max, rescale, this lane's p, row_sum (warp_sum)
+        const float larger = BLANK, rescale = BLANK, p = BLANK;  // one step of online softmax for all lanes' scores at once: the new maximum (warp_max), what the sums so far are multiplied by, this lane's p
+        BLANK;  // row_max, and row_sum with this tile's (warp_sum)
         BLANK;  // o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key; from_lane(p, j) is lane j's p, and all lanes must call it
     }
     if (t >= T) return;

@@ -188,8 +188,8 @@ __global__ void tile_kernel(float* out, float* lse, const float* q, const float*
         }
         __syncthreads();  // sync: all of the tile is there
         //} BLANK;
-        const int visible = min(WARP, t + 1 - first);  // so many of the tile's keys this warp's query sees; none: 0 or less
-        if (t >= T || visible <= 0) continue;          // it has nothing to do here, but comes to the barriers
+        if (t >= T) continue;                          // no query: nothing to compute, but it copies its share of each tile and comes to the barriers
+        const int visible = min(WARP, t + 1 - first);  // so many of the tile's keys this warp's query sees: at least one, as a block's queries do not lie across a tile's border
         float s = -FLT_MAX;
         //{ lane l's score is that of key l, if it is visible
         if (lane < visible) {
@@ -198,10 +198,12 @@ __global__ void tile_kernel(float* out, float* lse, const float* q, const float*
             s = sum * scale;
         }
         //} BLANK;
-        //{ one step of online softmax for all lanes' scores at once: the new maximum (warp_max) into row_max, rescale, this lane's p, row_sum (warp_sum)
+        //{ one step of online softmax for all lanes' scores at once: the new maximum (warp_max), what the sums so far are multiplied by, this lane's p
         const float larger = fmaxf(row_max, warp_max(s)), rescale = expf(row_max - larger), p = expf(s - larger);
+        //} const float larger = BLANK, rescale = BLANK, p = BLANK;
+        //{ row_max, and row_sum with this tile's (warp_sum)
         row_max = larger, row_sum = row_sum * rescale + warp_sum(p);
-        //} float rescale = BLANK, p = BLANK;
+        //} BLANK;
         //{ o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key; from_lane(p, j) is lane j's p, and all lanes must call it
         for (int i = 0; i < PER_LANE; i++) o[i] *= rescale;
         for (int j = 0; j < visible; j++) {
