@@ -41,6 +41,8 @@ class Scale:
         for key in ("options", "B", "T", "steps", "val_every", "val_batches"):
             if key not in row:
                 raise LabError("lab/scales/%s.json: %s is missing" % (name, key))
+        if row["val_batches"] < 2:  # confounds.variance_of_gain
+            raise LabError("lab/scales/%s.json: val_batches is %s, must be at least 2: by how much texts differ is told from batches" % (name, row["val_batches"]))
         self.name, self.row = name, row
         self.B, self.T, self.steps, self.val_every, self.val_batches = (row[k] for k in ("B", "T", "steps", "val_every", "val_batches"))
         self.device, self.program = row["device"], row["program"]

@@ -74,6 +74,14 @@ class TutorialTest(unittest.TestCase):
         self.assertIn("biases may go at this size", said["lab standup"])
         self.assertRegex(said["lab report"], r"report\.html: [0-9.]+K bytes")
 
+    def test_one_batch_is_no_scale(self):
+        """Nothing could be said of the gap to the hold-out, and so it would never be seen."""
+        bench = Bench()
+        self.addCleanup(bench.remove)
+        bench.scale("one", dict(QUICK, val_batches=1))
+        status, text = bench.lab("card", "--scale", "one")
+        self.assertEqual((status, text), (2, "lab: lab/scales/one.json: val_batches is 1, must be at least 2: by how much texts differ is told from batches\n"))
+
     def test_the_second_ones_commands(self):
         """At a quick size; its baseline's programs, as an option needs no branch."""
         bench = Bench(steady=False)
@@ -87,6 +95,7 @@ class TutorialTest(unittest.TestCase):
                               env=dict(bench.environment, LAB_HOME=os.path.join(bench.checkout, "lab")), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, universal_newlines=True)
         self.assertEqual(done.returncode, 0, done.stdout)
         self.assertIn("declared: loses less than 0.02 nats on tokens", done.stdout)
+        self.assertRegex(done.stdout, r"\nlook after 3 pairs: ")   # a variant that does not start is a LOSS, too
         self.assertRegex(done.stdout, r"\n(WIN|NULL|LOSS)")   # an ingredient is no other size, and a head that begins at 0 no seed that is ignored
 
 

@@ -25,7 +25,7 @@ double slope(const std::function<double()>& loss, double& x, double h) {
 void backward_cpp(float* dinp, float* dweight, float* dbias, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C) {
     for (int n = 0; n < N; n++) {
         const float *x = inp + n * C, *dy = dout + n * C, m = mean[n], s = rstd[n];
-        float mean_dn = 0, mean_dn_n = 0;  // of dn = dout * weight and of dn * n, n = (x - m) * s
+        float mean_dn = 0, mean_dn_n = 0;  // of dn = dout * weight, and of dn * normed, normed = (x - m) * s
         BLANK;  // the two means over the row
         for (int c = 0; c < C; c++) {
             const float normed = (x[c] - m) * s;
@@ -53,7 +53,7 @@ __device__ float sum_of_block(float x) {
     __shared__ float sums[THREADS];
     const int t = threadIdx.x;
     sums[t] = x;
-    const float sum = BLANK;  // a tree: half of the numbers are added to the other half, until one is left; each barrier with its why
+    const float sum = BLANK;  // a tree: half of the numbers are added to the other half, until one is left, with a barrier between each write and another thread's read, and before the next write
     return sum;
 }
 __global__ void block_kernel(float* out, float* mean, float* rstd, const float* inp, const float* weight, const float* bias, int C, float eps) {
@@ -113,7 +113,7 @@ void forward_fused(float* residual, float* out, float* mean, float* rstd, const 
 
 // ---- 9. CUDA, backward: partial sums instead of atomics
 constexpr int MAX_BLOCKS = 8;  // each writes a row of partial sums
-// dinp: a warp a row, as in part 6. partials is (gridDim.x, 2, C): dweight's and dbias's sums over the rows of a block, which takes every gridDim.x-th row.
+// dinp: a warp a row, as in part 6, but the row is not kept. partials is (gridDim.x, 2, C): dweight's and dbias's sums over the rows of a block, which takes every gridDim.x-th row.
 __global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
     if (n >= N) return;

@@ -28,7 +28,8 @@ struct Softmax { float row_max, row_sum; };
 constexpr Softmax NOTHING = {-FLT_MAX, 0};  // not -infinity: -infinity - -infinity is NaN
 // What s becomes when x is seen, too.
 __host__ __device__ Softmax seen(Softmax s, float x) {
-    return {BLANK, BLANK};  // a larger maximum rescales the sum so far
+    const float row_max = BLANK;  // the larger of both
+    return {row_max, BLANK};  // a larger maximum rescales the sum so far
 }
 void online_cpp(float* maxima, float* sums, const float* logits, int N, int C) {
     for (int n = 0; n < N; n++) {

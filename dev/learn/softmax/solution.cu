@@ -41,10 +41,12 @@ struct Softmax { float row_max, row_sum; };
 constexpr Softmax NOTHING = {-FLT_MAX, 0};  // not -infinity: -infinity - -infinity is NaN
 // What s becomes when x is seen, too.
 __host__ __device__ Softmax seen(Softmax s, float x) {
-    //{ a larger maximum rescales the sum so far
+    //{ the larger of both
     const float row_max = fmaxf(s.row_max, x);
+    //} const float row_max = BLANK;
+    //{ a larger maximum rescales the sum so far
     return {row_max, s.row_sum * expf(s.row_max - row_max) + expf(x - row_max)};
-    //} return {BLANK, BLANK};
+    //} return {row_max, BLANK};
 }
 void online_cpp(float* maxima, float* sums, const float* logits, int N, int C) {
     for (int n = 0; n < N; n++) {
