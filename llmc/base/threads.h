@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include "apart.h"
 #include "check.h"
 #include "limits.h"
 
@@ -61,6 +62,7 @@ class Team {
     int size = default_threads();
     int started = 1;                                 // threads, the caller among them
     std::atomic<bool> busy{false};                   // with a job
+    Apart apart;
 
     static constexpr int THREADS_AT = 48;
     static bool is_for(int number, uint64_t l) { return l << (64 - THREADS_AT) && (uint64_t)number < l >> THREADS_AT; }
@@ -74,6 +76,7 @@ class Team {
         return false;
     }
     void work(int number) {
+        apart.look_now_and_then(number);
         for (size_t task; take(number, task);) {
             call(context, task);
             if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) finished.fetch_add(1, std::memory_order_release), finished.notify_one();

@@ -86,3 +86,43 @@ TEST(threads_blocks_and_rows_cover_everything) {
 }
 
 // As the kernel's documentation of both versions has it; what has no number, or no file, is no limit.
+
+// Two threads of a team on one core: the one of the higher number leaves, and may afterwards run where it might before.
+#ifdef __linux__
+TEST(threads_move_apart) {
+    cpu_set_t all, one, two, after;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0, "this thread's affinity");
+    if (CPU_COUNT(&all) < 2) SKIP("one core: there is no other one to move to");
+    CPU_ZERO(&one);
+    CPU_ZERO(&two);
+    for (int core = 0, n = 0; n < 2; core++) if (CPU_ISSET(core, &all)) {
+        if (n++ == 0) CPU_SET(core, &one);
+        CPU_SET(core, &two);
+    }
+    int stayed = 0, moved = 0, full = 0;  // of 100 tries, as the system may move this thread at any time
+    for (int again = 0; again < 100; again++) {
+        Apart alone, apart;
+        sched_setaffinity(0, sizeof two, &two);
+        const int before = sched_getcpu();
+        alone.look(1);
+        stayed += alone.seen_on(1) == before;
+        sched_setaffinity(0, sizeof one, &one);
+        apart.look(0);  // as if it were the other one
+        apart.look(1);
+        if (apart.seen_on(1) != apart.seen_on(0)) return FAIL("it moved to core %d, which is not allowed", apart.seen_on(1));
+        sched_setaffinity(0, sizeof two, &two);
+        apart.look(1);
+        if (apart.seen_on(1) == apart.seen_on(0) || !CPU_ISSET(apart.seen_on(1), &two)) return FAIL("beside thread 0 on core %d it went to core %d", apart.seen_on(0), apart.seen_on(1));
+        moved += sched_getcpu() == apart.seen_on(1);
+        const int here = sched_getcpu();
+        apart.look(2);  // no core is left for a third one
+        full += apart.seen_on(2) == here;
+        sched_getaffinity(0, sizeof after, &after);
+        if (!CPU_EQUAL(&two, &after)) return FAIL("its affinity is another than before");
+    }
+    sched_setaffinity(0, sizeof all, &all);
+    if (stayed < 50) FAIL("alone in the team it left its core, %d times of 100", 100 - stayed);
+    if (moved < 50) FAIL("it was not where it says that it moved to, %d times of 100", 100 - moved);
+    if (full < 50) FAIL("it left its core for one that is taken, %d times of 100", 100 - full);
+}
+#endif
