@@ -142,7 +142,7 @@ struct Fma {
     using KStep = Float;
     static constexpr const char* NAME = W == 16 ? "AVX-512 fp32" : W == 8 ? "AVX2 fp32" : "128-bit fp32";
     static constexpr int MR = 6, VECTORS = W == 8 ? 2 : 4, NR = VECTORS * W;
-    static constexpr int KC = 256, KC_L1 = 128, NC = 256, MC = 48;  // KC, KC_L1: k-steps
+    static constexpr int KC = 256, KC_WHOLE = KC, KC_L1 = 128, NC = 256, MC = 48;  // KC, KC_L1: k-steps; KC_WHOLE: of a product that has no more of them
     static constexpr int TASK_ROWS = 384, PREFETCH_EVERY = 8;       // the most rows of a task; k-steps from one prefetch to the next
     static constexpr int LD = KC + 16;  // rows of A 1088 bytes apart: not a power of two, so that they map to all cache sets
     static bool usable() { return true; }
@@ -232,12 +232,14 @@ template <class Kernel> Partition partition(size_t ni, size_t nj, int threads) {
 template <class Kernel, class F> struct Worker {
     using KStep = typename Kernel::KStep;
     static constexpr int MR = Kernel::MR, NR = Kernel::NR, MC = Kernel::MC;
-    static constexpr size_t KC = (size_t)Kernel::KC * K_PER_STEP<KStep>;
+    static_assert(Kernel::KC <= Kernel::KC_WHOLE && Kernel::KC_WHOLE <= Kernel::LD && Kernel::KC_WHOLE * Kernel::NC <= (int)Workspace::B_SIZE
+                  && round_up(MC, W) * Kernel::LD <= (int)Workspace::A_SIZE && (Kernel::TASK_ROWS + MC) * Kernel::NC <= (int)Workspace::C_SIZE, "the thread's workspace");
     Workspace ws;
     Operand<F> a, b;
     size_t K;
     const Partition& by;
     const Epilogue& epilogue;
+    const size_t KC = (size_t)(K <= (size_t)Kernel::KC_WHOLE * K_PER_STEP<KStep> ? Kernel::KC_WHOLE : Kernel::KC) * K_PER_STEP<KStep>;
     size_t packed_j = ~(size_t)0;
 
     void task(size_t t, size_t next) {

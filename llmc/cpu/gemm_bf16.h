@@ -20,7 +20,7 @@ struct Amx {
     static constexpr const char* NAME = "AMX bf16";
     static constexpr bool HAS_GEMV = false;
     static constexpr int MR = 32, NR = 32;
-    static constexpr int KC = 384, KC_L1 = 384, NC = 256, MC = 32;
+    static constexpr int KC = 384, KC_WHOLE = KC, KC_L1 = KC, NC = 256, MC = 32;
     static constexpr int TASK_ROWS = 512, PREFETCH_EVERY = 16;
     static constexpr int LD = KC + 16;
     static bool usable() {  // Linux grants the tile registers on request, once a process
@@ -74,6 +74,9 @@ using Bf16Kernel = Amx;
 struct Dot : Fma {
     using KStep = KPair;
     static constexpr const char* NAME = "AVX-512 bf16";
+    // All of k where it is 768 or less, as in most products of GPT-2 124M: then a packed block of B serves the tasks that follow. Longer k in blocks of 256, as
+    // accumulators need L2, too. A micro-panel of B comes from L2, 4 loads for 24 multiply-adds: in L1 it would have to end after 128 k-steps (LOG 91).
+    static constexpr int KC = 256, KC_WHOLE = 384, KC_L1 = KC_WHOLE, LD = KC_WHOLE + 16;
     static constexpr bool ONE_ACCUMULATOR = true;
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) {
         acc = (vfloat)_mm512_dpbf16_ps((__m512)acc, (__m512bh)row, (__m512bh)x);

@@ -183,7 +183,7 @@ template <class F> static std::vector<char> all_bits(size_t N, int C, int OC) {
     return bits;
 }
 template <class F> static void any_number_of_threads() {
-    for (auto [N, C, OC] : {std::array{70, 131, 261}, {300, 520, 100}, {5, 48, 1030}, {259, 768, 260}}) {
+    for (auto [N, C, OC] : {std::array{70, 131, 261}, {300, 520, 100}, {5, 48, 1030}, {259, 768, 260}, {700, 769, 300}}) {
         auto one = all_bits<F>((size_t)N, C, OC);
         int before = max_threads();
         for (int threads : {1, 2, 3, 5}) {
@@ -198,7 +198,7 @@ TEST(threads_bf16) { any_number_of_threads<bf16>(); }
 
 // A row of out and dinp is bitwise identical alone, in another batch, at another place and beside rows of NaN and infinity.
 template <class F> static void rows_are_independent() {
-    for (std::array<int, 3> sizes : {std::array{67, 131, 97}, {150, 530, 263}, {300, 48, 1030}, {16, 768, 768}}) {
+    for (std::array<int, 3> sizes : {std::array{67, 131, 97}, {150, 530, 263}, {300, 48, 1030}, {16, 768, 768}, {700, 768, 300}, {700, 769, 300}}) {
         const int C = sizes[1], OC = sizes[2];
         size_t N = (size_t)sizes[0], c = (size_t)C, oc = (size_t)OC;
         auto inp = random_values<F>(N * c, 1), weight = random_values<F>(oc * c, 2), bias = random_values<F>(oc, 3), dout = random_values<F>(N * oc, 4);
