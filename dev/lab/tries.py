@@ -28,6 +28,7 @@ import tune
 import verdict
 from home import LabError
 
+REFUSED = 2   # the trainer's exit code where its command line is wrong: nothing was written (EXIT_USAGE of llmc/base/check.h)
 AXES = {"tokens": "tokens", "flops": "flops", "time": "seconds"}
 
 
@@ -129,12 +130,22 @@ def steps_of_variant(home, scale, plan, build, say):
     short = max(2, scale.steps // 5)
     made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False, number=plan["try"])
             for arm, tree, commit, extra in build}
+    must_start(plan, os.path.join(folder_of(home, plan), "probe-variant"), made["variant"][0])
     base, variant = ((run, evidence) for run, evidence in made.values())
     if plan["axis"] == "flops":
         cost = [run.flops_per_token and run.flops_per_token * (run.tokens_per_step or 0) for run, _ in (base, variant)]
     else:
         cost = [evidence["step_seconds"] / run.steps if run.steps else None for run, evidence in (base, variant)]
     return max(1, round(scale.steps * cost[0] / cost[1])) if all(cost) else scale.steps
+
+
+def must_start(plan, folder, run):
+    """A variant that its trainer refuses, as it does options that contradict each other, says nothing of the hypothesis: no verdict. In the first pair alone: one that ran and then refuses a seed has failed."""
+    if run.rc != REFUSED or os.path.exists(os.path.join(folder, "out")):
+        return
+    with open(os.path.join(folder, "run.log"), errors="replace") as f:
+        said = [line for line in f.read(100000).splitlines() if line.strip()]
+    raise LabError("try %s: the variant does not start: %s" % (plan["try"], pages.plain(said[-1]) if said else "exit code %d without a word" % run.rc))
 
 
 def go_on(home, plan, say=print):
@@ -167,6 +178,8 @@ def go_on(home, plan, say=print):
             pairs.append((pair["base"], pair["variant"]))
             say("pair %2d  seed %d  %s" % (i, seed, "  ".join("%s %s" % (arm, "%.5f" % run.curve[-1].loss if run.curve and run.curve[-1].loss is not None else "failed")
                                                               for arm, (run, _) in (("base", pair["base"]), ("variant", pair["variant"])))))
+            if i == 1:
+                must_start(plan, os.path.join(folder, "variant.1"), pair["variant"][0])
             failed = any(run.rc for run, _ in pairs[-1])
             if i in evalues.LOOKS or failed:
                 decided = look(home, scale, plan, pairs, card, say)

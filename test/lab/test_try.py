@@ -114,9 +114,21 @@ class TryTest(unittest.TestCase):
         self.assertNotIn("budget", [r.split(":")[0] for r in verdict["reasons"]])
 
     def test_4_a_variant_that_fails(self):
-        verdict = self.bench.try_("main", "--with", "--no-such-option 1", hypothesis="fails")
-        self.assertEqual((verdict["word"], verdict["pairs"]), ("LOSS", 0))
+        verdict = self.bench.try_(self.bench.script("fails", 'mkdir "$out"; exit 2\n'), hypothesis="fails")
+        self.assertEqual((verdict["word"], verdict["pairs"]), ("LOSS", 0))   # exit code 2, but it had begun to write
         self.assertIn("failed", " ".join(verdict["reasons"]))
+
+    def test_4_a_variant_that_does_not_start(self):
+        """What the trainer refuses, in its own words; no verdict, whether it is asked once or again, and whatever the axis."""
+        home = self.bench.home()
+        for axis in ("tokens", "tokens", "time"):
+            status, text = self.bench.lab("try", "main", "--with", "--no-such-option 1", "--hypothesis", "refused", "--axis", axis, "--effect", "0.01", "--scale", "mini")
+            begun = ledger.entries(home, "try-begins")[-1]["try"]
+            self.assertEqual((status, text.splitlines()[-1]), (2, "lab: try %s: the variant does not start: train_gpt2: --no-such-option: unknown option; --help lists them" % begun), text)
+            self.assertFalse([e for e in ledger.entries(home, "verdict") if e["try"] == begun])
+        # one that starts once and then refuses a seed has failed
+        verdict = self.bench.try_(self.bench.script("picky", 'case "$out" in */variant.1/*) exec "$real" "$@"; esac; exit 2\n'), hypothesis="it chooses its seeds")
+        self.assertEqual((verdict["word"], verdict["reasons"][-1].split(":")[0]), ("LOSS", "failed"), verdict["reasons"])
 
     def test_4_a_run_is_told_nothing_of_the_lab(self):
         """Neither by its arguments nor by its environment does a program learn where the hold-out is."""
