@@ -1,4 +1,4 @@
-// steps.cpp: the trainer from end to end: GPT-2 on random tokens, the program itself started as a user starts it. The rate, the
+// steps.cpp: the trainer from end to end: GPT-2 and a modern model of its depth and width, by AdamW, on random tokens, the program itself started as a user starts it. The rate, the
 // memory that it took beside the memory that it planned, and the seconds from the start of the process to the beginning and to the
 // end of its first step; on a GPU these are of a cold start: nothing is known yet of what is fastest there (gpu.py: the same names).
 //     build/bench_steps RESULTS.jsonl [TRAINER [MODEL]]   ./train_gpt2, or ./train_gpt2cu: on a GPU larger models, 0.5M tokens a step
@@ -78,10 +78,11 @@ int main(int argc, char** argv) {
     make_folders(FOLDER);
     write_tokens(FOLDER + "/random.bin", gpu ? 8 << 20 : 100000);
     struct Case { const char *model, *precision; int B, T, total_batch, steps; };
-    const std::vector<Case> on_cpu = {{"d12", "fp32", 4, 64, 0, 7}, {"d12", "fp32", 8, 256, 0, 7}, {"d12", "bf16", 4, 64, 0, 7}, {"d12", "bf16", 8, 256, 0, 7}};
+    const std::vector<Case> on_cpu = {{"d12", "fp32", 4, 64, 0, 7}, {"d12", "fp32", 8, 256, 0, 7}, {"d12", "bf16", 4, 64, 0, 7}, {"d12", "bf16", 8, 256, 0, 7},
+                                      {"modern:d12", "fp32", 8, 256, 0, 7}, {"modern:d12", "bf16", 4, 64, 0, 7}, {"modern:d12", "bf16", 8, 256, 0, 7}};
     // batches that leave some of 80 GB free
     const std::vector<Case> on_gpu = {{"d12", "bf16", 64, 1024, 1 << 19, 10}, {"d24", "bf16", 32, 1024, 1 << 19, 8}, {"d36", "bf16", 16, 1024, 1 << 19, 6},
-                                      {"d48", "bf16", 8, 1024, 1 << 19, 5}, {"d12", "fp32", 32, 1024, 1 << 19, 6}, {"d12", "bf16", 4, 64, 0, 40}};
+                                      {"modern:d12", "bf16", 64, 1024, 1 << 19, 10}, {"d48", "bf16", 8, 1024, 1 << 19, 5}, {"d12", "fp32", 32, 1024, 1 << 19, 6}, {"d12", "bf16", 4, 64, 0, 40}};
     int failed = 0, measured = 0;
     for (const Case& c : gpu ? on_gpu : on_cpu) {
         if (argc > 3 && std::string(argv[3]) != c.model) continue;

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How fast PyTorch trains GPT-2, Llama or Qwen3 on this machine, and how this trainer compares.
+"""How fast PyTorch trains GPT-2, Llama, Qwen3 or a modern model on this machine, and how this trainer compares.
 
     python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32
     python3 dev/reference/torch_speed.py --model d12 --batch 4 --seq 64 --precision fp32 \\
@@ -57,7 +57,7 @@ def main():
 
 def options():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--model", default="d12", help="dN, gpt2:dN, d4c128h4 or a name of DESCENDANTS, as the trainer names them")
+    p.add_argument("--model", default="d12", help="dN, gpt2:dN, modern:dN, d4c128h4 or a name of DESCENDANTS, as the trainer names them")
     p.add_argument("--vocab", type=int, default=50304, help="50257 padded; set it where the trainer has another tokenizer")
     p.add_argument("--batch", type=int, default=4)
     p.add_argument("--seq", type=int, default=64)
@@ -177,9 +177,10 @@ def model_size(name):
     """dN, dNcWhH -> layers, width, heads, by the trainer's table of names."""
     if name in DESCENDANTS:
         return DESCENDANTS[name][:3]
+    name = name.split(":")[-1]
     if named := re.fullmatch(r"d(\d+)c(\d+)h(\d+)", name):
         return tuple(map(int, named.groups()))
-    depth = int(name.split(":")[-1].lstrip("d"))
+    depth = int(name.lstrip("d"))
     width, heads = {24: (1024, 16), 36: (1280, 20), 48: (1600, 25), 60: (1920, 30), 72: (2880, 30),
                     84: (3456, 36)}.get(depth, (64 * depth, depth))
     return depth, width, heads
@@ -273,6 +274,54 @@ def llama(name, vocab, positions):
     return Llama()
 
 
+def modern(name, vocab, positions):
+    """modern.py's model with what `modern:dN` has of it, as a good user writes it: PyTorch's own RMSNorm and causal attention."""
+    import torch
+    from torch import nn
+    import torch.nn.functional as F
+    L, C, NH = model_size(name)
+    HS = C // NH
+    angles = torch.outer(torch.arange(positions).float(), 1e4 ** -(torch.arange(0, HS, 2).float() / HS))
+
+    def norm(x):
+        return F.rms_norm(x, (x.shape[-1],), eps=1e-6)
+
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.qkv, self.attproj = nn.Linear(C, 3 * C, bias=False), nn.Linear(C, C, bias=False)
+            self.fc, self.fcproj = nn.Linear(C, 4 * C, bias=False), nn.Linear(4 * C, C, bias=False)
+
+        def forward(self, x, cos, sin):
+            B, T, _ = x.shape
+            q, k, v = (h.view(B, T, NH, HS).transpose(1, 2) for h in self.qkv(norm(x)).split(C, 2))
+
+            def turned(h):
+                a, b = norm(h).chunk(2, -1)
+                return torch.cat((a * cos - b * sin, b * cos + a * sin), -1).to(v.dtype)
+            y = F.scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True)
+            x = x + self.attproj(y.transpose(1, 2).reshape(B, T, C))
+            return x + self.fcproj(F.relu(self.fc(norm(x))).square())
+
+    class Modern(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.wte, self.head = nn.Embedding(vocab, C), nn.Linear(C, vocab, bias=False)
+            self.blocks = nn.ModuleList(Block() for _ in range(L))
+            self.register_buffer("cos", angles.cos()), self.register_buffer("sin", angles.sin())
+            for weight_name, w in self.named_parameters():
+                nn.init.zeros_(w) if "proj" in weight_name or "head" in weight_name else nn.init.normal_(w, std=0.02)
+
+        def forward(self, tokens, targets):
+            x, T = self.wte(tokens), tokens.shape[1]
+            for block in self.blocks:
+                x = block(x, self.cos[:T], self.sin[:T])
+            z = self.head(norm(x)).flatten(0, 1).float()
+            return F.cross_entropy(z * (1 + (z / 15).square()).rsqrt(), targets.flatten())   # softcap
+
+    return Modern()
+
+
 SDPA = {"flash": "FLASH_ATTENTION", "cudnn": "CUDNN_ATTENTION", "efficient": "EFFICIENT_ATTENTION", "math": "MATH"}
 
 
@@ -331,7 +380,7 @@ def measure(args):
             for name, switch in (("flash", torch.backends.cuda.enable_flash_sdp), ("cudnn", torch.backends.cuda.enable_cudnn_sdp),
                                  ("efficient", torch.backends.cuda.enable_mem_efficient_sdp), ("math", torch.backends.cuda.enable_math_sdp)):
                 switch(name == args.sdpa)
-    model = (llama if args.model in DESCENDANTS else gpt2)(args.model, args.vocab, max(1024, args.seq)).to(device)
+    model = (llama if args.model in DESCENDANTS else modern if args.model.startswith("modern:") else gpt2)(args.model, args.vocab, max(1024, args.seq)).to(device)
     count = sum(w.numel() for w in model.parameters())
 
     # bf16 weights: the optimizer sees fp32 masters, the model gets a rounded copy after each step
