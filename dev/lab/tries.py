@@ -130,7 +130,6 @@ def steps_of_variant(home, scale, plan, build, say):
     short = max(2, scale.steps // 5)
     made = {arm: runs.make(home, scale, tree, os.path.join(folder_of(home, plan), "probe-" + arm), "probe-" + arm, plan["seeds"][0], commit, short, extra, "try %s, probe" % plan["try"], say=say, audits=False, number=plan["try"])
             for arm, tree, commit, extra in build}
-    must_start(plan, os.path.join(folder_of(home, plan), "probe-variant"), made["variant"][0])
     base, variant = ((run, evidence) for run, evidence in made.values())
     if plan["axis"] == "flops":
         cost = [run.flops_per_token and run.flops_per_token * (run.tokens_per_step or 0) for run, _ in (base, variant)]

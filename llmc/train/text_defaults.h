@@ -89,11 +89,11 @@ inline std::string quoted(const std::string& text) {
 }
 }  // namespace text_defaults_detail
 
-// The command that says every option which this one says or was chosen for it.
+// The command that says every option which this one says or was chosen for it, but for the recipe's rate of a head: the models that are chosen here have none of their own.
 inline std::string command_of(const Options& opt) {
     std::string command = text_defaults_detail::quoted(opt.program);
     for (const options_detail::OptionRow& row : options_detail::TABLE)
-        if (was_given(opt, row.field)) command += " " + (*row.short_name ? std::string("-") + row.short_name : row.name()) + " " + text_defaults_detail::quoted(row.text(opt));
+        if (was_given(opt, row.field) && !(was_chosen(opt, row.field) && !strcmp(row.field, "head_lr"))) command += " " + (*row.short_name ? std::string("-") + row.short_name : row.name()) + " " + text_defaults_detail::quoted(row.text(opt));
     return command;
 }
 

@@ -124,7 +124,7 @@ class TryTest(unittest.TestCase):
         for axis in ("tokens", "tokens", "time"):
             status, text = self.bench.lab("try", "main", "--with", "--no-such-option 1", "--hypothesis", "refused", "--axis", axis, "--effect", "0.01", "--scale", "mini")
             begun = ledger.entries(home, "try-begins")[-1]["try"]
-            self.assertEqual((status, text.splitlines()[-1]), (2, "lab: try %s: the variant does not start: train_gpt2: --no-such-option: unknown option; --help lists them" % begun), text)
+            self.assertEqual((status, text.splitlines()[-1]), (2, "lab: try %s: the variant does not start: error: --no-such-option: unknown option; --help lists them" % begun), text)
             self.assertFalse([e for e in ledger.entries(home, "verdict") if e["try"] == begun])
         # one that starts once and then refuses a seed has failed
         verdict = self.bench.try_(self.bench.script("picky", 'case "$out" in */variant.1/*) exec "$real" "$@"; esac; exit 2\n'), hypothesis="it chooses its seeds")

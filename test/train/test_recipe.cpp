@@ -94,6 +94,13 @@ TEST(a_recipe_is_stored) {
     // what a text leaves open is chosen beside it, not against it
     o = must(format("%s -i %s/text.txt -o %s/t --recipe modern -x 2 -t 16 -b 2 --threads 1", TRAINER, SCRATCH.c_str(), SCRATCH.c_str()));
     EXPECT(has(o.output, parsed({"--recipe", "modern"}).said + "chosen   for ") && has(o.output, " --recipe modern -x 2 -l 0.003 -u 0 -q 0 -k trapezoidal --cooldown 0.7 --optimizer muon"));
+    // and the command that it prints can be given, and is the same again
+    const size_t begin = o.output.find("the same again is\n") + strlen("the same again is\n");
+    std::string printed = o.output.substr(begin, o.output.find('\n', begin) - begin);
+    const std::string out = " -o " + SCRATCH + "/t ";
+    EXPECT(has(printed, " --recipe modern ") && has(printed, out));
+    if (has(printed, out)) must(printed.replace(printed.find(out), out.size(), " -o " + SCRATCH + "/u "));
+    EXPECT(!weights_of("t", 2).empty() && weights_of("t", 2) == weights_of("u", 2));
     // a head that is the embedding has no rate, and a recipe is of any model
     must(text_run("g", "--recipe modern -x 1 -n 0"));
     one_line(text_run("h", "--recipe modern --head-lr 0.1 -x 1 -n 0"), 2, "--head-lr: 0.1 given, but this model's head is its embedding");
