@@ -178,7 +178,7 @@ def go_on(home, plan, say=print):
             say("pair %2d  seed %d  %s" % (i, seed, "  ".join("%s %s" % (arm, "%.5f" % run.curve[-1].loss if run.curve and run.curve[-1].loss is not None else "failed")
                                                               for arm, (run, _) in (("base", pair["base"]), ("variant", pair["variant"])))))
             if i == 1:
-                must_start(plan, os.path.join(folder, "variant.1"), pair["variant"][0])
+                must_start(plan, os.path.join(folder, "variant.%d" % i), pair["variant"][0])
             failed = any(run.rc for run, _ in pairs[-1])
             if i in evalues.LOOKS or failed:
                 decided = look(home, scale, plan, pairs, card, say)
