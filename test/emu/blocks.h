@@ -40,6 +40,52 @@ inline uint32_t random() {
 inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * below >> 32); }
 inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
 
+// ---- static shared memory: the thread-local bytes of this program in the device's thread ----------------------------
+struct Statics { char* begin = nullptr; size_t size = 0; };
+inline Statics find_statics() {
+    Statics s;
+    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* out) {
+        for (int i = 0; i < info->dlpi_phnum; i++)
+            if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) *(Statics*)out = {(char*)info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
+        return 1;  // the program itself comes first, and is the only one
+    }, &s);
+    return s;
+}
+// Each instantiation of each kernel has its own there, 108 KB in all, of which a block writes little: it keeps the lines that are not as they began.
+constexpr size_t LINE = 64;
+struct Kept { std::vector<size_t> lines; std::vector<char> bytes; };
+// The first line from `at` on that is not 0xff throughout, or the last one if it is shorter than a line.
+__attribute__((no_sanitize("address", "thread", "undefined"))) inline size_t next_written(const Statics& s, size_t at) {
+    typedef long long Line __attribute__((vector_size(LINE), aligned(1), may_alias));
+    for (size_t many = 16; at + LINE <= s.size;) {
+        if (at + many * LINE > s.size) many = 1;
+        const Line* line = (const Line*)(s.begin + at);
+        Line all = line[0];
+        for (size_t i = 1; i < many; i++) all &= line[i];
+        long long ones = -1;
+        for (int i = 0; i < 8; i++) ones &= all[i];
+        if (ones == -1) at += many * LINE;
+        else if (many == 1) return at;
+        else many = 1;
+    }
+    return at;
+}
+inline void put_away(const Statics& s, Kept& kept) {  // and leaves 0xff
+    for (size_t at = 0; (at = next_written(s, at)) < s.size; at += LINE) {
+        const size_t n = std::min(LINE, s.size - at);
+        kept.lines.push_back(at), kept.bytes.insert(kept.bytes.end(), s.begin + at, s.begin + at + n);
+        memset(s.begin + at, 0xff, n);
+    }
+}
+inline void put_back(const Statics& s, Kept& kept) {
+    const char* from = kept.bytes.data();
+    for (size_t at : kept.lines) {
+        const size_t n = std::min(LINE, s.size - at);
+        memcpy(s.begin + at, from, n), from += n;
+    }
+    kept.lines.clear(), kept.bytes.clear();
+}
+
 // ---- what runs ------------------------------------------------------------------------------------------------------
 struct Rendezvous {            // lanes of a warp that synchronize in an operation
     const void* kind;          // of the operation
@@ -71,11 +117,13 @@ struct Block {
     int met_any, met_all, met_count;     // ... and of the last one
     std::vector<std::vector<Rendezvous>> warps;
     char* shared = nullptr;              // dynamic
-    std::vector<char> statics;           // its static shared memory while another block runs
+    Kept statics;                        // its static shared memory while another block runs
 };
 struct Machine {
     Block* block = nullptr;    // that runs now
     Thread* thread = nullptr;  // null: the scheduler or the host
+    Thread* next = nullptr;    // of the turn behind this one: its stack comes to the cache meanwhile (LOG 76)
+    size_t turns = 0;          // that the block has left before another one has the processor
     const std::function<void()>* body = nullptr;
     std::string kernel;
     size_t shared_bytes = 0;
@@ -101,29 +149,44 @@ inline void fault(const std::string& what) {
     if (m.thread) suspend(m.thread->fiber);  // never comes back
 }
 
-// ---- static shared memory: the thread-local bytes of this program in the device's thread ----------------------------
-struct Statics { char* begin = nullptr; size_t size = 0; };
-inline Statics find_statics() {
-    Statics s;
-    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* out) {
-        for (int i = 0; i < info->dlpi_phnum; i++)
-            if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) *(Statics*)out = {(char*)info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
-        return 1;  // the program itself comes first, and is the only one
-    }, &s);
-    return s;
-}
-
 // ---- waiting -----------------------------------------------------------------------------------------------------------
+// One of the threads that may run, at random; none: null.
+inline Thread* take_ready(Block& b) {
+    if (b.ready.empty()) return nullptr;
+    const size_t pick = random((uint32_t)b.ready.size());
+    Thread* t = b.threads[b.ready[pick]].get();
+    b.ready[pick] = b.ready.back(), b.ready.pop_back();
+    return t;
+}
+inline Thread* next_turn(Block& b) {
+    Machine& m = machine();
+    Thread* t = m.next ? m.next : take_ready(b);
+    m.next = take_ready(b);
+    for (int line = 0; m.next && line < 4; line++) __builtin_prefetch((char*)m.next->fiber.sp + 64 * line);
+    if (t) m.thread = t, threadIdx = t->index;
+    return t;
+}
+// The end of the turn of the thread that runs: the next one goes on from here, and the scheduler when the block's turns are over or nobody may run.
+inline void give_way() {
+    Machine& m = machine();
+    Block& b = *m.block;
+    Thread *me = m.thread, *t = nullptr;
+    EMU_WATCH(thread_runs(-1));
+    if (--m.turns && b.alive && !m.failed) t = next_turn(b);
+    if (!t) return suspend(me->fiber);
+    EMU_WATCH(thread_runs((int)t->linear));
+    if (t != me) switch_to(me->fiber, t->fiber);
+}
 inline void wait_for(const char* what, unsigned line) {
     Thread* t = machine().thread;
     t->waits_for = what, t->in_line = line;
-    suspend(t->fiber);
+    give_way();
 }
 inline void wake(Block& b, Thread& t) { t.waits_for = nullptr, b.ready.push_back(t.linear); }
 inline void pause() {  // lets others go first, now and then
     Machine& m = machine();
     m.block->ready.push_back(m.thread->linear);
-    suspend(m.thread->fiber);
+    give_way();
 }
 
 constexpr const char* BARRIER = "__syncthreads";
@@ -142,7 +205,7 @@ inline void barrier(int predicate, Where where) {
     Thread* me = machine().thread;
     me->waits_for = BARRIER, me->in_line = where.line();
     if (++b.at_barrier == b.alive) release_barrier(b);
-    suspend(me->fiber);
+    give_way();
 }
 
 // Synchronizes the lanes of `mask`, and only them; compute(in, out), over arrays of 32, runs once, in the last lane to arrive.
@@ -189,7 +252,7 @@ inline void thread_entry() {
     me->fiber.done = true;
     b.alive--;
     if (b.alive && b.at_barrier == b.alive) release_barrier(b);
-    suspend(me->fiber);
+    give_way();
 }
 
 inline char* shared_alloc(size_t bytes) {  // red zones of 4 KB around it
@@ -208,7 +271,7 @@ inline void shared_free(char* p, [[maybe_unused]] size_t bytes) {
     free(p - 4096);
 }
 
-inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& statics) {
+inline std::unique_ptr<Block> begin_block(unsigned number) {
     Machine& m = machine();
     std::unique_ptr<Block> b;
     if (!m.pool.empty()) b = std::move(m.pool.back()), m.pool.pop_back();
@@ -227,18 +290,9 @@ inline std::unique_ptr<Block> begin_block(unsigned number, const Statics& static
         b->ready.push_back(i);
     }
     b->shared = shared_alloc(m.shared_bytes);
-    b->statics.assign(statics.size, (char)0xff);
+    b->statics.lines.clear(), b->statics.bytes.clear();
     EMU_WATCH(block_begins(number, n, b->shared, m.shared_bytes));
     return b;
-}
-
-// One of the threads that may run, at random; none: null.
-inline Thread* take_ready(Block& b) {
-    if (b.ready.empty()) return nullptr;
-    const size_t pick = random((uint32_t)b.ready.size());
-    Thread* t = b.threads[b.ready[pick]].get();
-    b.ready[pick] = b.ready.back(), b.ready.pop_back();
-    return t;
 }
 
 // All blocks of a grid, on the device's thread.
@@ -251,19 +305,23 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
     const unsigned blocks = grid.x * grid.y * grid.z;
     EMU_WATCH(kernel_begins(blocks));
     std::vector<std::unique_ptr<Block>> resident;
+    Block* held = nullptr;  // whose static shared memory is where the code looks for it
+    if (statics.size) memset(statics.begin, 0xff, statics.size);
     unsigned next = 0;
     while ((next < blocks || !resident.empty()) && !m.failed) {
-        while (next < blocks && resident.size() < RESIDENT) resident.push_back(begin_block(next++, statics));
+        while (next < blocks && resident.size() < RESIDENT) resident.push_back(begin_block(next++));
         const size_t which = random((uint32_t)resident.size());
         Block& b = *resident[which];
         m.block = &b, blockIdx = b.index;
-        if (statics.size) memcpy(statics.begin, b.statics.data(), statics.size);
+        if (held != &b) {
+            if (held) put_away(statics, held->statics);
+            put_back(statics, b.statics), held = &b;
+        }
         EMU_WATCH(block_moves(b.number, b.shared, shared_bytes));
         // a block keeps the processor for a while: now and then only for a few threads, so that blocks overtake each other
-        size_t turns = 1 + random(random(4) ? 16 * b.alive : 8);
-        Thread* after = nullptr;  // the thread of the next turn: its stack comes to the cache meanwhile (LOG 76)
-        for (; turns && b.alive && !m.failed; turns--) {
-            Thread* t = after ? after : take_ready(b);
+        m.turns = 1 + random(random(4) ? 16 * b.alive : 8);
+        while (m.turns && b.alive && !m.failed) {
+            Thread* t = next_turn(b);
             if (!t) {
                 for (auto& waiting : b.threads) if (!waiting->fiber.done) {
                     const std::string what = waiting->waits_for + (waiting->in_line ? " in line " + std::to_string(waiting->in_line) : std::string());
@@ -273,18 +331,16 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
                 }
                 break;
             }
-            after = take_ready(b);
-            for (int line = 0; after && line < 4; line++) __builtin_prefetch((char*)after->fiber.sp + 64 * line);
-            m.thread = t, threadIdx = t->index;
             EMU_WATCH(thread_runs((int)t->linear));
             resume(t->fiber);
             EMU_WATCH(thread_runs(-1));
             m.thread = nullptr;
         }
-        if (after) b.ready.push_back(after->linear);
-        if (statics.size) memcpy(b.statics.data(), statics.begin, statics.size);
+        if (m.next) b.ready.push_back(m.next->linear), m.next = nullptr;
         m.block = nullptr;
         if (b.alive && !m.failed) continue;
+        EMU_WATCH(block_ends(b.number));
+        put_away(statics, b.statics), held = nullptr;  // nobody has it: 0xff
         shared_free(b.shared, shared_bytes);
         if (!m.failed) m.pool.push_back(std::move(resident[which]));
         resident.erase(resident.begin() + (long)which);

@@ -98,12 +98,23 @@ struct Switcher {  // the scheduler's side
     void* fake = nullptr;
     const void* bottom = nullptr;
     size_t size = 0;
+    bool left = false;  // for a fiber that has not come to say so
 };
 inline Switcher the_scheduler;
 inline Switcher& scheduler() { return the_scheduler; }
 
+#ifdef EMU_ASAN
+// On the stack of a fiber: whoever was left is the scheduler or another fiber.
+inline void arrived(void* fake) {
+    const void* bottom;
+    size_t size;
+    __sanitizer_finish_switch_fiber(fake, &bottom, &size);
+    if (scheduler().left) scheduler().bottom = bottom, scheduler().size = size, scheduler().left = false;
+}
+#endif
 inline void resume(Fiber& f) {
 #ifdef EMU_ASAN
+    scheduler().left = true;
     __sanitizer_start_switch_fiber(&scheduler().fake, f.stack, STACK);
 #endif
     emu_switch(&scheduler().sp, f.sp);
@@ -111,18 +122,21 @@ inline void resume(Fiber& f) {
     __sanitizer_finish_switch_fiber(scheduler().fake, nullptr, nullptr);
 #endif
 }
-inline void suspend(Fiber& f) {
+// From a fiber to another one, or to the scheduler.
+inline void leave(Fiber& f, [[maybe_unused]] const void* bottom, [[maybe_unused]] size_t size, void* sp) {
 #ifdef EMU_ASAN
-    __sanitizer_start_switch_fiber(f.done ? nullptr : &f.fake, scheduler().bottom, scheduler().size);
+    __sanitizer_start_switch_fiber(f.done ? nullptr : &f.fake, bottom, size);
 #endif
-    emu_switch(&f.sp, scheduler().sp);
+    emu_switch(&f.sp, sp);
 #ifdef EMU_ASAN
-    __sanitizer_finish_switch_fiber(f.fake, &scheduler().bottom, &scheduler().size);
+    arrived(f.fake);
 #endif
 }
+inline void suspend(Fiber& f) { leave(f, scheduler().bottom, scheduler().size, scheduler().sp); }
+inline void switch_to(Fiber& f, Fiber& next) { leave(f, next.stack, STACK, next.sp); }
 inline void first_entry() {
 #ifdef EMU_ASAN
-    __sanitizer_finish_switch_fiber(nullptr, &scheduler().bottom, &scheduler().size);
+    arrived(nullptr);
 #endif
 }
 inline void prepare(Fiber& f, void (*entry)()) {

@@ -35,6 +35,33 @@ TEST(blocks_have_their_own_shared_memory) {
         for (int b = 0; b < 9; b++) for (int t = 0; t < 70; t++) EXPECT_EQ(v[(size_t)(b * 70 + t)], (69 - t) * (b + 1));
     }
 }
+// A block writes some lines of its static shared memory, others than its neighbours, one of them with what was there before. It begins as 0xff in every block of every
+// launch, whatever blocks and kernels have left there, and stays while others run.
+template <int N> __global__ void some_lines(int* wrong) {
+    __shared__ int wide[N];
+    const int t = (int)threadIdx.x, own = (int)blockIdx.x, first = own * 37 % (N - 64);
+    if (!emu::watched()) for (int i = t; i < N; i += 32) atomicAdd(wrong, wide[i] != -1);  // watched, nobody may read them
+    __syncthreads();
+    for (int round = 0; round < 3; round++) {
+        wide[first + 2 * t] = own + round - 1;
+        if (t < 2) wide[N - 1 - t] = own;
+        __syncthreads();
+        atomicAdd(wrong, wide[first + 2 * t] != own + round - 1 || wide[N - 1] != own || wide[N - 2] != own);
+        if (!emu::watched() && first + 2 * t + 1 < N - 2) atomicAdd(wrong, wide[first + 2 * t + 1] != -1);
+        __syncthreads();
+    }
+}
+TEST(static_shared_memory_is_the_blocks_own) {
+    for (int seed = 1; seed <= 20; seed++) {
+        emu::set_seed((uint64_t)seed);
+        for (auto kernel : {some_lines<1000>, some_lines<77>, some_lines<1000>}) {
+            Buffer<int> wrong(std::vector<int>{0});
+            OK(run(kernel, 13, 32, 0, nullptr, wrong.p));
+            EXPECT_EQ(wrong.values()[0], 0);
+        }
+    }
+}
+
 
 __global__ void lanes(int* out) {
     const int l = (int)threadIdx.x;
@@ -429,6 +456,16 @@ template <bool WRITE> __global__ void unwritten(int* out) {
     if (WRITE || threadIdx.x != 7) tile[threadIdx.x] = 1;
     out[threadIdx.x] = tile[threadIdx.x];
 }
+// Four elements an access, written by as many threads. 1: nobody has written the last one of them, 2: another thread writes it, 3: and here in device memory.
+template <int WRONG> __global__ void fours(int4* out) {
+    alignas(16) __shared__ int4 tile[64];
+    const int t = (int)threadIdx.x;
+    for (int k = 0; k < 4; k++) if (WRONG != 1 || t != 7 || k != 3) ((int*)&tile[(t + k) % 64])[k] = t;
+    __syncthreads();
+    if (WRONG == 2 && t == 9) ((int*)&tile[40])[3] = 1;
+    if (WRONG == 3 && t == 9) ((int*)&out[7])[3] = 1;
+    out[t] = tile[(t + 33) % 64];
+}
 __global__ void unwritten_global(int* out, const int* in) { out[threadIdx.x] = in[threadIdx.x]; }
 TEST(watched_mistakes) {
     if (!emu::watched()) SKIP("this build does not watch accesses");
@@ -454,6 +491,14 @@ TEST(watched_mistakes) {
     clean("written", [&] { OK(run(unwritten<true>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten<false>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten_global, 1, 64, 0, nullptr, x.p, (const int*)fresh.p)); });
+    Buffer<int4> y(64);
+    clean("four at once", [&] { OK(run(fours<0>, 1, 64, 0, nullptr, y.p)); });
+    found("nobody has written", [&] { OK(run(fours<1>, 1, 64, 0, nullptr, y.p)); });
+    found("race in shared memory", [&] { OK(run(fours<2>, 1, 64, 0, nullptr, y.p)); });
+    found("race in device memory", [&] { OK(run(fours<3>, 1, 64, 0, nullptr, y.p)); });
+    OK(run(fours<0>, 1, 64, 0, nullptr, y.p));
+    OK(cudaDeviceSynchronize());
+    EXPECT_EQ(emu::traffic().written, 1024u); EXPECT_EQ(emu::traffic().distinct_written, 1024u);
     OK(run(add, 1, 64, 0, nullptr, x.p, 50, 1));
     OK(cudaDeviceSynchronize());
     EXPECT_EQ(emu::traffic().read, 200u); EXPECT_EQ(emu::traffic().distinct_written, 200u);

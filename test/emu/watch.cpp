@@ -15,19 +15,42 @@ namespace {
 constexpr size_t GRAIN = 2;  // bytes of a cell: the smallest element that kernels write beside each other is a bf16
 
 struct Access { uint32_t launch = 0, block, barrier, fences, warp_clock; int thread = -1; };
-struct Cell {
+struct alignas(64) Cell {
     Access write, read;          // the last ones
     uint32_t readers = 0;        // lanes of the warp of `read` that have read since its barrier
     bool many = false;           // more than one warp or block has
     bool written = false;
+    uint16_t no_hole = 0;        // so that cells are compared byte by byte
     uint32_t counted_read = 0, counted_written = 0;  // the launch in which it was counted
 };
+bool same(const Cell& a, const Cell& b) {
+    typedef long long Bytes __attribute__((vector_size(sizeof(Cell)), may_alias));
+    const Bytes differs = *(const Bytes*)&a ^ *(const Bytes*)&b;
+    long long any = 0;
+    for (int i = 0; i < 8; i++) any |= differs[i];
+    return !any;
+}
 struct Released { uint32_t fences, barrier; int thread; uint32_t acquired_barrier; int acquired_thread; };
 struct Warp { uint32_t clock[32][32] = {}; };  // clock[a][b]: what lane a knows of lane b
+struct SideBySide { Cell* first; size_t n; };
+// Of a block's shared memory; made where it comes, as most of the static one is of other kernels.
+class Cells {
+public:
+    SideBySide from(size_t i) {  // the i-th, and those behind it that lie beside it
+        if (i / MANY >= cells.size()) cells.resize(i / MANY + 1);
+        std::unique_ptr<Cell[]>& some = cells[i / MANY];
+        if (!some) some = std::make_unique<Cell[]>(MANY);
+        return {&some[i % MANY], MANY - i % MANY};
+    }
+
+private:
+    static constexpr size_t MANY = 64;
+    std::vector<std::unique_ptr<Cell[]>> cells;
+};
 struct WatchedBlock {
     uint32_t barrier = 1, fences = 0;
     std::vector<Warp> warps;
-    std::vector<Cell> shared, statics;
+    Cells shared, statics;
     std::map<unsigned, Released> acquired;  // from other blocks
 };
 struct Page {
@@ -53,15 +76,17 @@ Page& page_of(const char* p) {
     if (number >= device_pages.size()) device_pages.resize(number + 1);
     return device_pages[number];
 }
-Cell& device_cell(const char* p) {
+SideBySide device_cells(const char* p) {
     constexpr size_t CELLS = Memory::PAGE / GRAIN;
     Page& page = page_of(p);
     if (!page.cells) {
         page.cells = std::make_unique<Cell[]>(CELLS);
         for (size_t i = 0; i < CELLS; i++) page.cells[i].written = page.written;
     }
-    return page.cells[(size_t)(p - memory().region) % Memory::PAGE / GRAIN];
+    const size_t i = (size_t)(p - memory().region) % Memory::PAGE / GRAIN;
+    return {&page.cells[i], CELLS - i};
 }
+Cell& device_cell(const char* p) { return *device_cells(p).first; }
 void host_wrote(const char* p, size_t bytes) {
     for (const char* end = p + bytes; p < end;) {
         const char* next = memory().region + ((size_t)(p - memory().region) / Memory::PAGE + 1) * Memory::PAGE;
@@ -106,7 +131,7 @@ void report(const std::string& what, const void* caller) {
     fault(what + " (" + at + ")");
 }
 
-void look(Cell& cell, const char* p, size_t bytes, bool write, bool is_shared, const void* caller) {
+void look(Cell& cell, size_t bytes, bool write, bool is_shared, const void* caller) {
     const char* place = is_shared ? "shared memory" : "device memory";
     if (write) {
         if (!ordered(cell.write)) report(std::string("race in ") + place + ": " + who(cell.write) + " wrote there, this one writes", caller);
@@ -132,10 +157,19 @@ void look(Cell& cell, const char* p, size_t bytes, bool write, bool is_shared, c
         cell.readers |= 1u << thread % 32;
         cell.read = a;
     }
-    if (is_shared) return;
-    uint32_t& counted = write ? cell.counted_written : cell.counted_read;
-    if (counted != launch) counted = launch, (write ? traffic_now.distinct_written : traffic_now.distinct_read) += std::min(bytes, GRAIN);
-    (void)p;
+    if (!is_shared) (write ? cell.counted_written : cell.counted_read) = launch;
+}
+// What a look at the first cell finds, and leaves there, holds for each that was as the first: for all of them, as a rule. left: bytes of the access, of which these
+// cells have `bytes`.
+void look_at(const SideBySide& cells, size_t bytes, size_t left, bool write, bool is_shared, const void* caller) {
+    const Cell before = *cells.first;
+    for (size_t i = 0; i * GRAIN < bytes; i++) {
+        Cell& cell = cells.first[i];
+        if (!is_shared && (write ? cell.counted_written : cell.counted_read) != launch)
+            (write ? traffic_now.distinct_written : traffic_now.distinct_read) += std::min(left - i * GRAIN, GRAIN);
+        if (i && same(cell, before)) cell = *cells.first;
+        else look(cell, left - i * GRAIN, write, is_shared, caller);
+    }
 }
 
 [[gnu::noinline]] void access_elsewhere(const void* address, size_t bytes, bool write, const void* caller, bool aligned) {
@@ -153,11 +187,10 @@ void look(Cell& cell, const char* p, size_t bytes, bool write, bool is_shared, c
         if (!a || p + bytes > a->first + a->second.bytes) report("an access of " + std::to_string(bytes) + " bytes outside of every allocation", caller);
         (write ? traffic_now.written : traffic_now.read) += bytes;
     }
-    for (char* q = p; q < p + bytes; q += GRAIN) {
-        const size_t left = (size_t)(p + bytes - q);
-        if (device) look(device_cell(q), q, left, write, false, caller);
-        else if (dynamic) look(block->shared[(size_t)(q - shared) / GRAIN], q, left, write, true, caller);
-        else look(block->statics[(size_t)(q - statics) / GRAIN], q, left, write, true, caller);
+    for (size_t at = 0, n; at < bytes; at += n) {
+        const SideBySide cells = device ? device_cells(p + at) : dynamic ? block->shared.from((size_t)(p + at - shared) / GRAIN) : block->statics.from((size_t)(p + at - statics) / GRAIN);
+        n = std::min(bytes - at, cells.n * GRAIN);
+        look_at(cells, n, bytes - at, write, !device, caller);
     }
     busy = false;
 }
@@ -169,20 +202,22 @@ inline void access(const void* p, size_t bytes, bool write, const void* caller, 
 }
 
 const Watcher WATCHER = {
-    .kernel_begins = [](unsigned) { launch++, blocks.clear(), released.clear(), traffic_now = {}; },
+    .kernel_begins = [](unsigned) {
+        launch++, blocks.clear(), released.clear(), traffic_now = {};
+        const Statics s = find_statics();
+        statics = s.begin, statics_bytes = s.size;
+    },
     .kernel_ends = [] { on = false; },
-    .block_begins = [](unsigned number, unsigned threads, char*, size_t bytes) {
+    .block_begins = [](unsigned number, unsigned threads, char*, size_t) {
         auto b = std::make_unique<WatchedBlock>();
         b->warps.resize((threads + 31) / 32);
         for (Warp& w : b->warps) for (int l = 0; l < 32; l++) w.clock[l][l] = 1;
-        b->shared.resize((bytes + 1) / GRAIN), b->statics.resize((find_statics().size + 1) / GRAIN + 1);
         blocks[number] = std::move(b);
     },
     .block_moves = [](unsigned number, char* p, size_t bytes) {
         block_number = number, block = blocks[number].get(), shared = p, shared_bytes = bytes;
-        const Statics s = find_statics();
-        statics = s.begin, statics_bytes = s.size;
     },
+    .block_ends = [](unsigned number) { blocks.erase(number); },
     .thread_runs = [](int t) { thread = t, on = t >= 0, busy = false, stack = on ? machine().thread->fiber.stack : nullptr; },
     .barrier = [](unsigned number) { blocks[number]->barrier++; },
     .warp_sync = [](unsigned number, unsigned warp, unsigned mask) {

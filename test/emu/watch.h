@@ -12,6 +12,7 @@ struct Watcher {
     void (*kernel_ends)();
     void (*block_begins)(unsigned block, unsigned threads, char* shared, size_t shared_bytes);
     void (*block_moves)(unsigned block, char* shared, size_t shared_bytes);  // another block has the processor
+    void (*block_ends)(unsigned block);
     void (*thread_runs)(int thread);                                         // -1: none
     void (*barrier)(unsigned block);                                         // all threads of the block have met
     void (*warp_sync)(unsigned block, unsigned warp, unsigned mask);
