@@ -99,6 +99,8 @@ struct Switcher {  // the scheduler's side
     const void* bottom = nullptr;
     size_t size = 0;
     bool left = false;  // for a fiber that has not come to say so
+    const void* left_bottom = nullptr;  // whose stack was left last: not on the stack of who arrives, as one that is done would leave red zones there for the next
+    size_t left_size = 0;
 };
 inline Switcher the_scheduler;
 inline Switcher& scheduler() { return the_scheduler; }
@@ -106,10 +108,9 @@ inline Switcher& scheduler() { return the_scheduler; }
 #ifdef EMU_ASAN
 // On the stack of a fiber: whoever was left is the scheduler or another fiber.
 inline void arrived(void* fake) {
-    const void* bottom;
-    size_t size;
-    __sanitizer_finish_switch_fiber(fake, &bottom, &size);
-    if (scheduler().left) scheduler().bottom = bottom, scheduler().size = size, scheduler().left = false;
+    Switcher& s = scheduler();
+    __sanitizer_finish_switch_fiber(fake, &s.left_bottom, &s.left_size);
+    if (s.left) s.bottom = s.left_bottom, s.size = s.left_size, s.left = false;
 }
 #endif
 inline void resume(Fiber& f) {
