@@ -54,7 +54,9 @@ TRACED   := $(if $(filter x86_64,$(shell uname -m)),faults)
 FOLDERS  := base cpu io tokenizer data comm train scripts $(TRACED) models
 ALONE    := test/train/test_bounds.cpp test/data/test_stories.cpp
 of_models   := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
-of_layers   := $(wildcard test/cuda/*.cu)
+# the last file is the first to run: those that take longest, so that no process is left alone with one
+LONGEST     := $(patsubst %,test/cuda/test_%.cu,attention_cudnn matmul embedding muon layernorm attention)
+of_layers   := $(sort $(filter-out $(LONGEST),$(wildcard test/cuda/*.cu))) $(LONGEST)
 of_trainer  := $(wildcard test/cuda/*.cpp)
 of_emulator := $(wildcard test/emu/test_*.cpp)
 files_of  = $(or $(of_$1),$(filter-out $(ALONE) $(of_models),$(wildcard test/$1/*.cpp)))
@@ -236,8 +238,8 @@ build/cudnn/libcuda.so.1: test/cudnn/driver.c
 # each product of training, and each that the emulated trainer makes, as the cuBLASLt that is installed judges the call's arguments.
 # MUST=1: that there is none, or one that does not answer without a GPU, is a failure
 CUBLASLT_REAL = $(firstword $(wildcard $(addsuffix /libcublasLt.so*,$(CUDA_LIB) $(TOOLKIT_LIB))))
-test-cublaslt: train_gpt2                 ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: Llama's and GPT-3's too
-	$Q$(MAKE) LOOK=plain emu-build build/emu-plain/products
+test-cublaslt: emu-plain                  ## whether the cuBLASLt that is installed takes the trainer's products; needs no GPU; ARGS=--all: Llama's and GPT-3's too
+	$Q$(MAKE) LOOK=plain build/emu-plain/products
 	@skip() { echo "test-cublaslt: skipped: $$1"; exit $(or $(MUST),0); }; \
 	[ -n "$(CUBLASLT_REAL)" ] || skip "no libcublasLt.so found"; \
 	export EMU_CUBLASLT=$(CUBLASLT_REAL); build/emu-plain/products $(ARGS); \
@@ -247,8 +249,7 @@ build/gpu/products: test/cublaslt/products.cu $(CUDA)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
 # the stand-in for NCCL beside the NCCL that is installed, in what that answers without a GPU
-test-nccl:                                ## whether the stand-in for NCCL answers as the NCCL that is installed, where that needs no GPU
-	$Q$(MAKE) LOOK=plain $(E)/tests
+test-nccl: emu-plain                      ## whether the stand-in for NCCL answers as the NCCL that is installed, where that needs no GPU
 	$(call say,TEST)$(if $(NCCL_LIBRARY),EMU_NCCL_LIBRARY=$(NCCL_LIBRARY) $(E)/tests nccl_as_the_library,echo "test-nccl: skipped: no libnccl.so found")
 
 # the layers' tests and the trainer's on the GPU at hand, against the CPU backend; nvcc reads its vectors: 68, 1675 are what it
@@ -277,16 +278,21 @@ E           := build/emu-$(LOOK)
 LOOK_plain  := -O2
 # without the three checks of UBSan's that ask of each access what ASan asks of it: half of the trainer's compile time (dev/LOG.md, 46)
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=all
-LOOK_watch  := -O1 -g1 -fsanitize=thread
-EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -rdynamic -Itest/emu $(GARBAGE)
+LOOK_watch  := -O1 -fsanitize=thread
+EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -fno-exceptions -rdynamic -Itest/emu $(GARBAGE)
 EMU_OBJECTS := $(if $(EMU_ONLY),$(E)/cuda/$(EMU_ONLY).o,$(patsubst %,$(E)/%_tests.o,layers emulator trainer)) $(E)/main.cpp.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
 EMULATOR    := $(wildcard test/emu/*.h)
 
 # An overrun is one in any order of threads, and so is a race where every access is looked at: two orders there
 test-emu: test-emu-plain test-emu-asan test-emu-watch  ## every kernel and the CUDA trainer on a CPU: plain, under ASan and UBSan, and with every access watched; SCHEDULES=20 orders of threads
-test-emu-%: train_gpt2
-	$Q$(MAKE) LOOK=$* emu-build
+test-emu-%: emu-%
 	$(call say,TEST)$(if $(SCHEDULES),EMU_SCHEDULES=$(SCHEDULES),$(if $(filter plain,$*),,EMU_SCHEDULES=2)) ASAN_OPTIONS=detect_leaks=0 build/emu-$*/tests --jobs $(JOBS)  # LeakSanitizer knows no fibers' stacks
+
+# Once, whoever asks for it: two of them at a time would compile the same.
+LOOKS := plain asan watch
+$(LOOKS:%=emu-%): emu-%: train_gpt2
+	$Q$(MAKE) LOOK=$* emu-build
+emu: $(LOOKS:%=emu-%)                     ## compiles what test-emu runs
 
 test-worlds: train_gpt2                   ## 1, 2, 3, 4 and 8 emulated GPUs with every ZeRO stage, recompute level, precision and length of a leaf: the bits of one
 	$Q$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/emu-plain/tests
@@ -296,9 +302,9 @@ test-worlds: train_gpt2                   ## 1, 2, 3, 4 and 8 emulated GPUs with
 PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx
 PTX_FLAGS    = $(NVFLAGS) -diag-suppress 68,1675 -ptx -x cu -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='""' -DCUDA_TRAINER='""' -DBUILD='""'
 PTX_OBJECTS := build/emu-plain/layers_tests.o build/emu-plain/main.cpp.o build/ptx/test_training.o
-test-ptx: train_gpt2                      ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
+test-ptx: emu-plain                       ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
 	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
-	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
+	$(MAKE) LOOK=plain build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
 	EMU_PTX=$(call PTX_CODE,80):$(call PTX_CODE,90) build/ptx/test_interpreter && \
 	for code in $(call PTX_CODE,80) $(call PTX_CODE,90); do \
 	    echo "TEST $$code"; \
@@ -443,4 +449,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null lab-whole test-slurm test-worlds learn mutant check-learn
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null lab-whole test-slurm test-worlds learn mutant check-learn emu $(LOOKS:%=emu-%)
