@@ -43,10 +43,10 @@ template <int N> __global__ void some_lines(int* wrong) {
     if (!emu::watched()) for (int i = t; i < N; i += 32) atomicAdd(wrong, wide[i] != -1);  // watched, nobody may read them
     __syncthreads();
     for (int round = 0; round < 3; round++) {
-        wide[first + 2 * t] = own + round - 1;
+        wide[first + 2 * t] = own + 1 - round;
         if (t < 2) wide[N - 1 - t] = own;
         __syncthreads();
-        atomicAdd(wrong, wide[first + 2 * t] != own + round - 1 || wide[N - 1] != own || wide[N - 2] != own);
+        atomicAdd(wrong, wide[first + 2 * t] != own + 1 - round || wide[N - 1] != own || wide[N - 2] != own);
         if (!emu::watched() && first + 2 * t + 1 < N - 2) atomicAdd(wrong, wide[first + 2 * t + 1] != -1);
         __syncthreads();
     }
