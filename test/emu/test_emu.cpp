@@ -52,6 +52,12 @@ template <int N> __global__ void some_lines(int* wrong) {
     }
 }
 TEST(static_shared_memory_is_the_blocks_own) {
+    const Outcome first = run_child([] {  // the first kernel of a thread of the device's
+        Buffer<int> wrong(std::vector<int>{0});
+        OK(run(some_lines<1000>, 1, 32, 0, nullptr, wrong.p));
+        _exit(wrong.values()[0] != 0);
+    });
+    EXPECT_EQ(first.code, 0);
     for (int seed = 1; seed <= 20; seed++) {
         emu::set_seed((uint64_t)seed);
         for (auto kernel : {some_lines<1000>, some_lines<77>, some_lines<1000>}) {
@@ -130,6 +136,20 @@ TEST(atomics_and_the_order_of_blocks) {
     int different = 0;
     for (size_t i = 1; i < orders.size(); i++) different += orders[i] != orders[0];
     EXPECT(different >= 4);
+}
+
+// A block does not keep the processor until it ends: two that wait for each other both see the other one.
+__global__ void wait_for_the_other(int* here, int* seen) {
+    atomicExch(&here[blockIdx.x], 1);
+    for (int i = 0; i < 10000 && !seen[blockIdx.x]; i++) seen[blockIdx.x] = atomicAdd(&here[1 - blockIdx.x], 0);
+}
+TEST(blocks_overtake_each_other) {
+    for (int seed = 1; seed <= 20; seed++) {
+        emu::set_seed((uint64_t)seed);
+        Buffer<int> here(std::vector<int>{0, 0}), seen(std::vector<int>{0, 0});
+        OK(run(wait_for_the_other, 2, 1, 0, nullptr, here.p, seen.p));
+        EXPECT(seen.values() == std::vector<int>({1, 1}));
+    }
 }
 
 TEST(numbers_round_to_nearest_even) {
@@ -479,6 +499,19 @@ template <int WRONG> __global__ void fours(int4* out) {
     if (WRONG == 3 && t == 9) ((int*)&out[7])[3] = 1;
     out[t] = tile[(t + 33) % 64];
 }
+// Written at once, when lane 3 may still read the last of them; what lane 0 has read behind it is all that the four differ in. A shuffle orders no memory.
+template <bool WRONG> __global__ void four_that_are_read(int4* x, int* seen) {
+    const int t = (int)threadIdx.x;
+    if (t == 20) x[0] = x[1];
+    __syncwarp();
+    int sum = WRONG && t == 3 ? ((int*)x)[3] : 0;
+    __shfl_sync(~0u, 0, 0);
+    if (t == 0) {
+        for (int k = 0; k < 4; k++) sum += ((int*)x)[k];
+        x[0] = x[1];
+    }
+    seen[t] = sum;
+}
 __global__ void unwritten_global(int* out, const int* in) { out[threadIdx.x] = in[threadIdx.x]; }
 TEST(watched_mistakes) {
     if (!emu::watched()) SKIP("this build does not watch accesses");
@@ -509,6 +542,8 @@ TEST(watched_mistakes) {
     found("nobody has written", [&] { OK(run(fours<1>, 1, 64, 0, nullptr, y.p)); });
     found("race in shared memory", [&] { OK(run(fours<2>, 1, 64, 0, nullptr, y.p)); });
     found("race in device memory", [&] { OK(run(fours<3>, 1, 64, 0, nullptr, y.p)); });
+    clean("four, read", [&] { OK(run(fours<0>, 1, 64, 0, nullptr, y.p)); OK(run(four_that_are_read<false>, 1, 32, 0, nullptr, y.p, x.p)); });
+    found("race in device memory", [&] { OK(run(fours<0>, 1, 64, 0, nullptr, y.p)); OK(run(four_that_are_read<true>, 1, 32, 0, nullptr, y.p, x.p)); });
     OK(run(fours<0>, 1, 64, 0, nullptr, y.p));
     OK(cudaDeviceSynchronize());
     EXPECT_EQ(emu::traffic().written, 1024u); EXPECT_EQ(emu::traffic().distinct_written, 1024u);
