@@ -27,8 +27,8 @@ Config modern(const std::string& left_out, double eps) {
 }
 const Config VARIANTS[] = {variant(false, 64, 1e-5), variant(true, 40, 1e-5), variant(true, 64, 0.3), variant(false, 24, 0.3),
                            descendant(LLAMA, 16, 4, 2, 88, true, 1, 1e-5), descendant(LLAMA, 16, 3, 1, 24, false, 4, 0.3), descendant(QWEN3, 24, 4, 4, 24, true, 1, 1e-6), descendant(QWEN3, 16, 6, 2, 64, false, 8, 0.3),
-                           modern("", 1e-6), modern("-rope-no_bias", 0.3), modern("-qk_norm-untied", 1e-6), modern("-rmsnorm-relu2-softcap", 1e-5), modern("-rmsnorm-rope-qk_norm-no_bias", 0.3)};
-std::string named(const Config& c) { return format("%s, tied %d, %d/%d heads, MLP %d, eps %g", family_name(c.arch).c_str(), c.arch.tied, c.NH, c.NKV, c.FF, c.eps); }
+                           modern("", 1e-6), modern("-rope-no_bias", 0.3), modern("-qk_norm-untied", 1e-6), modern("-rmsnorm-relu2-softcap", 1e-5), modern("-rmsnorm-rope-qk_norm-no_bias", 0.3), modern("w3", 1e-6), modern("w1-rope-softcap", 1e-6)};
+std::string named(const Config& c) { return format("%s, tied %d, %d/%d heads, MLP %d, eps %g, window %d", family_name(c.arch).c_str(), c.arch.tied, c.NH, c.NKV, c.FF, c.eps, c.sliding_window); }
 
 // The parameters of a model, in double, by name; matrices as in memory, (out, in).
 struct Oracle {
@@ -104,7 +104,8 @@ struct Oracle {
                     const size_t key = NH + h / (NH / NKV), value = key + NKV;  // heads of a row of qkv
                     Doubles s(t + 1);
                     double sum = 0;
-                    for (size_t u = 0; u <= t; u++) {
+                    const size_t W = c.sliding_window && l == 0 ? (size_t)c.sliding_window : T, from = t < W ? 0 : t + 1 - W;  // of two layers the first is short
+                    for (size_t u = from; u <= t; u++) {
                         double dot = 0;
                         for (size_t i = 0; i < HS; i++) dot += qkv[t * QKV + h * HS + i] * qkv[u * QKV + key * HS + i];
                         sum += s[u] = std::exp(dot / std::sqrt((double)HS));
