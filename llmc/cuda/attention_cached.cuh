@@ -34,7 +34,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         const F* qkv,     // (n, (NH + 2 NKV) * HS)
                         int pos, int window, AttentionShape shape, float scale) {
     pdl_wait();
-    constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP, KEYS = CACHED_THREADS / LANES;
+    constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
     __shared__ float outs[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];
     const int h = blockIdx.x % shape.NH, query = blockIdx.x / shape.NH, HS = shape.HS;
     const int warp = threadIdx.x / WARP, lane = threadIdx.x % WARP, mine = lane % LANES * SIZE;
@@ -50,9 +50,9 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
     // 2. the online softmax over this group's keys
     float o[PACKS][SIZE] = {}, row_max = -INFINITY, row_sum = 0;
     const int last = pos + query, begin = window ? max(0, last - window + 1) : 0;
-    for (int first = begin / KEYS * KEYS; first <= last; first += KEYS) {  // the same number of iterations in all lanes: they shuffle below
+    for (int first = begin; first <= last; first += CACHED_THREADS / LANES) {  // the same number of iterations in all lanes: they shuffle below
         const int key = first + threadIdx.x / LANES;
-        const bool seen = key >= begin && key <= last;
+        const bool seen = key <= last;
         const size_t at = (size_t)(seen ? key : 0) * KC + head;
         Pack<F> v[PACKS];
         float score = 0;
