@@ -284,9 +284,10 @@ template <class F>
 void attention_forward(F* out,       // (B, T, NH * HS)
                        float* lse,   // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv, // (B, T, QKV)
-                       const int* starts,  // (B, T) document_starts() or window_starts(), or null: a token sees all before it
+                       Seen seen,    // heads.h
                        int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
+    const int* starts = seen.starts;
     check_heads(heads);
     constexpr int AT_ONCE = GROUP * TILE;
     const int NH = heads.NH, HS = heads.HS, tiles = (T + AT_ONCE - 1) / AT_ONCE;
@@ -454,10 +455,11 @@ void attention_backward(F* dqkv,          // (B, T, QKV)
                         const F* out,     // (B, T, NH * HS)
                         const float* lse, // (B, NH, T)
                         const F* qkv,     // (B, T, QKV)
-                        const int* starts, // (B, T) as in the forward, or null
+                        Seen seen,        // as in the forward
                         float* scratch,   // (attention_scratch())
                         int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
+    const int* starts = seen.starts;
     check_heads(heads);
     parallel_for((size_t)(B * heads.NKV), [=](size_t task) {
         backward_group(dqkv, dout, out, lse, qkv, starts, scratch + (size_t)thread_number() * 4 * head_floats(T, heads.HS), (int)task, T, heads);

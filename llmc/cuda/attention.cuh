@@ -102,11 +102,11 @@ template <class F>
 void attention_forward(F* out,             // (B, T, NH * HS)
                        float* lse,         // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv,       // (B, T, QKV)
-                       const int* starts,  // (B, T) document_starts() or window_starts(), or null: a token sees all before it
+                       Seen seen,          // heads.h
                        int B, int T, const Heads& heads, stream_t stream) {
-    auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, heads), stream); };
+    auto ours = [&] { attention_detail::forward(out, lse, qkv, seen.starts, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, heads, stream, ours)) return;
+        if ((!seen.starts || seen.window) && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, seen.window, B, T, heads, stream, ours)) return;
     ours();
 }
 
@@ -143,11 +143,11 @@ void attention_backward(F* dqkv,            // (B, T, QKV)
                         const F* out,       // (B, T, NH * HS)
                         const float* lse,   // (B, NH, T)
                         const F* qkv,       // (B, T, QKV)
-                        const int* starts,  // (B, T) as in the forward, or null
+                        Seen seen,          // as in the forward
                         float* scratch,     // (attention_scratch())
                         int B, int T, const Heads& heads, stream_t stream) {
-    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, heads), stream); };
+    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, seen.starts, scratch, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, heads, stream, ours)) return;
+        if ((!seen.starts || seen.window) && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, seen.window, scratch, B, T, heads, stream, ours)) return;
     ours();
 }

@@ -185,7 +185,7 @@ public:
             if (b.field) b.field += l * activation_stride[A_##field];
             ACTIVATIONS(VIEW)
 #undef VIEW
-            if (!config.window_of((int)l)) b.window_starts = nullptr;
+            b.window = config.window_of((int)l);
         }
         // touched now: if memory is short that is seen before the first step, and the first save is as short as the others
         parallel_blocks(snapshot_bytes(), 1 << 21, [&](size_t begin, size_t end) { memset(snapshot + begin, 0, end - begin); });

@@ -44,8 +44,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     if (model.options.train && model.classifier_chunk() < model.N()) printf("classifier %zu rows of logits at a time, of %zu: %.1f GiB for %.1f\n", model.classifier_chunk(), model.N(),
                                                                                             logits_gib(model, model.classifier_chunk()), logits_gib(model, model.N()));
     printf("machine  %s, peak %sFLOP/s %s\n", machine.c_str(), human(peak.flops).c_str(), peak.source);
-    if (const std::string path = attention_path<F>(model.stream_options()); !path.empty())
-        printf("attention %s%s\n", path.c_str(), c.window_of(0) && !path.starts_with("by ours") ? "; in windows by ours" : "");
+    if (const std::string path = attention_path<F>(model.stream_options()); !path.empty()) printf("attention %s\n", path.c_str());
     if (run.eval_T > run.T && run.opt.steps != 0)
         printf("eval     rows of up to %d tokens, as the model's context is %d; this run trains the first %d positions\n", run.eval_T, c.max_T, run.T);
     if (!run.out.empty()) printf("out      %s\n", on_one_line(run.out).c_str());

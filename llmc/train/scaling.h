@@ -90,7 +90,6 @@ struct KernelCount {
     double Kernels::*kind;  // null: it only moves bytes
     double flops, bytes;
     const char *flops_are, *bytes_are;  // the formulas
-    bool ours = false;    // of attention: not cuDNN's, which has no windows here
 };
 using KernelCounts = std::vector<KernelCount>;
 
@@ -98,7 +97,7 @@ using KernelCounts = std::vector<KernelCount>;
 inline double kernel_seconds(const KernelCount& k, const Workload& w, const Cluster& on) {
     using namespace scaling_detail;
     if (k.kind == &Kernels::products) return k.flops / (PRODUCTS * on.flops) + k.bytes / on.memory;
-    if (k.kind == &Kernels::attention) return k.flops / ((w.cudnn && !k.ours ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops);
+    if (k.kind == &Kernels::attention) return k.flops / ((w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops);
     return k.flops / (ATTENTION_OURS * on.flops) + k.bytes / (MEMORY * on.memory);  // Muon's products are made by attention's tiles
 }
 inline Kernels seconds_of(const KernelCounts& list, const Workload& w, const Cluster& on, double kernels) {
@@ -132,8 +131,7 @@ inline KernelCounts forward_kernels(const Workload& w) {
     for (const auto& l : scaling_detail::linears(c))  // reads input and weight, writes output
         list.push_back({l.forward, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
     // 2 products of 2 N NH HS for each key that is seen: causally T / 2, in windows fewer; the mean over the layers
-    list.push_back({"attention", &Kernels::attention, 4 * N * heads * keys_seen(c, w.T, false) / c.L, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
-    if (c.window_of(0)) list.push_back({"attention in windows", &Kernels::attention, 4 * N * heads * keys_seen(c, w.T, true) / c.L, 0, "", "", true});
+    list.push_back({"attention", &Kernels::attention, 4 * N * heads * keys_seen(c, w.T) / c.L, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
     for (const char* name : {"ln1", "ln2"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads residual and branch, writes their sum and its norm
     if (c.gated()) list.push_back({"swiglu", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});
     else list.push_back({c.arch.mlp == RELU2 ? "relu2" : "gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
@@ -151,8 +149,7 @@ inline KernelCounts backward_kernels(const Workload& w) {
         list.push_back({l.dinp, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
         list.push_back({l.dweight, &Kernels::products, 2 * N * l.in * l.out, s * N * (l.in + l.out) + a * l.in * l.out, l.flops_are, l.dweight_bytes});
     }
-    list.push_back({"attention backward", &Kernels::attention, 8 * N * heads * keys_seen(c, w.T, false) / c.L, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
-    if (c.window_of(0)) list.push_back({"attention backward in windows", &Kernels::attention, 8 * N * heads * keys_seen(c, w.T, true) / c.L, 0, "", "", true});
+    list.push_back({"attention backward", &Kernels::attention, 8 * N * heads * keys_seen(c, w.T) / c.L, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
     for (const char* name : {"ln1 backward", "ln2 backward"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads dout, its input and dresidual, writes dresidual
     if (c.gated()) list.push_back({"swiglu backward", &Kernels::gelu, 0, 5 * s * N * c.FF, "", "5 s N FF"});
     if (c.arch.mlp == RELU2) list.push_back({"relu2 backward", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});

@@ -192,19 +192,19 @@ static Ints random_starts(Random& r, const AttentionShape& s) {
     return starts;
 }
 
-// A window by its definition: of the last W tokens those of the document.
-static Ints seen_from(const Ints& documents, const AttentionShape& s, int W) {
+// A window by its definition: of the last tokens those of the document.
+static Ints seen_from(const Ints& documents, const AttentionShape& s, int window) {
     Ints starts;
-    for (int i = 0; i < s.B * s.T; i++) starts.push_back(std::max(documents.empty() ? 0 : documents[(size_t)i], i % s.T - (W - 1)));
+    for (int i = 0; i < s.B * s.T; i++) starts.push_back(std::max(documents.empty() ? 0 : documents[(size_t)i], i % s.T - (window - 1)));
     return starts;
 }
 // Of one token, a tile with one more or less, the whole sequence and more, any; by itself or within documents.
 static Ints random_windows(Random& r, const AttentionShape& s, int number) {
-    const int widths[] = {1, 63, 64, 65, s.T, s.T + 9, r.between(1, s.T), r.between(1, s.T)}, W = widths[number % 8];
+    const int widths[] = {1, 63, 64, 65, s.T, s.T + 9, r.between(1, s.T), r.between(1, s.T)}, window = widths[number % 8];
     const Ints documents = number % 3 == 0 ? random_starts(r, s) : Ints();
     Ints starts((size_t)s.B * s.T);
-    window_starts(starts.data(), documents.empty() ? nullptr : documents.data(), W, s.B, s.T, stream_t{});
-    EXPECT(starts == seen_from(documents, s, W));
+    window_starts(starts.data(), documents.empty() ? nullptr : documents.data(), window, s.B, s.T, stream_t{});
+    EXPECT(starts == seen_from(documents, s, window));
     return starts;
 }
 
@@ -327,14 +327,14 @@ TEST_BOTH(attention_cached) {
         const size_t cached = (size_t)s.heads.NKV * s.heads.HS;
         std::vector<F> expected((size_t)s.T * s.width());
         std::vector<float> lse((size_t)s.heads.NH * s.T);
-        const int windows[] = {0, 1, s.T, r.between(1, s.T)}, W = windows[shape % 4];
-        const Ints starts = seen_from({}, s, W);
-        attention_forward(expected.data(), lse.data(), qkv.data(), W ? starts.data() : nullptr, 1, s.T, s.heads, stream_t{});
+        const int windows[] = {0, 1, s.T, r.between(1, s.T)}, window = windows[shape % 4];
+        const Ints starts = seen_from({}, s, window);
+        attention_forward(expected.data(), lse.data(), qkv.data(), window ? starts.data() : nullptr, 1, s.T, s.heads, stream_t{});
         Guarded<F> out(expected.size()), kcache((size_t)s.T * cached), vcache((size_t)s.T * cached);
         for (int pos = 0, call = 0; pos < s.T; call++) {  // a prompt, some tokens one by one or nearly so, the rest
             int n = call == 0 || call > 9 ? r.between(1, s.T) : r.between(1, 3);
             if (n > s.T - pos) n = s.T - pos;
-            attention_cached(out.data() + (size_t)pos * s.width(), kcache.data(), vcache.data(), &qkv[(size_t)pos * s.row()], n, pos, W, s.heads, stream_t{});
+            attention_cached(out.data() + (size_t)pos * s.width(), kcache.data(), vcache.data(), &qkv[(size_t)pos * s.row()], n, pos, window, s.heads, stream_t{});
             pos += n;
         }
         EXPECT_WHOLE(out);

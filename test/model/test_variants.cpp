@@ -104,7 +104,7 @@ struct Oracle {
                     const size_t key = NH + h / (NH / NKV), value = key + NKV;  // heads of a row of qkv
                     Doubles s(t + 1);
                     double sum = 0;
-                    const size_t W = c.sliding_window && l == 0 ? (size_t)c.sliding_window : T, from = t < W ? 0 : t + 1 - W;  // of two layers the first is short
+                    const size_t window = c.sliding_window && l == 0 ? (size_t)c.sliding_window : T, from = t < window ? 0 : t + 1 - window;  // of two layers the first is short
                     for (size_t u = from; u <= t; u++) {
                         double dot = 0;
                         for (size_t i = 0; i < HS; i++) dot += qkv[t * QKV + h * HS + i] * qkv[u * QKV + key * HS + i];
