@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 #include "../base/arena.h"
+#include "../base/heads.h"
 #include "config.h"
 
 enum Layout { VECTOR, MATRIX, CONV1D };  // 1-D in files; as in memory; (in, out) in GPT-2's files, which transformers calls Conv1D

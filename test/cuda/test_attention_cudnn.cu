@@ -157,6 +157,17 @@ TEST(attention_by_the_faster) {
     EXPECT_EQ(state.cache.measured, 1);
     EXPECT(forward(false, AttentionBackend::CUDNN).find("as asked") != std::string::npos);
     EXPECT_STR(forward(false, AttentionBackend::OURS), "by ours");
+    {  // with a window it is another problem, whose choice is another; where documents begin is for ours alone
+        OnDevice<int> starts(std::vector<int>(T, 0));
+        TestStream stream(4096);
+        stream.stream.autotuning = true;
+        attention_forward(out.data(), lse.data(), x.data(), {starts.data()}, B, T, heads, stream);
+        EXPECT_EQ(state.cache.known.size(), (size_t)1);
+        attention_forward(out.data(), lse.data(), x.data(), {starts.data(), 40}, B, T, heads, stream);
+        EXPECT(state.cache.known.size() == 2 && state.cache.known.contains({B, T, NH, C / NH, false, attention_graph::SEPARATE_GEMM, NH, 40}));
+        EXPECT(attention_path<bf16>(stream.stream).find("; in windows forward by ") != std::string::npos && !state.said[0].empty());
+        state.in_windows[0] = "";
+    }
 #ifdef CUDNN_STAND_IN
     for (double ms : {1e-6, 1e6}) {
         state.cache.known.clear(), emu::cudnn_ticks() = ms;
