@@ -23,6 +23,7 @@ inline bool parse_choice(const std::string& line, Problem& p, Choice& c) {
     int backward, dq, cudnn, used = 0;
     const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n %ld%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used, &p.NKV, &used);
     int of_window = 0;
+    p.window = 0;
     if (read >= 9 && sscanf(line.c_str() + used, " w%ld%n", &p.window, &of_window) == 1) used += of_window;
     if (read < 9 || (of_window && p.window < 1) || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
     if (read == 9) p.NKV = p.NH;
