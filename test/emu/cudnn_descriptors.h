@@ -149,7 +149,8 @@ inline cudnnStatus_t finalize_operation(Descriptor& d) {
         for (const Tensor& x : o.inputs) if (!broadcasts(x, o.output)) return wrong("a pointwise operation on shapes that do not fit");
         if (o.mode == CUDNN_POINTWISE_GEN_INDEX && (o.axis < 0 || o.axis > 3)) return wrong("an index along no axis");
         if (o.mode == CUDNN_POINTWISE_BINARY_SELECT && o.inputs[2].type != CUDNN_DATA_BOOLEAN) return wrong("a choice by what is not boolean");
-        needed = o.mode == CUDNN_POINTWISE_CMP_GT || o.mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : o.mode == CUDNN_POINTWISE_GEN_INDEX ? CUDNN_DATA_INT32 : needed;
+        needed = o.mode == CUDNN_POINTWISE_CMP_GT || o.mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : o.mode == CUDNN_POINTWISE_GEN_INDEX || o.inputs[0].type == CUDNN_DATA_INT32 ? CUDNN_DATA_INT32 : needed;
+        if (operands == 2 && (o.inputs[0].type == CUDNN_DATA_INT32) != (o.inputs[1].type == CUDNN_DATA_INT32)) return wrong("an integer and a number that is none");
     } else if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR) {
         const Descriptor& how = d.link(CUDNN_ATTR_OPERATION_REDUCTION_DESC);
         o.mode = how.get<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR), math = how.get<cudnnDataType_t>(CUDNN_ATTR_REDUCTION_COMP_TYPE);
