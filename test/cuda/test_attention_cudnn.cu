@@ -138,7 +138,7 @@ TEST(attention_by_the_faster) {
         out.written();
         return attention_path<bf16>(stream.stream);
     };
-    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = "";
+    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = state.in_windows[0] = state.in_windows[1] = "";
     // the only choice that there is; with none the test has failed, and goes on
     const auto only_choice = [&] {
         EXPECT_EQ(state.cache.known.size(), (size_t)1);
