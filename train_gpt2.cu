@@ -51,8 +51,8 @@
 template <class F> void attend(const Model<F>& model, const Block<F>& b, const Attend& how) {
     const Heads heads = model.config.heads();
     if (b.cos_sin) rope_forward(b.attended(), b.qkv, b.qnormw, b.knormw, b.cos_sin, how.B, how.T, how.pos, heads, model.config.qk_eps(), model.stream);
-    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.attended(), how.T, how.pos, heads, model.stream);
-    else attention_forward(b.atty, b.lse, b.attended(), how.by_document ? b.starts : nullptr, how.B, how.T, heads, model.stream);
+    if (how.cached) attention_cached(b.atty, b.kcache, b.vcache, b.attended(), how.T, how.pos, b.window, heads, model.stream);
+    else attention_forward(b.atty, b.lse, b.attended(), b.seen(how.by_document), how.B, how.T, heads, model.stream);
 }
 
 // The activation of the MLP's hidden layer: fch -> fch_gelu.
@@ -106,6 +106,7 @@ template <class F> void forward_trunk(Model<F>& model, const int* tokens, const 
 
     await_weights(model, WHOLE_MODEL, 0);
     embedding_forward(first.encoded, tokens, first.wte, first.wpe, how.B, how.T, C, how.pos, stream);
+    if (first.window_starts && !how.cached) window_starts(first.window_starts, how.by_document ? first.starts : nullptr, model.config.sliding_window, how.B, how.T, stream);
     for (int l = 0; l < L; l++) {
         await_weights(model, l, l + 1);
         model.part(FORWARD, l, false, [&] { forward_layer(model, l, how); });
@@ -172,7 +173,7 @@ template <class F> void backward_block(Model<F>& model, int l, bool accumulate) 
     matmul_backward_weight(b.dattprojw, b.dattprojb, b.dresidual, b.atty, N, heads.q(), C, accumulate, stream);
     matmul_backward_input(b.datty, b.dresidual, b.attprojw, N, heads.q(), C, {}, stream);
     if (b.qkr && l < L - 1 && again < 3) rope_forward(b.qkr, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, 0, heads, qk_eps, stream);
-    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.attended(), b.starts, b.dattention, B, T, heads, stream);
+    attention_backward(b.dqkv, b.datty, b.atty, b.lse, b.attended(), b.seen(), b.dattention, B, T, heads, stream);
     if (b.cos_sin) rope_backward(b.dqkv, b.dqnormw, b.dknormw, b.dqkv, b.qkv, b.qnormw, b.knormw, b.cos_sin, B, T, heads, qk_eps, accumulate, stream);
     if (again == 2) layernorm_forward(b.ln1, b.ln1_mean, b.ln1_rstd, residual, b.ln1w, b.ln1b, N, C, eps, stream);
     matmul_backward_weight(b.dqkvw, b.dqkvb, b.dqkv, b.ln1, N, C, heads.qkv(), accumulate, stream);

@@ -43,12 +43,12 @@ template <class F> double gelu_forward(F*, const F*, size_t n, stream_t) { retur
 template <class F> double gelu_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
 template <class F> double relu2_forward(F*, const F*, size_t n, stream_t) { return 2.0 * (double)n * sizeof(F); }
 template <class F> double relu2_backward(F*, const F*, const F*, size_t n, stream_t) { return 3.0 * (double)n * sizeof(F); }
-template <class F> double attention_forward(F*, float*, const F*, const int* starts, int B, int T, const Heads& heads, stream_t) {
-    return (double)B * T * ((heads.qkv() + heads.q()) * (double)sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
+template <class F> double attention_forward(F*, float*, const F*, Seen seen, int B, int T, const Heads& heads, stream_t) {
+    return (double)B * T * ((heads.qkv() + heads.q()) * (double)sizeof(F) + 4.0 * heads.NH + (seen.starts ? 4 : 0));
 }
 template <class F>
-double attention_backward(F*, const F*, const F*, const float*, const F*, const int* starts, float*, int B, int T, const Heads& heads, stream_t) {
-    return (double)B * T * (2.0 * (heads.qkv() + heads.q()) * sizeof(F) + 4.0 * heads.NH + (starts ? 4 : 0));
+double attention_backward(F*, const F*, const F*, const float*, const F*, Seen seen, float*, int B, int T, const Heads& heads, stream_t) {
+    return (double)B * T * (2.0 * (heads.qkv() + heads.q()) * sizeof(F) + 4.0 * heads.NH + (seen.starts ? 4 : 0));
 }
 // Queries and keys, and values where they are copied; the angles of T positions; weights of the norms of heads, and their gradients.
 template <class F> double rope_forward(F* out, const F* inp, const F* qnormw, const F*, const float*, int B, int T, int, const Heads& heads, float, stream_t) {

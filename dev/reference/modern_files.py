@@ -27,6 +27,7 @@ CONFIGS = {  # everything; learned positions and a tied head; LayerNorm, whose e
     "modern_b": dict(on=set(HAS) - {"rope", "untied", "zero_init"}, L=1, C=48, NH=2, V=43, max_T=33, B=2, T=33, **EPS),
     "modern_c": dict(on=set(HAS) - {"rmsnorm", "qk_norm", "softcap"}, L=2, C=16, NH=2, V=61, max_T=64, B=1, T=40, **EPS),
     "modern_d": dict(on=set(HAS) - {"relu2", "no_bias"}, L=2, C=24, NH=3, V=59, max_T=32, B=2, T=19, **EPS),
+    "modern_e": dict(on={*HAS, "windows"}, W=5, L=6, C=16, NH=2, V=37, max_T=32, B=2, T=27, **EPS),  # short, short, short, long, short, long
 }
 NAMES = (("fcproj", "mlp.c_proj"), ("fc.", "mlp.c_fc."), ("attproj", "attn.c_proj"), ("qkv", "attn.c_attn"), ("head", "lm_head.weight"), ("wte", "wte.weight"), ("wpe", "wpe.weight"))
 
@@ -50,7 +51,8 @@ def config_json(c):
         "model_type": "modern", "vocab_size": c["V"], "hidden_size": c["C"], "intermediate_size": 4 * c["C"], "num_hidden_layers": c["L"], "num_attention_heads": c["NH"],
         "max_position_embeddings": c["max_T"], "norm_type": "rms_norm" if "rmsnorm" in on else "layer_norm", "norm_eps": 1e-6 if "rmsnorm" in on else 1e-5,
         "use_qk_norm": "qk_norm" in on, "use_bias": "no_bias" not in on, "position_embedding_type": "rope" if "rope" in on else "absolute",
-        "hidden_act": "relu2" if "relu2" in on else "gelu_pytorch_tanh", "tie_word_embeddings": "untied" not in on, "zero_init_residual": "zero_init" in on,
+        "hidden_act": "relu2" if "relu2" in on else "gelu_pytorch_tanh", **({"sliding_window": c["W"]} if "windows" in on else {}),
+        "tie_word_embeddings": "untied" not in on, "zero_init_residual": "zero_init" in on,
         "logit_softcap": 15.0 if "softcap" in on else 0.0, "torch_dtype": "bfloat16"})
 
 
@@ -91,7 +93,8 @@ def twin_of(folder, config):
     tensors = {name.removeprefix("transformer."): x.double() for name, x in load_file(folder + "/model.safetensors").items()}
     on = {"rmsnorm": config.norm_type == "rms_norm", "rope": config.position_embedding_type == "rope", "qk_norm": config.use_qk_norm, "relu2": config.hidden_act == "relu2",
           "no_bias": not config.use_bias, "untied": not config.tie_word_embeddings, "softcap": config.logit_softcap > 0}
-    c = dict(on={i for i in on if on[i]}, L=config.num_hidden_layers, C=config.hidden_size, NH=config.num_attention_heads, V=config.vocab_size, max_T=config.max_position_embeddings)
+    on["windows"] = bool(getattr(config, "sliding_window", None))
+    c = dict(on={i for i in on if on[i]}, W=on["windows"] and config.sliding_window, L=config.num_hidden_layers, C=config.hidden_size, NH=config.num_attention_heads, V=config.vocab_size, max_T=config.max_position_embeddings)
     assert set(tensors) == {in_file(name) for name in modern.shapes(c)}, "tensors"
     return tensors, c
 
@@ -125,10 +128,10 @@ def check_folders(work, ours):
     pipe, text = hf_check.build_pipe(), work + "/text.txt"
     source = open(modern.__file__).read()
     open(text, "w").write(source)
-    for left_out in ("", *HAS, *("-".join(HAS[i:i + 3]) for i in (0, 3, 5))):
-        name = "modern:d2c48h4" + (left_out and "-" + left_out)
+    for left_out in ("", "w9", "w20", *HAS, *("-".join(HAS[i:i + 3]) for i in (0, 3, 5))):  # or a window
+        name = "modern:d2c48h4" + (left_out if left_out[:1] == "w" else left_out and "-" + left_out)
         out = work + "/" + (left_out or "all")
-        for precision in ("fp32", "bf16") if left_out in ("", "rope") else ("fp32",):
+        for precision in ("fp32", "bf16") if left_out in ("", "w9", "rope") else ("fp32",):
             run = f"{out}.{precision}"
             hf_check.run(shlex.split(ours) + ["-i", text, "--tokenizer", "bytes", "-e", name, "--init-std", "0.3", "-l", "1e-2", "-x", "80", "-n", "80", "-v", "0", "-s", "0", "-b", "4", "-t", "64", "-o", run, "--precision", precision])
             folder = run + "/step_00000080"

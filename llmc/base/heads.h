@@ -10,3 +10,10 @@ struct Heads {
     int qkv() const { return (NH + 2 * NKV) * HS; }
     int group() const { return NH / NKV; }
 };
+
+// Which of the tokens before it a token sees.
+struct Seen {
+    const int* starts;  // (B, T) the first: document_starts() or window_starts(); null: all
+    int window;         // starts are those of windows of so many tokens, and of no documents; 0: of others
+    Seen(const int* from, int of_window = 0) : starts(from), window(of_window) {}
+};

@@ -96,8 +96,8 @@ inline int clamp_to_tile(int n) { return n < 0 ? 0 : n < TILE ? n : TILE; }
 // The causal mask: of the tile of keys that begins at position `key`, a query sees the first so many ...
 inline int visible(int query, int key) { return clamp_to_tile(query + 1 - key); }
 
-// ... and the document mask hides the first so many of them: starts[i] is the position at which query i's document begins, and
-// never falls from one query to the next. No starts: the whole sequence is one document.
+// ... and the first so many of them are hidden: starts[i] is the position of the first key that query i sees, where its document or its window
+// begins, and never falls from one query to the next. No starts: each sees the whole sequence up to itself.
 struct Starts {
     const int* at;  // of the tile's first query; null: none
     int n;          // queries of the tile
@@ -109,13 +109,20 @@ struct Starts {
         if (at) for (int lane = 0; lane < W; lane++) h[lane] = first(i + lane) - key;
         return h;
     }
+    // Of so many queries in whole vectors, those up to the last that sees the key at `position`; counted on from `i`, as it never falls from one key to the next.
+    int seeing(int position, int i, int queries) const {
+        if (!at) return queries;
+        while (i < queries && first(i) <= position) i += W;
+        return i;
+    }
 };
 
-// scores[j][q] = key j . query q, or S^T = K Q^T, for every vector of queries of which the last sees key j.
-inline void compute_scores(float* scores, const float* keys, const float* queries_t, int queries, int HS, int width,
+// scores[j][q] = key j . query q, or S^T = K Q^T, for every vector of queries of which one sees key j.
+inline void compute_scores(float* scores, const float* keys, const float* queries_t, const Starts& starts, int all_queries, int HS, int width,
                            int query, int key) {
-    for (int j = 0; j < visible(query + queries - 1, key); j += 2 * MR) {
+    for (int j = 0, queries = 0; j < visible(query + all_queries - 1, key); j += 2 * MR) {
         const float* a = keys + j * width;
+        queries = starts.seeing(key + j + 2 * MR - 1, queries, all_queries);
         int q = key + j < query ? 0 : (key + j - query) / W * W;
         for (; q + VECTORS * W <= queries; q += VECTORS * W)
             for (int half = 0; half < 2 * MR; half += MR)
@@ -150,11 +157,11 @@ inline void attend_tile(QueryTile& t, const float* keys, const float* values, in
     alignas(64) float scores[TILE * TILE], rescale[TILE];
     const int queries = round_up(t.n, W);
     // 1. scores
-    compute_scores(scores, keys, t.transposed, queries, HS, width, t.query, key);
+    compute_scores(scores, keys, t.transposed, t.starts, queries, HS, width, t.query, key);
     // 2. row_max, the unnormalised probabilities P = 2^(score - row_max), row_sum; rescale what an older row_max scaled
     for (int i = 0; i < queries; i += W) {
         const int whole = visible(t.query + i, key), count = visible(t.query + i + W - 1, key);
-        const int begin = t.starts.masked(i, key), all = t.starts.masked(i + W - 1, key);  // by document: keys before `begin` are masked for all queries, from `all` on for none
+        const int begin = t.starts.masked(i, key), all = t.starts.masked(i + W - 1, key);  // by starts: keys before `begin` are masked for all queries, from `all` on for none
         const vint last = lane_numbers() + (t.query + i - key);  // the last key that each query sees
         float* column = scores + i;
         vfloat m = load(t.row_max + i);
@@ -186,25 +193,27 @@ inline void attend_tile(QueryTile& t, const float* keys, const float* values, in
     for (int i = 0; i < t.n; i += MR) {
         // Masked values are left out, not multiplied by P = 0: 0 * infinity is NaN.
         float* rows = t.o + i * width;
-        const int count = visible(t.query + i, key), begin = t.starts.masked(i, key), from = begin * TILE + i;
+        const int count = visible(t.query + i, key), begin = t.starts.masked(i + MR - 1, key), from = begin * TILE + i;  // from `begin` on all rows see the keys
         const float* seen = values + begin * width;
-        const bool alike = begin == t.starts.masked(i + MR - 1, key) && begin < count;
-        if (alike && count == TILE)
-            multiply_rows(rows, width, scores + from, 1, TILE, seen, width, width, TILE - begin, true);
-        else if (alike && count + MR - 1 <= TILE)
-            multiply_rows<true>(rows, width, scores + from, 1, TILE, seen, width, width, count - begin, true);
-        else  // the edge of the tile, when the queries do not begin at a multiple of MR, or the edge of a document
+        const auto by_rows = [&](int end) {  // of each row the keys up to `end` that it sees
             for (int r = 0; r < MR; r++)
                 for (int d = 0; d < width; d += W) {
-                    const int first = t.starts.masked(i + r, key), n = visible(t.query + i + r, key) - first;
+                    const int first = t.starts.masked(i + r, key), last = visible(t.query + i + r, key), n = (last < end ? last : end) - first;
                     micro_kernel<1, 1>(rows + r * width + d, width, scores + first * TILE + i + r, 1, TILE, values + first * width + d, width,
                                        n > 0 ? n : 0, true);
                 }
+        };
+        if (begin < count && t.starts.masked(i, key) < begin) by_rows(begin);
+        if (begin < count && count == TILE)
+            multiply_rows(rows, width, scores + from, 1, TILE, seen, width, width, TILE - begin, true);
+        else if (begin < count && count + MR - 1 <= TILE)
+            multiply_rows<true>(rows, width, scores + from, 1, TILE, seen, width, width, count - begin, true);
+        else by_rows(TILE);  // the edge of the tile, when the queries do not begin at a multiple of MR, or of a document or a window shorter than MR
     }
 }
 
 // Attention of n <= GROUP * TILE queries, the first at position `query`, to all keys at positions up to their own. starts:
-// where each query's document begins, or null.
+// the first that each query sees, or null.
 template <class F>
 void attend(F* out, size_t out_stride, float* lse, const F* q, size_t q_stride, const F* k, const F* v, size_t kv_stride,
             const int* starts, int n, int query, int HS) {
@@ -258,14 +267,27 @@ inline void document_starts(int* starts,        // (B, T)
         }
 }
 
+// starts[b][t] = the first token that t sees: of a window of so many tokens, t the last among them, those within its document
+inline void window_starts(int* starts,           // (B, T)
+                          const int* documents,  // (B, T) document_starts(), or null: all is one
+                          int window, int B, int T, stream_t) {
+    for (int b = 0; b < B; b++)
+        for (int t = 0; t < T; t++) {
+            const size_t at = (size_t)b * T + t;
+            const int document = documents ? documents[at] : 0, first = t - window + 1;
+            starts[at] = document > first ? document : first;
+        }
+}
+
 // out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
 template <class F>
 void attention_forward(F* out,       // (B, T, NH * HS)
                        float* lse,   // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv, // (B, T, QKV)
-                       const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
+                       Seen seen,    // heads.h
                        int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
+    const int* starts = seen.starts;
     check_heads(heads);
     constexpr int AT_ONCE = GROUP * TILE;
     const int NH = heads.NH, HS = heads.HS, tiles = (T + AT_ONCE - 1) / AT_ONCE;
@@ -282,13 +304,13 @@ void attention_forward(F* out,       // (B, T, NH * HS)
 }
 
 // Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
-// cache; each new token attends to itself and to all tokens before it.
+// cache; each new token attends to itself and to all tokens before it, or in a window of so many to the last ones of them; 0: no window.
 template <class F>
 void attention_cached(F* out,       // (n, NH * HS)
                       F* kcache,    // (Tmax, NKV * HS)
                       F* vcache,    // (Tmax, NKV * HS)
                       const F* qkv, // (n, QKV)
-                      int n, int pos, const Heads& heads, stream_t) {
+                      int n, int pos, int window, const Heads& heads, stream_t) {
     using namespace attention_detail;
     check_heads(heads);
     constexpr int AT_ONCE = GROUP * TILE;
@@ -303,8 +325,10 @@ void attention_cached(F* out,       // (n, NH * HS)
         const int task = (int)number;
         const int first = task / NH * AT_ONCE, h = task % NH, count = n - first < AT_ONCE ? n - first : AT_ONCE;
         const size_t head = (size_t)h * HS, of_keys = key_head(heads, h) - width;
+        int starts[AT_ONCE];
+        for (int i = 0; window && i < count; i++) starts[i] = pos + first + i >= window ? pos + first + i - window + 1 : 0;
         attend(out + (size_t)first * width + head, width, nullptr, qkv + first * row + head, row, kcache + of_keys, vcache + of_keys, cached,
-               nullptr, count, pos + first, HS);
+               window ? starts : nullptr, count, pos + first, HS);
     });
 }
 
@@ -333,7 +357,9 @@ inline void softmax_backward(float* p, float* ds, const float* lse_log2, const f
         const vint last = lane_numbers() + (query + i - key);  // the last key that each query sees
         const vint first = starts.masked_of(i, key);
         const vfloat lse = load(lse_log2 + i), delta_i = load(delta + i);
-        for (int j = 0; j < count; j++) {
+        const int begin = starts.masked(i, key);  // before it none does, and no score was computed
+        for (int j = 0; j < begin; j++) store(p + j * TILE + i, vfloat{}), store(ds + j * TILE + i, vfloat{});
+        for (int j = begin; j < count; j++) {
             float *pj = p + j * TILE + i, *dsj = ds + j * TILE + i;
             vfloat prob = vexp2(load(pj) - lse);
             if (j >= whole) prob = select(last >= j, prob, vfloat{});
@@ -382,21 +408,21 @@ void backward_query_head(F* dqkv, const KeyHead& kv, const F* dout, const F* out
             const int rows = diagonal ? n : TILE;
             const size_t at = (size_t)key * width;
             // 2. p = P^T and ds = dS^T, keys by queries
-            compute_scores(p, kv.keys + at, queries_t, padded, HS, width, query, key);
-            compute_scores(ds, kv.values + at, douts_t, padded, HS, width, query, key);
+            compute_scores(p, kv.keys + at, queries_t, documents, padded, HS, width, query, key);
+            compute_scores(ds, kv.values + at, douts_t, documents, padded, HS, width, query, key);
             softmax_backward(p, ds, lse_log2, delta, documents, padded, query, key);
             // 3. dv += P^T dout,  dk += dS^T q: on the diagonal, key j's first query is j
-            for (int j = 0; j < rows; j += MR) {
-                const int first = diagonal ? j : 0, from = j * TILE + first;
-                multiply_rows(kv.dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width,
-                             n - first, accumulate);
-                multiply_rows(kv.dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width,
-                             n - first, accumulate);
+            for (int j = 0, seeing = 0; j < rows; j += MR) {
+                seeing = documents.seeing(key + j + MR - 1, seeing, padded);
+                const int first = diagonal ? j : 0, from = j * TILE + first, count = (seeing < n ? seeing : n) - first;
+                multiply_rows(kv.dvalues + at + j * width, width, p + from, TILE, 1, douts + first * width, width, width, count, accumulate);
+                multiply_rows(kv.dkeys + at + j * width, width, ds + from, TILE, 1, queries + first * width, width, width, count, accumulate);
             }
             // 4. dq += dS k
-            for (int i = 0; i < n; i += MR)
-                multiply_rows(dqueries + i * width, width, ds + i, 1, TILE, kv.keys + at, width, width,
-                             visible(query + i + MR - 1, key), true);
+            for (int i = 0; i < n; i += MR) {
+                const int begin = documents.masked(i, key), count = visible(query + i + MR - 1, key) - begin;
+                multiply_rows(dqueries + i * width, width, ds + begin * TILE + i, 1, TILE, kv.keys + at + begin * width, width, width, count, true);
+            }
         }
         store_tile(dq + query * row, row, dqueries, n, HS, width, scale);
     }
@@ -429,10 +455,11 @@ void attention_backward(F* dqkv,          // (B, T, QKV)
                         const F* out,     // (B, T, NH * HS)
                         const float* lse, // (B, NH, T)
                         const F* qkv,     // (B, T, QKV)
-                        const int* starts, // (B, T) as in the forward, or null
+                        Seen seen,        // as in the forward
                         float* scratch,   // (attention_scratch())
                         int B, int T, const Heads& heads, stream_t) {
     using namespace attention_detail;
+    const int* starts = seen.starts;
     check_heads(heads);
     parallel_for((size_t)(B * heads.NKV), [=](size_t task) {
         backward_group(dqkv, dout, out, lse, qkv, starts, scratch + (size_t)thread_number() * 4 * head_floats(T, heads.HS), (int)task, T, heads);

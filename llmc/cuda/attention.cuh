@@ -50,12 +50,12 @@ void backward(F* dqkv, const F* dout, const F* out, const float* lse, const F* q
 }
 
 // kcache, vcache: (Tmax, NKV * HS)
-template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n, int pos, AttentionShape shape, stream_t stream) {
+template <class F> void cached(F* out, F* kcache, F* vcache, const F* qkv, int n, int pos, int window, AttentionShape shape, stream_t stream) {
     check(shape);
     const size_t KC = (size_t)shape.NKV * shape.HS, blocks = (size_t)n * shape.NH;
     CHECK(blocks < (size_t)1 << 31, "attention: %zu queries are too many for one launch", blocks);
     launch(append_kernel<F>, over(n * KC / Pack<F>::SIZE, 256), stream, kcache + pos * KC, vcache + pos * KC, qkv, n, shape);
-    launch(attention_cached_kernel<F>, Grid{(unsigned)blocks, CACHED_THREADS}, stream, out, kcache, vcache, qkv, pos, shape,
+    launch(attention_cached_kernel<F>, Grid{(unsigned)blocks, CACHED_THREADS}, stream, out, kcache, vcache, qkv, pos, window, shape,
            LOG2E / std::sqrt((float)shape.HS));
 }
 
@@ -73,6 +73,13 @@ __global__ void document_starts_kernel(int* starts, const int* tokens, int eot, 
         if (begins) start = first + 31 - __clz((int)begins);
     }
 }
+
+template <class = void>
+__global__ void window_starts_kernel(int* starts, const int* documents, int window, int B, int T) {
+    pdl_wait();
+    const size_t i = thread_index();
+    if (i < (size_t)B * T) starts[i] = max(documents ? documents[i] : 0, (int)(i % T) - window + 1);
+}
 }  // namespace attention_detail
 
 // starts[b][t] = position of the last `eot` in sequence b up to t: an end-of-text token stands in front of each document, and is
@@ -83,28 +90,35 @@ inline void document_starts(int* starts,        // (B, T)
     launch(attention_detail::document_starts_kernel<>, over((size_t)B * WARP, 128), stream, starts, tokens, eot, B, T);
 }
 
+// starts[b][t] = the first token that t sees: of a window of so many tokens, t the last among them, those within its document
+inline void window_starts(int* starts,           // (B, T)
+                          const int* documents,  // (B, T) document_starts(), or null: all is one
+                          int window, int B, int T, stream_t stream) {
+    launch(attention_detail::window_starts_kernel<>, over((size_t)B * T, 256), stream, starts, documents, window, B, T);
+}
+
 // out[t] = sum over start <= u <= t of p[t][u] v[u],  p[t][u] = exp(q[t] . k[u] / sqrt(HS) - lse[t]),  head by head
 template <class F>
 void attention_forward(F* out,             // (B, T, NH * HS)
                        float* lse,         // (B, NH, T) log of the sum of e^score, for the backward
                        const F* qkv,       // (B, T, QKV)
-                       const int* starts,  // (B, T) position at which each token's document begins, or null: all is one
+                       Seen seen,          // heads.h
                        int B, int T, const Heads& heads, stream_t stream) {
-    auto ours = [&] { attention_detail::forward(out, lse, qkv, starts, attention_detail::shape_of(B, T, heads), stream); };
+    auto ours = [&] { attention_detail::forward(out, lse, qkv, seen.starts, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, B, T, heads, stream, ours)) return;
+        if ((!seen.starts || seen.window) && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::forward(out, lse, qkv, seen.window, B, T, heads, stream, ours)) return;
     ours();
 }
 
 // Attention with a KV cache, for prefill and decode: appends the keys and values of n new tokens, at positions pos.., to the
-// cache; each new token attends to itself and to all tokens before it.
+// cache; each new token attends to itself and to all tokens before it, or in a window of so many to the last ones of them; 0: no window.
 template <class F>
 void attention_cached(F* out,        // (n, NH * HS)
                       F* kcache,     // (Tmax, NKV * HS)
                       F* vcache,     // (Tmax, NKV * HS)
                       const F* qkv,  // (n, QKV)
-                      int n, int pos, const Heads& heads, stream_t stream) {
-    attention_detail::cached(out, kcache, vcache, qkv, n, pos, attention_detail::shape_of(1, n, heads), stream);
+                      int n, int pos, int window, const Heads& heads, stream_t stream) {
+    attention_detail::cached(out, kcache, vcache, qkv, n, pos, window, attention_detail::shape_of(1, n, heads), stream);
 }
 
 // Floats of scratch for the backward: delta, or what cuDNN needs where a stream with these options may use it.
@@ -129,11 +143,11 @@ void attention_backward(F* dqkv,            // (B, T, QKV)
                         const F* out,       // (B, T, NH * HS)
                         const float* lse,   // (B, NH, T)
                         const F* qkv,       // (B, T, QKV)
-                        const int* starts,  // (B, T) as in the forward, or null
+                        Seen seen,          // as in the forward
                         float* scratch,     // (attention_scratch())
                         int B, int T, const Heads& heads, stream_t stream) {
-    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, starts, scratch, attention_detail::shape_of(B, T, heads), stream); };
+    auto ours = [&] { attention_detail::backward(dqkv, dout, out, lse, qkv, seen.starts, scratch, attention_detail::shape_of(B, T, heads), stream); };
     if constexpr (std::is_same_v<F, bf16>)
-        if (!starts && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, scratch, B, T, heads, stream, ours)) return;
+        if ((!seen.starts || seen.window) && stream.kernels.attention != AttentionBackend::OURS && attention_cudnn::backward(dqkv, dout, out, lse, qkv, seen.window, scratch, B, T, heads, stream, ours)) return;
     ours();
 }

@@ -32,7 +32,7 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
                         const F* kcache,  // (Tmax, NKV * HS)
                         const F* vcache,  // (Tmax, NKV * HS)
                         const F* qkv,     // (n, (NH + 2 NKV) * HS)
-                        int pos, AttentionShape shape, float scale) {
+                        int pos, int window, AttentionShape shape, float scale) {
     pdl_wait();
     constexpr int SIZE = Pack<F>::SIZE, LANES = CACHED_LANES<F>, PACKS = MAX_HS / (SIZE * LANES), WARPS = CACHED_THREADS / WARP;
     __shared__ float outs[WARPS][MAX_HS], row_maxes[WARPS], row_sums[WARPS];
@@ -49,9 +49,10 @@ attention_cached_kernel(F* out,           // (n, NH * HS)
     each([&](int i, int d) { q[i] = load_pack(qkv + query * shape.width() + (size_t)h * HS + d); });
     // 2. the online softmax over this group's keys
     float o[PACKS][SIZE] = {}, row_max = -INFINITY, row_sum = 0;
-    for (int first = 0; first <= pos + query; first += CACHED_THREADS / LANES) {  // the same number of iterations in all lanes: they shuffle below
+    const int last = pos + query, begin = window ? max(0, last - window + 1) : 0;
+    for (int first = begin; first <= last; first += CACHED_THREADS / LANES) {  // the same number of iterations in all lanes: they shuffle below
         const int key = first + threadIdx.x / LANES;
-        const bool seen = key <= pos + query;
+        const bool seen = key <= last;
         const size_t at = (size_t)(seen ? key : 0) * KC + head;
         Pack<F> v[PACKS];
         float score = 0;

@@ -14,7 +14,7 @@ namespace attention_cudnn {
 using namespace attention_graph;
 constexpr bool HERE = true;
 
-inline Problem problem_of(int B, int T, const Heads& heads) { return {.B = B, .T = T, .NH = heads.NH, .HS = heads.HS, .NKV = heads.NKV}; }
+inline Problem problem_of(int B, int T, const Heads& heads, int window = 0) { return {.B = B, .T = T, .NH = heads.NH, .HS = heads.HS, .NKV = heads.NKV, .window = window < T ? window : 0}; }
 
 struct Ready { Builder builder; Plan plan; };
 struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
@@ -22,18 +22,21 @@ struct Choice { bool cudnn; float ours_ms, cudnn_ms; };
 inline bool parse_choice(const std::string& line, Problem& p, Choice& c) {
     int backward, dq, cudnn, used = 0;
     const int read = sscanf(line.c_str(), "%ld %ld %ld %ld %d %d %d %f %f%n %ld%n", &p.B, &p.T, &p.NH, &p.HS, &backward, &dq, &cudnn, &c.ours_ms, &c.cudnn_ms, &used, &p.NKV, &used);
-    if (read < 9 || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
+    int of_window = 0;
+    p.window = 0;
+    if (read >= 9 && sscanf(line.c_str() + used, " w%ld%n", &p.window, &of_window) == 1) used += of_window;
+    if (read < 9 || (of_window && p.window < 1) || dq < ATOMIC || dq > NO_DETERMINISTIC_ENGINE || used != (int)line.size()) return false;
     if (read == 9) p.NKV = p.NH;
     p.backward = backward, p.dq = (DqAccumulation)dq, c.cudnn = cudnn;
     return read == 9 || p.NKV < p.NH;
 }
 inline std::string print_choice(const Problem& p, const Choice& c) {
-    return format("%ld %ld %ld %ld %d %d %d %.4f %.4f", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms) + (p.NKV < p.NH ? format(" %ld", p.NKV) : "");
+    return format("%ld %ld %ld %ld %d %d %d %.4f %.4f", p.B, p.T, p.NH, p.HS, p.backward, p.dq, c.cudnn, c.ours_ms, c.cudnn_ms) + (p.NKV < p.NH ? format(" %ld", p.NKV) : "") + (p.window ? format(" w%ld", p.window) : "");
 }
 struct State {
     std::map<Problem, Ready> plans;
     AutotuneCache<Problem, Choice> cache{{"attention", cudnnGetVersion, parse_choice, print_choice}};
-    std::string said[2];  // whose forward, whose backward, and why
+    std::string said[2], in_windows[2];  // whose forward, whose backward, and why
     cudnnHandle_t handle = nullptr;
     int sm = 0;           // compute capability of the GPU that is here; 0: not asked yet, or none is here
 };
@@ -62,7 +65,7 @@ inline Ready& plan_for(const Problem& p) {
 // built only if it will be measured or used.
 template <class Ours, class Theirs> bool choose(const Problem& p, stream_t stream, Ours ours, Theirs theirs) {
     State& s = state();
-    std::string& said = s.said[p.backward];
+    std::string& said = p.window ? s.in_windows[p.backward] : s.said[p.backward];
     const bool asked = stream.kernels.attention == AttentionBackend::CUDNN;
     const Choice* known = asked ? nullptr : s.cache.find(p);
     if (!asked && !known && !stream.autotuning) return false;  // nothing is measured outside the warm-up
@@ -96,8 +99,8 @@ inline void run(const Problem& p, std::map<int64_t, const void*> tensors, void* 
 
 // As attention_forward; false if cuDNN is not used: then nothing was computed. ours(): the same by our kernels.
 template <class Ours>
-bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, const Heads& heads, stream_t stream, Ours ours) {
-    const Problem p = problem_of(B, T, heads);
+bool forward(bf16* out, float* lse, const bf16* qkv, int window, int B, int T, const Heads& heads, stream_t stream, Ours ours) {
+    const Problem p = problem_of(B, T, heads, window);
     const bf16 *k = qkv + heads.q(), *v = k + heads.kv();
     CHECK(stream.workspace_bytes >= workspace_bytes(p), "attention: %zu bytes of workspace, must be %zu", stream.workspace_bytes, workspace_bytes(p));
     auto theirs = [&] { run(p, {{Q, qkv}, {K, k}, {V, v}, {OUT, out}, {LSE, lse}}, stream.workspace, stream); };
@@ -108,9 +111,9 @@ bool forward(bf16* out, float* lse, const bf16* qkv, int B, int T, const Heads& 
 
 // As attention_backward, likewise. scratch: attention_scratch().
 template <class Ours>
-bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, float* scratch, int B, int T, const Heads& heads,
+bool backward(bf16* dqkv, const bf16* dout, const bf16* out, const float* lse, const bf16* qkv, int window, float* scratch, int B, int T, const Heads& heads,
               stream_t stream, Ours ours) {
-    Problem p = problem_of(B, T, heads);
+    Problem p = problem_of(B, T, heads, window);
     p.backward = true, p.dq = dq_accumulation(stream.kernels.deterministic, sm(), cudnnGetVersion());
     const bf16 *k = qkv + heads.q(), *v = k + heads.kv();
     bf16 *dk = dqkv + heads.q(), *dv = dk + heads.kv();
@@ -135,8 +138,9 @@ inline size_t scratch_bytes(int B, int T, const Heads& heads, bool deterministic
 template <class Body> void with_autotune_cache(Body body) { body(state().cache); }
 
 inline std::string path() {
-    const State& s = state();
-    return (s.said[0].empty() ? "" : "forward by " + s.said[0]) + (s.said[1].empty() ? "" : "; backward by " + s.said[1]);
+    const auto by = [](const std::string (&said)[2]) { return (said[0].empty() ? "" : "forward by " + said[0]) + (said[1].empty() ? "" : "; backward by " + said[1]); };
+    const std::string in_windows = by(state().in_windows);
+    return by(state().said) + (in_windows.empty() ? "" : "; in windows " + in_windows);
 }
 }  // namespace attention_cudnn
 

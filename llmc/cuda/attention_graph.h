@@ -17,7 +17,7 @@
 
 namespace attention_graph {
 // UIDs of the tensors that a plan is given when it runs. From FIRST_VIRTUAL on: virtual tensors, which are never in memory.
-enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DELTA, DQ_ACCUM, SCALE, HIDDEN, ONE, FIRST_VIRTUAL };
+enum Uid : int64_t { Q = 1, K, V, OUT, LSE, DOUT, DQ, DK, DV, DELTA, DQ_ACCUM, SCALE, HIDDEN, ONE, WINDOW, FIRST_VIRTUAL };
 
 // How the backward accumulates dq, whose terms come from the blocks of all keys. All but ATOMIC are deterministic: bitwise identical each time.
 enum DqAccumulation : int {
@@ -40,6 +40,7 @@ struct Problem {
     bool backward = false;
     DqAccumulation dq = SEPARATE_GEMM;
     int64_t NKV = NH;  // heads of keys and values
+    int64_t window = 0;  // tokens that a token attends to, itself among them; 0: all before it
     auto operator<=>(const Problem&) const = default;
     constexpr int64_t row() const { return (NH + 2 * NKV) * HS; }  // of qkv
     constexpr bool has_dq_accum() const { return backward && (dq == ATOMIC || dq == SEMAPHORE); }
@@ -127,7 +128,7 @@ public:
     Descriptor heads(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, how_many(uid), p.T, p.HS}, {p.T * row, p.HS, row, 1}); }
     Descriptor heads_transposed(Uid uid, int64_t row) { return tensor(uid, CUDNN_DATA_BFLOAT16, {p.B, how_many(uid), p.HS, p.T}, {p.T * row, p.HS, 1, row}); }
     Descriptor rows(int64_t uid) { return tensor(uid, CUDNN_DATA_FLOAT, {p.B, p.NH, p.T, 1}, {p.NH * p.T, p.T, 1, 1}); }
-    Descriptor number(Uid uid) { return tensor(uid, CUDNN_DATA_FLOAT, {1, 1, 1, 1}, {1, 1, 1, 1}, true); }  // a scalar, passed by value by the host
+    Descriptor number(Uid uid, cudnnDataType_t type = CUDNN_DATA_FLOAT) { return tensor(uid, type, {1, 1, 1, 1}, {1, 1, 1, 1}, true); }  // a scalar, passed by value by the host
     Descriptor scores(cudnnDataType_t type = CUDNN_DATA_FLOAT) {
         return tensor(next_virtual++, type, {p.B, p.NH, p.T, p.T}, {p.NH * p.T * p.T, p.T * p.T, p.T, 1});
     }
@@ -188,11 +189,16 @@ public:
         return tensor(next_virtual++, CUDNN_DATA_BFLOAT16, {p.B, p.NH, p.T, p.T}, {p.NH * p.T * p.T, p.T * p.T, 1, p.T});
     }
 
-    // The causal mask: scores of keys after their query become -infinity.
+    // The causal mask: scores of keys after their query become -infinity; and of those before its window, where query >= key + window.
     Descriptor apply_mask(Descriptor x) {
         const auto index = [&](int64_t axis) { return pointwise(scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_GEN_INDEX, x, nullptr, nullptr, CUDNN_DATA_INT32, axis); };
         Descriptor query = index(2), key = index(3);
         Descriptor seen = pointwise(scores(CUDNN_DATA_BOOLEAN), CUDNN_POINTWISE_CMP_GE, query, key, nullptr, CUDNN_DATA_BOOLEAN);
+        x = pointwise(scores(), CUDNN_POINTWISE_BINARY_SELECT, x, number(HIDDEN), seen);
+        if (p.window == 0) return x;
+        query = index(2), key = index(3);
+        Descriptor end = pointwise(scores(CUDNN_DATA_INT32), CUDNN_POINTWISE_ADD, key, number(WINDOW, CUDNN_DATA_INT32), nullptr, CUDNN_DATA_INT32);
+        seen = pointwise(scores(CUDNN_DATA_BOOLEAN), CUDNN_POINTWISE_CMP_GT, end, query, nullptr, CUDNN_DATA_BOOLEAN);
         return pointwise(scores(), CUDNN_POINTWISE_BINARY_SELECT, x, number(HIDDEN), seen);
     }
 
@@ -347,7 +353,9 @@ inline void execute(Builder& b, const Plan& plan, const Problem& p, std::map<int
     const float scale = 1 / std::sqrt((float)p.HS), one = 1;
     const float hidden = cudnnGetVersion() < 91000 ? std::numeric_limits<float>::lowest() : -INFINITY;
     tensors[SCALE] = &scale, tensors[HIDDEN] = &hidden;
+    const int32_t window = (int32_t)p.window;
     if (p.backward) tensors[ONE] = &one;
+    if (p.window) tensors[WINDOW] = &window;
     std::vector<int64_t> uids;
     std::vector<const void*> pointers;
     for (auto [uid, pointer] : tensors) uids.push_back(uid), pointers.push_back(pointer);

@@ -85,6 +85,9 @@ struct Config {
     double eps = 1e-5;                   // of the norms
     double theta = 10000;                // of rotary positions: the base of their wavelengths
     RopeScaling rope_scaling{};
+    int sliding_window = 0;              // tokens that a token of a short layer attends to, itself among them; 0: all layers are long
+    // Short, short, short, long; the last layer is long.
+    int window_of(int l) const { return l % 4 != 3 && l != L - 1 ? sliding_window : 0; }
     Heads heads() const { return {NH, NKV, HS}; }
     int QKV() const { return heads().qkv(); }
     bool gated() const { return arch.mlp == SWIGLU; }
@@ -106,6 +109,7 @@ inline std::string config_difference(const Config& a, const Config& b) {
     if (a.eps != b.eps) return format("epsilon of the norms %g, there %g", a.eps, b.eps);
     if (a.theta != b.theta) return format("rope_theta %g, there %g", a.theta, b.theta);
     if (a.rope_scaling != b.rope_scaling) return format("rope_scaling by %g, there %g", a.rope_scaling.factor, b.rope_scaling.factor);
+    if (a.sliding_window != b.sliding_window) return format("sliding window %d, there %d", a.sliding_window, b.sliding_window);
     if (a.arch.tied != b.arch.tied) return format("head %s, there %s", a.arch.tied ? "tied" : "not tied", b.arch.tied ? "tied" : "not tied");
     return a == b ? "" : format("family %s, there %s", family_name(a.arch).c_str(), family_name(b.arch).c_str());
 }
@@ -125,6 +129,8 @@ inline std::string config_error(const Config& c) {
     if (c.arch.turns_heads() && c.HS % 2 != 0) return format("head size %d, must be even: rotary positions turn pairs", c.HS);
     if ((int64_t)c.NH * c.HS > 65536) return format("%d heads of %d are wider than anything that can be trained (65536)", c.NH, c.HS);
     if (c.arch.qk_norm && !((float)c.eps > 0)) return format("norms of heads with an eps of %g, must be above 0", c.eps);
+    if (c.sliding_window && c.arch.model_type != FAMILIES[MODERN].model_type) return "a sliding window, which only modern models have";
+    if (c.sliding_window < 0) return format("the sliding window is %d, must be at least 0", c.sliding_window);
     if (c.arch.softcap < 0) return format("the logits' softcap is %g, must be at least 0", c.arch.softcap);
     if (c.FF < 1 || c.FF > 4 * 65536) return format("the MLP's width is %d, must be from 1 to %d", c.FF, 4 * 65536);
     return "";

@@ -63,6 +63,12 @@ inline void write_llama(Fields& f, const Config& c) {
     if (c.arch.model_type == FAMILIES[LLAMA].model_type) f.set_if_missing("mlp_bias", false);
 }
 
+inline Json layer_types(const Config& c) {
+    Json types = Json::array();
+    for (int l = 0; l < c.L; l++) types.push(c.window_of(l) ? "sliding_attention" : "full_attention");
+    return types;
+}
+
 // Each choice by a name that transformers has for it, or torchvision (zero_init_residual).
 inline void write_modern(Fields& f, const Config& c) {
     const Arch& a = c.arch;
@@ -71,6 +77,7 @@ inline void write_modern(Fields& f, const Config& c) {
     f.set("norm_type", a.norm == RMSNORM ? "rms_norm" : "layer_norm"), f.set_number("norm_eps", c.eps), f.set("use_qk_norm", a.qk_norm), f.set("use_bias", a.bias);
     f.set("position_embedding_type", a.positions == ROTARY ? "rope" : "absolute"), f.set_number("rope_theta", c.theta);
     f.set("hidden_act", a.mlp == RELU2 ? "relu2" : "gelu_pytorch_tanh"), f.set_number("logit_softcap", a.softcap), f.set("zero_init_residual", a.zero_init);
+    if (c.sliding_window) f.set("sliding_window", c.sliding_window), f.set("layer_types", layer_types(c));
     f.set("auto_map", Json::object().add("AutoConfig", "modeling_modern.ModernConfig").add("AutoModelForCausalLM", "modeling_modern.ModernForCausalLM"));
 }
 }  // namespace config_detail
@@ -191,7 +198,7 @@ inline Config read_modern(const ConfigReader& in, const Arch& arch) {
         if (found && found->as_string(in.path) != first && found->as_string(in.path) != second) in.refuse(field, *found, format("must be \"%s\" or \"%s\"", first.c_str(), second.c_str()));
         return !found || found->text == first;
     };
-    for (const char* unknown : {"quantization_config", "rope_scaling", "sliding_window", "num_key_value_heads"}) in.must_be_absent(unknown, "but a modern model has none");
+    for (const char* unknown : {"quantization_config", "rope_scaling", "num_key_value_heads"}) in.must_be_absent(unknown, "but a modern model has none");
     if (!is_first("norm_type", "rms_norm", "layer_norm")) a.norm = LAYERNORM, a.norm_weights = true;
     if (!is_first("position_embedding_type", "rope", "absolute")) a.positions = LEARNED;
     if (!is_first("hidden_act", "relu2", "gelu_pytorch_tanh")) a.mlp = GELU;
@@ -199,8 +206,11 @@ inline Config read_modern(const ConfigReader& in, const Arch& arch) {
     read_bool("use_qk_norm", a.qk_norm), read_bool("use_bias", a.bias), read_bool("zero_init_residual", a.zero_init);
     a.softcap = in.number_or("logit_softcap", a.softcap, -1e6, 1e6);
     const int C = in.size("hidden_size");
-    return {.arch = a, .max_T = in.size("max_position_embeddings"), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = in.size("num_attention_heads"), .C = C,
-            .FF = in.size_or("intermediate_size", 4 * C), .eps = in.number_or("norm_eps", a.eps, 0, 1), .theta = in.number_or("rope_theta", a.theta, 1, 1e12)};
+    const Config c{.arch = a, .max_T = in.size("max_position_embeddings"), .V = in.size("vocab_size"), .L = in.size("num_hidden_layers"), .NH = in.size("num_attention_heads"), .C = C,
+                   .FF = in.size_or("intermediate_size", 4 * C), .eps = in.number_or("norm_eps", a.eps, 0, 1), .theta = in.number_or("rope_theta", a.theta, 1, 1e12), .sliding_window = in.size_or("sliding_window", 0)};
+    if (const Json* types = in.find("layer_types"); types && json_dump(*types) != json_dump(layer_types(c)))
+        in.refuse("layer_types", *types, c.sliding_window ? "must be \"sliding_attention\" thrice, \"full_attention\", and so on, the last \"full_attention\"" : "must be \"full_attention\" for each layer where there is no sliding_window");
+    return c;
 }
 }  // namespace config_detail
 

@@ -135,11 +135,11 @@ inline void leave_out(Arch& arch, const std::string& ingredient, const std::stri
 
 // Sizes as letters and numbers: d4c128h4 is {d 4, c 128, h 4}; d stands first. False if the text is anything else.
 struct Letters {
-    int depth = -1, width = -1, heads = -1, kv_heads = -1, head_size = -1, mlp = -1;
+    int depth = -1, width = -1, heads = -1, kv_heads = -1, head_size = -1, mlp = -1, window = -1;
     bool read(const std::string& text) {
         for (size_t at = 0, end; at < text.size(); at = end) {
             end = std::min(text.find_first_not_of("0123456789", at + 1), text.size());
-            int* number = at == 0 ? (text[0] == 'd' ? &depth : nullptr) : text[at] == 'c' ? &width : text[at] == 'h' ? &heads : text[at] == 'k' ? &kv_heads : text[at] == 's' ? &head_size : text[at] == 'f' ? &mlp : nullptr;
+            int* number = at == 0 ? (text[0] == 'd' ? &depth : nullptr) : text[at] == 'c' ? &width : text[at] == 'h' ? &heads : text[at] == 'k' ? &kv_heads : text[at] == 's' ? &head_size : text[at] == 'f' ? &mlp : text[at] == 'w' ? &window : nullptr;
             if (!number || *number >= 0 || (*number = whole_number(text.substr(at + 1, end - at - 1))) < 0) return false;
         }
         return depth >= 0;
@@ -149,7 +149,7 @@ struct Letters {
 
 // d12, gpt2:d12: width and heads as published, else 64 N wide with N heads, T = 1024. d4c128h4: depth, width and heads of your own. gpt3:c768: T = 2048.
 // modern:dN: 64 N wide with N heads, T = 2048; modern:d12-softcap-rope: without some of INGREDIENTS. llama:dN, qwen3:dN: 64 N wide with N heads and an MLP of 8/3 of the width, so that a block has GPT-2's number of weights; T = 2048. More letters may follow:
-// k, the number of heads of keys and values; s, the head size; f, the MLP's width.
+// k, the number of heads of keys and values; s, the head size; f, the MLP's width; w, of a modern model, the sliding window of the short layers: modern:d12w512.
 inline Config config_by_name(const std::string& name, int vocabulary) {
     using namespace config_detail;
     const auto in_range = [&](const char* what, int value, int most) {
@@ -177,10 +177,13 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
         if (has.kv_heads >= 0) in_range("the number of heads of keys and values", has.kv_heads, heads);
         if (has.head_size >= 0) in_range("the head size", has.head_size, 65536);
         if (has.mlp >= 0) in_range("the MLP's width", has.mlp, 4 * 65536);
+        const int max_T = is_gpt2 ? 1024 : 2048;
+        if (has.window >= 0) in_range("the sliding window", has.window, max_T - 1);
+        if (has.window >= 0 && has.depth == 1) die_with(EXIT_USAGE, "--model: '%s' given: a sliding window, but the last layer has none, and is the only one", name.c_str());
         if (width % heads && has.head_size < 0) die_with(EXIT_USAGE, "--model: '%s' given: width %d is not a multiple of %d heads", name.c_str(), width, heads);
         const int mlp = has.mlp >= 0 ? has.mlp : arch.mlp != SWIGLU ? 4 * width : (8 * width / 3 + 63) / 64 * 64, head_size = has.head_size >= 0 ? has.head_size : width / heads;
-        const Config c{.arch = arch, .max_T = is_gpt2 ? 1024 : 2048, .V = vocabulary, .L = has.depth, .NH = heads, .C = width,
-                       .NKV = has.kv_heads >= 0 ? has.kv_heads : heads, .HS = head_size, .FF = mlp, .eps = arch.eps, .theta = arch.theta};
+        const Config c{.arch = arch, .max_T = max_T, .V = vocabulary, .L = has.depth, .NH = heads, .C = width,
+                       .NKV = has.kv_heads >= 0 ? has.kv_heads : heads, .HS = head_size, .FF = mlp, .eps = arch.eps, .theta = arch.theta, .sliding_window = std::max(has.window, 0)};
         if (const std::string error = config_error(c); !error.empty()) die_with(EXIT_USAGE, "--model: '%s' given: %s", name.c_str(), error.c_str());
         return c;
     }
@@ -193,6 +196,6 @@ inline Config config_by_name(const std::string& name, int vocabulary) {
     if (const std::string meant = meant_by(name); !meant.empty()) die_with(EXIT_USAGE, "--model: '%s' given%s", name.c_str(), meant.c_str());
     std::string published;
     for (const PublishedSize& p : PUBLISHED_SIZES) published += std::string(p.name) + ", ";
-    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, modern:dN, dNcWhH (d4c128h4: depth, width, heads; kN, sN, fN: heads of keys and values, head size, MLP), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
+    die_with(EXIT_USAGE, "--model: '%s' given, must be dN (d12), gpt2:dN, llama:dN, qwen3:dN, modern:dN, dNcWhH (d4c128h4: depth, width, heads; kN, sN, fN, wN: heads of keys and values, head size, MLP, sliding window), gpt3:cN with N one of 384 768 1024 1536 2048 2560 "
              "4096 5120 12288, %sa checkpoint folder, or a .bin model file", name.c_str(), published.c_str());
 }

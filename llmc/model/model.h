@@ -106,7 +106,7 @@ public:
     Model(const Config& c, const ModelOptions& o)
         : config(c), options(o), parameters(c), partition(parameters, o.world, o.optimizer, {.equally = o.reduce == Reduce::LIBRARY, .per_node = o.per_node}), owned(owned_ranges(o)), owned_segments(segments_of_owned()), muon_groups(groups_of_owned()), own_pieces(partition.own_pieces(o.rank)), in_use(parameters, c.L), device(o.separate_buffers), micro_steps(o.zero < 2 ? (size_t)gradient_buffers(leaves_of_rank()) : 1) {
         const size_t N = this->N(), most = most_tokens(), cached = (size_t)std::max(o.T, o.complete_T), C = (size_t)c.C, Vp = (size_t)c.Vp(), L = (size_t)c.L;
-        const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0;
+        const size_t n = parameters.elements, train = o.train, mask = o.mask_eot >= 0, windows = c.window_of(0) > 0;
         const size_t QKV = (size_t)c.QKV(), FF = (size_t)c.FF, hidden = (size_t)c.hidden(), HS = (size_t)c.HS;
         const size_t centered = c.arch.norm == LAYERNORM, turned = c.arch.turns_heads(), qk_norm = c.arch.qk_norm, gated = c.gated(), positions = this->positions();
         const size_t NH = (size_t)c.NH, NKV = (size_t)c.NKV;
@@ -185,6 +185,7 @@ public:
             if (b.field) b.field += l * activation_stride[A_##field];
             ACTIVATIONS(VIEW)
 #undef VIEW
+            b.window = config.window_of((int)l);
         }
         // touched now: if memory is short that is seen before the first step, and the first save is as short as the others
         parallel_blocks(snapshot_bytes(), 1 << 21, [&](size_t begin, size_t end) { memset(snapshot + begin, 0, end - begin); });

@@ -18,12 +18,16 @@ class ModernConfig(PretrainedConfig):
 
     def __init__(self, vocab_size=50257, hidden_size=768, intermediate_size=3072, num_hidden_layers=12, num_attention_heads=12, max_position_embeddings=2048,
                  norm_type="rms_norm", norm_eps=1e-6, use_qk_norm=True, use_bias=False, position_embedding_type="rope", rope_theta=10000.0, hidden_act="relu2",
-                 logit_softcap=15.0, zero_init_residual=True, tie_word_embeddings=False, **rest):
+                 logit_softcap=15.0, zero_init_residual=True, tie_word_embeddings=False, sliding_window=None, layer_types=None, **rest):
         self.vocab_size, self.hidden_size, self.intermediate_size = vocab_size, hidden_size, intermediate_size
         self.num_hidden_layers, self.num_attention_heads, self.max_position_embeddings = num_hidden_layers, num_attention_heads, max_position_embeddings
         self.norm_type, self.norm_eps, self.use_qk_norm, self.use_bias = norm_type, norm_eps, use_qk_norm, use_bias
         self.position_embedding_type, self.rope_theta, self.hidden_act = position_embedding_type, rope_theta, hidden_act
         self.logit_softcap, self.zero_init_residual = logit_softcap, zero_init_residual
+        if sliding_window:                                                       # short, short, short, long; the last layer is long
+            short = [layer % 4 != 3 and layer != num_hidden_layers - 1 for layer in range(num_hidden_layers)]
+            self.sliding_window = sliding_window
+            self.layer_types = layer_types or ["sliding_attention" if s else "full_attention" for s in short]
         super().__init__(tie_word_embeddings=tie_word_embeddings, **rest)
 
 
@@ -68,6 +72,10 @@ class Attention(nn.Module):
             q, k = rope(q, positions, self.c.rope_theta), rope(k, positions, self.c.rope_theta)
         if cache is not None:
             k, v = cache.update(k, v, self.layer)
+        mask = mask[..., -k.shape[2]:]                                           # a cache of windows keeps no more than they see
+        if getattr(self.c, "sliding_window", None) and self.c.layer_types[self.layer] == "sliding_attention":
+            last = mask.shape[-1] - T + torch.arange(T, device=x.device)[:, None]  # each token's own key
+            mask = mask & (torch.arange(mask.shape[-1], device=x.device) > last - self.c.sliding_window)
         return self.c_proj(F.scaled_dot_product_attention(q, k, v, attn_mask=mask).transpose(1, 2).reshape(B, T, C))
 
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 #include "../base/arena.h"
+#include "../base/heads.h"
 #include "config.h"
 
 enum Layout { VECTOR, MATRIX, CONV1D };  // 1-D in files; as in memory; (in, out) in GPT-2's files, which transformers calls Conv1D
@@ -64,6 +65,7 @@ constexpr unsigned STEP = FORWARD | CLASSIFY | BACKWARD | GENERATE;
     ROW(atty,         F,     kept_unless(RECOMPUTE_BLOCK), most * NH * HS, "activations", STEP) \
     ROW(lse,          float, kept_unless(RECOMPUTE_BLOCK), most * NH,  "activations", STEP) /* (B, NH, T) */ \
     ROW(starts,       int,   1,      mask * N,       "activations", FORWARD | CLASSIFY | BACKWARD) /* of documents */ \
+    ROW(window_starts, int,  1,      windows * most, "activations", STEP) /* where each token's window begins, within its document */ \
     ROW(residual2,    F,     kept_unless(RECOMPUTE_BLOCK), most * C,          "activations", STEP) /* after attention */ \
     ROW(ln2,          F,     kept_unless(RECOMPUTE_LAYERNORM), most * C,   "activations", STEP) \
     ROW(ln2_mean,     float, L,      centered * most, "activations", STEP) \
@@ -108,6 +110,8 @@ template <class F> struct Block {
 #define FIELD(field, type, ...) type* field;
     ACTIVATIONS(FIELD)
 #undef FIELD
+    int window;                                               // of the layer; 0: it has none
+    Seen seen(bool by_document = true) const { return window ? Seen(window_starts, window) : by_document ? starts : nullptr; }
     F* attended() const { return qkr ? qkr : qkv; }           // queries, keys and values as attention reads them
     F* head() const { return headw ? headw : wte; }           // of the classifier: wte again if it is tied
     float* dhead() const { return headw ? dheadw : dwte; }

@@ -27,7 +27,7 @@
     O("Data", int, bos_align, "", 0, "0..1", "1: every sequence begins at the start of a document") \
     O("Data", int, doc_mask, "", 0, "0..1", "1: attention stays within a document") \
     O("Data", int, overfit, "a", 0, "0..1", "1: train on the first batch of the training data, over and over") \
-    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., smollm2:135m, qwen3:0.6b, llama3.2:1b ..., llama:d12, modern:d12, d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file; without it a new run on texts chooses whatever is not given, and prints it as a command") \
+    O("Model", std::string, model, "e", "d6", "", "d12, gpt2:d12, gpt3:c768 ..., smollm2:135m, qwen3:0.6b, llama3.2:1b ..., llama:d12, modern:d12, modern:d12w512 (sliding window), d4c128h4 (depth, width, heads), a checkpoint folder, or a .bin model file; without it a new run on texts chooses whatever is not given, and prints it as a command") \
     O("Model", double, init_std, "", 0.02, ">0..1", "standard deviation of the initial weights; a narrow model learns sooner from 1 / sqrt(width)") \
     O("Model", double, embed_std, "", 0, "0..10", "standard deviation of the initial vectors of tokens; 0: that of --init-std; a narrow Llama learns better from some six times that") \
     O("Model", std::string, precision, "", "fp32", "fp32|bf16", "type of weights and activations") \

@@ -27,7 +27,7 @@ template <class F> void print_banner(const Run& run, const Model<F>& model, cons
     const Config& c = run.config;
     const double tokens = (double)run.B * run.T * run.grad_accum * run.opt.nproc;
     const std::string context = run.T < c.max_T ? format("%d of the model's %d", run.T, c.max_T) : std::to_string(c.max_T);
-    const std::string family = c.arch.is_gpt2() ? "" : family_name(c.arch) + ", ";
+    const std::string windows = c.window_of(0) ? format("windows of %d (short, short, short, long), ", c.sliding_window) : "", family = c.arch.is_gpt2() ? "" : family_name(c.arch) + ", " + windows;
     const std::string heads = c.arch.names == GPT2_NAMES ? "" : format(" of %d and %d of keys and values, MLP %d", c.HS, c.NKV, c.FF);
     printf("%smodel    %s%d layers, width %d, %d heads%s, context %s, vocabulary %d: %s parameters, %s\n", run.opt.said.c_str(), family.c_str(), c.L, c.C, c.NH, heads.c_str(), context.c_str(),
            c.V, human((double)model.parameters.count()).c_str(), run.opt.precision.c_str());

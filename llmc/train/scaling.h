@@ -130,8 +130,8 @@ inline KernelCounts forward_kernels(const Workload& w) {
     KernelCounts list;
     for (const auto& l : scaling_detail::linears(c))  // reads input and weight, writes output
         list.push_back({l.forward, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
-    // half of 2 products of 2 N NH HS T: causal
-    list.push_back({"attention", &Kernels::attention, 2 * N * heads * w.T, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
+    // 2 products of 2 N NH HS for each key that is seen: causally T / 2, in windows fewer; the mean over the layers
+    list.push_back({"attention", &Kernels::attention, 4 * N * heads * keys_seen(c, w.T) / c.L, s * N * (c.QKV() + heads), "2 N C T", "4 s N C"});
     for (const char* name : {"ln1", "ln2"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads residual and branch, writes their sum and its norm
     if (c.gated()) list.push_back({"swiglu", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});
     else list.push_back({c.arch.mlp == RELU2 ? "relu2" : "gelu", &Kernels::gelu, 0, 2 * s * N * c.FF, "", "2 s N FF"});
@@ -149,7 +149,7 @@ inline KernelCounts backward_kernels(const Workload& w) {
         list.push_back({l.dinp, &Kernels::products, 2 * N * l.in * l.out, s * (N * (l.in + l.out) + l.in * l.out), l.flops_are, l.forward_bytes});
         list.push_back({l.dweight, &Kernels::products, 2 * N * l.in * l.out, s * N * (l.in + l.out) + a * l.in * l.out, l.flops_are, l.dweight_bytes});
     }
-    list.push_back({"attention backward", &Kernels::attention, 4 * N * heads * w.T, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
+    list.push_back({"attention backward", &Kernels::attention, 8 * N * heads * keys_seen(c, w.T) / c.L, s * N * (2 * c.QKV() + 2 * heads), "4 N C T", "8 s N C"});
     for (const char* name : {"ln1 backward", "ln2 backward"}) list.push_back({name, &Kernels::layernorm, 0, 4 * s * N * c.C, "", "4 s N C"});  // reads dout, its input and dresidual, writes dresidual
     if (c.gated()) list.push_back({"swiglu backward", &Kernels::gelu, 0, 5 * s * N * c.FF, "", "5 s N FF"});
     if (c.arch.mlp == RELU2) list.push_back({"relu2 backward", &Kernels::gelu, 0, 3 * s * N * c.FF, "", "3 s N FF"});

@@ -28,6 +28,8 @@ inline void choose_sizes(Run& run) {
     if (!run.weights.empty() && !is_bin_model(run.weights)) run.config_text = read_file(run.weights + "/config.json");
     run.T = opt.seq ? opt.seq : opt.chat.empty() ? std::min(run.config.max_T, 256) : run.config.longest_row();
     if (run.T > run.config.max_T) die_with(EXIT_USAGE, "--seq: %d given, the model's context is %d", run.T, run.config.max_T);
+    if (run.weights.empty() && run.config.sliding_window >= run.T)
+        die_with(EXIT_USAGE, "--model: '%s' given: a sliding window of %d, which must be shorter than the %d tokens of a sequence (--seq)", opt.model.c_str(), run.config.sliding_window, run.T);
 }
 
 // By default as many as ranks; where no rank keeps whole gradients each micro-batch is one.

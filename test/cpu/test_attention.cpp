@@ -192,11 +192,27 @@ static Ints random_starts(Random& r, const AttentionShape& s) {
     return starts;
 }
 
-TEST_BOTH(attention_within_documents) {
+// A window by its definition: of the last tokens those of the document.
+static Ints seen_from(const Ints& documents, const AttentionShape& s, int window) {
+    Ints starts;
+    for (int i = 0; i < s.B * s.T; i++) starts.push_back(std::max(documents.empty() ? 0 : documents[(size_t)i], i % s.T - (window - 1)));
+    return starts;
+}
+// Of one token, a tile with one more or less, the whole sequence and more, any; by itself or within documents.
+static Ints random_windows(Random& r, const AttentionShape& s, int number) {
+    const int widths[] = {1, 63, 64, 65, s.T, s.T + 9, r.between(1, s.T), r.between(1, s.T)}, window = widths[number % 8];
+    const Ints documents = number % 3 == 0 ? random_starts(r, s) : Ints();
+    Ints starts((size_t)s.B * s.T);
+    window_starts(starts.data(), documents.empty() ? nullptr : documents.data(), window, s.B, s.T, stream_t{});
+    EXPECT(starts == seen_from(documents, s, window));
+    return starts;
+}
+
+TEST_BOTH(attention_within_documents_and_windows) {
     Random r(8);
-    for (int shape = 0; shape < 60; shape++) {
-        AttentionShape s = AttentionShape::number(shape, r);
-        Ints starts = random_starts(r, s);
+    for (int shape = 0; shape < 120; shape++) {
+        AttentionShape s = AttentionShape::number(shape / 2, r);
+        Ints starts = shape % 2 ? random_windows(r, s, shape / 2) : random_starts(r, s);
         auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
         Guarded<F> out(s.tokens() * s.width()), dqkv(qkv.size());
         Guarded<float> lse(s.rows()), scratch(attention_scratch(s.B, s.T, s.heads));
@@ -216,11 +232,11 @@ TEST_BOTH(attention_within_documents) {
     }
 }
 
-TEST_BOTH(attention_within_documents_is_the_derivative) {
+TEST_BOTH(attention_within_documents_and_windows_is_the_derivative) {
     Random r(9);
-    for (int shape = 0; shape < 40; shape++) {
+    for (int shape = 0; shape < 80; shape++) {
         AttentionShape s = AttentionShape::random(r, 9, 5);
-        Ints starts = random_starts(r, s);
+        Ints starts = shape % 2 ? random_windows(r, s, shape / 2) : random_starts(r, s);
         auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
         auto dout_exact = in_double(dout), qkv_exact = in_double(qkv);
         auto exact = central_differences(qkv_exact, [&](const Doubles& x) {
@@ -269,6 +285,31 @@ TEST_BOTH(attention_of_a_document_alone) {
     }
 }
 
+// What is before t's window does not reach t, nor any token behind it, in any bit, not even as NaN; gradients of t and on do not reach it either.
+TEST_BOTH(attention_sees_nothing_before_its_window) {
+    Random r(12);
+    for (int shape = 0; shape < 60; shape++) {
+        const AttentionShape s = AttentionShape::number(shape, r);
+        const Ints starts = random_windows(r, s, shape);
+        const auto qkv = normal_values<F>(r, s.tokens() * s.row()), dout = normal_values<F>(r, s.tokens() * s.width());
+        const int t = r.between(0, s.T - 1), start = starts[(size_t)t];
+        auto other = qkv, of_late = dout;
+        const float poison[] = {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(), 1e4f};
+        for (size_t i = 0; i < (size_t)start * s.row(); i++) other[i] = F(poison[shape % 3]);
+        for (size_t i = (size_t)t * s.width(); i < of_late.size(); i++) of_late[i] = F(1000 * r.normal());
+        std::vector<F> out(dout.size()), out2 = out, d(qkv.size()), d2 = d;
+        std::vector<float> lse(s.rows()), lse2 = lse, scratch(attention_scratch(s.B, s.T, s.heads));
+        attention_forward(out.data(), lse.data(), qkv.data(), starts.data(), s.B, s.T, s.heads, stream_t{});
+        attention_forward(out2.data(), lse2.data(), other.data(), starts.data(), s.B, s.T, s.heads, stream_t{});
+        EXPECT(!memcmp((void*)&out[(size_t)t * s.width()], (void*)&out2[(size_t)t * s.width()], (size_t)(s.T - t) * s.width() * sizeof(F)));
+        for (int h = 0; h < s.heads.NH; h++) EXPECT(!memcmp(&lse[(size_t)h * s.T + t], &lse2[(size_t)h * s.T + t], (size_t)(s.T - t) * sizeof(float)));
+        attention_backward(d.data(), dout.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.heads, stream_t{});
+        attention_backward(d2.data(), of_late.data(), out.data(), lse.data(), qkv.data(), starts.data(), scratch.data(), s.B, s.T, s.heads, stream_t{});
+        for (size_t i = 0; i < (size_t)start * s.row(); i++)
+            if (!((float)d[i] == (float)d2[i])) { FAIL("token %d: a gradient from behind its window", (int)(i / s.row())); break; }
+    }
+}
+
 TEST(starts_of_documents) {
     const int tokens[] = {5, 9, 1, 9, 9, 2, /**/ 9, 1, 1, 1, 1, 9};
     int starts[12];
@@ -286,12 +327,14 @@ TEST_BOTH(attention_cached) {
         const size_t cached = (size_t)s.heads.NKV * s.heads.HS;
         std::vector<F> expected((size_t)s.T * s.width());
         std::vector<float> lse((size_t)s.heads.NH * s.T);
-        attention_forward(expected.data(), lse.data(), qkv.data(), nullptr, 1, s.T, s.heads, stream_t{});
+        const int windows[] = {0, 1, s.T, r.between(1, s.T)}, window = windows[shape % 4];
+        const Ints starts = seen_from({}, s, window);
+        attention_forward(expected.data(), lse.data(), qkv.data(), window ? starts.data() : nullptr, 1, s.T, s.heads, stream_t{});
         Guarded<F> out(expected.size()), kcache((size_t)s.T * cached), vcache((size_t)s.T * cached);
         for (int pos = 0, call = 0; pos < s.T; call++) {  // a prompt, some tokens one by one or nearly so, the rest
             int n = call == 0 || call > 9 ? r.between(1, s.T) : r.between(1, 3);
             if (n > s.T - pos) n = s.T - pos;
-            attention_cached(out.data() + (size_t)pos * s.width(), kcache.data(), vcache.data(), &qkv[(size_t)pos * s.row()], n, pos, s.heads, stream_t{});
+            attention_cached(out.data() + (size_t)pos * s.width(), kcache.data(), vcache.data(), &qkv[(size_t)pos * s.row()], n, pos, window, s.heads, stream_t{});
             pos += n;
         }
         EXPECT_WHOLE(out);

@@ -31,6 +31,12 @@ Ints random_starts(Random& r, int B, int T) {
         }
     return starts;
 }
+// Of the last W tokens those of the document.
+Ints windows(const Ints& documents, int B, int T, int W) {
+    Ints starts;
+    for (int i = 0; i < B * T; i++) starts.push_back(std::max(documents.empty() ? 0 : documents[(size_t)i], i % T - (W - 1)));
+    return starts;
+}
 template <class F> void check_case(Random& r, Case c) {
     set_schedule(c.T + c.HS);
     auto qkv = normal_values<F>(r, c.tokens() * c.width()), dout = normal_values<F>(r, c.tokens() * c.C());
@@ -91,6 +97,14 @@ TEST_BOTH(attention_within_documents) {
     Case c{{1, 200, 1, 1, 16}, Ints(200)};  // document starts in front of, at and behind tile boundaries
     for (int at : {63, 64, 65, 127, 128, 129, 192}) for (int t = at; t < 200; t++) c.starts[t] = at;
     check_case<F>(r, c);
+}
+
+// Windows of one token, of tiles (8, 16, 32, 64 keys or queries) with one more or less, of all and more; and within documents.
+TEST_BOTH(attention_in_windows) {
+    Random r(12);
+    for (int W : {1, 2, 31, 33, 64, 65, 100, 170, 200}) check_case<F>(r, {{1, 170, 1, 1, 64}, windows({}, 1, 170, W)});
+    for (int HS : {8, 128, 256})
+        for (int W : {1, 9, 40}) check_case<F>(r, {{2, 75, 2, 1, HS}, windows(W == 9 ? random_starts(r, 2, 75) : Ints(), 2, 75, W)});
 }
 
 // Grouped queries are query heads that each have a copy of their group's keys and values: out, lse and dq in the same bits. dk and dv are the copies'
@@ -246,6 +260,18 @@ TEST_BOTH(attention_of_both_backends) {
     }
 }
 
+TEST(starts_of_windows) {
+    Random r(13);
+    for (int T : {1, 7, 130})
+        for (int W : {1, 5, 64, 129, 130, 500}) {
+            const Ints documents = W % 2 ? random_starts(r, 3, T) : Ints();
+            TestStream stream;
+            OnDevice<int> y((size_t)3 * T), of(documents);
+            window_starts(y.data(), documents.empty() ? nullptr : of.data(), W, 3, T, stream);
+            EXPECT(same_bits(y.written(), windows(documents, 3, T, W)));
+        }
+}
+
 TEST(starts_of_documents) {
     Random r(9);
     for (int T : {1, 6, 31, 32, 33, 100, 257}) {
@@ -266,8 +292,9 @@ TEST(starts_of_documents) {
 // Fed in pieces of any size: the bits do not depend on the pieces, and are the forward's but for roundings.
 TEST_BOTH(attention_cached) {
     Random r(10);
-    for (AttentionShape shape : std::vector<AttentionShape>{{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 7, 9, 3, 24}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}}) {
-        const Case c{shape, {}};
+    for (AttentionShape shape : std::vector<AttentionShape>{{1, 67, 1, 1, 16}, {1, 5, 2, 2, 64}, {1, 6, 4, 2, 72}, {1, 7, 9, 3, 24}, {1, 9, 1, 1, 256}, {1, 1, 1, 1, 128}, {1, 139, 1, 1, 8}})
+    for (int W : shape.T == 139 ? std::vector<int>{66} : shape.T == 67 ? std::vector<int>{0, 1, 9} : std::vector<int>{0, 4}) {
+        const Case c{shape, windows({}, 1, shape.T, W ? W : shape.T)};
         auto qkv = normal_values<F>(r, c.tokens() * c.width());
         const size_t KC = (size_t)c.NKV * c.HS;
         std::vector<F> once;
@@ -276,7 +303,7 @@ TEST_BOTH(attention_cached) {
             OnDevice<F> out(c.tokens() * c.C()), kcache(c.tokens() * KC), vcache(c.tokens() * KC), x(qkv);
             for (int pos = 0, n; pos < c.T; pos += n) {
                 n = std::min(c.T - pos, way == 0 ? c.T : way == 1 ? 1 : r.between(1, 9));
-                attention_cached(out.data() + (size_t)pos * c.C(), kcache.data(), vcache.data(), x.data() + (size_t)pos * c.width(), n, pos, c.heads(), stream);
+                attention_cached(out.data() + (size_t)pos * c.C(), kcache.data(), vcache.data(), x.data() + (size_t)pos * c.width(), n, pos, W, c.heads(), stream);
             }
             const auto y = out.written(), k = kcache.written(), v = vcache.written();
             for (size_t t = 0; t < c.tokens(); t++) {

@@ -19,8 +19,10 @@ static void become(CudnnOn) {}
 // identical each time. What the cuDNN that is here does not take (the stand-in takes all) is left out, and said.
 TEST(attention_by_cudnn) {
     Random r(12);
-    for (AttentionShape shape : std::vector<AttentionShape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}, {1, 70, 6, 2, 64}, {1, 128, 2, 1, 128}}) {
-        const Case c{shape, {}};
+    for (AttentionShape shape : std::vector<AttentionShape>{{2, 128, 3, 3, 64}, {1, 256, 2, 2, 128}, {3, 70, 2, 2, 64}, {1, 33, 1, 1, 24}, {2, 1, 2, 2, 64}, {1, 70, 6, 2, 64}, {1, 128, 2, 1, 128}})
+    for (int window : shape.T == 70 ? std::vector<int>{0, 1, 33} : shape.HS == 128 ? std::vector<int>{0, 64, 1000} : std::vector<int>{0}) {
+        Case c{shape, {}};
+        for (int i = 0; window && i < c.B * c.T; i++) c.starts.push_back(std::max(0, i % c.T - window + 1));
         const int B = c.B, T = c.T;
         const Heads heads = c.heads();
         auto qkv = normal_values<bf16>(r, c.tokens() * c.width()), dout = normal_values<bf16>(r, c.tokens() * c.C());
@@ -30,7 +32,7 @@ TEST(attention_by_cudnn) {
             if (on.sm && T != 70 && T != 1) continue;  // the engines differ, not the shapes
             become(on);
             for (bool backward : both()) {
-                const std::string refused = attention_cudnn::plan_for({B, T, c.NH, c.HS, backward, attention_cudnn::dq_accumulation(who != 1, attention_cudnn::sm(), cudnnGetVersion()), c.NKV}).builder.refused;
+                const std::string refused = attention_cudnn::plan_for({B, T, c.NH, c.HS, backward, attention_cudnn::dq_accumulation(who != 1, attention_cudnn::sm(), cudnnGetVersion()), c.NKV, window < T ? window : 0}).builder.refused;
                 if (!refused.empty() && on.sm == 0) printf("    left out: T %d, HS %d: %s\n", T, c.HS, refused.c_str());
 #ifdef CUDNN_STAND_IN
                 EXPECT_EQ(refused.empty(), T > 1 && (!backward || on.ordered));
@@ -44,9 +46,11 @@ TEST(attention_by_cudnn) {
                 stream.stream.kernels.attention = AttentionBackend::CUDNN, stream.stream.kernels.deterministic = who != 1;
                 OnDevice<bf16> x(qkv), dy(dout), out(c.tokens() * c.C()), dx(qkv.size());
                 OnDevice<float> lse(c.tokens() * c.NH), scratch(attention_scratch(B, T, heads, stream.stream));
+                OnDevice<int> starts(c.starts);
+                const Seen seen(window ? starts.data() : nullptr, window);
                 const auto by = [&](bool cudnn) { stream.stream.kernels.attention = cudnn ? AttentionBackend::CUDNN : AttentionBackend::OURS; };
-                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), nullptr, B, T, heads, stream);
-                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), nullptr, scratch.data(), B, T, heads, stream);
+                by(theirs[0]), attention_forward(out.data(), lse.data(), x.data(), seen, B, T, heads, stream);
+                by(theirs[1]), attention_backward(dx.data(), dy.data(), out.data(), lse.data(), x.data(), seen, scratch.data(), B, T, heads, stream);
                 scratch.values();  // looks at the margins
                 y = {out.written(), dx.written(), lse.written()};
                 return y.all();
@@ -83,15 +87,17 @@ TEST(cudnn_memory) {
 // A choice is a line, of which no other is one: heads of keys are in it where they are fewer.
 TEST(choices_of_attention_are_lines) {
     using namespace attention_cudnn;
-    const auto line = [](const Heads& heads) { return print_choice(problem_of(2, 128, heads), {true, 1, 2}); };
+    const auto line = [](const Heads& heads, int window = 0) { return print_choice(problem_of(2, 128, heads, window), {true, 1, 2}); };
     EXPECT_STR(line({4, 4, 64}), "2 128 4 64 0 1 1 1.0000 2.0000");
     EXPECT_STR(line({4, 2, 64}), "2 128 4 64 0 1 1 1.0000 2.0000 2");
-    for (const Heads& heads : std::vector<Heads>{{4, 4, 64}, {4, 2, 64}}) {
-        Problem p;
-        Choice c;
-        EXPECT(parse_choice(line(heads), p, c) && p == problem_of(2, 128, heads) && c.cudnn && c.ours_ms == 1 && c.cudnn_ms == 2);
-        for (const char* behind : {" 4", " 8", " x", " 1 1", " "}) EXPECT(!parse_choice(line(heads) + behind, p, c));
-    }
+    EXPECT_STR(line({4, 2, 64}, 40), "2 128 4 64 0 1 1 1.0000 2.0000 2 w40");
+    for (const Heads& heads : std::vector<Heads>{{4, 4, 64}, {4, 2, 64}})
+        for (int window : {0, 40}) {
+            Problem p;
+            Choice c;
+            EXPECT(parse_choice(line(heads, window), p, c) && p == problem_of(2, 128, heads, window) && c.cudnn && c.ours_ms == 1 && c.cudnn_ms == 2);
+            for (const char* behind : {" 4", " 8", " x", " 1 1", " ", " w0", " w-1", " w"}) EXPECT(!parse_choice(line(heads, window) + behind, p, c));
+        }
 }
 
 // Which versions are asked at all: 9.10.0 and 9.10.1 not, and on sm_100 an older one not for a backward in order.
@@ -132,7 +138,7 @@ TEST(attention_by_the_faster) {
         out.written();
         return attention_path<bf16>(stream.stream);
     };
-    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = "";
+    state.cache.known.clear(), state.plans.clear(), state.cache.measured = 0, state.said[0] = state.said[1] = state.in_windows[0] = state.in_windows[1] = "";
     // the only choice that there is; with none the test has failed, and goes on
     const auto only_choice = [&] {
         EXPECT_EQ(state.cache.known.size(), (size_t)1);
@@ -151,6 +157,17 @@ TEST(attention_by_the_faster) {
     EXPECT_EQ(state.cache.measured, 1);
     EXPECT(forward(false, AttentionBackend::CUDNN).find("as asked") != std::string::npos);
     EXPECT_STR(forward(false, AttentionBackend::OURS), "by ours");
+    {  // with a window it is another problem, whose choice is another; where documents begin is for ours alone
+        OnDevice<int> starts(std::vector<int>(T, 0));
+        TestStream stream(4096);
+        stream.stream.autotuning = true;
+        attention_forward(out.data(), lse.data(), x.data(), {starts.data()}, B, T, heads, stream);
+        EXPECT_EQ(state.cache.known.size(), (size_t)1);
+        attention_forward(out.data(), lse.data(), x.data(), {starts.data(), 40}, B, T, heads, stream);
+        EXPECT(state.cache.known.size() == 2 && state.cache.known.contains({B, T, NH, C / NH, false, attention_graph::SEPARATE_GEMM, NH, 40}));
+        EXPECT(attention_path<bf16>(stream.stream).find("; in windows forward by ") != std::string::npos && !state.said[0].empty());
+        state.in_windows[0] = "";
+    }
 #ifdef CUDNN_STAND_IN
     for (double ms : {1e-6, 1e6}) {
         state.cache.known.clear(), emu::cudnn_ticks() = ms;

@@ -4,12 +4,12 @@
 namespace {
 const std::string SCRATCH = BUILD "/tmp/train_descendants";
 // heads of queries and keys in ratios of 3 and 2, head sizes of which one is no multiple of 16, an MLP that is none of 64
-const char *const LLAMA_3 = "-e llama:d2c48h6k2f40", *const QWEN_3 = "-e qwen3:d2c48h4k2s24f56", *const MODERN_6 = "-e modern:d2c48h6 --init-std 0.1", *const MODERN_LEARNED = "-e modern:d2c48h2-rope-rmsnorm-zero_init";
+const char *const LLAMA_3 = "-e llama:d2c48h6k2f40", *const QWEN_3 = "-e qwen3:d2c48h4k2s24f56", *const MODERN_6 = "-e modern:d2c48h6 --init-std 0.1", *const MODERN_W = "-e modern:d3c48h6w7 --init-std 0.1", *const MODERN_LEARNED = "-e modern:d2c48h2-rope-rmsnorm-zero_init";
 }  // namespace
 
 TEST(descendants_losses_are_the_cpu_builds) {
     prepare();
-    for (std::string options : kinds({std::string(LLAMA_3) + " --precision fp32", std::string(QWEN_3) + " --precision fp32 --doc-mask 1", std::string(LLAMA_3) + " --precision bf16", std::string(MODERN_6) + " --precision fp32", std::string(MODERN_LEARNED) + " --precision bf16 --doc-mask 1", std::string(QWEN_3) + " --precision bf16"})) {
+    for (std::string options : kinds({std::string(LLAMA_3) + " --precision fp32", std::string(QWEN_3) + " --precision fp32 --doc-mask 1", std::string(LLAMA_3) + " --precision bf16", std::string(MODERN_6) + " --precision fp32", std::string(MODERN_LEARNED) + " --precision bf16 --doc-mask 1", std::string(QWEN_3) + " --precision bf16", std::string(MODERN_W) + " --precision fp32 --doc-mask 1", std::string(MODERN_W) + " --precision bf16"})) {
         train(TRAINER, "cpu", options + " -x 10 -n 0");
         train(CUDA_TRAINER, "cuda", options + " -x 10 -n 0 --tf32 0 --attention ours");
         expect_same_losses("cuda", "cpu", options.find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
@@ -22,7 +22,7 @@ TEST(descendants_bits_stay) {
     prepare();
     setenv("EMU_GPUS", "2", 1);
     const bool has_two = strstr(CUDA_TRAINER, "emu");
-    for (const std::string& all : kinds({std::string(LLAMA_3) + " --precision fp32 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(MODERN_6) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(QWEN_3) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2"})) {
+    for (const std::string& all : kinds({std::string(LLAMA_3) + " --precision fp32 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(MODERN_6) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(MODERN_W) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2", std::string(QWEN_3) + " --precision bf16 -x 2 -b 1 -t 24 -d 48 --leaves 2"})) {
         const std::string model = all + " --attention ours ";
         train(CUDA_TRAINER, "a", model);
         std::vector<std::string> others = {"-r 1", "-r 2 --verify-steps 1", "-r 3"};
@@ -39,7 +39,7 @@ TEST(descendants_bits_stay) {
 }
 
 TEST(descendants_write_the_same) {
-    for (const std::string& model : kinds({LLAMA_3, MODERN_6, QWEN_3})) {
+    for (const std::string& model : kinds({LLAMA_3, MODERN_6, QWEN_3, MODERN_W})) {
         prepare();
         expect_same_text(model);
     }

@@ -20,7 +20,7 @@ inline std::string text(const Problem& p) {
     char s[100];
     const std::string NH = std::to_string(p.NH) + (p.NKV == p.NH ? "" : "/" + std::to_string(p.NKV));
     snprintf(s, sizeof s, "B %2d, T %4d, %4s heads of %3d  %s", (int)p.B, (int)p.T, NH.c_str(), (int)p.HS, !p.backward ? "forward" : p.dq == ATOMIC ? "backward, atomic dq" : "backward, deterministic");
-    return s;
+    return s + (p.window ? ", window " + std::to_string(p.window) : std::string());
 }
 inline std::string knob_name(int type) {
     switch (type) {

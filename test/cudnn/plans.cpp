@@ -95,6 +95,9 @@ int main(int argc, char** argv) {
     if (any_T) for (const Problem& p : {grouped(2, 100, 6, 2, 80), grouped(2, 100, 6, 2, 24)}) forward_and_both_backwards(h100, p);
     for (const Gpu& gpu : GPUS) if (&gpu != &h100 && gpu.version != 1030 && nvrtc_knows(gpu)) forward_and_both_backwards(gpu, grouped(2, 1024, 16, 8, 128));
     for (Problem p : {Problem{1, 256, 4, 80}, {1, 256, 4, 24}}) forward_and_both_backwards(a100, p);
+    // windows
+    for (const Gpu& gpu : GPUS) if (gpu.version != 1030 && nvrtc_knows(gpu)) for (int window : {1, 100, 512}) forward_and_both_backwards(gpu, {.B = 2, .T = 2048, .NH = 12, .HS = 64, .window = window});
+    forward_and_both_backwards(h100, {.B = 1, .T = 1024, .NH = 6, .HS = 128, .NKV = 2, .window = 256});
     for (const Gpu& gpu : GPUS) {
         if (!nvrtc_knows(gpu)) { printf("skipped %s: NVRTC has no sm_%d\n", gpu.name, gpu.version / 10); continue; }
         if (&gpu != &h100) forward_and_both_backwards(gpu, {8, 1024, 12, 64});

@@ -98,15 +98,16 @@ inline cudnnStatus_t finalize_tensor(Descriptor& d) {
     for (size_t i = 0; i < 4; i++) if (t.dims[i] < 1 || t.strides[i] < 1) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": a dimension or a stride below 1");
     if (t.alignment < 1 || t.alignment & (t.alignment - 1)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": the alignment is not a power of two");
     const bool number = t.type == CUDNN_DATA_FLOAT || t.type == CUDNN_DATA_BFLOAT16;
-    if (!number && !(t.is_virtual && (t.type == CUDNN_DATA_INT32 || t.type == CUDNN_DATA_BOOLEAN)))
+    const bool one = t.by_value && !t.is_virtual && t.dims == Four{1, 1, 1, 1} && (t.type == CUDNN_DATA_FLOAT || t.type == CUDNN_DATA_INT32);
+    if (!number && !one && !(t.is_virtual && (t.type == CUDNN_DATA_INT32 || t.type == CUDNN_DATA_BOOLEAN)))
         return refuse(CUDNN_STATUS_NOT_SUPPORTED_DATA_TYPE, t.text() + ": this stand-in has fp32 and bf16, and integers between operations");
-    if (t.by_value && (t.is_virtual || t.type != CUDNN_DATA_FLOAT || t.dims != Four{1, 1, 1, 1})) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": by value is one fp32 number");
+    if (t.by_value && !one) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + ": by value is one fp32 number or one integer");
     return CUDNN_STATUS_SUCCESS;
 }
 
 inline cudnnStatus_t finalize_mode(const Descriptor& d) {
     for (int mode : {CUDNN_POINTWISE_ADD, CUDNN_POINTWISE_DIV, CUDNN_POINTWISE_MUL, CUDNN_POINTWISE_SUB, CUDNN_POINTWISE_EXP, CUDNN_POINTWISE_LOG, CUDNN_POINTWISE_IDENTITY,
-                     CUDNN_POINTWISE_CMP_GE, CUDNN_POINTWISE_GEN_INDEX, CUDNN_POINTWISE_BINARY_SELECT}) if (d.get<int>(CUDNN_ATTR_POINTWISE_MODE) == mode) return CUDNN_STATUS_SUCCESS;
+                     CUDNN_POINTWISE_CMP_GT, CUDNN_POINTWISE_CMP_GE, CUDNN_POINTWISE_GEN_INDEX, CUDNN_POINTWISE_BINARY_SELECT}) if (d.get<int>(CUDNN_ATTR_POINTWISE_MODE) == mode) return CUDNN_STATUS_SUCCESS;
     return refuse(CUDNN_STATUS_NOT_SUPPORTED, "a pointwise mode that this stand-in does not know");
 }
 
@@ -141,14 +142,15 @@ inline cudnnStatus_t finalize_operation(Descriptor& d) {
         size_t operands = 0;
         switch (o.mode) {
             case CUDNN_POINTWISE_IDENTITY: case CUDNN_POINTWISE_EXP: case CUDNN_POINTWISE_LOG: case CUDNN_POINTWISE_GEN_INDEX: operands = 1; break;
-            case CUDNN_POINTWISE_ADD: case CUDNN_POINTWISE_SUB: case CUDNN_POINTWISE_MUL: case CUDNN_POINTWISE_DIV: case CUDNN_POINTWISE_CMP_GE: operands = 2; break;
+            case CUDNN_POINTWISE_ADD: case CUDNN_POINTWISE_SUB: case CUDNN_POINTWISE_MUL: case CUDNN_POINTWISE_DIV: case CUDNN_POINTWISE_CMP_GT: case CUDNN_POINTWISE_CMP_GE: operands = 2; break;
             case CUDNN_POINTWISE_BINARY_SELECT: operands = 3; break;
         }
         if (o.inputs.size() != operands) return wrong("too few or too many operands of a pointwise operation");
         for (const Tensor& x : o.inputs) if (!broadcasts(x, o.output)) return wrong("a pointwise operation on shapes that do not fit");
         if (o.mode == CUDNN_POINTWISE_GEN_INDEX && (o.axis < 0 || o.axis > 3)) return wrong("an index along no axis");
         if (o.mode == CUDNN_POINTWISE_BINARY_SELECT && o.inputs[2].type != CUDNN_DATA_BOOLEAN) return wrong("a choice by what is not boolean");
-        needed = o.mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : o.mode == CUDNN_POINTWISE_GEN_INDEX ? CUDNN_DATA_INT32 : needed;
+        needed = o.mode == CUDNN_POINTWISE_CMP_GT || o.mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : o.mode == CUDNN_POINTWISE_GEN_INDEX || o.inputs[0].type == CUDNN_DATA_INT32 ? CUDNN_DATA_INT32 : needed;
+        if (operands == 2 && (o.inputs[0].type == CUDNN_DATA_INT32) != (o.inputs[1].type == CUDNN_DATA_INT32)) return wrong("an integer and a number that is none");
     } else if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR) {
         const Descriptor& how = d.link(CUDNN_ATTR_OPERATION_REDUCTION_DESC);
         o.mode = how.get<cudnnReduceTensorOp_t>(CUDNN_ATTR_REDUCTION_OPERATOR), math = how.get<cudnnDataType_t>(CUDNN_ATTR_REDUCTION_COMP_TYPE);

@@ -28,7 +28,7 @@ enum cudnnDataType_t { CUDNN_DATA_FLOAT = 0, CUDNN_DATA_HALF = 2, CUDNN_DATA_INT
 enum cudnnReduceTensorOp_t { CUDNN_REDUCE_TENSOR_ADD = 0, CUDNN_REDUCE_TENSOR_MAX = 3 };
 enum cudnnPointwiseMode_t {
     CUDNN_POINTWISE_ADD = 0, CUDNN_POINTWISE_MUL = 1, CUDNN_POINTWISE_DIV = 6, CUDNN_POINTWISE_SUB = 9, CUDNN_POINTWISE_EXP = 13, CUDNN_POINTWISE_LOG = 15,
-    CUDNN_POINTWISE_IDENTITY = 21, CUDNN_POINTWISE_CMP_GE = 303, CUDNN_POINTWISE_GEN_INDEX = 501, CUDNN_POINTWISE_BINARY_SELECT = 601 };
+    CUDNN_POINTWISE_IDENTITY = 21, CUDNN_POINTWISE_CMP_GT = 302, CUDNN_POINTWISE_CMP_GE = 303, CUDNN_POINTWISE_GEN_INDEX = 501, CUDNN_POINTWISE_BINARY_SELECT = 601 };
 enum cudnnBackendHeurMode_t { CUDNN_HEUR_MODE_INSTANT = 0, CUDNN_HEUR_MODE_B = 1, CUDNN_HEUR_MODE_FALLBACK = 2, CUDNN_HEUR_MODE_A = 3 };
 enum cudnnBackendDescriptorType_t {
     CUDNN_BACKEND_POINTWISE_DESCRIPTOR = 0, CUDNN_BACKEND_ENGINE_DESCRIPTOR = 2, CUDNN_BACKEND_ENGINECFG_DESCRIPTOR = 3, CUDNN_BACKEND_ENGINEHEUR_DESCRIPTOR = 4,
@@ -153,6 +153,7 @@ inline std::vector<float> evaluate(const Operation& o, const std::vector<Matrix>
         case CUDNN_POINTWISE_SUB: each([&](size_t i, size_t j) { return x(i, j) - b(i, j); }); break;
         case CUDNN_POINTWISE_MUL: each([&](size_t i, size_t j) { return x(i, j) * b(i, j); }); break;
         case CUDNN_POINTWISE_DIV: each([&](size_t i, size_t j) { return x(i, j) / b(i, j); }); break;
+        case CUDNN_POINTWISE_CMP_GT: each([&](size_t i, size_t j) { return (float)(x(i, j) > b(i, j)); }); break;
         case CUDNN_POINTWISE_CMP_GE: each([&](size_t i, size_t j) { return (float)(x(i, j) >= b(i, j)); }); break;
         case CUDNN_POINTWISE_BINARY_SELECT: each([&](size_t i, size_t j) { return t(i, j) != 0 ? x(i, j) : b(i, j); }); break;
         case CUDNN_POINTWISE_GEN_INDEX: each([&](size_t i, size_t j) { return (float)(o.axis == 0 ? batch : o.axis == 1 ? head : (int64_t)(o.axis == 2 ? i : j)); }); break;
@@ -183,7 +184,10 @@ struct Execution {
             if (!p) return refuse(CUDNN_STATUS_BAD_PARAM_NULL_POINTER, t.text() + " is at a null pointer");
             if (t.by_value) {
                 if (memory().in_region(p)) return refuse(CUDNN_STATUS_BAD_PARAM, t.text() + " is given by value, but lies on the device");
-                memcpy(&numbers[uid], p, 4);
+                int32_t whole;
+                memcpy(&whole, p, 4);
+                if (t.type == CUDNN_DATA_INT32) numbers[uid] = (float)whole;
+                else memcpy(&numbers[uid], p, 4);
                 continue;
             }
             if ((size_t)p % (size_t)t.alignment) return refuse(CUDNN_STATUS_BAD_PARAM_MISALIGNED_POINTER, t.text() + " is not aligned to " + std::to_string(t.alignment) + " bytes");

@@ -74,7 +74,7 @@ TEST(config_survives_a_round_trip) {
     EXPECT_STR(member(newer, "torch_dtype"), "\"bfloat16\"");
     EXPECT_STR(member(newer, "rope_theta"), "5e+05");
     EXPECT(read_config(newer) == config_by_name("llama3.2:1b", 128256));
-    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.1:8b", "llama:d2", "qwen3:d3c48h6k2s24f40", "d12", "gpt3:c768", "modern:d12", "modern:d2c48h6f40", "modern:d2-softcap-rope", "modern:d2-no_bias-rmsnorm-untied", "modern:d2-qk_norm-relu2-zero_init"}) {
+    for (const char* name : {"smollm2:135m", "qwen3:0.6b", "llama3.1:8b", "llama:d2", "qwen3:d3c48h6k2s24f40", "d12", "gpt3:c768", "modern:d12", "modern:d2c48h6f40", "modern:d2-softcap-rope", "modern:d2-no_bias-rmsnorm-untied", "modern:d2-qk_norm-relu2-zero_init", "modern:d6w512", "modern:d2c48h6f40w7-rope"}) {
         const Config c = config_by_name(name, 1000);
         const std::string fresh = config_to_json(c, 7, "float32");
         EXPECT_STR(config_difference(read_config(fresh), c), "");
@@ -147,7 +147,7 @@ TEST(config_of_a_modern_model) {
     struct Refused { const char *was, *is, *says; };
     const Refused list[] = {{"\"relu2\"", "\"gelu\"", "hidden_act is \"gelu\", must be \"relu2\" or \"gelu_pytorch_tanh\""}, {"\"rope\"", "\"alibi\"", "position_embedding_type is \"alibi\", must be"},
                             {"\"rms_norm\"", "true", "\"norm_type\" is true, expected a string"}, {"\"logit_softcap\": 15.0", "\"logit_softcap\": -1", "softcap is -1, must be at least 0"},
-                            {"\"use_bias\": false", "\"use_bias\": 0", "\"use_bias\" is 0, expected true or false"}, {"\"use_bias\"", "\"sliding_window\": 4, \"use_bias\"", "sliding_window is 4, but a modern model has none"},
+                            {"\"use_bias\": false", "\"use_bias\": 0", "\"use_bias\" is 0, expected true or false"},
                             {"\"use_bias\"", "\"num_key_value_heads\": 4, \"use_bias\"", "num_key_value_heads is 4, but"}, {"\"norm_eps\": 1e-06", "\"norm_eps\": 1e-60", "norms of heads with an eps of 1e-60, must be above 0"}, {"\"hidden_size\": 768", "\"hidden_size\": 764", "width 764 is not a multiple of 12 heads"}};
     for (const Refused& r : list) EXPECT_DIES(r.says, read_config(with(text, r.was, r.is)));
     // by name: 12 x 12 x 768^2 and twice 50257 x 768; the width does not follow GPT-2's published sizes
@@ -157,6 +157,27 @@ TEST(config_of_a_modern_model) {
     EXPECT_DIES("'rope' cannot be left out, must be one of", config_by_name("modern:d2-rope-softcap-rope", 9));
     EXPECT_DIES("'' cannot be left out", config_by_name("modern:d2-", 9));
     EXPECT_DIES("given, must be dN", config_by_name("llama:d2-rope", 9));
+    // windows
+    const Config windows = config_by_name("modern:d6w512", 9);
+    EXPECT(windows.sliding_window == 512 && config_by_name("modern:d6", 9).sliding_window == 0);
+    int of_layers[6];
+    for (int l = 0; l < 6; l++) of_layers[l] = windows.window_of(l);
+    const int expected[] = {512, 512, 512, 0, 512, 0};
+    EXPECT(!memcmp(of_layers, expected, sizeof expected));
+    const std::string with_windows = config_to_json(windows, 7, "float32"), types = "[\"sliding_attention\",\"sliding_attention\",\"sliding_attention\",\"full_attention\",\"sliding_attention\",\"full_attention\"]";
+    EXPECT(member(with_windows, "sliding_window") == "512" && member(with_windows, "layer_types") == types);
+    EXPECT(member(text, "sliding_window") == "absent" && member(text, "layer_types") == "absent");
+    EXPECT(read_config(with(config_to_json(config_by_name("modern:d6", 9), 7, "float32"), "\"use_bias\"", "\"sliding_window\": 512, \"use_bias\"")) == windows);
+    EXPECT(read_config(with(text, "\"use_bias\"", "\"sliding_window\": null, \"layer_types\": null, \"use_bias\"")) == read_config(text));
+    EXPECT_STR(config_difference(windows, config_by_name("modern:d6", 9)), "sliding window 512, there 0");
+    const Refused of_windows[] = {{"512", "511.5", "sliding_window"}, {"512", "0", "sliding_window"}, {"512", "null", "layer_types is an array, must be \"full_attention\" for each layer where there is no sliding_window"},
+                                  {"\"full_attention\"", "\"sliding_attention\"", "layer_types is an array, must be \"sliding_attention\" thrice, \"full_attention\""}, {"\"sliding_attention\",", "", "layer_types is an array, must be \"sliding"}};
+    for (const Refused& r : of_windows) EXPECT_DIES(r.says, read_config(with(with_windows, r.was, r.is)));
+    EXPECT_DIES("--model: 'd4c128h4w16' given: a sliding window, which only modern models have", config_by_name("d4c128h4w16", 9));
+    EXPECT_DIES("a sliding window, which only modern models have", config_by_name("llama:d4w16", 9));
+    EXPECT_DIES("the sliding window must be from 1 to 2047", config_by_name("modern:d4w2048", 9));
+    EXPECT_DIES("the sliding window must be from 1 to 2047", config_by_name("modern:d4w0", 9));
+    EXPECT_DIES("'modern:d1w16' given: a sliding window, but the last layer has none, and is the only one", config_by_name("modern:d1w16", 9));
     EXPECT_DIES("head size 15, must be even", config_by_name("modern:d2c60h4-rope", 9));
 }
 

@@ -57,4 +57,7 @@ TEST(flops_of_a_token) {
     EXPECT_EQ(flops_per_token(config_by_name("smollm2:135m", 49152), 2048), 6.0 * (30 * 3538944 + 28311552) + 6.0 * 30 * 576 * 2048);
     // Qwen3 0.6B: 16 heads of 128 are twice its width: 1024 (2048 + 2 * 1024) + 2048 * 1024 + 3 * 1024 * 3072 = 15,728,640
     EXPECT_EQ(flops_per_token(config_by_name("qwen3:0.6b", 151936), 512), 6.0 * (28 * 15728640.0 + 151936 * 1024.0) + 6.0 * 28 * 2048 * 512);
+    // windows of 100 in 4 of 6 layers (short, short, short, long, short, long): at T = 400 a token sees 100 keys, the first 100 on average 50: 87.5 for 200
+    EXPECT_EQ(flops_per_token(config_by_name("modern:d6w100", 1000), 400), 6.0 * (6 * 12 * 384 * 384 + 1000 * 384) + 12.0 * 384 * (4 * 87.5 + 2 * 200));
+    EXPECT_EQ(flops_per_token(config_by_name("modern:d6w100", 1000), 60), flops_per_token(config_by_name("modern:d6", 1000), 60));
 }

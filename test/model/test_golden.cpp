@@ -161,7 +161,7 @@ template <class F> void check_golden(const char* name, int recompute, const char
         }
 }
 
-const char* const GOLDEN[] = {"gpt2_a", "gpt2_b", "gpt2_c", "llama_a", "llama_b", "llama_c", "qwen3_a", "qwen3_b", "qwen3_c", "modern_a", "modern_b", "modern_c", "modern_d"};
+const char* const GOLDEN[] = {"gpt2_a", "gpt2_b", "gpt2_c", "llama_a", "llama_b", "llama_c", "qwen3_a", "qwen3_b", "qwen3_c", "modern_a", "modern_b", "modern_c", "modern_d", "modern_e"};
 }  // namespace
 
 TEST(fp32)           { for (const char* name : GOLDEN) check_golden<float>(name, 0); }

@@ -27,14 +27,15 @@ Config modern(const std::string& left_out, double eps) {
 }
 const Config VARIANTS[] = {variant(false, 64, 1e-5), variant(true, 40, 1e-5), variant(true, 64, 0.3), variant(false, 24, 0.3),
                            descendant(LLAMA, 16, 4, 2, 88, true, 1, 1e-5), descendant(LLAMA, 16, 3, 1, 24, false, 4, 0.3), descendant(QWEN3, 24, 4, 4, 24, true, 1, 1e-6), descendant(QWEN3, 16, 6, 2, 64, false, 8, 0.3),
-                           modern("", 1e-6), modern("-rope-no_bias", 0.3), modern("-qk_norm-untied", 1e-6), modern("-rmsnorm-relu2-softcap", 1e-5), modern("-rmsnorm-rope-qk_norm-no_bias", 0.3)};
-std::string named(const Config& c) { return format("%s, tied %d, %d/%d heads, MLP %d, eps %g", family_name(c.arch).c_str(), c.arch.tied, c.NH, c.NKV, c.FF, c.eps); }
+                           modern("", 1e-6), modern("-rope-no_bias", 0.3), modern("-qk_norm-untied", 1e-6), modern("-rmsnorm-relu2-softcap", 1e-5), modern("-rmsnorm-rope-qk_norm-no_bias", 0.3), modern("w3", 1e-6), modern("w1-rope-softcap", 1e-6)};
+std::string named(const Config& c) { return format("%s, tied %d, %d/%d heads, MLP %d, eps %g, window %d", family_name(c.arch).c_str(), c.arch.tied, c.NH, c.NKV, c.FF, c.eps, c.sliding_window); }
 
 // The parameters of a model, in double, by name; matrices as in memory, (out, in).
 struct Oracle {
     Config c;
     ParameterList list;
     Doubles p;  // flat, as in memory
+    int eot = -1;  // documents begin with it, and see nothing before it
     template <class F> explicit Oracle(const Model<F>& model) : c(model.config), list(model.config), p(model.parameters.elements) {
         for (size_t i = 0; i < p.size(); i++) p[i] = (double)(float)model.params[i];
     }
@@ -100,11 +101,13 @@ struct Oracle {
             position_heads(qkv, l, T);
             Doubles y(T * NH * HS);
             for (size_t h = 0; h < NH; h++)
-                for (size_t t = 0; t < T; t++) {
+                for (size_t t = 0, document = 0; t < T; t++) {
+                    if (inputs[t] == eot) document = t;
                     const size_t key = NH + h / (NH / NKV), value = key + NKV;  // heads of a row of qkv
                     Doubles s(t + 1);
                     double sum = 0;
-                    for (size_t u = 0; u <= t; u++) {
+                    const size_t window = c.sliding_window && l == 0 ? (size_t)c.sliding_window : T, from = std::max(document, t < window ? 0 : t + 1 - window);  // of two layers the first is short
+                    for (size_t u = from; u <= t; u++) {
                         double dot = 0;
                         for (size_t i = 0; i < HS; i++) dot += qkv[t * QKV + h * HS + i] * qkv[u * QKV + key * HS + i];
                         sum += s[u] = std::exp(dot / std::sqrt((double)HS));
@@ -174,17 +177,20 @@ template <class F> std::string save(Model<F>& model, const std::string& out, int
 TEST(variants_against_double) {
     const int B = 2, T = 7, ACCUM = 2;
     for (const Config& c : VARIANTS) {
-        auto model = make_model<float>(c, {.B = B, .T = T, .recompute = 3, .grad_accum = ACCUM});
+        const int eot = c.sliding_window == 3 ? 66 : -1;  // windows and documents together: of 7 tokens the third begins one
+        auto model = make_model<float>(c, {.B = B, .T = T, .recompute = 3, .grad_accum = ACCUM, .mask_eot = eot});
         std::vector<int> inputs[3], targets[3];
         for (int micro = 0; micro < 3; micro++)
             for (uint64_t i = 0; i < (uint64_t)(B * T); i++) {
                 const Random4 r = philox(6, RNG_TEST, (uint32_t)micro, i);
                 inputs[micro].push_back((int)(r.x[0] % (uint32_t)c.V)), targets[micro].push_back((int)(r.x[1] % (uint32_t)c.V));
             }
+        if (eot >= 0) for (std::vector<int>& row : inputs) row[2] = row[T + 2] = eot;
         forward_backward(*model, {inputs[2].data(), targets[2].data(), 0}, 0);
         for (int micro = 0; micro < ACCUM; micro++) forward_backward(*model, {inputs[micro].data(), targets[micro].data(), 0}, micro);
 
         Oracle oracle(*model);
+        oracle.eot = eot;
         const auto mean_loss = [&] {
             double sum = 0;
             for (int micro = 0; micro < ACCUM; micro++)

@@ -40,5 +40,6 @@ TEST(step_of_every_recompute_level) {
 TEST(step_of_llama_and_qwen3) {
     prepare();
     compare("-e llama:d2c48h6k2f40 --precision fp32", {}), compare("-e llama:d2c48h6k2f40 --precision bf16", {3});
+    compare("-e modern:d2c48h6w7 --init-std 0.1 --precision fp32", {}), compare("-e modern:d2c48h6w7 --init-std 0.1 --precision bf16 --doc-mask 1", {3});
     compare("-e qwen3:d2c48h4k2s24f56 --precision fp32", {}), compare("-e qwen3:d2c48h4k2s24f56 --precision bf16", {2});
 }

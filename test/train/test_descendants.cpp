@@ -14,7 +14,7 @@ std::string weights_of(const std::string& out, int step) { return contents(out +
 
 // The bits do not depend on the ranks, on what they divide, on what is recomputed, or on an interruption.
 TEST(descendants_have_the_same_bits_everywhere) {
-    for (const char* model : {"llama:d3c48h6k2f40", "qwen3:d3c48h6k2s24f40", "modern:d3c48h6", "modern:d3c48h4-rope-rmsnorm-untied"})
+    for (const char* model : {"llama:d3c48h6k2f40", "qwen3:d3c48h6k2s24f40", "modern:d3c48h6", "modern:d3c48h4-rope-rmsnorm-untied", "modern:d3c48h6w5"})
         for (const char* precision : {"fp32", "bf16"}) {
             prepare();
             const std::string all = format("-x 6 -n 3 --doc-mask 1 --precision %s ", precision);
@@ -33,7 +33,7 @@ TEST(descendants_have_the_same_bits_everywhere) {
 
 // What somebody else's folder holds besides what is trained stays as it was.
 TEST(descendants_go_from_folder_to_folder) {
-    for (const std::string model : {"llama:d2c48h6k2f40", "qwen3:d2c48h6k2s24f40", "modern:d2c48h6-no_bias"}) {
+    for (const std::string model : {"llama:d2c48h6k2f40", "qwen3:d2c48h6k2s24f40", "modern:d2c48h6w5-no_bias"}) {
         prepare();
         must(family_run("a", model, "-b 2 -x 2 -n 2"));
         const std::string folder = SCRATCH + "/theirs";
@@ -76,6 +76,8 @@ TEST(descendants_are_planned) {
     EXPECT(has(plan, "model    Qwen3, 28 layers, width 1024, 16 heads of 128 and 8 of keys and values, MLP 3072, context 4096 of the model's 40960, vocabulary 151936: 596M parameters, bf16\n"));
     EXPECT(has(plan, "plan     vocabulary 151936 assumed: the published one"));
     EXPECT(has(plan, "classifier 8192 rows of logits at a time, of 32768: 2.3 GiB for 9.3\n"));
+    EXPECT(has(must(std::string(TRAINER) + " --plan H100 -e modern:d12w512 -b 8 -t 2048 --precision bf16").output, "model    modern, windows of 512 (short, short, short, long), 12 layers"));
+    one_line(std::string(TRAINER) + " --plan H100 -e modern:d12w512 -b 8 --precision bf16", 2, "--model: 'modern:d12w512' given: a sliding window of 512, which must be shorter than the 256 tokens of a sequence (--seq)");
     EXPECT(has(plan, "RMSNorm") && has(plan, "SwiGLU") && has(plan, "rotary positions"));
     one_line(std::string(TRAINER) + " -e llama:d2 -x 0 -s 0 -v 0 --export-bin " + SCRATCH + "/x.bin", 2, "a .bin file cannot hold this model: it is no GPT-2");
 }
