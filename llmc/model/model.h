@@ -216,8 +216,8 @@ public:
     // From stage 2 on each rank makes a leaf in a round. What they exchange in the last level are as many sums as there are ranks, or nodes; runs of them, of a
     // power of two, are nodes of the tree: so many such units a round adds to the tree of all.
     int units_of_round() const {
-        const int sums = partition.nodes > 1 ? partition.nodes : options.world;
-        return leaves_of_rank() == 1 || options.reduce == Reduce::LIBRARY ? 1 : sums / (sums & -sums);
+        const int exchanged_sums = partition.nodes > 1 ? partition.nodes : options.world;
+        return leaves_of_rank() == 1 || options.reduce == Reduce::LIBRARY ? 1 : exchanged_sums / (exchanged_sums & -exchanged_sums);
     }
     size_t sums_of_rank() const { return (size_t)leaves_of_rank() + partition.most_owned_chunks(); }
     // Which of the gradient buffers the next micro-batches write.

@@ -147,7 +147,6 @@ TEST(reduce_in_turns_is_the_tree) {
     check(3, 3, {{2, 0, false, 2}, {3, 0, false, 3}, {2, 0, false, 4}, {2, 0, false, 5}, {3, 0, false, 11}});
     check(5, 5, {{2, 0, false, 3}, {3, 0, false, 7}});
     check(6, 2, {{2, 2, false, 2}, {3, 2, false, 5}, {3, 0, false, 3}});
-    check(12, 4, {{3, 4, false, 3}, {2, 0, false, 3}});
 }
 // So many shards as some subtree needs, and no more.
 TEST(reduce_in_turns_keeps_few_shards) {
