@@ -11,6 +11,7 @@
 #include <vector>
 #include "failure.h"
 #include "launcher.h"
+#include "start_deadline.h"
 #include "transport.h"
 
 namespace mpi_detail {
@@ -96,6 +97,7 @@ public:
     explicit MpiTransport(const Place& place) {
         int given = 0;
         refuse_srun_without_pmi(place);
+        const StartDeadline deadline("MPI");
         if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
         MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
@@ -146,6 +148,7 @@ inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::mak
 inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
     int given = 0, rank = 0, world = 1, n = (int)bytes.size();
     refuse_srun_without_pmi(place);
+    const StartDeadline deadline("--init mpi");
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
     refuse_other_world(place, rank, world);
