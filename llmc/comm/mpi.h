@@ -77,19 +77,19 @@ class MpiTransport : public Transport {
         requests.clear(), pending.clear();
     }
     [[noreturn]] void fail_late() {
-        std::string late;
         if (pending[0].peer == ALL) comm_failed("the sum over the ranks is not there within %.4g s: another rank is gone, hangs, or is at something else", flight_recorder().deadline);
-        for (size_t i = 0; i < requests.size(); i++) {
-            int done = 0;
-            MPI_Status status;
-            if (pending[i].receives && MPI_Request_get_status(requests[i], &done, &status) == MPI_SUCCESS && !done) {
-                const std::string name = std::to_string(pending[i].peer);
-                if (late.find(" " + name + ",") == late.npos) late += " " + name + ",";
+        const auto late = [&](bool receives) {
+            std::string ranks;
+            for (size_t i = 0; i < requests.size(); i++) {
+                int done = 0;
+                MPI_Status status;
+                const std::string name = " " + std::to_string(pending[i].peer) + ",";
+                if (pending[i].receives == receives && MPI_Request_get_status(requests[i], &done, &status) == MPI_SUCCESS && !done && ranks.find(name) == ranks.npos) ranks += name;
             }
-        }
-        if (late.empty()) comm_failed("the others do not take what this rank sends within %.4g s", flight_recorder().deadline);
-        late.pop_back();
-        comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, late.c_str());
+            return ranks.substr(0, ranks.size() - !ranks.empty());
+        };
+        if (const std::string ranks = late(true); !ranks.empty()) comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, ranks.c_str());
+        comm_failed("what this rank sends is not taken within %.4g s by rank%s", flight_recorder().deadline, late(false).c_str());
     }
 
 public:
