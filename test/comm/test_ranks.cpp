@@ -127,7 +127,7 @@ TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
         {"alone", "-e d3c32h2 --leaves 4 -d 128 --precision bf16 -w 0 -r 1", {"--ranks 4 -z 3"}},  // one micro-batch each
         {"three", "-e d4c32h2 --leaves 3 -d 96 -r 2", {"--ranks 3 -z 2", "--ranks 3 -z 3"}},
         {"turns", "-e d4c32h2 --leaves 12 -d 384", {"--ranks 3 -z 2", "--ranks 3 -z 3", "--ranks 3", "--ranks 6 -z 3"}},  // of three ranks four micro-batches each, of six two
-        {"turns of bf16", "-e d3c32h2 --leaves 9 -d 288 -r 3 --precision bf16 --optimizer muon", {"--ranks 3 -z 3"}},
+        {"turns_of_bf16", "-e d3c32h2 --leaves 9 -d 288 -r 3 --precision bf16 --optimizer muon", {"--ranks 3 -z 3"}},
         {"muon", "-e d4c32h2 --leaves 8 --optimizer muon --precision bf16", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
         {"two", "--leaves 6 -d 192 -sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 3"}},  // two layers, three micro-batches each
     };
