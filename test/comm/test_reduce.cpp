@@ -152,7 +152,7 @@ TEST(reduce_in_turns_is_the_tree) {
 TEST(reduce_in_turns_keeps_few_shards) {
     const auto shards = [](int world, int per_node, int rounds) {
         const Model<float> model(SMALL, {.B = 1, .T = 8, .world = world, .zero = 2, .per_node = per_node, .leaves = world * rounds});
-        return gradient_buffers(model.leaves_of_rank(), model.units_of_round());
+        return (int)((model.device.bytes_of("gradients") / sizeof(float) - model.in_use.elements) / model.partition.most_owned_elements());
     };
     EXPECT_EQ(shards(3, 0, 1), 1);
     EXPECT_EQ(shards(3, 0, 2), 3);  // 0 1 | 2 || 3 | 4 5: of 0 .. 3 and 4 5, and what is added: before the fourth leaf two wait
@@ -160,6 +160,7 @@ TEST(reduce_in_turns_keeps_few_shards) {
     EXPECT_EQ(shards(6, 2, 2), 3);
     EXPECT_EQ(shards(8, 0, 2), 2);
     EXPECT_EQ(shards(5, 0, 1), 1);
+    EXPECT_EQ(shards(3, 0, 5), 4);
     EXPECT_EQ(shards(7, 0, 2), 4);  // 0-3 | 4 5 | 6 || 7 | 8-11 | 12 13: before the eighth leaf three wait
 }
 
