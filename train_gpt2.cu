@@ -238,7 +238,7 @@ template <class F> void forward_backward(Model<F>& model, const Batch& batch, in
     model.in_parts = false;
     if ((micro + 1) % in_leaf) return;
     copy_on_device(model.own_sums() + leaf, model.loss_sum, sizeof(double), model.stream);
-    if (!last && zero < 2) return add_to_subtrees(model, leaf, 0, model.parameters.elements, model.stream);
+    if (!last && zero < 2) return add_to_subtrees(model, leaf, last, 0, model.parameters.elements, model.stream);
     reduce_gradients(model, WHOLE_MODEL, leaf);
     if (last) finish_reduction(model);
 }

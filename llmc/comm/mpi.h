@@ -11,6 +11,7 @@
 #include <vector>
 #include "failure.h"
 #include "launcher.h"
+#include "start_deadline.h"
 #include "transport.h"
 
 namespace mpi_detail {
@@ -76,19 +77,19 @@ class MpiTransport : public Transport {
         requests.clear(), pending.clear();
     }
     [[noreturn]] void fail_late() {
-        std::string late;
         if (pending[0].peer == ALL) comm_failed("the sum over the ranks is not there within %.4g s: another rank is gone, hangs, or is at something else", flight_recorder().deadline);
-        for (size_t i = 0; i < requests.size(); i++) {
-            int done = 0;
-            MPI_Status status;
-            if (pending[i].receives && MPI_Request_get_status(requests[i], &done, &status) == MPI_SUCCESS && !done) {
-                const std::string name = std::to_string(pending[i].peer);
-                if (late.find(" " + name + ",") == late.npos) late += " " + name + ",";
+        const auto late = [&](bool receives) {
+            std::string ranks;
+            for (size_t i = 0; i < requests.size(); i++) {
+                int done = 0;
+                MPI_Status status;
+                const std::string name = " " + std::to_string(pending[i].peer) + ",";
+                if (pending[i].receives == receives && MPI_Request_get_status(requests[i], &done, &status) == MPI_SUCCESS && !done && ranks.find(name) == ranks.npos) ranks += name;
             }
-        }
-        if (late.empty()) comm_failed("the others do not take what this rank sends within %.4g s", flight_recorder().deadline);
-        late.pop_back();
-        comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, late.c_str());
+            return ranks.substr(0, ranks.size() - !ranks.empty());
+        };
+        if (const std::string ranks = late(true); !ranks.empty()) comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, ranks.c_str());
+        comm_failed("what this rank sends is not taken within %.4g s by rank%s", flight_recorder().deadline, late(false).c_str());
     }
 
 public:
@@ -96,6 +97,7 @@ public:
     explicit MpiTransport(const Place& place) {
         int given = 0;
         refuse_srun_without_pmi(place);
+        const StartDeadline deadline("MPI");
         if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
         MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
         MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
@@ -146,6 +148,7 @@ inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::mak
 inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
     int given = 0, rank = 0, world = 1, n = (int)bytes.size();
     refuse_srun_without_pmi(place);
+    const StartDeadline deadline("--init mpi");
     if (MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) die("MPI_Init_thread failed");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank), MPI_Comm_size(MPI_COMM_WORLD, &world);
     refuse_other_world(place, rank, world);

@@ -70,8 +70,7 @@ public:
         // a block of one SM carries what ranks agree about; it runs beside what the gradients' communicator has on the GPU
         config.minCTAs = config.maxCTAs = 1;
         split(&config);
-        // Symmetric windows and registered buffers (ncclCommWindowRegister, for what the arena exchanges) belong here, where ncclGetVersion says 2.28.7
-        // or more: below that they corrupt data.
+        // no symmetric windows: doc/scaling.md says why
         stream_ = open_stream({});
         done_ = make_event();
         for (InFlight& f : in_flight_) f.done = make_event();

@@ -118,7 +118,7 @@ public:
         buffer(param_shard, device, "param_shard", "parameters", (o.zero >= 3) * shard, ALWAYS);
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
         buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS);
-        buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank()) * shard, ALWAYS);
+        buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank(), units_of_round()) * shard, ALWAYS);
         const char* moments = o.optimizer == MUON ? "moments" : "AdamW moments";
         buffer(m, device, "m", moments, train * shard, ALWAYS);
         buffer(v, device, "v", moments, train * (o.zero ? partition.most_second_moments() : Partition::second_moments_of(owned)), ALWAYS);
@@ -214,6 +214,12 @@ public:
     }
 
     int leaves_of_rank() const { return options.leaves / options.world; }
+    // From stage 2 on each rank makes a leaf in a round. What they exchange in the last level are as many sums as there are ranks, or nodes; runs of them, of a
+    // power of two, are nodes of the tree: so many such units a round adds to the tree of all.
+    int units_of_round() const {
+        const int exchanged_sums = partition.nodes > 1 ? partition.nodes : options.world;
+        return leaves_of_rank() == 1 || options.reduce == Reduce::LIBRARY ? 1 : exchanged_sums / (exchanged_sums & -exchanged_sums);
+    }
     size_t sums_of_rank() const { return (size_t)leaves_of_rank() + partition.most_owned_chunks(); }
     // Which of the gradient buffers the next micro-batches write.
     void use_gradient_buffer(int buffer) { gradient_buffer = (size_t)buffer; }

@@ -255,9 +255,16 @@ public:
 
 // Adding the sums of leaves 0, 1, 2, ... one after the other as a binary tree: before leaf i so many subtrees wait to be added to others.
 inline int waiting_subtrees(int leaf) { return __builtin_popcount((unsigned)leaf); }
-// Gradient buffers that a rank with so many leaves needs: one for the leaf, others for the subtrees that wait.
-inline int gradient_buffers(int leaves) {
+// Leaves of the largest subtree that begins with leaf `first` and has none from `end` on.
+inline int subtree_within(int first, int end) {
+    int n = first ? first & -first : 1 << 30;
+    while (n > end - first) n /= 2;
+    return n;
+}
+// Gradient buffers that so many rounds need, in each of which `leaves` more are added, in subtrees as large as they can be: one for the subtree, others for
+// those that wait.
+inline int gradient_buffers(int rounds, int leaves = 1) {
     int most = 0;
-    for (int leaf = 0; leaf < leaves; leaf++) most = std::max(most, waiting_subtrees(leaf));
+    for (int first = 0; first < rounds * leaves; first += subtree_within(first, (first / leaves + 1) * leaves)) most = std::max(most, waiting_subtrees(first));
     return most + 1;
 }

@@ -2,23 +2,39 @@
 // layers before it. Every rank exchanges the same buckets in the same order.
 //
 // Up to stage 1 that is in the step's last micro-batch: each rank has made the sum of its leaves, which is a node of the tree. From stage 2 on no rank
-// keeps whole gradients, and each micro-batch is a leaf: ranks take turns at them, so that what they make at a time is a node of the tree, of which
-// each keeps its shard.
+// keeps whole gradients, and each micro-batch is a leaf: ranks take turns at them, so that what they make in a round is a node of the tree, of which
+// each keeps its shard; or, of a number of ranks that is no power of two, several nodes.
 #pragma once
 #include "model.h"
 #include "pieces.h"
 
-// The sum of a leaf's, or from stage 2 on of a leaf's of each rank, is in its buffer: elements at .. at + n are added to the subtrees that wait for
-// them, at the end of a step to all that wait.
-template <class F> void add_to_subtrees(Model<F>& model, int leaf, size_t at, size_t n, stream_t stream) {
-    const bool last = leaf + 1 == model.leaves_of_rank();
+// The sum of a leaf's, or from stage 2 on of a leaf's of each rank, or of some, is in its buffer: elements at .. at + n are added to the subtrees that wait
+// for them, at the end of a step to all that wait.
+template <class F> void add_to_subtrees(Model<F>& model, int leaf, bool last, size_t at, size_t n, stream_t stream) {
     int buffer = waiting_subtrees(leaf);
     for (int bits = leaf; buffer > 0 && (last || bits & 1); bits >>= 1, buffer--) add_gradients(model.gradients(buffer - 1) + at, model.gradients(buffer) + at, n, stream);
 }
 
+// From stage 2 on, where a round is several nodes of the tree: what the last level exchanges, of which this rank's `mine` is in `piece` and the others' in
+// `received`, is added to the subtrees that wait.
+template <class F> void add_units(Model<F>& model, const OwnPiece& own, float* piece, const Level& level, int leaf) {
+    const int units = model.units_of_round(), end = (leaf + 1) * units, sums_of_unit = (int)level.ranks.size() / units, mine = (int)level.mine;
+    const size_t n = own.range.size();
+    for (int unit = leaf * units, count; unit < end && n > 0; unit += count) {
+        count = subtree_within(unit, end);
+        const int first = (unit - leaf * units) * sums_of_unit, sums = count * sums_of_unit;  // of the level
+        const bool in_place = first <= mine && mine < first + sums;
+        float* others = model.received + (size_t)(first <= mine ? first : first - 1) * n;
+        float* sum = in_place ? piece : others;
+        sum_gradients(sum, nullptr, in_place ? others : others + n, in_place ? mine - first : 0, sums, model.chunks + own.chunks.begin, own.chunks.end - own.chunks.begin, own.range.begin, n, model.comm_stream);
+        copy_on_device(model.gradients(waiting_subtrees(unit)) + own.at, sum, n * sizeof(float), model.comm_stream);
+        add_to_subtrees(model, unit / count, leaf + 1 == model.leaves_of_rank() && unit + count == end, own.at, n, model.comm_stream);
+    }
+}
+
 // A bucket's gradients become their sum over the ranks: this one's piece, and in ZeRO stage 0 all of them. Each rank gets its piece from all the others
 // and adds them up in fp32, in the order of the tree; over several nodes in two levels, of which the first makes nodes of the tree.
-template <class F> void add_as_tree(Model<F>& model, const OwnPiece& own, float* bucket, double* squares) {
+template <class F> void add_as_tree(Model<F>& model, const OwnPiece& own, float* bucket, double* squares, int leaf) {
     const Partition& partition = model.partition;
     const Comm& comm = model.comm;
     const bool rounds = model.options.exchange_bf16;
@@ -35,6 +51,7 @@ template <class F> void add_as_tree(Model<F>& model, const OwnPiece& own, float*
             exchange_level(partition, level, comm, model.rounded, whole.begin, model.received_bf16, stream);
             cast_gradients(model.received, model.received_bf16, others * part.size(), stream);
         } else exchange_level(partition, level, comm, at, whole.begin, model.received, stream);
+        if (&level == &levels.back() && model.options.zero >= 2 && model.units_of_round() > 1) return add_units(model, own, bucket + (part.begin - all.begin), level, leaf);
         sum_gradients(bucket + (part.begin - all.begin), &level == &levels.back() ? squares : nullptr, model.received, (int)level.mine, (int)others + 1, model.chunks + level.own().begin,
                       level.own().end - level.own().begin, part.begin, part.size(), stream);
         whole = part;
@@ -72,12 +89,14 @@ template <class F> void reduce_gradients(Model<F>& model, int layer, int leaf) {
         float *bucket = model.made_at(all.begin), *mine = bucket + (first - all.begin);
         double* squares = model.own_sums() + model.leaves_of_rank() + own.chunks_at;
         const Chunk* chunks = model.chunks + own.chunks.begin;
-        if (zero < 2) add_to_subtrees(model, leaf, all.begin, all.size(), stream);
-        if (model.options.reduce == Reduce::TREE) add_as_tree(model, own, bucket, squares);
+        if (zero < 2) add_to_subtrees(model, leaf, last, all.begin, all.size(), stream);
+        if (model.options.reduce == Reduce::TREE) add_as_tree(model, own, bucket, squares, leaf);
         else add_by_library(model, own, bucket, squares);
         if (zero < 2 || n == 0) continue;
-        copy_on_device(model.gradients(waiting_subtrees(leaf)) + own.at, mine, n * sizeof(float), stream);
-        add_to_subtrees(model, leaf, own.at, n, stream);
+        if (model.units_of_round() == 1) {
+            copy_on_device(model.gradients(waiting_subtrees(leaf)) + own.at, mine, n * sizeof(float), stream);
+            add_to_subtrees(model, leaf, last, own.at, n, stream);
+        }
         if (last && leaf > 0) sum_gradients(model.gradients(0) + own.at, squares, model.received, 0, 1, chunks, n_chunks, first, n, stream);
     }
     if (zero >= 2) record(model.exchanged[model.slot_of(layer)], stream);

@@ -90,7 +90,7 @@
     O("Machine", int, threads, "", 0, "0..1024", "CPU threads, at most the cores that affinity and control group allow; 0: all of them") \
     O("Machine", int, ranks, "", 1, "1..64", "on a CPU: start so many ranks, processes that share this machine's cores and the work of each step; mpirun starts them on many machines") \
     O("Machine", int, gpus, "", 0, "0..64", "on GPUs: start so many ranks on this machine, one process a GPU; 0: as many as GPUs are visible") \
-    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state, 2 gradients too, 3 weights too; of N micro-batches each, 2 and 3 keep log2(N) + 1 shards of gradients: a larger --batch takes less") \
+    O("Machine", int, zero, "z", 0, "0..3", "ZeRO stage, what is divided over the ranks instead of held by each: 1 optimizer state, 2 gradients too, 3 weights too; of N micro-batches each, 2 and 3 keep log2(N) + 1 shards of gradients, of ranks that are no power of two some more: a larger --batch takes less") \
     O("Machine", std::string, reduce, "", "tree", "tree|nccl", "sum of gradients over the ranks; tree: our own, in a fixed order; nccl: by the library, NCCL or MPI, in whatever order: then bits depend on the number of ranks, and may on the run") \
     O("Machine", std::string, exchange, "", "fp32", "fp32|bf16", "type in which gradients travel between ranks; bf16: half the bytes; they are added in fp32 all the same, but bits depend on the number of ranks") \
     O("Machine", double, comm_timeout, "", 0, "0..", "seconds after which a rank that does not come to an exchange has failed, ten times as many between steps; 0: 5 median steps, 10 at least, an hour between steps") \

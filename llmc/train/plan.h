@@ -171,7 +171,6 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
             die_with(EXIT_USAGE, "--total-batch: %lld given, must be a multiple of seq x ranks = %d x %d = %lld", (long long)opt.total_batch, run.T, opt.nproc, (long long)row);
         const auto fits_leaves = [&](int B) {
             const int64_t grad_accum = opt.total_batch ? rows / B : 1, micro_batches = grad_accum * opt.nproc;
-            if (!run_detail::ranks_can_take_turns(opt, grad_accum)) return false;
             return opt.leaves == 0 || (opt.zero >= 2 && opt.nproc > 1 ? micro_batches == opt.leaves : micro_batches % opt.leaves == 0);
         };
         for (int B = 1; B <= rows && B <= 512; B++)
@@ -214,7 +213,7 @@ template <class F> std::unique_ptr<Model<F>> plan_model(Run& run) {
     for (int recompute = opt.recompute; recompute <= 3; recompute++)
         for (int B = run.B; B >= 1; B /= 2) {
             const std::unique_ptr<Model<F>> smaller = plan(B, recompute);
-            if (run_detail::ranks_can_take_turns(opt, smaller->options.grad_accum) && (double)smaller->device.bytes() <= memory.usable)
+            if ((double)smaller->device.bytes() <= memory.usable)
                 die("out of memory: the plan takes %.1f GiB, the device has %.1f to give; --batch %d --recompute %d would fit",
                     (double)model->device.bytes() / (1 << 30), memory.usable / (1 << 30), B, recompute);
         }

@@ -37,9 +37,6 @@ inline int leaves_of_step(const Options& opt, int grad_accum) {
     return opt.leaves ? opt.leaves : opt.zero < 2 || opt.nproc == 1 ? opt.nproc : std::min(grad_accum, INT_MAX / opt.nproc) * opt.nproc;
 }
 
-// From ZeRO stage 2 on ranks take turns at the micro-batches; what they make at a time is a node of the tree if they are a power of two.
-inline bool ranks_can_take_turns(const Options& opt, int64_t grad_accum) { return opt.zero < 2 || grad_accum == 1 || (opt.nproc & (opt.nproc - 1)) == 0; }
-
 // --batch, --total-batch, --leaves and --steps, once the batch is known.
 inline void count_steps(Run& run) {
     const Options& opt = run.opt;
@@ -60,15 +57,12 @@ inline void count_steps(Run& run) {
     if (opt.zero >= 2 && opt.nproc > 1 && run.leaves != micro_batches)
         die_with(EXIT_USAGE, "--leaves: %d %s, must be the %lld micro-batches of a step with --zero %d: where no rank keeps whole gradients, each micro-batch is a leaf", run.leaves,
                  was_given(opt, "leaves") ? "given" : "of the checkpoint", (long long)micro_batches, opt.zero);
-    if (!ranks_can_take_turns(opt, run.grad_accum))
-        die_with(EXIT_USAGE, "--zero: %d given, but of %d ranks, no power of two, which take turns at %d micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed", opt.zero,
-                 opt.nproc, run.grad_accum);
     if (run.leaves % opt.nproc || micro_batches % run.leaves)
         die_with(EXIT_USAGE, "--leaves: %d %s, must be a multiple of the %d ranks that divides the %lld micro-batches of a step", run.leaves,
                  was_given(opt, "leaves") ? "given" : "of the checkpoint", opt.nproc, (long long)micro_batches);
     if (const int of_rank = run.leaves / opt.nproc; opt.nproc > 1 && opt.zero < 2 && (of_rank & (of_rank - 1)))
         die_with(EXIT_USAGE, "--leaves: %d %s, which are %d of each of %d ranks, must be 1, 2, 4, 8, ... of each: else the sums are no part of the tree that one rank makes%s", run.leaves,
-                 was_given(opt, "leaves") ? "given" : "of the checkpoint", of_rank, opt.nproc, run.leaves == micro_batches && !(opt.nproc & (opt.nproc - 1)) ? "; --zero 2 takes them" : "");
+                 was_given(opt, "leaves") ? "given" : "of the checkpoint", of_rank, opt.nproc, run.leaves == micro_batches ? "; --zero 2 takes them" : "");
     run.opt.leaves = run.leaves;  // for the checkpoint
     run.steps = opt.steps;
 }

@@ -1,5 +1,6 @@
 // Which of how many processes is this one: what each launcher's variables and the options say, alone, together, and wrongly.
 #include "../../llmc/comm/launcher.h"
+#include "../../llmc/comm/start_deadline.h"
 #include "../../llmc/comm/visible_gpus.h"
 #include <initializer_list>
 #include "../test.h"
@@ -155,6 +156,19 @@ TEST(srun_without_pmi) {
     const auto start = [](const std::string& set) { return ask("SLURM_PROCID=1 SLURM_STEP_NUM_TASKS=4 SLURM_LOCALID=1 SLURM_STEP_TASKS_PER_NODE=4 " + set, {}, refuse_srun_without_pmi); };
     EXPECT(start("").code == EXIT_USAGE && start("").output.find("srun: 4 processes, but nothing of PMI, by which MPI finds the others: srun --mpi=pmix") != std::string::npos);
     for (const char* set : {"PMIX_RANK=1", "PMI_RANK=1 PMI_SIZE=4", "PMI2_FD=7", "OMPI_COMM_WORLD_RANK=1 OMPI_COMM_WORLD_SIZE=4"}) EXPECT_EQ(start(set).code, 0);
+}
+
+// MPI's own start waits for all ranks without an end. Who is there in time is left alone.
+TEST(mpi_that_does_not_start) {
+    const auto start = [](int takes_ms, double limit) {
+        return run_child([&] { { const StartDeadline deadline("MPI", limit); usleep((useconds_t)takes_ms * 1000); } usleep(300'000); });
+    };
+    const Outcome late = start(30'000, 0.1);
+    EXPECT_EQ(late.code, EXIT_COMM);
+    EXPECT_STR(late.output, "error: MPI: not all ranks have come within 0.1 s: is one of them stopped, or has it never begun?\n");
+    const Outcome there = start(20, 0.2);
+    EXPECT_EQ(there.code, 0);
+    EXPECT_STR(there.output, "");
 }
 
 TEST(mpi_with_another_world) {

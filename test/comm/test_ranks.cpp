@@ -126,6 +126,8 @@ TEST(ranks_that_shard_gradients_and_weights_make_the_same_bits) {
         {"bf16", "-e d4c32h2 --leaves 8 --precision bf16 -r 3", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
         {"alone", "-e d3c32h2 --leaves 4 -d 128 --precision bf16 -w 0 -r 1", {"--ranks 4 -z 3"}},  // one micro-batch each
         {"three", "-e d4c32h2 --leaves 3 -d 96 -r 2", {"--ranks 3 -z 2", "--ranks 3 -z 3"}},
+        {"turns", "-e d4c32h2 --leaves 12 -d 384", {"--ranks 3 -z 2", "--ranks 3 -z 3", "--ranks 3", "--ranks 6 -z 3"}},  // of three ranks four micro-batches each, of six two
+        {"turns_of_bf16", "-e d3c32h2 --leaves 9 -d 288 -r 3 --precision bf16 --optimizer muon", {"--ranks 3 -z 3"}},
         {"muon", "-e d4c32h2 --leaves 8 --optimizer muon --precision bf16", {"--ranks 2 -z 3", "--ranks 4 -z 2"}},
         {"two", "--leaves 6 -d 192 -sg 0.1 --grad-clip 0.5 --bos-align 1", {"--ranks 2 -z 3"}},  // two layers, three micro-batches each
     };
@@ -397,7 +399,8 @@ TEST(ranks_refuse) {
         {"--ranks 2 --leaves 6 -d 384", "--leaves: 6 given, which are 3 of each of 2 ranks, must be 1, 2, 4, 8, ... of each"},
         {"--leaves 16", "--leaves: 16 given, must be a multiple of the 1 ranks that divides the 8 micro-batches of a step"},
         {"--ranks 2 -z 2", "--leaves: 4 given, must be the 8 micro-batches of a step with --zero 2: where no rank keeps whole gradients, each micro-batch is a leaf"},
-        {"--ranks 3 -d 192 --leaves 6 -z 3", "--zero: 3 given, but of 3 ranks, no power of two, which take turns at 2 micro-batches each, the sums are no part of the tree that one rank makes: 1 is allowed"},
+        {"--ranks 3 -d 192 --leaves 3 -z 3", "--leaves: 3 given, must be the 6 micro-batches of a step with --zero 3: where no rank keeps whole gradients, each micro-batch is a leaf"},
+        {"--ranks 3 -d 288 --leaves 9", "--leaves: 9 given, which are 3 of each of 3 ranks, must be 1, 2, 4, 8, ... of each: else the sums are no part of the tree that one rank makes; --zero 2 takes them"},
         {"--ranks 2 --reduce nccl --exchange bf16", "--exchange: 'bf16' given, must be fp32 with --reduce nccl: the library would add in bf16"},
         {"--exchange bf16", "--exchange: 'bf16' given, must be fp32 or left out: it has no effect in a run of one process"},
         {"--ranks 2 --reduce nccl", "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own"},

@@ -10,10 +10,10 @@
 namespace {
 const Config SMALL{.max_T = 16, .V = 131, .L = 3, .NH = 2, .C = 32};
 
-struct Case { int zero, per_node; bool bf16_travels; };
+struct Case { int zero, per_node; bool bf16_travels; int rounds = 1; };  // from stage 2 on: leaves of each rank
 using Values = std::vector<float>;
-Values gradients_of(int rank) {
-    Random r((uint64_t)(100 + rank));
+Values gradients_of(int leaf) {
+    Random r((uint64_t)(100 + leaf));
     return normal_values<float>(r, ParameterList(SMALL).elements);
 }
 
@@ -25,10 +25,12 @@ Values add(const std::vector<Values>& ranks, int first, int n, int whole, bool r
     for (size_t i = 0; i < sum.size(); i++) sum[i] = tree_sum(parts, 0, parts.size(), i);
     return sum;
 }
-// Each element's sum as its owner makes it: of its node, what its neighbours send; then what the other nodes have added and send.
+// Each element's sum as its owner makes it: of its node, what its neighbours send; then what the other nodes have added and send. Of several rounds: the tree of
+// all leaves, as one rank makes it.
 Values expected_sums(const Case& c, const Partition& partition, int world) {
     std::vector<Values> ranks;
-    for (int r = 0; r < world; r++) ranks.push_back(gradients_of(r));
+    for (int r = 0; r < world * c.rounds; r++) ranks.push_back(gradients_of(r));
+    if (c.rounds > 1) return add(ranks, 0, world * c.rounds, 0, false);
     const int G = partition.per_node;
     Values sums(ranks[0].size());
     for (int owner = 0; owner < world; owner++) {
@@ -58,19 +60,21 @@ struct CountingTransport : Transport {
 
 // Of all layers, from the last one on, as the backward pass makes them; then the sums that this rank has, and of their squares.
 void reduce_and_check(const Case& c, Comm comm, int real_per_node) {
-    const Values mine = gradients_of(comm.rank);
     const auto counting = std::make_shared<CountingTransport>(comm.transport, comm.rank, real_per_node);
     comm.transport = counting;
-    Model<float> model(SMALL, {.B = 1, .T = 8, .rank = comm.rank, .world = comm.world, .zero = c.zero, .per_node = c.per_node, .leaves = comm.world, .exchange_bf16 = c.bf16_travels});
+    Model<float> model(SMALL, {.B = 1, .T = 8, .rank = comm.rank, .world = comm.world, .zero = c.zero, .per_node = c.per_node, .leaves = comm.world * c.rounds, .exchange_bf16 = c.bf16_travels, .separate_buffers = true});
     model.comm = comm;
     model.allocate();
     const Partition& partition = model.partition;
     std::vector<int> layers = {WHOLE_MODEL};
     for (int l = 0; l < SMALL.L; l++) layers.insert(layers.begin(), l);
-    for (int layer : layers) {
-        for (const Bucket& b : partition.buckets)
-            for (size_t i = partition.range_of(b).begin; b.layer == layer && i < partition.range_of(b).end; i++) *model.made_at(i) = mine[i];
-        reduce_gradients(model, layer, 0);
+    for (int round = 0; round < c.rounds; round++) {
+        const Values mine = gradients_of(round * comm.world + comm.rank);
+        for (int layer : layers) {
+            for (const Bucket& b : partition.buckets)
+                for (size_t i = partition.range_of(b).begin; b.layer == layer && i < partition.range_of(b).end; i++) *model.made_at(i) = mine[i];
+            reduce_gradients(model, layer, round);
+        }
     }
     const size_t sent = counting->to_other_nodes;
     finish_reduction(model);
@@ -87,19 +91,19 @@ void reduce_and_check(const Case& c, Comm comm, int real_per_node) {
             }
         }
     // sums of squares in the order of memory, each of its own chunk
-    const std::vector<unsigned> order = partition.order_of_sums(1, model.sums_of_rank(), c.zero >= 2);
+    const std::vector<unsigned> order = partition.order_of_sums((size_t)c.rounds, model.sums_of_rank(), c.zero >= 2);
     const std::vector<Chunk> chunks = partition.chunk_list();
     for (size_t k = 0; k < chunks.size(); k++) {
         double exact = 0;
         for (size_t i = chunks[k].offset; i < chunks[k].offset + chunks[k].count; i++) exact += (double)sums[i] * (double)sums[i];
-        const double made = model.sums[order[(size_t)comm.world + k]];
+        const double made = model.sums[order[(size_t)model.options.leaves + k]];
         if (!(std::fabs(made - exact) <= exact * (double)CHUNK * 0x1p-53)) die("%s: squares of chunk %zu: %.17g, expected %.17g", what.c_str(), k, made, exact);
     }
     // Of n elements all ranks together send (M - 1) n to other nodes in two levels, as each node has added them; in one G times as many.
     std::vector<size_t> all_sent((size_t)comm.world, sent);
     comm.all_gather(all_sent);
     const size_t n = partition.range_of({0, partition.chunks}).size(), M = (size_t)(comm.world / real_per_node), G = (size_t)(c.per_node ? 1 : real_per_node);
-    const size_t bytes = std::accumulate(all_sent.begin(), all_sent.end(), (size_t)0), expected = (M - 1) * n * G * (c.bf16_travels ? 2 : 4);
+    const size_t bytes = std::accumulate(all_sent.begin(), all_sent.end(), (size_t)0), expected = (M - 1) * n * G * (c.bf16_travels ? 2 : 4) * (size_t)c.rounds;
     if (c.zero > 0 && bytes != expected) die("%s: %zu bytes to other nodes, expected %zu", what.c_str(), bytes, expected);
 }
 
@@ -135,6 +139,29 @@ TEST(reduce_is_the_tree) {
     check(2, 2, {{1, 0, false}});
     check(3, 3, {{0, 0, false}, {1, 0, false}, {2, 0, false}, {3, 0, false}});
     check(8, 8, {{1, 0, false}});
+}
+
+// Ranks take turns at the micro-batches, each of which is a leaf; what those of a number that is no power of two make in a round are several nodes of the tree.
+TEST(reduce_in_turns_is_the_tree) {
+    check(2, 2, {{2, 0, false, 3}});
+    check(3, 3, {{2, 0, false, 2}, {3, 0, false, 3}, {2, 0, false, 4}, {2, 0, false, 5}, {3, 0, false, 11}});
+    check(5, 5, {{2, 0, false, 3}, {3, 0, false, 7}});
+    check(6, 2, {{2, 2, false, 2}, {3, 2, false, 5}, {3, 0, false, 3}});
+}
+// So many shards as some subtree needs, and no more.
+TEST(reduce_in_turns_keeps_few_shards) {
+    const auto shards = [](int world, int per_node, int rounds) {
+        const Model<float> model(SMALL, {.B = 1, .T = 8, .world = world, .zero = 2, .per_node = per_node, .leaves = world * rounds});
+        return (int)((model.device.bytes_of("gradients") / sizeof(float) - model.in_use.elements) / model.partition.most_owned_elements());
+    };
+    EXPECT_EQ(shards(3, 0, 1), 1);
+    EXPECT_EQ(shards(3, 0, 2), 3);  // 0 1 | 2 || 3 | 4 5: of 0 .. 3 and 4 5, and what is added: before the fourth leaf two wait
+    EXPECT_EQ(shards(6, 0, 2), 3);  // the same of pairs
+    EXPECT_EQ(shards(6, 2, 2), 3);
+    EXPECT_EQ(shards(8, 0, 2), 2);
+    EXPECT_EQ(shards(5, 0, 1), 1);
+    EXPECT_EQ(shards(3, 0, 5), 4);
+    EXPECT_EQ(shards(7, 0, 2), 4);  // 0-3 | 4 5 | 6 || 7 | 8-11 | 12 13: before the eighth leaf three wait
 }
 
 // Rounded on their way, added in fp32: an addend of this rank itself is whole, and no sum is rounded but those that go to all.

@@ -27,7 +27,8 @@ TEST(gpus_make_the_same_bits) {
         {"bf16", "--precision bf16 --attention ours", {"--gpus 2 -z 1", "--gpus 2 -z 3 --verify-steps 2", "--gpus 4", "--gpus 4 -z 2"}},
         {"fp32", "-r 3 -f 0", {"--gpus 4 -z 1", "--gpus 2 -z 2", "--gpus 4 -z 3"}},
         {"accumulated", "-r 2 -f 0 -d 128", {"--gpus 2", "--gpus 2 -z 1"}},  // two micro-batches a leaf, two leaves a rank
-        {"three", "-r 1 -d 48 --leaves 3 --precision bf16 --attention ours", {"--gpus 3", "--gpus 3 -z 3"}}};
+        {"three", "-r 1 -d 48 --leaves 3 --precision bf16 --attention ours", {"--gpus 3", "--gpus 3 -z 3"}},
+        {"turns", "-d 96 --leaves 6 -f 0", {"--gpus 3 -z 3"}}};  // two micro-batches each, of which a round is two nodes of the tree
     for (auto& kind : kinds) {
         if (SLOW && strcmp(kind.name, "bf16")) continue;
         const std::string alone = std::string(kind.name) + "1";
@@ -55,11 +56,11 @@ TEST(gpus_of_every_world_and_stage) {
     for (const char* precision : {"--precision fp32 -f 0", "--precision bf16 --attention ours"})
         for (int recompute = 0; recompute < 4; recompute++)
             for (int in_leaf : {1, 2})  // micro-batches
-                for (int leaves : {8, 3}) {
+                for (int leaves : {8, 3, 6}) {
                     const std::string options = format("-e d4c16h2 -b 1 -t 16 -d %d -x 2 -v 2 -m 2 -n 2 --leaves %d -r %d %s", 16 * leaves * in_leaf, leaves, recompute, precision);
                     train(CUDA_TRAINER, "alone", options + " --gpus 1");
                     for (int gpus : {2, 4, 8, 3})
-                        for (int stage = 0; stage < 4 && leaves % gpus == 0; stage++) {
+                        for (int stage = 0; stage < 4 && leaves % gpus == 0 && (leaves != 6 || gpus == 3); stage++) {  // six: two of each of three
                             const std::string more = format(" --gpus %d -z %d", gpus, stage);
                             const Outcome o = run_command(train_command(CUDA_TRAINER, "ranks", options + more));
                             if (stage >= 2 && in_leaf == 2) {  // no rank keeps whole gradients there, in which a leaf of two micro-batches could be added up
