@@ -411,7 +411,7 @@ $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 learn:                                    ## chapters in doc/learn, exercises in dev/learn: make learn-layernorm grades one, learn-layernorm HINT=1.1 helps
 	@echo "doc/learn/README.md says the order; exercises: $(patsubst dev/learn/%/table.h,make learn-%,$(wildcard dev/learn/*/table.h))"
 learn-%:
-	@CXX="$(CXX)" HINT="$(HINT)" dev/learn/learn.sh $* || true
+	@CXX="$(CXX)" NVCC="$(NVCC)" HINT="$(HINT)" dev/learn/learn.sh $* || true
 mutant: build/learn/mutant                ## a kernel with one mistake and what a user sees: find the line. SEED=3 another, SEED=3 LINE=12 an answer
 	@build/learn/mutant $(or $(SEED),1) $(LINE) || true
 check-learn: build/learn/check build/learn/draw build/learn/mutant  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks

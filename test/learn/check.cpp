@@ -227,12 +227,13 @@ void check_graded(const std::string& page, const Lines& lines) {
         const std::string name = lines[i].substr(12, lines[i].find(" -->") - 12);
         if (!g_graded.count(name)) { wrong(format("%s:%zu", page.c_str(), i + 1), "no exercise is named %s", name.c_str()); continue; }
         for (size_t k = i + 3; k < lines.size() && !lines[k].empty(); k++) {
-            const std::string part = format("\n%d. ", atoi(lines[k].c_str() + 2)), costs = "bytes: asked ";
-            const size_t at = g_graded[name].find(part), found = g_graded[name].find(costs, at);
-            double asked = 0, touched = 0, sectors = 0, access = 0;
-            if (at == std::string::npos || found == std::string::npos || sscanf(g_graded[name].c_str() + found, "bytes: asked %lf, touched %lf of the fewest; sectors %lf of the fewest; %lf", &asked, &touched, &sectors, &access) != 4)
-                wrong(format("%s:%zu", page.c_str(), k + 1), "the grader counts nothing of this part");
-            else if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
+            const std::string part = format("\n%d. ", atoi(lines[k].c_str() + 2));
+            const size_t at = g_graded[name].find(part), found = g_graded[name].find("asked ", at), end = g_graded[name].find(" bytes an access", found);
+            if (at == std::string::npos || end == std::string::npos) { wrong(format("%s:%zu", page.c_str(), k + 1), "the grader counts nothing of this part"); continue; }
+            const std::string costs = g_graded[name].substr(found, end - found);
+            auto number = [&](const char* behind) { return atof(costs.c_str() + costs.rfind(behind) + strlen(behind)); };
+            const double asked = number("asked "), touched = number("touched "), sectors = number("sectors "), access = number("; ");
+            if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
                 wrong(format("%s:%zu", page.c_str(), k + 1), "counted is %s", row.c_str());
         }
     }
