@@ -73,11 +73,11 @@ private:
         for (int line : s.blanks) where += format("%s%d", where.empty() ? "" : ", ", line);
         return {"blank", {format("to fill: line%s %s", s.blanks.size() > 1 ? "s" : "", where.c_str())}};
     }
-    // A part that calls a function of an earlier part that is not right may be right itself: of the two the earlier one is to be mended first.
+    // Where a part calls a function of an earlier one, and neither is right, the earlier one is to be mended first: what is said of the other may be its mistake.
     Verdict resting(size_t part, const Verdict& v) const {
         for (size_t i = 0; i < part && v.word != "blank"; i++)
             if (const std::string called = right_[i] ? "" : function_of(sections_[i], sections_[part]); !called.empty())
-                return {"WAITS", {format("it is not right, but it calls %s() of part %zu, which is not right either: first that one", called.c_str(), i + 1)}};
+                return {"WAITS", {format("it is not right, but it calls %s() of part %zu, which is not done: that one first", called.c_str(), i + 1)}};
         return v;
     }
     // A function that one part defines and another one calls. Definitions begin in the first column and end with {.

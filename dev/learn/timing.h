@@ -7,7 +7,7 @@
 
 namespace learn {
 constexpr int REPEATS = 21;
-constexpr unsigned SECONDS = 10;  // of the GPU, for what takes milliseconds
+inline unsigned g_seconds = 10;  // of the GPU, for what takes milliseconds; a test has fewer
 
 // A test has a clock of its own.
 inline float (*g_milliseconds)(cudaEvent_t, cudaEvent_t) = [](cudaEvent_t from, cudaEvent_t to) {
@@ -18,14 +18,14 @@ inline float (*g_milliseconds)(cudaEvent_t, cudaEvent_t) = [](cudaEvent_t from, 
 
 // What runs on the GPU for longer ends this process by a signal: a loop that never ends, a barrier that one warp does not come to.
 inline void run_to_the_end(const std::function<void()>& work) {
-    alarm(SECONDS);
+    alarm(g_seconds);
     work();
     CUDA_CHECK(cudaDeviceSynchronize());
     alarm(0);
 }
 // Microseconds, the median. Before each run the L2 cache is filled with something else; that takes longer than the host needs to launch what comes behind it.
 inline double median_us(const std::function<void()>& work) {
-    const size_t cache = 4 * (size_t)std::max(device_properties().l2CacheSize, 1 << 20);
+    const size_t cache = 2 * (size_t)std::max(device_properties().l2CacheSize, 32 << 20);
     char* others = (char*)device_alloc(cache);
     cudaEvent_t begin = nullptr, end = nullptr;
     CUDA_CHECK(cudaEventCreate(&begin));
@@ -91,12 +91,12 @@ private:
         });
         const std::string at = format("at N=%d, C=%d: ", result_->size.N, result_->size.C);
         wrong_ |= !result_->finished || *result_->wrong;
-        if (!result_->finished) return "FAILED on the GPU " + at + reason(ended);
-        if (*result_->wrong) return "WRONG on the GPU, right on the emulator " + at + result_->wrong;
+        if (!result_->finished) return "FAILED on the GPU: " + at + reason(ended);
+        if (*result_->wrong) return "WRONG on the GPU, right on the emulator: " + at + result_->wrong;
         return part.timed.size.N ? costs(part.timed) : "right; not timed";
     }
     static std::string reason(const Ended& ended) {
-        if (ended.code == 128 + SIGALRM) return format("not ended after %u seconds: does a loop's variable advance, do all threads come to each barrier?", SECONDS);
+        if (ended.code == 128 + SIGALRM) return format("not ended after %u second%s: does a loop's variable advance, do all threads come to each barrier?", g_seconds, g_seconds == 1 ? "" : "s");
         if (ended.code == 128 + SIGSEGV || ended.code == 128 + SIGBUS) return "the host read or wrote memory that is the GPU's alone";
         if (ended.code > 128) return strsignal(ended.code - 128);
         const size_t name = ended.said.find("cudaError"), line = ended.said.find_last_not_of('\n');
