@@ -102,7 +102,7 @@ private:
     }
 
     Ended run_in_child(const Part& part, Size size, int orders) {
-        memset(result_, 0, sizeof *result_);
+        *result_ = {};
         return in_child([&] {
             const rlimit seconds = {CPU_SECONDS, CPU_SECONDS};
             setrlimit(RLIMIT_CPU, &seconds);  // a loop that never ends

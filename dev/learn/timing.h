@@ -62,7 +62,7 @@ public:
 
     // 0: all are right there.
     int time(const std::vector<Part>& parts, const std::vector<int>& numbers) {
-        const Ended asked = in_child([&] { printf("%s", device_name().c_str()); fflush(stdout); });  // not in this process: what has asked cannot fork
+        const Ended asked = in_child([&] { use_device(0), printf("%s", device_name().c_str()), fflush(stdout); });  // not in this process: what has asked cannot fork
         if (asked.code) return printf("time on a GPU: not measured: %s\n", reason(asked).c_str()), 1;
         gpu_ = find_gpu_of_device(asked.said);
         printf("on %s, median of %d runs, each with an empty cache; a copy: cudaMemcpy of as many bytes in the same run; the peak: of the data sheet\n", asked.said.c_str(), REPEATS);
@@ -77,7 +77,7 @@ public:
 
 private:
     std::string on_gpu(const Part& part) {
-        memset(result_, 0, sizeof *result_);
+        *result_ = {};
         const Ended ended = in_child([&] {
             std::vector<Size> sizes = part.sizes;
             if (part.timed.size.N) sizes.push_back(part.timed.size);
@@ -99,8 +99,8 @@ private:
         if (ended.code == 128 + SIGALRM) return format("not ended after %u second%s: does a loop's variable advance, do all threads come to each barrier?", g_seconds, g_seconds == 1 ? "" : "s");
         if (ended.code == 128 + SIGSEGV || ended.code == 128 + SIGBUS) return "the host read or wrote memory that is the GPU's alone";
         if (ended.code > 128) return strsignal(ended.code - 128);
-        const size_t name = ended.said.find("cudaError"), line = ended.said.find_last_not_of('\n');
-        return name == std::string::npos ? ended.said.substr(0, line + 1) : ended.said.substr(name, ended.said.find('\n', name) - name);
+        const size_t named = ended.said.find("cudaError"), error = ended.said.find("error: "), begin = named != std::string::npos ? named : error != std::string::npos ? error + strlen("error: ") : 0;
+        return ended.said.substr(begin, ended.said.find('\n', begin) - begin);
     }
     // Which limit is the nearer one: of memory or of arithmetic.
     std::string costs(const Timed& timed) const {
