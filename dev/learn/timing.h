@@ -7,7 +7,9 @@
 
 namespace learn {
 constexpr int REPEATS = 21;
-inline unsigned g_seconds = 10;  // of the GPU, for what takes milliseconds; a test has fewer
+// A test has other numbers.
+inline unsigned g_seconds = 10;   // of the GPU, for what takes milliseconds
+inline size_t g_other_bytes = 0;  // that fill the cache before each run; 0: twice what it holds
 
 // A test has a clock of its own.
 inline float (*g_milliseconds)(cudaEvent_t, cudaEvent_t) = [](cudaEvent_t from, cudaEvent_t to) {
@@ -25,7 +27,7 @@ inline void run_to_the_end(const std::function<void()>& work) {
 }
 // Microseconds, the median. Before each run the L2 cache is filled with something else; that takes longer than the host needs to launch what comes behind it.
 inline double median_us(const std::function<void()>& work) {
-    const size_t cache = 2 * (size_t)std::max(device_properties().l2CacheSize, 32 << 20);
+    const size_t cache = g_other_bytes ? g_other_bytes : 2 * (size_t)std::max(device_properties().l2CacheSize, 32 << 20);
     char* others = (char*)device_alloc(cache);
     cudaEvent_t begin = nullptr, end = nullptr;
     CUDA_CHECK(cudaEventCreate(&begin));
