@@ -15,8 +15,13 @@
 #include "../../llmc/cuda/device.cuh"
 #include "accesses.h"
 
-// A blank: it compiles wherever one value is wanted, and a part that has one does not run.
-struct Blank { template <class T> __host__ __device__ constexpr operator T() const { return T(); } };
+// A blank: it compiles wherever one value is wanted, and a part that has one does not run. A number is 1: as an array's size nvcc takes no 0.
+struct Blank {
+    template <class T> __host__ __device__ constexpr operator T() const {
+        if constexpr (std::is_arithmetic_v<T>) return T(1);
+        else return T();
+    }
+};
 #define BLANK Blank()
 
 namespace learn {
