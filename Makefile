@@ -214,8 +214,9 @@ train_gpt2cu: train_gpt2.cu $(CUDA)       ## the CUDA trainer: needs nvcc; ARCH=
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(NVHARDENED) $(GENCODE) $< -o $@ $(NVLIBS)
 
 # every kernel of every architecture in turn: no warning, no spilled register
-test-nvcc: build/sass                     ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says, and at their machine code
+test-nvcc: build/sass                     ## compiles the kernels for sm_80, sm_90 and sm_100 and looks at what the compiler says, and at their machine code; the exercises', too
 	$(call say,TEST)dev/nvcc_check.sh "$(NVCC)" "$(NVFLAGS)" 80 90 100
+	$(call say,NVCC)$(if $(NVCC),for file in $$(grep -l __global__ dev/learn/*/*.cu); do NVCC="$(NVCC)" dev/learn/learn.sh --gpu $$(basename $$(dirname $$file)) $$file || exit 1; done)
 build/sass: dev/sass.cpp dev/sass.h llmc/base/check.h
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) -std=c++20 -O1 $(WARNINGS) $< -o $@
@@ -411,14 +412,18 @@ $(B)/bench_%: dev/bench/%.cpp $(wildcard dev/bench/*.h) $(CPU)
 learn:                                    ## chapters in doc/learn, exercises in dev/learn: make learn-layernorm grades one, learn-layernorm HINT=1.1 helps
 	@echo "doc/learn/README.md says the order; exercises: $(patsubst dev/learn/%/table.h,make learn-%,$(wildcard dev/learn/*/table.h))"
 learn-%:
-	@CXX="$(CXX)" HINT="$(HINT)" dev/learn/learn.sh $* || true
+	@CXX="$(CXX)" NVCC="$(NVCC)" HINT="$(HINT)" dev/learn/learn.sh $* || true
 mutant: build/learn/mutant                ## a kernel with one mistake and what a user sees: find the line. SEED=3 another, SEED=3 LINE=12 an answer
 	@build/learn/mutant $(or $(SEED),1) $(LINE) || true
-check-learn: build/learn/check build/learn/draw build/learn/mutant  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks
+check-learn: build/learn/check build/learn/draw build/learn/mutant build/learn/timed  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks
 	$(call say,TEST)CXX="$(CXX)" build/learn/check
+	$(call say,TEST)build/learn/timed --jobs $(JOBS)
 build/learn/check: test/learn/check.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
+build/learn/timed: test/learn/timed.cpp test/main.cpp test/test.h dev/learn/timing.h dev/learn/parts.h dev/learn/grade.h $(CUDA) $(EMULATOR)
+	@mkdir -p $(@D)
+	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 $(filter %.cpp,$^) -o $@
 build/learn/%: dev/learn/%.cpp $(wildcard dev/learn/picture.h dev/learn/*/pictures.h) $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@

@@ -1,10 +1,10 @@
 // grade.h: what every exercise is graded with. An exercise is one file with blanks, `exercise.cu`, and a table `table.h`: for each part a function that makes the
 // inputs, calls what the reader wrote and says what must come out, and what typical mistakes make come out instead.
 //     make learn-NAME            dev/learn/learn.sh compiles and runs it
-// A part runs in a child process, at each size and, if it is CUDA, in several orders of threads; report.h says in a few lines what happened.
+// A part runs in a child process, at each size and, if it is CUDA, in several orders of threads; report.h says in a few lines what happened. Where a GPU is, parts
+// that are right run on it, too, and timing.h says how long they take.
 #pragma once
-#include <cuda_on_cpu.h>
-#include <sys/mman.h>
+#include <bit>
 #include <cmath>
 #include <cstdio>
 #include <cstring>
@@ -15,8 +15,13 @@
 #include "../../llmc/cuda/device.cuh"
 #include "accesses.h"
 
-// A blank: it compiles wherever one value is wanted, and a part that has one does not run.
-struct Blank { template <class T> constexpr operator T() const { return T(); } };
+// A blank: it compiles wherever one value is wanted, and a part that has one does not run. A number is 1: as an array's size nvcc takes no 0.
+struct Blank {
+    template <class T> __host__ __device__ constexpr operator T() const {
+        if constexpr (std::is_arithmetic_v<T>) return T(1);
+        else return T();
+    }
+};
 #define BLANK Blank()
 
 namespace learn {
@@ -45,8 +50,20 @@ struct Result {
     char wrong[400], cause[300], unrepeatable[300];
     double asked, touched, fewest, worst;  // worst: largest error in units of its bound
     int launches;
+    Size size;              // that runs now, on a GPU
+    double us, copy_us;     // there, of the large size: the median, and that of a copy of `fewest` bytes
     bool finished;
 };
+
+// What the emulator (report.h) and a GPU (timing.h) do each in its own way.
+struct Device {
+    static void run(Result& result, const std::function<void()>& call);     // once, to its end
+    static void repeat(Result& result, const std::function<void()>& call);  // again and again, by a clock
+    static void poison(void* p, size_t bytes);  // which nobody has written yet: bits 1
+    static void read(void* to, const void* from, size_t bytes);
+    static bool set_order(uint64_t order);  // of threads and streams; whether there is another one
+};
+struct Turn { int order = 1; bool large = false; };  // large: beyond a cache, where mistakes have no name
 
 // One run of a part: its buffers, the call, what must come out.
 class Trial {
@@ -54,18 +71,19 @@ public:
     static constexpr size_t NAMED = 24;
     stream_t stream;
 
-    Trial(Result& result, std::vector<std::vector<uint32_t>>& bits, int order) : result_(result), bits_(bits), order_(order), random_(0) {
+    Trial(Result& result, std::vector<std::vector<uint32_t>>& bits, Turn turn) : result_(result), bits_(bits), turn_(turn), random_(0) {
         stream.kernels.pdl = false;  // an exercise's kernels need no pdl_wait()
         result_.n_buffers = 0, result_.fewest = 0;
     }
 
-    // Values as of a normal distribution, the same in every run.
+    // Values as of a normal distribution, the same in every run; of many the first 65537 again and again, a prime number, so that no two rows are alike.
     Doubles normal(size_t n, double mean = 0, double deviation = 1) {
         Doubles v(n);
-        for (double& x : v) {
+        for (size_t i = 0; i < n; i++) {
+            if (i >= 65537) { v[i] = v[i - 65537]; continue; }
             const Random4 r = philox(1, RNG_TEST, 0, random_++);
             const double u = (r.x[0] + 1.0) / 4294967297.0, w = r.x[1] / 4294967296.0;
-            x = (float)(mean + deviation * std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * w));
+            v[i] = (float)(mean + deviation * std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * w));
         }
         return v;
     }
@@ -85,58 +103,57 @@ public:
 
     // What the reader wrote.
     void run(const std::function<void()>& call) {
-        result_.record = {}, result_.asked = result_.touched = 0, result_.launches = 0;
-        accesses::begin(), accesses::record = &result_.record;
-        emu::listener() = [this](const emu::Event& e) {
-            if (e.kind != emu::Event::WORK) return;
-            result_.asked += (double)(e.moved.read + e.moved.written), result_.touched += (double)(e.moved.distinct_read + e.moved.distinct_written);
-            result_.launches++;
-            accesses::kernel_ends();
-        };
-        call();
-        CUDA_CHECK(cudaDeviceSynchronize());
-        emu::listener() = nullptr, accesses::record = nullptr;
-        for (const Made& b : buffers_)
-            if (!b.before.empty() && memcmp(b.p, b.before.data(), b.before.size() * 4)) say_wrong("%s has changed: it is an input", b.name.c_str());
+        Device::run(result_, call);
+        for (Made& b : buffers_) {
+            Device::read(b.after.data(), b.p, b.after.size() * 4);
+            if (!b.before.empty() && memcmp(b.after.data(), b.before.data(), b.before.size() * 4)) say_wrong("%s has changed: it is an input", b.name.c_str());
+        }
+        if (turn_.large && !*result_.wrong) Device::repeat(result_, call);
     }
+    const float* values(const char* name) const { return find(name)->after.data(); }  // that it left
+
+    // Whether the values that a mistake gives are of use: they take as long as the right ones, of which large sizes have many.
+    template <class Mistake> bool wants(Mistake m) const { return !turn_.large || m == Mistake{}; }
+    bool is_large() const { return turn_.large; }
 
     // `name` must be `right` within `bound`, an absolute error or one for each element.
     void expect(const char* name, const Doubles& right, double bound, const std::vector<Cause>& causes = {}) { expect(name, right, Doubles(right.size(), bound), causes); }
     void expect(const char* name, const Doubles& right, const Doubles& bound, const std::vector<Cause>& causes = {}) {
         const Made* b = find(name);
         std::vector<uint32_t> got(right.size());
-        memcpy(got.data(), b->p, got.size() * 4);
-        if (order_ > 1) return same_bits(*b, got);
+        memcpy(got.data(), b->after.data(), got.size() * 4);
+        if (turn_.order > 1) return same_bits(*b, got);
         bits_.push_back(got);
         std::vector<size_t> wrong;
         size_t unwritten = 0;
         for (size_t i = 0; i < right.size(); i++) {
-            const double error = std::fabs((double)b->p[i] - right[i]);
+            const double error = std::fabs((double)b->after[i] - right[i]);
             if (!(error <= bound[i])) wrong.push_back(i), unwritten += got[i] == 0xffffffff;
             else result_.worst = std::fmax(result_.worst, error / bound[i]);
         }
         if (wrong.empty() || *result_.wrong) return;
         const size_t i = wrong[0];
         if (unwritten) for (size_t k : wrong) if (got[k] == 0xffffffff) return say_wrong("%s was never written%s", element(*b, k).c_str(), pattern(*b, wrong, right.size()).c_str());
-        say_wrong("%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->p[i], right[i], pattern(*b, wrong, right.size()).c_str());
-        if (std::isnan(b->p[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, or 0 is divided by 0");
+        say_wrong("%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
+        if (std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, or 0 is divided by 0");
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;
             bool same = true;
-            for (size_t k = 0; k < right.size() && same; k++) same = (double)b->p[k] == c.values[k] || std::fabs((double)b->p[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->p[k]) && std::isnan(c.values[k]));
+            for (size_t k = 0; k < right.size() && same; k++) same = (double)b->after[k] == c.values[k] || std::fabs((double)b->after[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->after[k]) && std::isnan(c.values[k]));
             if (same) return (void)snprintf(result_.cause, sizeof result_.cause, "%s", c.what);
         }
     }
 
 private:
-    struct Made { std::string name; float* p; int columns; std::vector<uint32_t> before; };
+    struct Made { std::string name; float* p; int columns; std::vector<uint32_t> before; std::vector<float> after; };
 
     void* make(const char* name, const Doubles& values, int columns, int times, bool unwritten = false) {
         std::vector<float> floats(values.begin(), values.end());
         float* p = nullptr;
         CUDA_CHECK(cudaMalloc(&p, floats.size() * 4));
-        Made b{name, p, columns, {}};
-        if (!unwritten) {
+        Made b{name, p, columns, {}, std::vector<float>(floats.size())};
+        if (unwritten) Device::poison(p, floats.size() * 4);
+        else {
             CUDA_CHECK(cudaMemcpy(p, floats.data(), floats.size() * 4, cudaMemcpyHostToDevice));
             b.before.resize(floats.size());
             memcpy(b.before.data(), floats.data(), floats.size() * 4);
@@ -184,16 +201,21 @@ private:
 
     Result& result_;
     std::vector<std::vector<uint32_t>>& bits_;
-    int order_;
+    Turn turn_;
     uint64_t random_;
     size_t next_ = 0;
     std::vector<Made> buffers_;
 };
+
+// What is timed on a GPU: a size whose arrays are beyond its cache, or whose arithmetic takes longer than they do.
+enum Rate { FP32, BF16 };  // by tensor cores, with sums in fp32
+struct Timed { Size size{}; double flops = 0; Rate rate = FP32; };
 
 struct Part {
     void (*grade)(Trial&, Size);
     std::vector<Size> sizes;  // the last one is large and even: bytes and sectors are counted there
     bool cuda = false;
     Limits limits{};
+    Timed timed{};
 };
 }  // namespace learn

@@ -1,10 +1,13 @@
 #!/bin/sh
 # learn.sh NAME [FILE]: grades an exercise: dev/learn/NAME/exercise.cu, or FILE in its place. HINT=2.1 prints the first hint for part 2 instead. `make learn-NAME`
-# OPT=-O0: it compiles in half the time, for blanks, which do not run
+# OPT=-O0: it compiles in half the time, for blanks, which do not run. Where nvcc and a GPU are, the parts that are right run on it, too (timing.h)
+# learn.sh --gpu NAME FILE: builds what runs on a GPU, for sm_90, and no more
 # learn.sh --page FILE.cpp: builds a chapter's own kernels, from FILE.cpp to FILE, so that what they ask of memory is counted (count.h)
 set -eu
 CXX=$(command -v g++ || echo "${CXX:-c++}")  # g++ where it is: clang splits 16-byte loads, which are counted here
 cd "$(dirname "$0")/../.."
+gpu_only=
+[ "$1" != --gpu ] || { gpu_only=1; shift; }
 name=$1 folder=dev/learn/$1 file=${2:-dev/learn/$1/exercise.cu} built=build/learn
 [ "$name" = --page ] || [ -f "$folder/table.h" ] || { echo "learn: no exercise is named $name; there are: $(cd dev/learn && ls -d -- */ | tr -d / | tr '\n' ' ')"; exit 2; }
 if [ -n "${HINT:-}" ]; then
@@ -15,6 +18,18 @@ if [ -n "${HINT:-}" ]; then
     exit
 fi
 mkdir -p $built
+# the same file and table, for a GPU: what nvcc says of the file's lines
+nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
+build_for_gpu() {
+    printf '#include "../../dev/learn/timing.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main(int argc, char** argv) { return learn::Timing("%s").time(learn::PARTS, learn::numbers_of(argc, argv)); }\n' "$file" "$folder" "$file" > "$gpu.cu"
+    "$nvcc" -std=c++20 -O3 --expt-relaxed-constexpr -arch="$1" -w -Xcompiler -pthread "$gpu.cu" -o "$gpu" 2> "$gpu.log" && return
+    echo "what g++ compiles of $file, nvcc does not:"
+    sed -n "s|^[^ ]*$file(\([0-9]*\)): error: *\(.*\)|    line \1: \2|p" "$gpu.log" | head -n 3
+    grep -q "^[^ ]*$file([0-9]*): error" "$gpu.log" || { grep -m 3 'error' "$gpu.log"; echo "    the whole text: $gpu.log"; }
+    return 1
+}
+program=$built/$name-$(basename "$file" .cu) gpu=$built/$name-$(basename "$file" .cu)-gpu
+[ -z "$gpu_only" ] || { build_for_gpu sm_90; exit; }
 native=$(echo 'int main(){}' | $CXX -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native || true)
 common="-std=c++20 -pthread -rdynamic -Itest/emu $native -Wno-tsan -Wno-unknown-warning-option"
 # what meets the accesses, once; of the exercise's own loads and stores none may be merged or split, or made into vectors that it has not
@@ -27,9 +42,8 @@ for source in test/emu/watch.cpp dev/learn/accesses.cpp; do
     # shellcheck disable=SC2086  # flags
     [ -n "$(find $object -newer $source -newer test/emu/blocks.h -newer test/emu/memory.h -newer dev/learn/accesses.h 2>/dev/null)" ] || { $CXX $common -O2 -c $source -o $object.$$ && mv $object.$$ $object; }  # two exercises may be graded at once
 done
-program=$built/$name-$(basename "$file" .cu)
 if [ "$name" = --page ]; then program=${file%.cpp}
-else printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS); }\n' "$file" "$folder" "$name" "$file" > "$program.cpp"
+else printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS, "%s.right"); }\n' "$file" "$folder" "$name" "$file" "$program" > "$program.cpp"
 fi
 # shellcheck disable=SC2086
 if ! $CXX $common ${OPT:--O2} $careful -g1 -gdwarf-4 -fsanitize=thread -fdiagnostics-color=never -c "$program.cpp" -o "$program.o" 2> "$program.log"; then
@@ -43,4 +57,14 @@ wrap=
 for size in 1 2 4 8 16; do for kind in read write unaligned_read unaligned_write; do wrap="$wrap,--wrap=__tsan_$kind$size"; done; done
 # shellcheck disable=SC2086
 $CXX $common "$program.o" $built/accesses.o $built/watch.o -Wl$wrap,--wrap=__tsan_read_range,--wrap=__tsan_write_range -o "$program"
-[ "$name" = --page ] || exec "$program"
+[ "$name" != --page ] || exit 0
+code=0
+"$program" || code=$?
+right=$(cat "$program.right" 2>/dev/null)
+[ -n "$right" ] || exit $code
+command -v "$nvcc" > /dev/null || { echo "time on a GPU: not measured: no nvcc here"; exit $code; }
+nvidia-smi -L > /dev/null 2>&1 || { echo "time on a GPU: not measured: no GPU here"; exit $code; }
+build_for_gpu native || exit 1
+# shellcheck disable=SC2086  # numbers of parts
+"$gpu" $right || code=1
+exit $code

@@ -1,6 +1,6 @@
 // mutant.cpp: find the mutant: a kernel of the product with one mistake, of those that the tests are tested with (test/mutants/list.txt), and what a user sees of it.
 //     build/learn/mutant SEED             shows one        make mutant SEED=3
-//     build/learn/mutant SEED LINE        an answer        make mutant SEED=3 LINE=12
+//     build/learn/mutant SEED LINE        an answer        make mutant SEED=3 LINE=12; LINE=0: the solution
 //     build/learn/mutant --check          whether every row of mutants.txt has its mutant, and every question its answer
 #include <cstdio>
 #include <string>
@@ -10,7 +10,7 @@
 
 namespace {
 using Lines = std::vector<std::string>;
-struct Question { std::string file, symptom, from, to; };
+struct Question { std::string file, symptom, why, from, to; };
 struct Shown { std::string name; Lines lines; int answer; std::string right; };  // answer: the line, from 1 on; where a whole line is missing, the one that stands in its place now
 
 Lines split(const std::string& text, const std::string& by) {
@@ -29,12 +29,12 @@ std::vector<Question> questions() {
     for (const std::string& row : split(read_file("dev/learn/mutants.txt"), "\n")) {
         if (row.empty() || row[0] == '#') continue;
         const Lines fields = split(row, " | ");
-        CHECK(fields.size() == 3, "dev/learn/mutants.txt: must be file | part of original | symptom: %s", row.c_str());
+        CHECK(fields.size() == 4, "dev/learn/mutants.txt: must be file | part of original | symptom | why: %s", row.c_str());
         const size_t before = all.size();
         for (const std::string& m : mutants) {
             const Lines f = split(m, " | ");
             if (f.size() == 4 && f[0] == fields[0] && f[2].find(fields[1]) != std::string::npos && all.size() == before)
-                all.push_back({f[0], fields[2], trimmed(f[2]), trimmed(f[3]) == "nothing" ? "" : trimmed(f[3])});
+                all.push_back({f[0], fields[2], fields[3], trimmed(f[2]), trimmed(f[3]) == "nothing" ? "" : trimmed(f[3])});
         }
         CHECK(all.size() > before, "dev/learn/mutants.txt: no mutant of %s has '%s'", fields[0].c_str(), fields[1].c_str());
     }
@@ -63,6 +63,25 @@ Shown show(const Question& q) {
     return s;
 }
 
+// What stands in other files, for who has not read them. Only names that occur are printed.
+const std::vector<std::pair<std::string, std::string>> NAMES = {
+    {"pdl_wait", "pdl_wait() waits for the kernel before this one"}, {"Pack<F>", "Pack<F> is 16 bytes, SIZE numbers of type F (float or bf16)"}, {"load_floats", "load_floats(x, p) fills float x[] from p on, store_floats(p, x) stores it, rounded to F"},
+    {"load_pack", "load_pack(p), store_pack(p, x) move a whole Pack"}, {"load_weights", "load_weights(w, weight, c) is load_floats, or 1 where weight is null"}, {"from_float", "from_float<F>(x) rounds to F, to_float(x) is back"},
+    {"dynamic_shared", "dynamic_shared() is the block's shared memory"}, {"warp_sum", "warp_sum(x), warp_max(x): over the warp, every lane gets it"}, {"block_sums(sums)", "block_sums(x) adds each x[i] over the block, every thread gets it"},
+    {"COLUMNS", "COLUMNS is 8, ROWS 2"}, {"RMS", "RMS: for RMSNorm, else LayerNorm"}, {"cap", "cap bounds logits; read cap.value(z) as z, cap.slope(z) as 1"}, {"ex2_approx", "ex2_approx(x * LOG2E) is exp(x)"}, {"pad(", "pad(x, column, V, y) sets those of x[] to y that are in columns from V on"},
+    {"compiler_barrier", "compiler_barrier() is for registers alone"}, {"__fdividef", "__fdividef(x, y) is x / y"}, {"Vp", "a row has V logits and padding up to Vp"},
+};
+std::string names_of(const Shown& s) {
+    std::string text, names;
+    for (const std::string& line : s.lines) text += line + "\n";
+    for (const auto& [name, meaning] : NAMES) if (text.find(name) != std::string::npos) names += (names.empty() ? "" : "; ") + meaning;
+    return names;
+}
+std::string chapter_of(const std::string& file) {
+    const bool softmax = file.find("classifier") != std::string::npos, gelu = file.find("gelu") != std::string::npos;
+    return std::string("doc/learn/") + (softmax ? "softmax" : gelu ? "gelu" : "layernorm") + ".md";
+}
+
 int check(const std::vector<Question>& all) {
     for (const Question& q : all) {
         const Shown s = show(q);
@@ -87,13 +106,19 @@ int main(int argc, char** argv) {
     if (argc == 2) {
         printf("%s, with one mistake (SEED=%zu):\n\n", q.file.c_str(), seed);
         for (size_t i = 0; i < s.lines.size(); i++) printf("%3zu  %s\n", i + 1, s.lines[i].c_str());
-        printf("\nWhat a user sees: %s\n\nWhich line is it, or where is one missing?    make mutant SEED=%zu LINE=...\n", q.symptom.c_str(), seed);
+        printf("\nNames: %s. The chapter: %s\n", names_of(s).c_str(), chapter_of(q.file).c_str());
+        printf("\nWhat a user sees: %s\n\nWhich line is it, or where is one missing (say the line before it)?    make mutant SEED=%zu LINE=...    to give up: LINE=0\n", q.symptom.c_str(), seed);
         return 0;
     }
     // a line that is missing stands between two: both are right, and the next one
     const int line = atoi(argv[2]);
     const bool deleted = q.to.empty(), right = deleted ? line >= s.answer - 1 && line <= s.answer : line == s.answer;
-    if (right) printf("Yes. It was:  %s\n%s%s\n", s.right.c_str(), deleted ? "and that is missing" : "and is now:   ", deleted ? "" : trimmed(s.lines[(size_t)s.answer - 1]).c_str());
-    else printf("No: line %d is as it was. %s\n    make mutant SEED=%zu shows it again.\n", line, deleted ? "Something is missing." : "Nothing is missing; a line has changed.", seed);
+    if (right || line == 0) {
+        printf("%s:  %s\n%s%s\n%s\n", right ? "Yes. It was" : format("Line %d. It was", s.answer).c_str(), s.right.c_str(), deleted ? "and that is missing." : "and is now:   ", deleted ? "" : trimmed(s.lines[(size_t)s.answer - 1]).c_str(), q.why.c_str());
+        printf("The next one: make mutant SEED=%zu\n", seed + 1);
+    } else {
+        printf("No: line %d is as it was. %s ", line, deleted ? "Something is missing" : "Nothing is missing; a line has changed");
+        printf("further %s.    make mutant SEED=%zu shows it again, LINE=0 the solution.\n", line < s.answer ? "down" : "up", seed);
+    }
     return right ? 0 : 1;
 }

@@ -1,128 +1,151 @@
 // report.h: runs the parts of an exercise, each in a child process, and says in a few lines what happened: which element, which lines, what the usual cause is.
 #pragma once
+#include <cuda_on_cpu.h>
 #include <dlfcn.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
-#include "../../llmc/io/files.h"
-#include "grade.h"
+#include "parts.h"
 
 namespace learn {
-struct Section { std::string title; std::vector<int> blanks; };  // of the file: // ---- N. title
-
-inline std::vector<std::string> lines_of(const std::string& text) {
-    std::vector<std::string> lines;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find('\n', at), text.size());
-        lines.push_back(text.substr(at, end - at));
-    }
-    return lines;
+// What the reader wrote runs on the emulator, which counts what it asks of memory.
+inline void Device::run(Result& result, const std::function<void()>& call) {
+    result.record = {}, result.asked = result.touched = 0, result.launches = 0;
+    accesses::begin(), accesses::record = &result.record;
+    emu::listener() = [&](const emu::Event& e) {
+        if (e.kind != emu::Event::WORK) return;
+        result.asked += (double)(e.moved.read + e.moved.written), result.touched += (double)(e.moved.distinct_read + e.moved.distinct_written);
+        result.launches++;
+        accesses::kernel_ends();
+    };
+    call();
+    CUDA_CHECK(cudaDeviceSynchronize());
+    emu::listener() = nullptr, accesses::record = nullptr;
 }
-inline std::vector<Section> sections_of(const std::vector<std::string>& lines) {
-    std::vector<Section> sections;
-    for (size_t i = 0; i < lines.size(); i++) {
-        if (lines[i].starts_with("// ---- ")) sections.push_back({lines[i].substr(8), {}});
-        const size_t at = lines[i].find("BLANK"), comment = lines[i].find("//");
-        if (at != std::string::npos && at < comment && !sections.empty()) sections.back().blanks.push_back((int)i + 1);
-    }
-    return sections;
-}
+inline void Device::repeat(Result&, const std::function<void()>&) {}
+inline void Device::poison(void*, size_t) {}  // all memory is
+inline void Device::read(void* to, const void* from, size_t bytes) { memcpy(to, from, bytes); }  // a copy by CUDA would be told of what nobody has written
+inline bool Device::set_order(uint64_t order) { return emu::set_seed(order), true; }
 
 class Report {
 public:
     Report(const char* name, const char* file) : name_(name), file_(file), lines_(lines_of(read_file(file))), sections_(sections_of(lines_)) {
-        result_ = (Result*)mmap(nullptr, sizeof(Result), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        result_ = shared_result();
     }
 
-    int grade(const std::vector<Part>& parts) {
+    // `right`: a file for the numbers of the parts that are right and run on a GPU.
+    int grade(const std::vector<Part>& parts, const char* right) {
         CHECK(sections_.size() == parts.size(), "%s: %zu parts begin with '// ---- N. title', must be %zu: is one of these lines missing? git checkout %s", file_.c_str(),
               sections_.size(), parts.size(), file_.c_str());
         printf("%s: %s\n", name_.c_str(), file_.c_str());
         size_t done = 0, next = parts.size();
+        std::string on_gpu;
         for (size_t i = 0; i < parts.size(); i++) {
-            const bool ok = sections_[i].blanks.empty() ? grade_part(parts[i], sections_[i].title) : say_blank(sections_[i]);
-            done += ok;
-            if (!ok && next == parts.size()) next = i;
+            const Verdict v = sections_[i].blanks.empty() ? grade_part(parts[i]) : blank(sections_[i]);
+            right_.push_back(v.right());
+            if (v.right() && parts[i].cuda) on_gpu += format("%zu ", i + 1);
+            say(sections_[i].title, v.right() ? v : resting(i, v));
+            done += v.ok();
+            if (!v.ok() && next == parts.size()) next = i;
         }
+        write_file_atomically(right, on_gpu);
         printf("%zu of %zu parts are done", done, parts.size());
         if (next < parts.size()) printf("; next: part %zu. A hint: make learn-%s HINT=%zu.1", next + 1, name_.c_str(), next + 1);
-        printf("\n");
+        printf("%s\n", brackets_ ? " (in brackets: what a part may cost at most; of bytes an access, at least)" : "");
         return done == parts.size() ? 0 : 1;
     }
 
 private:
     static constexpr int ORDERS = 4;  // of threads
     static constexpr int CPU_SECONDS = 20;  // of a part at one size, which takes one or two
-    struct Ended { int code; std::string said; };
 
-    bool say(const std::string& title, const char* verdict, const std::vector<std::string>& details) {
-        printf("%-44s %s\n", title.c_str(), verdict);
-        for (const std::string& d : details) if (!d.empty()) printf("    %s\n", d.c_str());
-        return !strcmp(verdict, "ok");
+    struct Verdict {
+        std::string word;
+        std::vector<std::string> details;
+        bool ok() const { return word == "ok"; }
+        bool right() const { return ok() || word == "SLOW"; }
+    };
+    void say(const std::string& title, const Verdict& v) {
+        printf("%-*s %s\n", width_of(sections_), title.c_str(), v.word.c_str());
+        for (const std::string& d : v.details) if (!d.empty()) printf("    %s\n", d.c_str());
     }
-    bool say_blank(const Section& s) {
+    static Verdict blank(const Section& s) {
         std::string where;
         for (int line : s.blanks) where += format("%s%d", where.empty() ? "" : ", ", line);
-        return say(s.title, "blank", {format("to fill: line%s %s", s.blanks.size() > 1 ? "s" : "", where.c_str())});
+        return {"blank", {format("to fill: line%s %s", s.blanks.size() > 1 ? "s" : "", where.c_str())}};
+    }
+    // Where a part calls a function of an earlier one, and neither is right, the earlier one is to be mended first: what is said of the other may be its mistake.
+    Verdict resting(size_t part, const Verdict& v) const {
+        for (size_t i = 0; i < part && v.word != "blank"; i++)
+            if (const std::string called = right_[i] ? "" : function_of(sections_[i], sections_[part]); !called.empty())
+                return {"WAITS", {format("it is not right, but it calls %s() of part %zu, which is not done: that one first", called.c_str(), i + 1)}};
+        return v;
+    }
+    // A function that one part defines and another one calls. Definitions begin in the first column and end with {.
+    std::string function_of(const Section& defines, const Section& calls) const {
+        for (int d = defines.first; d < defines.last; d++) {
+            const std::string& line = lines_[(size_t)d];
+            const size_t open = line.find('(');
+            if (open == std::string::npos || !line.ends_with("{") || line[0] == ' ' || line[0] == '/') continue;
+            size_t begin = open;
+            while (begin > 0 && (isalnum((unsigned char)line[begin - 1]) || line[begin - 1] == '_')) begin--;
+            const std::string name = line.substr(begin, open - begin);
+            for (int c = calls.first; c < calls.last; c++) {
+                const std::string code = lines_[(size_t)c].substr(0, lines_[(size_t)c].find("//"));
+                for (size_t at = code.find(name); !name.empty() && at != std::string::npos; at = code.find(name, at + 1)) {
+                    const char before = at > 0 ? code[at - 1] : ' ', after = code[std::min(at + name.size(), code.size() - 1)];
+                    const bool word = !isalnum((unsigned char)before) && before != '_' && before != '.' && (after == '(' || after == '<' || (at >= 7 && code.substr(at - 7, 7) == "launch("));
+                    if (word && !code.starts_with("void ") && !code.starts_with("__")) return name;
+                }
+            }
+        }
+        return "";
     }
 
     Ended run_in_child(const Part& part, Size size, int orders) {
-        memset(result_, 0, sizeof *result_);
-        int out[2];
-        fflush(nullptr);
-        CHECK(!pipe(out), "pipe: %s", strerror(errno));
-        const pid_t pid = fork();
-        CHECK(pid >= 0, "fork: %s", strerror(errno));
-        if (pid == 0) {
-            dup2(out[1], 1), dup2(out[1], 2), close(out[0]), close(out[1]);
+        *result_ = {};
+        return in_child([&] {
             const rlimit seconds = {CPU_SECONDS, CPU_SECONDS};
             setrlimit(RLIMIT_CPU, &seconds);  // a loop that never ends
             std::vector<std::vector<uint32_t>> bits;
             for (int order = 1; order <= orders; order++) {
                 emu::set_seed((uint64_t)order);
-                Trial trial(*result_, bits, order);
+                Trial trial(*result_, bits, {.order = order});
                 part.grade(trial, size);
             }
             result_->finished = true;
-            _exit(0);
-        }
-        close(out[1]);
-        Ended ended{};
-        char buffer[4096];
-        for (ssize_t n; (n = read(out[0], buffer, sizeof buffer)) > 0;) ended.said.append(buffer, (size_t)n);
-        close(out[0]);
-        int status = 0;
-        waitpid(pid, &status, 0);
-        ended.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-        return ended;
+        });
     }
 
-    bool grade_part(const Part& part, const std::string& title) {
+    Verdict grade_part(const Part& part) {
         double worst = 0;
+        std::string sizes;
         for (size_t i = 0; i < part.sizes.size(); i++) {
             const Size size = part.sizes[i];
             const bool large = i > 0 && i + 1 == part.sizes.size();  // takes longest
             const Ended ended = run_in_child(part, size, part.cuda && !large ? ORDERS : 2);
             const std::string at = format("at N=%d, C=%d: ", size.N, size.C);
             const Result& r = *result_;
-            if (!r.finished) return say_ended(title, at, ended);
-            if (*r.wrong) return say(title, "WRONG", {at + r.wrong, *r.cause ? format("that is what comes out if %s", r.cause) : part.cuda && !r.launches ? "no kernel ran: is the number of blocks 0?" : ""});
-            if (*r.unrepeatable) return say(title, "NOT REPEATABLE", {at + r.unrepeatable, "sums of floats depend on their order, and atomicAdd adds in the order in which threads arrive: let one thread add, in a fixed order"});
+            if (!r.finished) return of_ended(at, ended);
+            if (*r.wrong) return {"WRONG", {at + r.wrong, *r.cause ? format("that is what comes out if %s", r.cause) : part.cuda && !r.launches ? "no kernel ran: is the number of blocks 0?" : ""}};
+            if (*r.unrepeatable) return {"NOT REPEATABLE", {at + r.unrepeatable, "sums of floats depend on their order, and atomicAdd adds in the order in which threads arrive: let one thread add, in a fixed order"}};
             worst = std::fmax(worst, r.worst);
+            sizes += format(" (%d, %d)", size.N, size.C);
         }
-        const std::string right = format("right at %zu size%s, largest error %.2g of what rounding may do, same bits in %d %s", part.sizes.size(), part.sizes.size() == 1 ? "" : "s", worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
-        if (!part.cuda) return say(title, "ok", {right});
+        if (sizes != " (1, 1)") sizes = " at (N, C) =" + sizes;
+        else sizes = "";
+        const std::string right = format("right%s; largest error %.2g of what rounding may do; same bits in %d %s", sizes.c_str(), worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
+        if (!part.cuda) return {"ok", {right}};
         const std::string slow = what_is_missed(part.limits);
-        return say(title, slow.empty() ? "ok" : "SLOW", {right, costs(), slow});
+        return {slow.empty() ? "ok" : "SLOW", {right, costs(part.limits), slow}};
     }
 
     // ---- what went wrong in a child that did not finish -------------------------------------------------------------------
-    bool say_ended(const std::string& title, const std::string& at, const Ended& ended) {
+    Verdict of_ended(const std::string& at, const Ended& ended) {
         const std::string tag = "emulator: ";
         const size_t begin = ended.said.find(tag);
         if (begin == std::string::npos) {
-            if (ended.code == 128 + SIGXCPU || ended.code == 128 + SIGKILL) return say(title, "HANGS", {at + format("not ended after %d seconds: does a loop's variable advance?", CPU_SECONDS)});
-            return say(title, "CRASH", {at + (ended.code > 128 ? strsignal(ended.code - 128) : ended.said.substr(0, ended.said.find('\n')))});
+            if (ended.code == 128 + SIGXCPU || ended.code == 128 + SIGKILL) return Verdict{"HANGS", {at + format("not ended after %d seconds: does a loop's variable advance?", CPU_SECONDS)}};
+            return Verdict{"CRASH", {at + (ended.code > 128 ? strsignal(ended.code - 128) : ended.said.substr(0, ended.said.find('\n')))}};
         }
         std::string said = ended.said.substr(begin + tag.size());
         said = said.substr(0, said.find('\n'));
@@ -131,23 +154,23 @@ private:
             const bool reads_now = said.find("this one reads") != std::string::npos;
             const bool read_before = said.find("reads there") != std::string::npos;
             const accesses::Access& before = read_before ? r.read : r.wrote;
-            return say(title, "RACE", {at + doing(before), "    and " + doing(r.now) + ", and nothing says which comes first", race_cause(before, r.now, reads_now, read_before)});
+            return Verdict{"RACE", {at + doing(before), "    and " + doing(r.now) + ", and nothing says which comes first", race_cause(before, r.now, reads_now, read_before)}};
         }
         if (said.find("an atomic") != std::string::npos)  // which no call of the compiler announces
-            return say(title, said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(said.find("an atomic"), said.find(" (") - said.find("an atomic")) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"});
+            return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(said.find("an atomic"), said.find(" (") - said.find("an atomic")) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"}};
         if (said.find("nobody has written") != std::string::npos)
-            return say(title, "UNWRITTEN", {at + doing(r.now) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
+            return Verdict{"UNWRITTEN", {at + doing(r.now) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
                                             : r.copies ? "a copy must be started, of all the tile's bytes and to this buffer, committed as a group and waited for by its own thread; then comes a barrier: which is missing?"
-                                            : "is a barrier missing between the write and the read, or does a loop leave elements out, or go too far?"});
+                                            : "is a barrier missing between the write and the read, or does a loop leave elements out, or go too far?"}};
         if (said.find("dynamic shared") != std::string::npos)
-            return say(title, "OUTSIDE", {at + doing(r.now) + ", outside of what the launch gives the block", "how many bytes does a block need: a row of floats for each of its warps?"});
-        if (said.find("outside of") != std::string::npos) return say(title, "OUTSIDE", {at + doing(r.now), r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that should return?"
-                                                                         : "is there a thread behind the last row or column that should return, or a stride that is too long?"});
-        if (said.find("not aligned") != std::string::npos) return say(title, "NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)});
+            return Verdict{"OUTSIDE", {at + doing(r.now) + ", outside of what the launch gives the block", "how many bytes does a block need: a row of floats for each of its warps?"}};
+        if (said.find("outside of") != std::string::npos) return Verdict{"OUTSIDE", {at + doing(r.now), r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that should return?"
+                                                                         : "is there a thread behind the last row or column that should return, or a stride that is too long?"}};
+        if (said.find("not aligned") != std::string::npos) return Verdict{"NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)}};
         if (const size_t colon = said.find(": block ("); colon != std::string::npos) said = said.substr(colon + 2);  // without the kernel's name
         if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos)
-            return say(title, "DIVERGENT", {at + said, "barriers and warp operations are for all threads: does one of them return, or leave a loop, before the others?"});
-        return say(title, "FAILED", {at + said});
+            return Verdict{"DIVERGENT", {at + said, "barriers and warp operations are for all threads: does one of them return, or leave a loop, before the others?"}};
+        return Verdict{"FAILED", {at + said}};
     }
     // The last write and read are told from where the accesses lie: shared memory of a block, or device memory.
     std::string race_cause(const accesses::Access& before, const accesses::Access& now, bool reads_now, bool read_before) const {
@@ -166,10 +189,13 @@ private:
     static double ratio(double a, double b) { return b > 0 ? a / b : 0; }
     double per_access() const { return ratio((double)result_->record.bytes, (double)result_->record.accesses); }
     double sectors() const { return ratio((double)result_->record.sectors, (double)result_->record.fewest_sectors); }
-    std::string costs() const {
+    // Behind each, in brackets, what the part may cost.
+    std::string costs(const Limits& l) {
         const Result& r = *result_;
-        return format("bytes: asked %.2f, touched %.2f of the fewest; sectors %.2f of the fewest; %.1f bytes an access; %llu bank conflicts; %d launch%s", ratio(r.asked, r.fewest),
-                      ratio(r.touched, r.fewest), sectors(), per_access(), (unsigned long long)r.record.conflicts, r.launches, r.launches == 1 ? "" : "es");
+        auto allowed = [&](double limit, const char* pattern) { return brackets_ |= limit > 0, limit > 0 ? format(pattern, limit) : std::string(); };
+        return format("bytes over the fewest: asked %.2f%s, touched %.2f%s; sectors %.2f%s; %.1f bytes an access%s; %llu bank conflicts%s; %d launch%s%s", ratio(r.asked, r.fewest), allowed(l.asked, " (%.2f)").c_str(), ratio(r.touched, r.fewest),
+                      allowed(l.touched, " (%.2f)").c_str(), sectors(), allowed(l.sectors, " (%.2f)").c_str(), per_access(), allowed(l.access, " (%.0f)").c_str(), (unsigned long long)r.record.conflicts, l.no_conflicts ? " (0)" : "",
+                      r.launches, r.launches == 1 ? "" : "es", allowed(l.launches, " (%.0f)").c_str());
     }
     std::string what_is_missed(const Limits& l) const {
         const Result& r = *result_;
@@ -232,6 +258,8 @@ private:
     std::string name_, file_;
     std::vector<std::string> lines_;
     std::vector<Section> sections_;
+    std::vector<bool> right_;  // of the parts so far
+    bool brackets_ = false;    // something that is allowed was printed
     Result* result_;
 };
 }  // namespace learn

@@ -227,12 +227,13 @@ void check_graded(const std::string& page, const Lines& lines) {
         const std::string name = lines[i].substr(12, lines[i].find(" -->") - 12);
         if (!g_graded.count(name)) { wrong(format("%s:%zu", page.c_str(), i + 1), "no exercise is named %s", name.c_str()); continue; }
         for (size_t k = i + 3; k < lines.size() && !lines[k].empty(); k++) {
-            const std::string part = format("\n%d. ", atoi(lines[k].c_str() + 2)), costs = "bytes: asked ";
-            const size_t at = g_graded[name].find(part), found = g_graded[name].find(costs, at);
-            double asked = 0, touched = 0, sectors = 0, access = 0;
-            if (at == std::string::npos || found == std::string::npos || sscanf(g_graded[name].c_str() + found, "bytes: asked %lf, touched %lf of the fewest; sectors %lf of the fewest; %lf", &asked, &touched, &sectors, &access) != 4)
-                wrong(format("%s:%zu", page.c_str(), k + 1), "the grader counts nothing of this part");
-            else if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
+            const std::string part = format("\n%d. ", atoi(lines[k].c_str() + 2));
+            const size_t at = g_graded[name].find(part), found = g_graded[name].find("asked ", at), end = g_graded[name].find(" bytes an access", found);
+            if (at == std::string::npos || end == std::string::npos) { wrong(format("%s:%zu", page.c_str(), k + 1), "the grader counts nothing of this part"); continue; }
+            const std::string costs = g_graded[name].substr(found, end - found);
+            auto number = [&](const char* behind) { return atof(costs.c_str() + costs.rfind(behind) + strlen(behind)); };
+            const double asked = number("asked "), touched = number("touched "), sectors = number("sectors "), access = number("; ");
+            if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
                 wrong(format("%s:%zu", page.c_str(), k + 1), "counted is %s", row.c_str());
         }
     }
@@ -260,12 +261,27 @@ void check_exercise(const std::string& folder, const Outcome& solved, const Outc
         wrong(exercise, "does not fail with a line that helps:\n%s", begun.output.c_str());
     if (g_wrong == before) printf("%-32s %d parts: the solution passes, the blanks fail with a line each\n", folder.c_str(), parts);
 }
+// What learn.sh does where nvcc and a GPU are: an nvcc that writes a program that says what it is asked, or does not compile, and a GPU by name.
+void write_program(const std::string& path, const std::string& text) { write_file_atomically(path, "#!/bin/sh\n" + text), chmod(path.c_str(), 0755); }
+void check_timing(const std::string& said_by_nvcc) {
+    const std::string solution = "dev/learn/gelu/solution.cu", with = "PATH=build/learn/fake:$PATH NVCC=build/learn/fake/", grade = " dev/learn/learn.sh gelu " + solution;
+    if (said_by_nvcc.find("\ntimed: 3 4 5\n") == std::string::npos) wrong("dev/learn/learn.sh", "right parts are not run on a GPU:\n%s", said_by_nvcc.c_str());
+    const Outcome refused = run_command(with + "refuses OPT=-O0" + grade);
+    if (refused.code != 1 || refused.output.find("what g++ compiles of dev/learn/gelu/solution.cu, nvcc does not:\n    line 31: calling a __host__ function\n") == std::string::npos) wrong("dev/learn/learn.sh", "an nvcc that does not compile it:\n%s", refused.output.c_str());
+}
 void check_exercises(const Lines& folders) {
+    make_folders("build/learn/fake");
+    write_program("build/learn/fake/nvidia-smi", "exit 0\n");
+    write_program("build/learn/fake/nvcc", "for last; do :; done\nprintf '#!/bin/sh\\necho timed: $*\\n' > \"$last\" && chmod +x \"$last\"\n");
+    write_program("build/learn/fake/refuses", "echo '../../dev/learn/gelu/solution.cu(31): error: calling a __host__ function' >&2\nexit 1\n");
     Lines grading;
     for (const std::string& folder : folders)
-        for (const std::string& file : {solution_of(folder), exercise_of(folder)}) grading.push_back(format("%sdev/learn/learn.sh %s %s", file == exercise_of(folder) ? "OPT=-O0 " : "", folder.substr(folder.rfind('/') + 1).c_str(), file.c_str()));
+        for (const std::string& file : {solution_of(folder), exercise_of(folder)}) grading.push_back(format("PATH=build/learn/fake:$PATH NVCC=build/learn/fake/nvcc %sdev/learn/learn.sh %s %s", file == exercise_of(folder) ? "OPT=-O0 " : "", folder.substr(folder.rfind('/') + 1).c_str(), file.c_str()));
     const std::vector<Outcome> outcomes = outcomes_of(grading);
-    for (size_t i = 0; i < folders.size(); i++) check_exercise(folders[i], outcomes[2 * i], outcomes[2 * i + 1]);
+    for (size_t i = 0; i < folders.size(); i++) {
+        check_exercise(folders[i], outcomes[2 * i], outcomes[2 * i + 1]);
+        if (folders[i] == "dev/learn/gelu") check_timing(outcomes[2 * i].output);
+    }
 }
 
 Lines listed(const std::string& pattern) { return lines_of(run_command("ls " + pattern + " 2>/dev/null").output); }
