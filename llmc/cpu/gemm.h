@@ -352,8 +352,8 @@ void run_gemv(Operand<F> a, size_t ni, Operand<F> b, size_t K, Epilogue epilogue
     });
 }
 
-// FLOP/s of all threads at once: the best of SLICES windows of time, which are the same for all.
-template <class Kernel> double measure_peak(double seconds) {
+// FLOP/s of all threads at once: the best of SLICES windows of time, which are the same for all. 0: none of them was long enough, or others had the cores.
+template <class Kernel> double measure_peak_once(double seconds) {
     using clock = std::chrono::steady_clock;
     constexpr int KSTEPS = 128;  // rows and one micro-panel together: at most 32 KB
     constexpr double FLOPS = 2.0 * Kernel::MR * Kernel::NR * KSTEPS * K_PER_STEP<typename Kernel::KStep>;
@@ -384,6 +384,9 @@ template <class Kernel> double measure_peak(double seconds) {
         best = std::max(best, sum / slice.count());
     }
     return best;
+}
+template <class Kernel> double measure_peak(double seconds) {
+    for (;; seconds *= 2) if (const double flops = measure_peak_once<Kernel>(seconds); flops > 0) return flops;
 }
 
 }  // namespace gemm_detail

@@ -80,6 +80,10 @@ inline void finish_preparing(Run& run) {
         if (was_given(run.opt, "patience") && !was_chosen(run.opt, "patience")) die_with(EXIT_USAGE, "--patience: %d given, but there is nothing to validate: it needs --val-data or text", run.opt.patience);
         run.opt.patience = 0;
     }
+    const Options& opt = run.opt;
+    const bool validates = !run.val.empty() && opt.val_every, evaluates = !opt.eval.empty() || opt.hellaswag, samples = was_given(opt, "prompt"), writes = !run.out.empty() || !opt.export_bin.empty();
+    if (opt.steps == 0 && opt.chat.empty() && opt.plan.empty() && !validates && !evaluates && !samples && !writes)
+        die_with(EXIT_USAGE, "--steps: 0 given, and nothing else that is to be done: --val-data, --eval and --prompt look at the model, --export-bin and --out write it");
     if (!run.out.empty() && run.comm.rank == 0) make_folders(run.out);
     if (!run.out.empty()) flight_recorder().path = run.out + format("/flight-%05d.txt", run.comm.rank);
     if (run.comm.world == 1) return;

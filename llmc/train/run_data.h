@@ -55,12 +55,12 @@ inline void find_files(const Options& opt) {
     std::vector<std::string> patterns;
     if (!opt.train_data.empty()) for (const SourceName& source : parse_sources(opt.train_data)) patterns.push_back(source.pattern);
     if (!opt.val_data.empty()) patterns.push_back(opt.val_data);
-    bool text = false;
+    bool text = false, lines = false;
     for (const std::string& pattern : patterns) {
         text |= names_text(pattern);
-        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path));
+        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path)), lines |= text_detail::is_jsonl(path);
     }
-    if (!text && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no text", opt.skip_bad);
+    if (!lines && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no %s", opt.skip_bad, text ? ".jsonl" : "text");
     if (!text && opt.text_special) die_with(EXIT_USAGE, "--text-special: 1 given, but the data hold no text");
 }
 
@@ -117,7 +117,7 @@ inline void choose_vocabulary(Run& run) {
 inline void hold_out_validation(Run& run) {
     for (Source& source : run.train) {
         if (run.opt.val_data.empty() && names_text(source.name)) {
-            TrainVal split = hold_out(source.shards, end_of_text(run));
+            TrainVal split = hold_out(source.shards, end_of_text(run), source.name);
             source.shards = split.train;
             run.val.insert(run.val.end(), split.val.begin(), split.val.end());
         }

@@ -230,6 +230,28 @@ TEST(mistakes_name_what_was_meant) {
              {"--batchsize 3", "is it --batch?"},
              {"--learning-rate 1", "is it --lr?"},
              {"--Setps 3", "is it --steps?"},
+             {"--LR 3", "is it --lr?"},
+             {"-lr 3", "is it --lr?"},
+             {"--lrate 3", "is it --lr?"},
+             {"--temp 1", "is it --temperature?"},
+             {"--max-steps 3", "is it --steps?"},
+             {"--max_iters 3", "is it --steps?"},
+             {"--num-train-epochs 3", "is it --steps?"},
+             {"--block_size 3", "is it --seq?"},
+             {"--n-ctx 3", "is it --seq?"},
+             {"--data x", "is it --train-data?"},
+             {"--input x", "is it --train-data?"},
+             {"--dataset x", "is it --train-data?"},
+             {"--out_dir x", "is it --out?"},
+             {"--wd 1", "is it --weight-decay?"},
+             {"--dtype bf16", "is it --precision?"},
+             {"-e GPT2", "'GPT2' given: GPT-2 124M is d12, which begins untrained"},
+             {"-e gpt-2", "'gpt-2' given: GPT-2 124M is d12"},
+             {"-e gpt2:124M", "'gpt2:124M' given: GPT-2 124M is d12"},
+             {"-e gpt2-1.5b", "'gpt2-1.5b' given: GPT-2 1558M is d48"},
+             {"-e qwen3", "'qwen3' given: is it qwen3:0.6b"},
+             {"-e llama3.2", "'llama3.2' given: is it llama3.2:1b or llama3.2:3b?"},
+             {"-e smollm", "'smollm' given: is it smollm2:135m"},
              {"--zzzzzzzz 3", "--zzzzzzzz: unknown option; --help lists them"},
              {"SCRATCH/text.txt", "text.txt' is not an option; -i SCRATCH/text.txt trains on it"},
          }) {
@@ -251,6 +273,9 @@ TEST(mistakes_are_one_line) {
     write_file_atomically(SCRATCH + "/empty.txt", "");
     write_file_atomically(SCRATCH + "/short.txt", "ab");
     write_file_atomically(SCRATCH + "/not.bin", "certainly not tokens");
+    run_small("model_run", "-e d1c32h2 -t 8 -x 1 -n 1 -v 0 -s 0");
+    rename_file(SCRATCH + "/model_run/step_00000001", SCRATCH + "/model");
+    const std::vector<std::string> of_model = list_folder(SCRATCH + "/model");
     struct Mistake { const char* options; int code; const char* says; };
     const std::string text = "-i " + SCRATCH + "/text.txt ";
     for (Mistake m : {
@@ -314,12 +339,21 @@ TEST(mistakes_are_one_line) {
              {"--plan H100 --net 0", 2, "--net: '0' given, must be a number in >0.."},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
-             {"-i SCRATCH/short.txt", 1, "short.txt"},
+             {"-i SCRATCH/short.txt", 1, "SCRATCH/short.txt: 3 tokens, too few to train on"},
+             {"-x 0 -e SCRATCH/model", 2, "--steps: 0 given, and nothing else that is to be done: --val-data, --eval and --prompt look at the model"},
+             {"-x 0 -e SCRATCH/model --eval a=SCRATCH/empty.txt", 1, "empty.txt: nothing in it to evaluate"},
+             {"TEXT -o SCRATCH/model", 2, "--out: SCRATCH/model is a model, or a checkpoint, must be the folder of a run, as SCRATCH is"},
+             {"TEXT -o SCRATCH/model/ -y 1", 2, "--out: SCRATCH/model is a model, or a checkpoint"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
              {"-i 'SCRATCH/{not.bin,short.txt}'", 2, "SCRATCH/{not.bin,short.txt}: names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j 'SCRATCH/{short.txt,not.bin}'", 2, "names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 2, "config.json"},
+             {"TEXT -e d1c32h2f100", 2, "--model: 'd1c32h2f100' given: the MLP's width is 100, must be a multiple of 8"},  // its checkpoint could not be loaded
+             {"TEXT --tokenizer gpt2", 2, "--tokenizer: 'gpt2' given: there is no such file or folder; must be bytes, bpe:N, a tokenizer.json"},
+             {"TEXT --skip-bad 1", 2, "--skip-bad: 1 given, but the data hold no .jsonl"},
+             {"TEXT -e d1c32h2 -t 8 -o SCRATCH/not.bin", 2, "--out: SCRATCH/not.bin is a file, must be a folder"},
+             {"TEXT -e d1c32h2 -t 8 -o /dev/null", 2, "--out: /dev/null is a device, must be a folder"},
              {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
              {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
              {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
