@@ -41,7 +41,7 @@ void print_help() {
            wrapped("./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o DIR --tokenizer T", "writes DIR/train_000000.bin ..., DIR/val_000000.bin ...", width).c_str(),
            wrapped("./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json", "learns a tokenizer from the texts", width).c_str());
     for (const Row& row : ROWS) printf("%s", wrapped(std::string(row.name) + (*row.short_name ? std::string(", ") + row.short_name : "") + " " + row.value, row.help, width).c_str());
-    printf("\n%s", wrapped("", "The end-of-text token stands in front of each document. The same command started again goes on where a killed run was.", width).c_str());
+    printf("\nThe end-of-text token stands in front of each document.\nThe same command started again goes on where a killed run was.\n");
 }
 
 struct Options {
@@ -85,15 +85,17 @@ Options parse(int argc, char** argv) {
             if (name == r.name || (*r.short_name && name == r.short_name)) row = &r;
         }
         if (!row) {
-            const std::string near = name.starts_with("--") ? nearest(name, names) : "";
+            std::string near = name.starts_with("--") ? nearest(name, names) : "";
+            for (const std::string& n : names) if (near.empty() && name.starts_with(n)) near = n;
             die_with(EXIT_USAGE, "%s: unknown option; %s--help lists them", name.c_str(), near.empty() ? "" : ("is it " + near + "? ").c_str());
         }
         const std::string option = row->name;
         given.push_back(row);
         if (option == "--help") { print_help(); exit(0); }
         if (option == "--input" && !has_value) {
+            const size_t before = o.input.size();
             while (i + 1 < argc && argv[i + 1][0] != '-') o.input.push_back(argv[++i]);
-            if (o.input.empty()) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
+            if (o.input.size() == before) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
             continue;
         }
         if (!has_value && i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow: %s", name.c_str(), row->help);

@@ -249,7 +249,7 @@ inline std::string unknown_option(const std::string& name) {
         if (near.empty() && plain.size() > 4 && n.starts_with(plain)) near = n;
     if (near.empty() && plain.size() > 4) near = nearest(plain, names);
     for (const std::string& n : names)  // no word is near: what begins like it (--batchsize)
-        if (near.empty() && n.size() > 4 && plain.starts_with(n)) near = n;
+        if (near.empty() && plain.starts_with(n)) near = n;
     for (const OptionRow& row : TABLE)  // or is described so (--learning-rate)
         if (near.empty() && words.size() > 4 && strstr(row.help, words.c_str())) near = row.name();
     for (size_t at = 0, end; near.empty() && at < words.size(); at = end + 1) {  // or one of its words (--max-steps, --block-size)

@@ -1,9 +1,11 @@
 // run_data.h: the files of a run: its tokenizer, the data to train and to validate on, and whether they are those that it began with.
 #pragma once
+#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -64,6 +66,15 @@ inline void find_files(const Options& opt) {
     if (!text && opt.text_special) die_with(EXIT_USAGE, "--text-special: 1 given, but the data hold no text");
 }
 
+// One file may be named twice, by a pattern as data/*.bin too.
+inline void say_what_is_in_both(const Run& run) {
+    const auto is = [](const Shard& shard) { struct stat s; return stat(shard.path.c_str(), &s) == 0 ? std::pair<dev_t, ino_t>(s.st_dev, s.st_ino) : std::pair<dev_t, ino_t>(); };
+    std::set<std::pair<dev_t, ino_t>> trained;
+    for (const Source& source : run.train) for (const Shard& shard : source.shards) trained.insert(is(shard));
+    const auto both = std::find_if(run.val.begin(), run.val.end(), [&](const Shard& shard) { return trained.count(is(shard)); });
+    if (both != run.val.end()) printf("data     %s is trained on and validated on: the validation loss says nothing of other text\n", on_one_line(both->path).c_str());
+}
+
 inline void open_files(Run& run) {
     const Options& opt = run.opt;
     if (opt.train_data.empty() && opt.val_data.empty()) return;
@@ -81,6 +92,7 @@ inline void open_files(Run& run) {
     if (opt.train_data.empty()) return;
     for (const SourceName& source : parse_sources(opt.train_data))
         run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
+    if (run.comm.rank == 0) say_what_is_in_both(run);
 }
 
 // --plan: data that are not there are planned without.

@@ -192,6 +192,19 @@ TEST(an_own_head_another_mlp_another_eps) {
     EXPECT(o.code == 2 && has(o.output, "--export-bin: a .bin file cannot hold this model: its head is not tied") && access((SCRATCH + "/no").c_str(), F_OK) != 0);
 }
 
+// A validation of what is trained on is said to be one: by one name, by a link, by a pattern that takes in both.
+TEST(data_that_are_in_both_are_said) {
+    prepare();
+    const std::string says = " is trained on and validated on: the validation loss says nothing of other text\n", text = SCRATCH + "/text.txt", run = "-e d1c16h1 -x 0 -n 0 -j ";
+    EXPECT_EQ(run_command(format("%s -i %s -o %s/both --val 10%%", TOKENIZE_PROGRAM, text.c_str(), SCRATCH.c_str())).code, 0);
+    EXPECT(symlink("val_000000.bin", (SCRATCH + "/both/link.bin").c_str()) == 0);
+    const std::string shards = std::string(TRAINER) + " -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o " + SCRATCH + "/o -i '" + SCRATCH + "/both/*_0*.bin' -j " + SCRATCH + "/both/";
+    EXPECT(has(run_small("a", run + text).output, says) && has(run_command(shards + "val_000000.bin").output, "data     " + SCRATCH + "/both/val_000000.bin" + says) && has(run_command(shards + "link.bin").output, says));
+    write_file_atomically(SCRATCH + "/other.txt", read_file(text) + "Anna.\n");
+    EXPECT(!has(run_small("b", run + SCRATCH + "/other.txt").output, says) && !has(run_small("c", "-e d1c16h1 -x 0 -n 0").output, says));
+    EXPECT(!has(run_command(format("%s -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o %s/o2 -i '%s/both/train_*.bin' -j '%s/both/val_*.bin'", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str())).output, says));
+}
+
 // What was meant, where it can be known.
 TEST(mistakes_name_what_was_meant) {
     prepare();
