@@ -234,7 +234,7 @@ TEST(tokenize_mistakes_are_one_line) {
              {"--train 300 -i IN/one.txt -o OUT --tokenizer bytes", 2, "--tokenizer: given, but --train"},
              {"--train 300 -i IN/one.txt -o OUT --shard-tokens 9", 2, "--shard-tokens: given, but --train"},
              {"--train 300 -i IN/one.txt -o OUT --special 1", 2, "--special: given, but --train"},
-             {"--train 300 -i IN/one.txt -o IN", 2, "is a folder, must be a file"},
+             {"--train 300 -i IN/one.txt -o IN/", 2, "is a folder, must be a file"},
              {"--train 300 -i IN/one.txt -o IN/no/t.json", 2, "no/t.json: No such file or directory"},
              {"--train 300 -i IN/one.txt -o IN/pipe", 2, "pipe is a pipe or a device, must be a file"},
              {"-i IN/one.txt -o OUT --tokeniser bytes", 2, "--tokeniser: unknown option; is it --tokenizer? --help lists them"},
