@@ -72,7 +72,7 @@ inline void say_what_is_in_both(const Run& run) {
     std::set<std::pair<dev_t, ino_t>> trained;
     for (const Source& source : run.train) for (const Shard& shard : source.shards) trained.insert(is(shard));
     const auto both = std::find_if(run.val.begin(), run.val.end(), [&](const Shard& shard) { return trained.count(is(shard)); });
-    if (both != run.val.end()) printf("data     %s is trained on and validated on: the validation loss says nothing of other text\n", on_one_line(both->path).c_str());
+    if (both != run.val.end()) printf("data     %s is trained on and validated on: the validation loss says nothing of other text\n", on_one_line(names_text(run.opt.val_data) ? run.opt.val_data : both->path).c_str());
 }
 
 inline void open_files(Run& run) {

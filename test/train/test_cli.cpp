@@ -199,7 +199,7 @@ TEST(data_that_are_in_both_are_said) {
     EXPECT_EQ(run_command(format("%s -i %s -o %s/both --val 10%%", TOKENIZE_PROGRAM, text.c_str(), SCRATCH.c_str())).code, 0);
     EXPECT(symlink("val_000000.bin", (SCRATCH + "/both/link.bin").c_str()) == 0);
     const std::string shards = std::string(TRAINER) + " -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o " + SCRATCH + "/o -i '" + SCRATCH + "/both/*_0*.bin' -j " + SCRATCH + "/both/";
-    EXPECT(has(run_small("a", run + text).output, says) && has(run_command(shards + "val_000000.bin").output, "data     " + SCRATCH + "/both/val_000000.bin" + says) && has(run_command(shards + "link.bin").output, says));
+    EXPECT(has(run_small("a", run + text).output, "data     " + text + says) && has(run_command(shards + "val_000000.bin").output, "data     " + SCRATCH + "/both/val_000000.bin" + says) && has(run_command(shards + "link.bin").output, says));
     write_file_atomically(SCRATCH + "/other.txt", read_file(text) + "Anna.\n");
     EXPECT(!has(run_small("b", run + SCRATCH + "/other.txt").output, says) && !has(run_small("c", "-e d1c16h1 -x 0 -n 0").output, says));
     EXPECT(!has(run_command(format("%s -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o %s/o2 -i '%s/both/train_*.bin' -j '%s/both/val_*.bin'", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str())).output, says));
