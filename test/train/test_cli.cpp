@@ -353,7 +353,6 @@ TEST(mistakes_are_one_line) {
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
              {"-i SCRATCH/short.txt", 1, "SCRATCH/short.txt: 3 tokens, too few to train on"},
-             {"-x 0 -e SCRATCH/model", 2, "--steps: 0 given, and nothing else that is to be done: --val-data, --eval and --prompt look at the model"},
              {"-x 0 -e SCRATCH/model --eval a=SCRATCH/empty.txt", 1, "empty.txt: nothing in it to evaluate"},
              {"TEXT -o SCRATCH/model", 2, "--out: SCRATCH/model is a model, or a checkpoint, must be the folder of a run, as SCRATCH is"},
              {"TEXT -o SCRATCH/model/ -y 1", 2, "--out: SCRATCH/model is a model, or a checkpoint"},
@@ -378,6 +377,7 @@ TEST(mistakes_are_one_line) {
         if (o.code != m.code || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
             FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, says.c_str());
     }
+    EXPECT(list_folder(SCRATCH + "/model") == of_model);
 }
 
 // An option that does nothing is refused, by its name and why.
@@ -398,6 +398,8 @@ TEST(options_that_do_nothing) {
                              {chat + "--temperature 0 --top-p 0.5", "--top-p: 0.5 given, but --temperature 0 takes the most likely token"},
                              {text + "-x 1 -e " + model + " --init-std 0.1", "--init-std: 0.1 given, but the weights are those of " + model},
                              {text + "-x 1 -e " + model + " --embed-std 0.1", "--embed-std: 0.1 given, but the weights are those of " + model},
+                             {"-x 0 -e " + model, "--steps: 0 given, and nothing else that is to be done: --val-data, --eval and --prompt look at the model, --export-bin and --out write it"},
+                             {text + "-x 0 -v 0", "--steps: 0 given, and nothing else"},
                              {shards + "--skip-bad 2", "--skip-bad: 2 given, but the data hold no text"}, {shards + "--text-special 1", "--text-special: 1 given, but the data hold no text"}}) {
         Outcome o = run_command(format("%s %s < /dev/null", TRAINER, idle.options.c_str()));
         if (o.code != 2 || !has(o.output, idle.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\", expected 2 and \"%s\"", idle.options.c_str(), o.code, o.output.c_str(), idle.says.c_str());
