@@ -399,7 +399,6 @@ TEST(options_that_do_nothing) {
                              {text + "-x 1 -e " + model + " --init-std 0.1", "--init-std: 0.1 given, but the weights are those of " + model},
                              {text + "-x 1 -e " + model + " --embed-std 0.1", "--embed-std: 0.1 given, but the weights are those of " + model},
                              {"-x 0 -e " + model, "--steps: 0 given, and nothing else that is to be done: --val-data, --eval and --prompt look at the model, --export-bin and --out write it"},
-                             {text + "-x 0 -v 0", "--steps: 0 given, and nothing else"},
                              {shards + "--skip-bad 2", "--skip-bad: 2 given, but the data hold no text"}, {shards + "--text-special 1", "--text-special: 1 given, but the data hold no text"}}) {
         Outcome o = run_command(format("%s %s < /dev/null", TRAINER, idle.options.c_str()));
         if (o.code != 2 || !has(o.output, idle.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\", expected 2 and \"%s\"", idle.options.c_str(), o.code, o.output.c_str(), idle.says.c_str());
