@@ -196,6 +196,7 @@ TEST(tokenize_mistakes_are_one_line) {
     write_text("bad.jsonl.gz", "certainly not compressed");
     write_text("blank.txt", " \n<|endoftext|>\n");
     write_text("packed.txt", std::string("\x1F\x8B\x08\0\0\0\0\0", 8)), write_text("cut.txt.gz", std::string("\x1F\x8B\x08\0\0\0\0\0", 8)), write_text("zst.txt", "\x28\xB5\x2F\xFD and so on");
+    for (const char* name : {"dangling.txt", "loop.txt", "pipe", "socket.txt"}) unlink((folder() + "/" + name).c_str());  // of an earlier run
     EXPECT(symlink("absent", (folder() + "/dangling.txt").c_str()) == 0 && symlink("loop.txt", (folder() + "/loop.txt").c_str()) == 0 && mkfifo((folder() + "/pipe").c_str(), 0600) == 0);
     EXPECT(mknod((folder() + "/socket.txt").c_str(), S_IFSOCK | 0600, 0) == 0);
     write_text("no_eot.json", replaced_once(Tokenizer::bytes().to_json(), "<|endoftext|>", "<|other|>"));
