@@ -66,7 +66,7 @@ TEST(evaluations) {
     o = run_small("over", "-x 1 -n 0 --eval over=" + SCRATCH + "/over.jsonl");
     EXPECT(has(o.output, "over: the beginning of 1 of 2 items was cut: the model's context is 1024\n") && has(contents("over/metrics.jsonl"), ", \"cut\": 1}"));
     o = run_command(small("c", "-x 1 -n 0 --eval one=" + SCRATCH + "/absent.jsonl"));
-    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
+    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: cannot open: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
 }
 
 TEST(chat) {
