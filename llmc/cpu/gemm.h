@@ -363,15 +363,16 @@ template <class Kernel> double measure_peak_once(double seconds) {
     const std::chrono::duration<double> slice(seconds / SLICES);
     std::vector<double> flops(SLICES * threads);
     const auto start = clock::now();
+    const auto window = [&] { return (int)std::min<double>((clock::now() - start) / slice, SLICES); };
     parallel_for(threads, [&](size_t number) {  // who comes too late finds that the windows are over
         Workspace ws = Workspace::of_thread(memory);
         std::fill_n(ws.a, Kernel::LD * Kernel::MC, 0.0f);
         std::fill_n(ws.b, KSTEPS * Kernel::NR, 0.0f);
         Kernel::begin();
         Prefetcher inputs;
-        for (int before = (int)((clock::now() - start) / slice); before < SLICES;) {
+        for (int before = window(); before < SLICES;) {
             for (int i = 0; i < AT_ONCE; i++) Kernel::micro_kernel(ws.c, ws.a, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
-            const int now = (int)((clock::now() - start) / slice);
+            const int now = window();
             if (now == before) flops[(size_t)now * threads + number] += AT_ONCE * FLOPS;
             before = now;
         }

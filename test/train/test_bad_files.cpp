@@ -215,6 +215,7 @@ TEST(bad_eval_lines) {
     wrong_values(bads, plain, "choices", no_list), wrong_values(bads, swag, "endings", {"7", "\"x\"", "null", "[3, 4]"}, false);
     Bads json;
     bad_json(json, object(plain));
+    std::erase_if(json, [](const Bad& bad) { return bad.expected == "no NaN" || bad.expected == "the first half"; });  // Python writes them: test_eval
     for (const Bad& bad : json) if (!bad.bytes.empty()) bads.push_back({"\n" + bad.bytes, bad.expected == "control character" ? "line 2" : "line 2"});
     // "7" has no member, like {}; a list that is none is said of its first element, whichever list it is
     std::erase_if(bads, [](const Bad& bad) { return bad.bytes == "7"; });
