@@ -41,7 +41,7 @@ void print_help() {
            wrapped("./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o DIR --tokenizer T", "writes DIR/train_000000.bin ..., DIR/val_000000.bin ...", width).c_str(),
            wrapped("./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json", "learns a tokenizer from the texts", width).c_str());
     for (const Row& row : ROWS) printf("%s", wrapped(std::string(row.name) + (*row.short_name ? std::string(", ") + row.short_name : "") + " " + row.value, row.help, width).c_str());
-    printf("\nThe end-of-text token stands in front of each document.\nThe same command started again goes on where a killed run was.\n");
+    printf("\nThe end-of-text token stands in front of each document.\nStarted again, the command goes on where it was killed.\n");
 }
 
 struct Options {
