@@ -160,7 +160,7 @@ TEST(prompts) {
     };
     EXPECT(sample("--prompt ''").size() > strlen("---\n\n---\n"));   // from the end-of-text token
     EXPECT(sample("--prompt=").size() > strlen("---\n\n---\n"));
-    EXPECT_STR(sample(""), "exit code 0");                          // none asked for
+    EXPECT_STR(sample(""), "exit code 2");                          // none asked for, nor anything else: that is said
     // a special token is itself, as if it were not written: the end of text is in front of a prompt anyway
     EXPECT_STR(sample("--prompt '<|endoftext|>Anna'").substr(17), sample("--prompt Anna").substr(4));
     EXPECT(has(sample("--prompt \"$(printf 'a\\033[2J')\""), "---\na\\x1b[2J"));
