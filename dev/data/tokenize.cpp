@@ -9,34 +9,40 @@
 #include <chrono>
 #include <csignal>
 #include "../../llmc/cpu/device.h"
+#include "../../llmc/base/nearest.h"
 #include "../../llmc/base/stop.h"
 #include "../../llmc/base/text_format.h"
+#include "../../llmc/base/wrap.h"
 #include "../../llmc/base/rng.h"
 #include "../../llmc/data/text.h"
 #include "../../llmc/io/run_lock.h"
 
 namespace {
-constexpr const char* HELP = R"(tokenize: text -> token shards, or text -> a tokenizer
+// The option that is named so, and what it says in --help. only: the word for which alone it does something, --train or shards.
+enum Serves { BOTH, LEARNING, SHARDS };
+struct Row { const char *name, *short_name, *value, *help; Serves serves; };
+constexpr Row ROWS[] = {
+    {"--input", "-i", "FILES...", "names or patterns of .txt, .jsonl, .txt.gz, .jsonl.gz. In a .txt, <|endoftext|> stands between documents; a line of a .jsonl is a document, {\"text\": \"...\"}", BOTH},
+    {"--out", "-o", "PATH", "folder for shards, or the file to write with --train", BOTH},
+    {"--tokenizer", "", "T", "tokenizer.json, a folder with vocab.bpe and encoder.json, a tiktoken rank file, or bytes (bytes)", SHARDS},
+    {"--shard-tokens", "", "N", "tokens a shard, as 100M; a shard ends with the document that fills it (100M)", SHARDS},
+    {"--val", "", "PART", "held out for validation, as 1% or 0.01: of one file its end, of several such a part of the documents (0)", SHARDS},
+    {"--skip-bad", "", "N", "leave out up to N lines of a .jsonl that are no documents (0)", BOTH},
+    {"--special", "", "0|1", "1: special tokens written in the text, as <|im_start|>, are taken as such; 0: as plain text (0)", SHARDS},
+    {"--save-every", "", "SECONDS", "note the position for a run that goes on after a kill (10)", SHARDS},
+    {"--train", "", "N", "learn a tokenizer of N tokens: 256 bytes, merges, and the end of text", LEARNING},
+    {"--pattern", "", "P", "how it splits text: gpt2, llama3, cl100k, o200k, qwen2, nanochat (gpt2)", LEARNING},
+    {"--threads", "", "N", "CPU threads, at most the cores that this process may use; 0: all of them (0)", BOTH},
+    {"--help", "-h", "", "this page", BOTH}};
 
-  ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o DIR --tokenizer T     writes DIR/train_000000.bin ..., DIR/val_000000.bin ...
-  ./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json           learns a tokenizer from the texts
-
-  -i, --input FILES...   names or patterns of .txt, .jsonl, .txt.gz, .jsonl.gz. In a .txt, <|endoftext|> stands between
-                         documents; a line of a .jsonl is a document, {"text": "..."}
-  -o, --out              folder for shards, or the file to write with --train
-  --tokenizer T          tokenizer.json, a folder with vocab.bpe and encoder.json, a tiktoken rank file, or bytes (bytes)
-  --shard-tokens N       tokens a shard, as 100M; a shard ends with the document that fills it (100M)
-  --val PART             held out for validation, as 1% or 0.01: of one file its end, of several such a part of the documents (0)
-  --skip-bad N           leave out up to N lines of a .jsonl that are no documents (0)
-  --special 0|1          1: special tokens written in the text, as <|im_start|>, are taken as such; 0: as plain text (0)
-  --save-every SECONDS   note the position for a run that goes on after a kill (10)
-  --train N              learn a tokenizer of N tokens: 256 bytes, merges, and the end of text
-  --pattern P            how it splits text: gpt2, llama3, cl100k, o200k, qwen2, nanochat (gpt2)
-  --threads N            CPU threads, at most the cores that this process may use; 0: all of them (0)
-  --help                 this page
-
-The end-of-text token stands in front of each document. The same command started again goes on where a killed run was.
-)";
+void print_help() {
+    const size_t width = terminal_width();
+    printf("tokenize: text -> token shards, or text -> a tokenizer\n\n%s%s\n",
+           wrapped("./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o DIR --tokenizer T", "writes DIR/train_000000.bin ..., DIR/val_000000.bin ...", width).c_str(),
+           wrapped("./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json", "learns a tokenizer from the texts", width).c_str());
+    for (const Row& row : ROWS) printf("%s", wrapped(std::string(row.name) + (*row.short_name ? std::string(", ") + row.short_name : "") + " " + row.value, row.help, width).c_str());
+    printf("\nThe end-of-text token stands in front of each document.\nStarted again, the command goes on where it was killed.\n");
+}
 
 struct Options {
     std::vector<std::string> input;
@@ -66,36 +72,59 @@ double number_in(const char* option, const std::string& value, double low, doubl
 
 Options parse(int argc, char** argv) {
     Options o;
+    std::vector<const Row*> given;
     for (int i = 1; i < argc; i++) {
-        std::string name = argv[i];
-        if (name == "--help" || name == "-h") { fputs(HELP, stdout); exit(0); }
-        if (name == "-i" || name == "--input") {
+        std::string name = argv[i], value;
+        const size_t equals = name.starts_with("--") ? name.find('=') : name.npos;
+        const bool has_value = equals != name.npos;
+        if (has_value) value = name.substr(equals + 1), name.resize(equals);
+        const Row* row = nullptr;
+        std::vector<std::string> names;
+        for (const Row& r : ROWS) {
+            names.push_back(r.name);
+            if (name == r.name || (*r.short_name && name == r.short_name)) row = &r;
+        }
+        if (!row) {
+            std::string near = name.starts_with("--") ? nearest(name, names) : "";
+            for (const std::string& n : names) if (near.empty() && name.starts_with(n)) near = n;
+            die_with(EXIT_USAGE, "%s: unknown option; %s--help lists them", name.c_str(), near.empty() ? "" : ("is it " + near + "? ").c_str());
+        }
+        const std::string option = row->name;
+        given.push_back(row);
+        if (option == "--help") { print_help(); exit(0); }
+        if (option == "--input" && !has_value) {
+            const size_t before = o.input.size();
             while (i + 1 < argc && argv[i + 1][0] != '-') o.input.push_back(argv[++i]);
-            if (o.input.empty()) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
+            if (o.input.size() == before) die_with(EXIT_USAGE, "%s: names of text files must follow", name.c_str());
             continue;
         }
-        const char* known[] = {"-o", "--out", "--tokenizer", "--pattern", "--shard-tokens", "--val", "--save-every", "--train", "--threads", "--skip-bad", "--special"};
-        if (std::find(std::begin(known), std::end(known), name) == std::end(known)) die_with(EXIT_USAGE, "%s: unknown option; --help lists them", name.c_str());
-        if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow", name.c_str());
-        std::string value = argv[++i];
+        if (!has_value && i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow: %s", name.c_str(), row->help);
+        if (!has_value) value = argv[++i];
+        if (option == "--input") o.input.push_back(value);
         auto whole = [&](double low, double high, const char* right) {
             double x = number_in(name.c_str(), value, low, high, right);
             if (x != std::floor(x)) bad_value(name.c_str(), value, right);
             return x;
         };
-        if (name == "-o" || name == "--out") o.out = value;
-        if (name == "--tokenizer") o.tokenizer = value;
-        if (name == "--pattern") o.pattern = value;
-        if (name == "--shard-tokens") o.shard_tokens = (uint64_t)whole(1, 1e12, "a whole number of at least 1, as 100M");
-        if (name == "--val") o.val = number_in("--val", value, 0, 0.999, "from 0 to below 1, as 1% or 0.01");
-        if (name == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds of at least 0");
-        if (name == "--train") o.train = (int)whole(257, 1 << 24, "a whole number of at least 257: 256 bytes and the end of text");
-        if (name == "--skip-bad") o.reading.skip_bad = (int)whole(0, 1e9, "a whole number of at least 0");
-        if (name == "--special") o.reading.special = whole(0, 1, "0 or 1") != 0;
-        if (name == "--threads") o.threads = (int)whole(0, 1024, "a whole number from 0 to 1024");
+        if (option == "--out") o.out = value;
+        if (option == "--tokenizer") o.tokenizer = value;
+        if (option == "--pattern") o.pattern = value;
+        if (option == "--shard-tokens") o.shard_tokens = (uint64_t)whole(1, 1e12, "a whole number of at least 1, as 100M");
+        if (option == "--val") o.val = number_in("--val", value, 0, 0.999, "from 0 to below 1, as 1% or 0.01");
+        if (option == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds of at least 0");
+        if (option == "--train") o.train = (int)whole(257, 1 << 24, "a whole number of at least 257: 256 bytes and the end of text");
+        if (option == "--skip-bad") o.reading.skip_bad = (int)whole(0, 1e9, "a whole number of at least 0");
+        if (option == "--special") o.reading.special = whole(0, 1, "0 or 1") != 0;
+        if (option == "--threads") o.threads = (int)whole(0, 1024, "a whole number from 0 to 1024");
     }
     if (o.input.empty()) die_with(EXIT_USAGE, "--input: missing; name text files: -i 'texts/*.jsonl'; --help says more");
     if (o.out.empty()) die_with(EXIT_USAGE, "--out: missing; name a %s", o.train ? "file: -o tokenizer.json" : "folder for the shards");
+    for (const Row* row : given)
+        if (row->serves == (o.train ? SHARDS : LEARNING)) die_with(EXIT_USAGE, "%s: given, but %s", row->name, o.train ? "--train, which learns a tokenizer, has no use for it" : "only --train, which learns a tokenizer, has a use for it");
+    struct stat there;
+    if (stat(o.out.c_str(), &there) == 0 && !(o.train ? S_ISREG(there.st_mode) : S_ISDIR(there.st_mode)))
+        die_with(EXIT_USAGE, "--out: %s is a %s, must be a %s", o.out.c_str(), S_ISDIR(there.st_mode) ? "folder" : S_ISREG(there.st_mode) ? "file" : "pipe or a device", o.train ? "file, as tokenizer.json" : "folder for the shards");
+    if (o.train && access(parent_folder(o.out).c_str(), W_OK)) die_with(EXIT_USAGE, "--out: cannot write %s: %s", o.out.c_str(), strerror(errno));
     return o;
 }
 
@@ -374,7 +403,7 @@ void write_shards(const Options& o) {
     printf("%s: %llu documents, %s tokens in %llu shards to train on, %s in %llu to validate on\n", o.out.c_str(), (unsigned long long)at.documents,
            human((double)train.total()).c_str(), (unsigned long long)train.shards(), human((double)val.total()).c_str(), (unsigned long long)val.shards());
     // of several files documents are drawn, and a few long ones may be all or nothing of a part
-    if (o.val > 0 && (val.total() == 0 || (o.val <= 0.5 && val.total() > train.total())))
+    if (o.val > 0 && (val.total() == 0 || (!by_place && o.val <= 0.5 && val.total() > train.total())))
         fprintf(stderr, "%s: %s of the %llu documents came to be held out by --val: name validation data of its own\n", o.out.c_str(),
                 val.total() == 0 ? "none" : "more than half of the tokens", (unsigned long long)at.documents);
     std::string val_option = val.total() ? " -j '" + o.out + "/val_*.bin'" : "";

@@ -54,6 +54,7 @@ inline PlotOptions parse(int argc, char** argv) {
         if (std::find(opt.folders.begin(), opt.folders.begin() + (long)i, folder) != opt.folders.begin() + (long)i) die_with(EXIT_USAGE, "%s: given twice", folder.c_str());
         if (access(folder.c_str(), F_OK)) die_with(EXIT_USAGE, "%s: no such folder; give the one that a run writes to (--out, else out, out2, ...)", folder.c_str());
         if (!is_folder(folder)) die_with(EXIT_USAGE, "%s: is a file, must be the folder of a run: %s", folder.c_str(), parent_folder(folder).c_str());
+        if (const std::string log = folder + "/metrics.jsonl"; access(log.c_str(), F_OK) && errno != ENOENT) die_with(EXIT_USAGE, "%s", errno_text(log).c_str());
         if (access((folder + "/metrics.jsonl").c_str(), F_OK)) die_with(EXIT_USAGE, "%s: no metrics.jsonl in it; give the folder that a run writes to", folder.c_str());
     }
     if (opt.page.empty()) opt.page = opt.folders.size() == 1 ? opt.folders[0] + "/plot.html" : "plot.html";

@@ -1,5 +1,5 @@
-// stop.h: what signals ask for. SIGINT, SIGTERM, SIGHUP, and a reader of our standard output that has gone ask a run to finish its step,
-// save and exit 0; so everything that takes long looks at stop_requested(). SIGUSR1 asks it to save and go on, as batch systems warn of a preemption.
+// stop.h: what signals ask for. SIGINT, SIGTERM, SIGHUP, SIGXCPU (the soft limit of `ulimit -t`), SIGUSR2 (before batch systems end a job: Grid Engine's
+// -notify, LSF), and a reader of our standard output that has gone ask a run to finish its step, save and exit 0; so everything that takes long looks at stop_requested(). SIGUSR1 asks it to save and go on, as batch systems warn of a preemption.
 #pragma once
 #include <fcntl.h>
 #include <poll.h>
@@ -55,7 +55,7 @@ inline void hold_save_requests() { stop_detail::mask_save_requests(SIG_BLOCK); }
 
 inline void catch_signals() {
     using namespace stop_detail;
-    std::signal(SIGINT, on_signal), std::signal(SIGTERM, on_signal);
+    for (const int signal : {SIGINT, SIGTERM, SIGXCPU, SIGUSR2}) std::signal(signal, on_signal);
     std::signal(SIGUSR1, [](int) { g_save_asked = 1; });
     mask_save_requests(SIG_UNBLOCK);  // one may have waited since this process was started
     if (std::signal(SIGHUP, on_signal) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);  // nohup: it shall outlive the terminal
@@ -66,7 +66,7 @@ inline void catch_signals() {
 }
 // Where there is nothing to finish.
 inline void restore_signals() {
-    std::signal(SIGINT, SIG_DFL), std::signal(SIGTERM, SIG_DFL), std::signal(SIGUSR1, SIG_DFL), std::signal(SIGPIPE, SIG_DFL);
+    for (const int signal : {SIGINT, SIGTERM, SIGXCPU, SIGUSR2, SIGUSR1, SIGPIPE}) std::signal(signal, SIG_DFL);
     if (std::signal(SIGHUP, SIG_DFL) == SIG_IGN) std::signal(SIGHUP, SIG_IGN);
     stop_detail::g_watch_stdout = false;
 }

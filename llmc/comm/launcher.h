@@ -48,6 +48,8 @@ inline constexpr Launcher SPAWNED = {"spawned", "LLMC_RANK", "LLMC_WORLD", "LLMC
 inline constexpr Launcher TORCHRUN = {"torchrun", "RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"};
 inline constexpr Launcher MPIRUN = {"mpirun", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE"};
 inline constexpr Launcher MPIEXEC = {"mpiexec", "PMI_RANK", "PMI_SIZE", "MPI_LOCALRANKID", "MPI_LOCALNRANKS"};
+inline constexpr Launcher MVAPICH = {"mpirun_rsh", "MV2_COMM_WORLD_RANK", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_LOCAL_RANK", "MV2_COMM_WORLD_LOCAL_SIZE"};
+inline constexpr Launcher JSRUN = {"jsrun", "JSM_NAMESPACE_RANK", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_LOCAL_RANK", "JSM_NAMESPACE_LOCAL_SIZE"};
 inline constexpr Launcher SRUN = {"srun", "SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", nullptr};
 
 // How many tasks Slurm started on a node: entry `node` of a list like "8(x2),4", which stands for 8, 8, 4. -1: there is no such entry.
@@ -103,7 +105,7 @@ inline Place place_by_launcher(int gpus_per_node) {
     Place p;
     const bool torchrun = variable("TORCHELASTIC_RUN_ID") && variable(TORCHRUN.rank);
     if (torchrun && read_launcher(TORCHRUN, p, gpus_per_node)) return p;
-    for (const Launcher* l : {&MPIRUN, &MPIEXEC, &SRUN}) {
+    for (const Launcher* l : {&MPIRUN, &MVAPICH, &JSRUN, &MPIEXEC, &SRUN}) {
         if (!read_launcher(*l, p, gpus_per_node)) continue;
         // PMIx says which rank, and leaves it to the launcher to say of how many: of another launcher that is another number
         const int pmix = count_of("PMIX_RANK", 0);

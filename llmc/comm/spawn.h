@@ -60,7 +60,7 @@ inline std::vector<char*> pointers(const std::vector<std::string>& strings) {
 inline sigset_t signals_of_parent() {
     sigset_t set;
     sigemptyset(&set);
-    for (int signal : {SIGINT, SIGTERM, SIGUSR1, SIGCHLD}) sigaddset(&set, signal);
+    for (int signal : {SIGINT, SIGTERM, SIGXCPU, SIGUSR1, SIGUSR2, SIGCHLD}) sigaddset(&set, signal);
     struct sigaction hup;
     if (sigaction(SIGHUP, nullptr, &hup) == 0 && hup.sa_handler != SIG_IGN) sigaddset(&set, SIGHUP);
     return set;
@@ -89,7 +89,7 @@ inline int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(sta
 // Runs n children with this program and argv, and in their environment LLMC_RANK, LLMC_WORLD, LLMC_LOCAL_RANK, LLMC_LOCAL_WORLD, and with
 // shared memory LLMC_SHARED_FD. Returns 0 when all exited with 0, else what the first that failed exited with, or 128 + its signal.
 //
-// SIGTERM, SIGHUP and SIGUSR1 are handed on. Of SIGINT a rank may have had one already, as Ctrl-C goes to the whole process group, and a second
+// SIGTERM, SIGHUP, SIGXCPU, SIGUSR2 and SIGUSR1 are handed on. Of SIGINT a rank may have had one already, as Ctrl-C goes to the whole process group, and a second
 // one ends it at once (stop.h): it is handed on as SIGTERM, which asks the same and may come twice. A second SIGINT ends all at once.
 inline int run_children(int n, char** argv, const Children& how = {}) {
     using namespace spawn_detail;

@@ -352,8 +352,8 @@ void run_gemv(Operand<F> a, size_t ni, Operand<F> b, size_t K, Epilogue epilogue
     });
 }
 
-// FLOP/s of all threads at once: the best of SLICES windows of time, which are the same for all.
-template <class Kernel> double measure_peak(double seconds) {
+// FLOP/s of all threads at once: the best of SLICES windows of time, which are the same for all. 0: none of them was long enough, or others had the cores.
+template <class Kernel> double measure_peak_once(double seconds) {
     using clock = std::chrono::steady_clock;
     constexpr int KSTEPS = 128;  // rows and one micro-panel together: at most 32 KB
     constexpr double FLOPS = 2.0 * Kernel::MR * Kernel::NR * KSTEPS * K_PER_STEP<typename Kernel::KStep>;
@@ -363,15 +363,16 @@ template <class Kernel> double measure_peak(double seconds) {
     const std::chrono::duration<double> slice(seconds / SLICES);
     std::vector<double> flops(SLICES * threads);
     const auto start = clock::now();
+    const auto window = [&] { return (int)std::min<double>((clock::now() - start) / slice, SLICES); };
     parallel_for(threads, [&](size_t number) {  // who comes too late finds that the windows are over
         Workspace ws = Workspace::of_thread(memory);
         std::fill_n(ws.a, Kernel::LD * Kernel::MC, 0.0f);
         std::fill_n(ws.b, KSTEPS * Kernel::NR, 0.0f);
         Kernel::begin();
         Prefetcher inputs;
-        for (int before = (int)((clock::now() - start) / slice); before < SLICES;) {
+        for (int before = window(); before < SLICES;) {
             for (int i = 0; i < AT_ONCE; i++) Kernel::micro_kernel(ws.c, ws.a, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
-            const int now = (int)((clock::now() - start) / slice);
+            const int now = window();
             if (now == before) flops[(size_t)now * threads + number] += AT_ONCE * FLOPS;
             before = now;
         }
@@ -384,6 +385,9 @@ template <class Kernel> double measure_peak(double seconds) {
         best = std::max(best, sum / slice.count());
     }
     return best;
+}
+template <class Kernel> double measure_peak(double seconds) {
+    for (;; seconds *= 2) if (const double flops = measure_peak_once<Kernel>(seconds); flops > 0) return flops;
 }
 
 }  // namespace gemm_detail

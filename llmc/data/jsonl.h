@@ -69,7 +69,7 @@ inline bool read_members(json_detail::Parser& p, std::string& text, bool& found)
 
 // The document of line `number`. Returns the error, "line L column C: what is wrong", or "".
 inline std::string read_jsonl_text(std::string_view line, int number, std::string& text) {
-    json_detail::Parser p{.text = line, .line = number, .lone_surrogates = true};
+    json_detail::Parser p{.text = line, .line = number, .as_python = true};
     bool found = false;
     text.clear();
     if (!jsonl_detail::read_members(p, text, found)) return p.place(number);

@@ -156,13 +156,15 @@ inline uint64_t sample_checksum(const Shards& shards) {
 inline std::vector<std::string> list_files(const std::string& pattern) {
     struct stat info;
     if (stat(pattern.c_str(), &info) == 0) return {pattern};  // a name may hold [ and *
+    const int why = errno;
+    const bool dangles = why == ENOENT && lstat(pattern.c_str(), &info) == 0;
     glob_t found = {};
     int error = glob(pattern.c_str(), GLOB_FLAGS, nullptr, &found);
     if (error && error != GLOB_NOMATCH) die("%s: cannot list: %s", pattern.c_str(), strerror(errno));
     std::vector<std::string> paths(found.gl_pathv, found.gl_pathv + found.gl_pathc);
     globfree(&found);
     paths.erase(std::remove_if(paths.begin(), paths.end(), [&](const std::string& p) { return stat(p.c_str(), &info) != 0; }), paths.end());
-    if (paths.empty()) die("%s: no such file", pattern.c_str());
+    if (paths.empty()) die("%s: %s", pattern.c_str(), dangles ? "is a link to a file that is not there" : why != ENOENT && why != ENOTDIR ? strerror(why) : "no such file");
     std::sort(paths.begin(), paths.end());
     return paths;
 }
@@ -322,10 +324,10 @@ inline uint64_t document_start_near(const Shard& shard, uint64_t low, uint64_t c
 // to the last one before it that makes the held out part no more than half as large again, or to the next one that leaves half of it.
 // eot = -1: it does not move.
 struct TrainVal { Shards train, val; };
-inline TrainVal hold_out(const Shards& all, int eot) {
+inline TrainVal hold_out(const Shards& all, int eot, const std::string& name = "") {
     const uint64_t total = count_tokens(all), held = std::max<uint64_t>(total / 10, 2);  // 2: one target
     if (total < 2 + held)
-        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", all.empty() ? "the data" : all[0].path.c_str(),
+        die("%s: %llu tokens, too few to train on and to hold out a tenth of: use more text, or --val-data", !name.empty() ? name.c_str() : all.empty() ? "the data" : all[0].path.c_str(),
             (unsigned long long)total);
     const uint64_t trained = total - held;
 

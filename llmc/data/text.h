@@ -89,6 +89,10 @@ class DocumentReader {
     // Looks at bytes that were just read, of which `start` says whether they are the file's first. Returns the error, or "".
     std::string check_is_text(std::string_view bytes, bool start) const {
         if (start) {
+            constexpr struct { std::string_view magic; const char *program, *remedy; } COMPRESSED[] = {
+                {"\x1F\x8B", "gzip", "its name must end with .gz"}, {"\x28\xB5\x2F\xFD", "zstd", "zstd -d unpacks it"}, {"\xFD" "7zXZ", "xz", "xz -d unpacks it"}, {"BZh", "bzip2", "bzip2 -d unpacks it"}};
+            for (const auto& c : COMPRESSED)
+                if (bytes.starts_with(c.magic) && (c.magic != "BZh" || (bytes.size() > 9 && bytes.substr(4, 3) == "1AY"))) return format("is compressed by %s: %s", c.program, c.remedy);
             if (bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF") || bytes.starts_with(std::string_view("\0\0\xFE\xFF", 4)))
                 return "begins with the byte order mark of UTF-16 or UTF-32, must be UTF-8: iconv -f UTF-16 -t UTF-8 converts it";
             size_t zeros[2] = {}, looked = std::min<size_t>(bytes.size(), 4096);
@@ -119,7 +123,9 @@ class DocumentReader {
   public:
     explicit DocumentReader(const std::string& path) : compressed_(ends_with(path, ".gz")), lines_(is_jsonl(path)) {
         fd_ = open_regular(path, error_);
+        char magic[2] = {};
         if (fd_ < 0) error_ = "cannot open: " + error_;
+        else if (compressed_ && pread(fd_, magic, 2, 0) == 2 && memcmp(magic, "\x1F\x8B", 2)) error_ = "is not compressed by gzip, though its name ends with .gz";
         else if (compressed_) error_ = gzip_.start({"gzip", "-dc"}, fd_);
         else file_ = fdopen(fd_, "rb");
         if (compressed_) file_ = gzip_.out;

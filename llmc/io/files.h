@@ -48,7 +48,8 @@ inline bool is_of_the_machine(int error) { return error && error != ENOENT && er
 inline int open_regular(const std::string& path, std::string& error) {
     int fd = open_file(path, O_RDONLY | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
     struct stat s;
-    if (fd < 0 || fstat(fd, &s) != 0) error = strerror(errno);
+    const bool nobody_answers = fd < 0 && errno == ENXIO && stat(path.c_str(), &s) == 0;  // a socket, or a terminal that is not there
+    if (!nobody_answers && (fd < 0 || fstat(fd, &s) != 0)) error = strerror(errno);
     else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) return fd;  // of a directory reading says what is wrong
     else error = format("is a %s, must be a file", S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device"), errno = 0;
     const int why = errno;  // 0: nothing is wrong with the machine
@@ -330,6 +331,8 @@ inline void remove_leftovers(const std::string& folder) {
 // A reader sees the old file or the new one, never a part, whenever the power goes: the new bytes reach the disk before the
 // rename gives them the name, and the folder is synced last, so that the rename itself stays.
 inline void write_file_atomically(const std::string& path, std::string_view text) {
+    struct stat s;  // a rename would put a file in the place of a device or a pipe
+    CHECK(stat(path.c_str(), &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode), "%s: is a %s, must be a file", path.c_str(), S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device");
     const std::string temporary = temporary_name(path);
     remove_leftovers_of(path);
     FileWriter file(temporary);

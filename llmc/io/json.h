@@ -163,7 +163,7 @@ struct Parser {
     size_t at = 0;
     std::string error = {};
     std::string scratch = {};  // of the string that is being read
-    bool lone_surrogates = false;  // half a surrogate pair is U+FFFD, as most readers have it; otherwise an error
+    bool as_python = false;    // half a surrogate pair is U+FFFD, NaN and Infinity, which Python writes, are null; otherwise errors
 
     [[gnu::format(printf, 2, 3)]] bool fail(const char* pattern, ...) {
         char message[512];
@@ -209,10 +209,12 @@ struct Parser {
             return fail("more than %d arrays and objects inside each other", MAX_DEPTH);
         if (peek() == '{') return object(out, depth);
         if (peek() == '[') return array(out, depth);
+        if (as_python && eat("-Infinity")) return true;
         if (peek() == '-' || digit()) return number(out);
         if (eat("null")) return true;
         if (eat("true")) { out.type = Json::BOOL, out.truth = true; return true; }
         if (eat("false")) { out.type = Json::BOOL; return true; }
+        if (as_python && (eat("NaN") || eat("Infinity"))) return true;
         if (text.substr(at, 3) == "NaN" || text.substr(at, 3) == "Inf") return fail("JSON has no NaN and no Infinity");
         return expected("a value");
     }
@@ -257,7 +259,7 @@ struct Parser {
         if (peek() != 'u') { std::string what = found(); return at = begin, fail("unknown escape: \\ before %s", what.c_str()); }
         unsigned c, low = 0;
         if (at++; !hex4(c)) return false;
-        if (lone_surrogates && c >= 0xD800 && c <= 0xDFFF) {
+        if (as_python && c >= 0xD800 && c <= 0xDFFF) {
             size_t second = at;
             bool pair = c <= 0xDBFF && eat("\\u") && hex4(low) && low >= 0xDC00 && low <= 0xDFFF;
             if (!error.empty()) return false;
@@ -358,8 +360,8 @@ struct Parser {
 
 // Parses the whole text into `out`. Returns "" or "line L column C: what is wrong". `first_line` is the number of the
 // text's first line in its file, for files of one value a line.
-inline std::string json_try_parse(Json& out, std::string_view text, int first_line = 1) {
-    json_detail::Parser parser{.text = text, .line = first_line};
+inline std::string json_try_parse(Json& out, std::string_view text, int first_line = 1, bool as_python = false) {
+    json_detail::Parser parser{.text = text, .line = first_line, .as_python = as_python};
     out = Json();
     if (text.substr(0, 3) == "\xEF\xBB\xBF") parser.fail("the text begins with a byte order mark");
     else {
@@ -373,9 +375,9 @@ inline std::string json_try_parse(Json& out, std::string_view text, int first_li
     return parser.place(first_line);
 }
 
-inline Json json_parse(std::string_view text, const std::string& where, int first_line = 1) {
+inline Json json_parse(std::string_view text, const std::string& where, int first_line = 1, bool as_python = false) {
     Json out;
-    std::string error = json_try_parse(out, text, first_line);
+    std::string error = json_try_parse(out, text, first_line, as_python);
     CHECK(error.empty(), "%s: %s", where.c_str(), error.c_str());
     return out;
 }

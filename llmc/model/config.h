@@ -133,6 +133,7 @@ inline std::string config_error(const Config& c) {
     if (c.sliding_window < 0) return format("the sliding window is %d, must be at least 0", c.sliding_window);
     if (c.arch.softcap < 0) return format("the logits' softcap is %g, must be at least 0", c.arch.softcap);
     if (c.FF < 1 || c.FF > 4 * 65536) return format("the MLP's width is %d, must be from 1 to %d", c.FF, 4 * 65536);
+    if (c.arch.is_gpt2() && c.FF != 4 * c.C && c.FF % 8 != 0) return format("the MLP's width is %d, must be a multiple of 8, or 4 times the width", c.FF);
     return "";
 }
 // One clear line if they do not; `where` names the file or option they came from.

@@ -139,6 +139,7 @@ inline Config read_gpt2(const ConfigReader& in, const Arch& arch) {
     in.must_be("scale_attn_weights", true);
     in.must_be("scale_attn_by_inverse_layer_idx", false);
     in.must_be("add_cross_attention", false);
+    in.must_be_absent("quantization_config", "but quantized weights are not read");  // nor written: what is saved would be taken for quantized
     Config c{.arch = arch, .max_T = in.size("n_positions"), .V = in.size("vocab_size"), .L = in.size("n_layer"), .NH = in.size("n_head"), .C = in.size("n_embd")};
     if (const Json* inner = in.find("n_inner")) {
         c.FF = (int)inner->as_int(in.path, 1, 4 * 65536);

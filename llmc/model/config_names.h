@@ -94,8 +94,9 @@ inline std::string meant_by(const std::string& name) {
                                        {"gpt2-xl", "1558M", "d48"}, {"124M", "124M", "d12"}, {"350M", "350M", "d24"}, {"355M", "350M", "d24"}, {"774M", "774M", "d36"},
                                        {"1558M", "1558M", "d48"}, {"1.5B", "1558M", "d48"}};
     std::string plain = name.substr(name.rfind('/') + 1);  // npos + 1 is 0; openai-community/gpt2
+    const std::string bare = bare_name(plain);
     for (const Published& p : PUBLISHED)
-        if (plain == p.name) return format(": GPT-2 %s is %s, which begins untrained; for its published weights name a folder that holds config.json and model.safetensors", p.size, p.means);
+        if (bare == bare_name(p.name) || bare == "gpt2" + bare_name(p.name)) return format(": GPT-2 %s is %s, which begins untrained; for its published weights name a folder that holds config.json and model.safetensors", p.size, p.means);
     for (const PublishedSize& p : PUBLISHED_SIZES)  // meta-llama/Llama-3.2-1B-Instruct
         if (bare_name(plain).starts_with(bare_name(p.name)) && access(name.c_str(), F_OK))
             return format(": %s begins untrained; for published weights name a folder that holds config.json and model.safetensors", p.name.data());
@@ -106,6 +107,10 @@ inline std::string meant_by(const std::string& name) {
     std::vector<std::string> names;
     for (const PublishedSize& p : PUBLISHED_SIZES) names.push_back(std::string(p.name));
     if (const std::string size = nearest(name, names); !size.empty()) return ": is it " + size + "?";
+    std::string family;  // llama, qwen3: its name alone
+    for (const std::string& n : names)
+        if (bare.size() > 3 && bare_name(n).starts_with(bare)) family += (family.empty() ? "" : " or ") + n;
+    if (!family.empty()) return ": is it " + family + "?";
     const std::string near = nearest_folder(name);
     if (!near.empty()) return ": no such folder; is it " + near + "?";
     return name.find('/') == name.npos ? "" : ": no such folder";

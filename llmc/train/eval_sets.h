@@ -9,7 +9,7 @@
 //       {"question", "choices", "answer", "subject"}               MMLU: the letters are the choices
 //       {"text"}                              no question: a document, whose bits per byte are measured
 //     NAME=FILE.bin     the older format: 256 int32 of header, then uint16 tokens; acc_norm counts tokens, for there is no text
-//     NAME=FILE         any other file: text, documents separated by <|endoftext|>; bits per byte
+//     NAME=FILE         any other file: text, documents separated by <|endoftext|>; bits per byte. Texts and .jsonl may be gzipped (.gz)
 #pragma once
 #include <deque>
 #include <functional>
@@ -168,16 +168,22 @@ inline void read_mmlu(EvalItem& item, const Json& json, const std::string& where
     item.answer = is_letter ? answer.text[0] - 'A' : index_of(answer, where, choices.size());
 }
 
+// Files of evaluations are read as training texts are: a byte order mark is no text, gzip is read through, and what is no text is an error.
+inline void must_be_read(const text_detail::DocumentReader& reader, const std::string& path) {
+    exit_if_stopping("while " + path + " was read");  // before the error: Ctrl-C ends gzip too
+    CHECK(reader.error().empty(), "%s: %s", path.c_str(), reader.error().c_str());
+}
+
 inline void read_jsonl(EvalSet& set) {
-    const std::string text = read_file(set.path), &where = set.path;
+    const std::string& where = set.path;
     int number = 0;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find('\n', at), text.size());
+    text_detail::DocumentReader reader(where);
+    reader.lines([&](std::string_view line) {
         number++;
         exit_if_stopping("while " + where + " was read");
-        std::string_view line(text.data() + at, end - at);
-        if (line.find_first_not_of(" \t\r") == line.npos) continue;
-        Json json = json_parse(line, where, number);
+        CHECK(line.size() <= text_detail::LONGEST_LINE, "%s: line %d: longer than %zu bytes, which no question should be", where.c_str(), number, text_detail::LONGEST_LINE);
+        if (text_detail::is_blank(line)) return;
+        Json json = json_parse(line, where, number, true);
         EvalItem& item = set.items.emplace_back();
         item.line = number;
         if (json.find("context")) read_plain(item, json, where);
@@ -189,11 +195,13 @@ inline void read_jsonl(EvalSet& set) {
         if (set.items.size() == 1) set.documents = document;
         CHECK(document == set.documents, "%s: line %d: %s among %s", where.c_str(), number, document ? "a document" : "a question",
               document ? "questions" : "documents");
-        if (document) continue;
+        if (document && text_detail::is_blank(item.text)) set.items.pop_back();  // as training leaves it out
+        if (document) return;
         CHECK(item.choices.size() > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), number, item.choices.size());
         for (const EvalRow& row : item.rows) CHECK(row.length > 0, "%s: line %d: an empty choice", where.c_str(), number);
         set.greedy |= item.greedy;
-    }
+    });
+    must_be_read(reader, where);
 }
 
 // A question: 65535, its bytes, its number, the right choice, how many choices; then the context and each choice: count, tokens.
@@ -250,14 +258,14 @@ inline void read_bin(EvalSet& set) {
 }
 
 inline void read_text(EvalSet& set) {
-    constexpr std::string_view SEPARATOR = "<|endoftext|>";
-    const std::string text = read_file(set.path);
     set.documents = true;
-    for (size_t at = 0, end; at <= text.size(); at = end + SEPARATOR.size()) {
-        end = std::min(text.find(SEPARATOR, at), text.size());
-        const std::string_view document = std::string_view(text).substr(at, end - at);
-        if (!text_detail::is_blank(document)) set.items.emplace_back().text = document, set.items.back().line = (int)set.items.size() - 1;
-    }
+    text_detail::DocumentReader reader(set.path);
+    reader.documents([&](std::string_view text, bool starts_document) {
+        exit_if_stopping("while " + set.path + " was read");
+        if (starts_document) set.items.emplace_back(), set.items.back().line = (int)set.items.size() - 1;
+        set.items.back().text += text;
+    });
+    must_be_read(reader, set.path);
 }
 
 // Context and choice are encoded together, and the choice is what comes after as many tokens as the context alone has. White
@@ -351,7 +359,7 @@ inline std::vector<EvalSet> open_eval_sets(const std::string& option, bool hella
         sets.push_back({.name = "hellaswag", .path = folder + (there(".jsonl") ? ".jsonl" : ".bin")});
     }
     for (EvalSet& set : sets) {
-        if (set.path.ends_with(".jsonl")) eval_detail::read_jsonl(set);
+        if (text_detail::is_jsonl(set.path)) eval_detail::read_jsonl(set);
         else if (set.path.ends_with(".bin")) eval_detail::read_bin(set);
         else eval_detail::read_text(set);
         CHECK(!set.items.empty(), "%s: nothing in it to evaluate", set.path.c_str());

@@ -1,7 +1,6 @@
 // options.h: the one table of options. Each row yields the field, its parsing, its line in --help, the header
 // of metrics.jsonl and the "options" of a checkpoint.
 #pragma once
-#include <sys/ioctl.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cerrno>
@@ -15,6 +14,7 @@
 #include <vector>
 #include "../base/check.h"
 #include "../base/nearest.h"
+#include "../base/wrap.h"
 
 // group, type, field (its long name is --field with dashes), short name, default, allowed, help
 // allowed: "" anything | "a|b|c" one of these | "lo.." at least lo | "lo..hi" | ">lo.." more than lo
@@ -208,32 +208,6 @@ inline std::string check_value(const OptionRow& row, const std::string& text) {
     return above && below ? "" : right;
 }
 
-// Columns of the terminal, COLUMNS where the output is none, else 100.
-inline size_t terminal_width() {
-    winsize size{};
-    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return size.ws_col;
-    const char* columns = getenv("COLUMNS");
-    const int width = columns ? atoi(columns) : 0;
-    return width > 0 ? (size_t)width : 100;
-}
-
-// `left`, and beside it `text` in lines of at most `width` columns, cut between words; below it where a terminal has no room beside.
-inline std::string wrapped(const std::string& left, const std::string& text, size_t width) {
-    constexpr size_t BESIDE = 29, LEAST = 40;  // the longest word, a path, has 38
-    const size_t indent = width >= BESIDE + LEAST ? BESIDE : 6;
-    std::string out, line = "  " + left;
-    size_t begin = line.size();  // of this line's words
-    if (line.size() + 1 > indent) out = line + "\n", line.clear();
-    line.resize(indent, ' '), begin = indent;
-    for (size_t at = 0, end; at < text.size(); at = end + 1) {
-        end = std::min(text.find(' ', at), text.size());
-        const std::string word = text.substr(at, end - at);
-        if (line.size() > begin && line.size() + 1 + word.size() > width) out += line + "\n", line.assign(indent, ' ');
-        line += (line.size() > begin ? " " : "") + word;
-    }
-    return out + line + "\n";
-}
-
 inline void print_help() {
     const Options defaults;
     const size_t width = terminal_width();
@@ -255,20 +229,36 @@ inline void print_help() {
     printf("\n%s%s", wrapped("--help", "this page", width).c_str(), wrapped("--version", "the version", width).c_str());
 }
 
-// The line about a name that is no option: the nearest one, by its letters.
+// What other trainers call it.
+constexpr struct { const char *word, *field; } SYNONYMS[] = {{"block", "seq"}, {"context", "seq"}, {"ctx", "seq"}, {"iters", "steps"}, {"iterations", "steps"}, {"epochs", "steps"}, {"epoch", "steps"},
+    {"data", "train_data"}, {"input", "train_data"}, {"dataset", "train_data"}, {"dir", "out"}, {"wd", "weight_decay"}, {"learning", "lr"}, {"dtype", "precision"}, {"fp16", "precision"}, {"device", "threads"}, {"accumulation", "total_batch"}};
+
+// The line about a name that is no option: the nearest one: by its case and its beginning, its letters, a word of it, and what other trainers call it.
 inline std::string unknown_option(const std::string& name) {
     if (name[0] != '-') return format("'%s' is not an option%s", name.c_str(), access(name.c_str(), F_OK) == 0 ? format("; -i %s trains on it", name.c_str()).c_str() : "; --help lists them");
     std::string plain = "--" + name.substr(std::min(name.find_first_not_of('-'), name.size()));
     for (char& c : plain) c = c == '_' ? '-' : (char)tolower(c);
     std::vector<std::string> names = {"--help", "--version"};
     for (const OptionRow& row : TABLE) names.push_back(row.name());
-    std::string near = plain.size() > 4 ? nearest(plain, names) : "";
-    std::string words = plain.substr(2);
+    const auto is_named = [&](const std::string& n) { return std::find(names.begin(), names.end(), n) != names.end(); };
+    std::string near = is_named(plain) ? plain : "", words = plain.substr(2);
     for (char& c : words) if (c == '-') c = ' ';
+    for (const auto& [word, field] : SYNONYMS)  // the whole of it
+        if (near.empty() && words == word) near = "--" + std::string(field);
+    for (const std::string& n : names)  // what it begins (--temp)
+        if (near.empty() && plain.size() > 4 && n.starts_with(plain)) near = n;
+    if (near.empty() && plain.size() > 4) near = nearest(plain, names);
     for (const std::string& n : names)  // no word is near: what begins like it (--batchsize)
-        if (near.empty() && n.size() > 4 && plain.size() > 4 && (plain.starts_with(n) || n.starts_with(plain))) near = n;
+        if (near.empty() && plain.starts_with(n)) near = n;
     for (const OptionRow& row : TABLE)  // or is described so (--learning-rate)
         if (near.empty() && words.size() > 4 && strstr(row.help, words.c_str())) near = row.name();
+    for (size_t at = 0, end; near.empty() && at < words.size(); at = end + 1) {  // or one of its words (--max-steps, --block-size)
+        end = std::min(words.find(' ', at), words.size());
+        const std::string word = words.substr(at, end - at);
+        if (is_named("--" + word)) near = "--" + word;
+        for (const auto& [synonym, field] : SYNONYMS) if (near.empty() && word == synonym) near = "--" + std::string(field);
+    }
+    std::replace(near.begin(), near.end(), '_', '-');
     return name + ": unknown option; " + (near.empty() ? "" : "is it " + near + "? ") + "--help lists them";
 }
 }  // namespace options_detail

@@ -43,7 +43,7 @@ inline std::vector<std::string> compare_options(Options& opt, const Json& traine
         if (!value || is_of_this_machine(row.field)) continue;
         const std::string was = value->as_string(path), now = row.text(opt);
         const bool given = was_given(opt, row.field), is_model = !strcmp(row.field, "model"), is_tokenizer = !strcmp(row.field, "tokenizer");
-        if (was == now || (is_model && is_same_name(was, now))) continue;
+        if (was == now || ((is_model || !strcmp(row.field, "out")) && is_same_name(was, now))) continue;
         if (!strcmp(row.field, "total_batch") && !given && now != "0") continue;  // kept, and said: progress.h
         if (!strcmp(row.field, "recipe") && !given) { set_from(path, row, was, opt); continue; }  // what it names is kept, or said below
         if (!strcmp(row.field, "leaves") && (!given || now == "0")) { set_from(path, row, was, opt); continue; }  // the sums stay in their order, whatever the number of ranks

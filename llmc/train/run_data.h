@@ -1,9 +1,11 @@
 // run_data.h: the files of a run: its tokenizer, the data to train and to validate on, and whether they are those that it began with.
 #pragma once
+#include <sys/stat.h>
 #include <unistd.h>
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,13 +57,22 @@ inline void find_files(const Options& opt) {
     std::vector<std::string> patterns;
     if (!opt.train_data.empty()) for (const SourceName& source : parse_sources(opt.train_data)) patterns.push_back(source.pattern);
     if (!opt.val_data.empty()) patterns.push_back(opt.val_data);
-    bool text = false;
+    bool text = false, lines = false;
     for (const std::string& pattern : patterns) {
         text |= names_text(pattern);
-        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path));
+        for (const std::string& path : list_files(pattern)) close(shards_detail::open_file(path)), lines |= text_detail::is_jsonl(path);
     }
-    if (!text && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no text", opt.skip_bad);
+    if (!lines && opt.skip_bad) die_with(EXIT_USAGE, "--skip-bad: %d given, but the data hold no %s", opt.skip_bad, text ? ".jsonl" : "text");
     if (!text && opt.text_special) die_with(EXIT_USAGE, "--text-special: 1 given, but the data hold no text");
+}
+
+// One file may be named twice, by a pattern as data/*.bin too.
+inline void say_what_is_in_both(const Run& run) {
+    const auto is = [](const Shard& shard) { struct stat s; return stat(shard.path.c_str(), &s) == 0 ? std::pair<dev_t, ino_t>(s.st_dev, s.st_ino) : std::pair<dev_t, ino_t>(); };
+    std::set<std::pair<dev_t, ino_t>> trained;
+    for (const Source& source : run.train) for (const Shard& shard : source.shards) trained.insert(is(shard));
+    const auto both = std::find_if(run.val.begin(), run.val.end(), [&](const Shard& shard) { return trained.count(is(shard)); });
+    if (both != run.val.end()) printf("data     %s is trained on and validated on: the validation loss says nothing of other text\n", on_one_line(names_text(run.opt.val_data) ? run.opt.val_data : both->path).c_str());
 }
 
 inline void open_files(Run& run) {
@@ -81,6 +92,7 @@ inline void open_files(Run& run) {
     if (opt.train_data.empty()) return;
     for (const SourceName& source : parse_sources(opt.train_data))
         run.train.push_back({source.pattern, open_data(source.pattern, run.tokenizer, cache, text_options(opt)), source.weight});
+    if (run.comm.rank == 0) say_what_is_in_both(run);
 }
 
 // --plan: data that are not there are planned without.
@@ -117,7 +129,7 @@ inline void choose_vocabulary(Run& run) {
 inline void hold_out_validation(Run& run) {
     for (Source& source : run.train) {
         if (run.opt.val_data.empty() && names_text(source.name)) {
-            TrainVal split = hold_out(source.shards, end_of_text(run));
+            TrainVal split = hold_out(source.shards, end_of_text(run), source.name);
             source.shards = split.train;
             run.val.insert(run.val.end(), split.val.begin(), split.val.end());
         }

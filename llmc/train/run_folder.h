@@ -2,6 +2,7 @@
 #pragma once
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include "../io/checkpoint.h"
@@ -49,7 +50,14 @@ namespace run_detail {
 // wrong has been found. Rank 0 holds the lock for all.
 inline void choose_out(Run& run) {
     const Options& opt = run.opt;
-    run.out = opt.out.empty() && opt.resume ? "out" : opt.out;
+    run.out = opt.out.empty() && opt.resume ? "out" : opt.out.substr(0, std::max<size_t>(opt.out.find_last_not_of('/') + 1, opt.out.starts_with('/')));  // without slashes at its end
+    struct stat there;
+    if (run.comm.rank == 0 && !run.out.empty() && stat(run.out.c_str(), &there) == 0) {
+        if (!S_ISDIR(there.st_mode)) die_with(EXIT_USAGE, "--out: %s is a %s, must be a folder, or a name that is free", run.out.c_str(), S_ISREG(there.st_mode) ? "file" : kind_of_no_file(run.out).c_str());
+        if (is_file(run.out + "/config.json") && is_file(run.out + "/model.safetensors"))  // what a run writes there would be among its files
+            die_with(EXIT_USAGE, "--out: %s is a model, or a checkpoint, must be the folder of a run%s", run.out.c_str(),
+                     is_file(run.out + "/trainer.json") ? (", as " + parent_folder(run.out) + " is").c_str() : "");
+    }
     struct stat out, replayed;
     if (run.comm.rank == 0 && !opt.replay.empty() && !stat(run.out.c_str(), &out) && !stat(opt.replay.c_str(), &replayed) && out.st_dev == replayed.st_dev && out.st_ino == replayed.st_ino)
         die_with(EXIT_USAGE, "--out: %s is the run that --replay repeats, must be another folder", run.out.c_str());

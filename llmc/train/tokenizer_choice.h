@@ -81,6 +81,8 @@ inline std::optional<Candidate> beside_shards(const std::vector<std::string>& fi
 
 // What --tokenizer says, but for bpe:N, which is learned when it is known that nothing else is in play.
 inline Candidate named(const std::string& option) {
+    if (struct stat info; option != "bytes" && stat(option.c_str(), &info) && errno == ENOENT)
+        die_with(EXIT_USAGE, "--tokenizer: '%s' given: there is no such file or folder; must be bytes, bpe:N, a tokenizer.json, or a folder with vocab.bpe and encoder.json", option.c_str());
     return {option == "bytes" ? Tokenizer::bytes() : Tokenizer::load(option), option, "named by --tokenizer"};
 }
 }  // namespace tokenizer_choice_detail

@@ -12,7 +12,7 @@ Outcome ask(const std::string& set, const Asked& o, const std::function<void(con
     return run_child([&] {
         std::vector<std::string> theirs;
         for (char** at = environ; *at; at++)
-            for (const char* start : {"OMPI_", "PMI_", "PMI2_", "PMIX_", "SLURM_", "MPI_LOCAL", "RANK=", "WORLD_SIZE=", "LOCAL_", "MASTER_", "TORCHELASTIC_", "LLMC_"})
+            for (const char* start : {"OMPI_", "MV2_", "JSM_", "PMI_", "PMI2_", "PMIX_", "SLURM_", "MPI_LOCAL", "RANK=", "WORLD_SIZE=", "LOCAL_", "MASTER_", "TORCHELASTIC_", "LLMC_"})
                 if (!strncmp(*at, start, strlen(start))) theirs.emplace_back(*at, strcspn(*at, "="));
         for (const std::string& name : theirs) unsetenv(name.c_str());
         for (size_t at = 0, end; at < set.size(); at = end + 1) {
@@ -61,6 +61,8 @@ TEST(place_of_one_process) {
     EXPECT_STR(place("RANK=3"), "0/1 0/1 ");
     EXPECT_STR(place("PMI_SIZE= PMI_RANK= OMPI_COMM_WORLD_SIZE="), "0/1 0/1 ");
     EXPECT_STR(place("OMPI_COMM_WORLD_SIZE=1"), "0/1 0/1 mpirun");
+    EXPECT_STR(place("MV2_COMM_WORLD_RANK=11 MV2_COMM_WORLD_SIZE=16 MV2_COMM_WORLD_LOCAL_RANK=3 MV2_COMM_WORLD_LOCAL_SIZE=8"), "11/16 3/8 mpirun_rsh");
+    EXPECT_STR(place("JSM_NAMESPACE_RANK=7 JSM_NAMESPACE_SIZE=12 JSM_NAMESPACE_LOCAL_RANK=1 JSM_NAMESPACE_LOCAL_SIZE=6 PMIX_RANK=7"), "7/12 1/6 jsrun");
     EXPECT_STR(place("", {.rank = 0}), "0/1 0/1 ");
     EXPECT_STR(place("", {.rank = 0, .nproc = 1, .gpus_per_node = 8}), "0/1 0/1 ");
 }

@@ -279,3 +279,8 @@ TEST(peak_is_plausible) {
     EXPECT(!gemm_path<float>().empty() && !gemm_path<bf16>().empty());
     for (double flops : {measure_peak_flops<float>(0.02), measure_peak_flops<bf16>(0.02)}) EXPECT(flops > 1e8 && flops < 1e15);
 }
+
+// However short the time, or whoever else has the cores: what divides by it must not find 0.
+TEST(the_peak_is_never_0) {
+    for (double seconds : {1e-9, 1e-7, 1e-4}) EXPECT(measure_peak_flops<float>(seconds) > 1e6 && measure_peak_flops<bf16>(seconds) > 1e6);
+}

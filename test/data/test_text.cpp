@@ -169,7 +169,7 @@ TEST(compressed_text_where_descriptors_are_taken) {
 
 // A program that is not there is not a damaged file.
 TEST(gzip_is_not_installed) {
-    write_text("g.txt.gz", "whatever");
+    write_text("g.txt.gz", "\x1F\x8B and whatever");
     EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", setenv("PATH", "/nonexistent", 1); tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
     EXPECT_DIES("g.txt.gz: gzip cannot read it: damaged or cut short?", tokenize_to_cache(folder() + "/g.txt.gz", Tokenizer::bytes(), folder() + "/cache"));
     for (const std::string& name : list_folder(folder() + "/cache")) EXPECT(name.find(".tmp") == name.npos);
@@ -177,7 +177,7 @@ TEST(gzip_is_not_installed) {
 
 // A program that lies where the run is started is not run, whatever PATH says.
 TEST(gzip_from_here_is_not_run) {
-    write_text("g.txt.gz", "whatever"), write_text("gzip", "#!/bin/sh\n: > ${0%/*}/run\n");
+    write_text("g.txt.gz", "\x1F\x8B and whatever"), write_text("gzip", "#!/bin/sh\n: > ${0%/*}/run\n");
     chmod((folder() + "/gzip").c_str(), 0755);
     for (const char* path : {".", ":", "", "/nonexistent:", ":/nonexistent", "./", "x/.."})
         EXPECT_DIES("g.txt.gz: cannot read it: the program gzip is not installed", if (chdir(folder().c_str())) _exit(3); setenv("PATH", path, 1); tokenize_to_cache("g.txt.gz", Tokenizer::bytes(), "cache"));

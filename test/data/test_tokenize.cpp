@@ -195,6 +195,10 @@ TEST(tokenize_mistakes_are_one_line) {
     write_text("bad.jsonl", "{\"text\": \"a\"}\n{\"text\": 1}\n");
     write_text("bad.jsonl.gz", "certainly not compressed");
     write_text("blank.txt", " \n<|endoftext|>\n");
+    write_text("packed.txt", std::string("\x1F\x8B\x08\0\0\0\0\0", 8)), write_text("cut.txt.gz", std::string("\x1F\x8B\x08\0\0\0\0\0", 8)), write_text("zst.txt", "\x28\xB5\x2F\xFD and so on");
+    for (const char* name : {"dangling.txt", "loop.txt", "pipe", "socket.txt"}) unlink((folder() + "/" + name).c_str());  // of an earlier run
+    EXPECT(symlink("absent", (folder() + "/dangling.txt").c_str()) == 0 && symlink("loop.txt", (folder() + "/loop.txt").c_str()) == 0 && mkfifo((folder() + "/pipe").c_str(), 0600) == 0);
+    EXPECT(mknod((folder() + "/socket.txt").c_str(), S_IFSOCK | 0600, 0) == 0);
     write_text("no_eot.json", replaced_once(Tokenizer::bytes().to_json(), "<|endoftext|>", "<|other|>"));
     struct Mistake { const char* options; int code; const char* says; };
     for (Mistake m : {
@@ -218,11 +222,31 @@ TEST(tokenize_mistakes_are_one_line) {
              {"-i IN/wide.txt -o OUT", 1, "wide.txt: begins with the byte order mark of UTF-16"},
              {"-i IN/one.txt -o OUT --skip-bad -1", 2, "--skip-bad: '-1' given"},
              {"-i IN/one.txt -o OUT --special 2", 2, "--special: '2' given, must be 0 or 1"},
-             {"-i IN/bad.jsonl.gz -o OUT", 1, "bad.jsonl.gz: gzip cannot read it"},
+             {"-i IN/bad.jsonl.gz -o OUT", 1, "bad.jsonl.gz: is not compressed by gzip, though its name ends with .gz"},
+             {"-i IN/cut.txt.gz -o OUT", 1, "cut.txt.gz: gzip cannot read it: damaged or cut short?"},
+             {"-i IN/packed.txt -o OUT", 1, "packed.txt: is compressed by gzip: its name must end with .gz"},
+             {"-i IN/zst.txt -o OUT", 1, "zst.txt: is compressed by zstd: zstd -d unpacks it"},
+             {"-i IN/dangling.txt -o OUT", 1, "dangling.txt: is a link to a file that is not there"},
+             {"-i IN/loop.txt -o OUT", 1, "loop.txt: Too many levels of symbolic links"},
+             {"-i IN/socket.txt -o OUT", 1, "socket.txt: cannot open: is a socket, must be a file"},
+             // what does nothing is refused, and so is what would be found wrong after the work
+             {"-i IN/one.txt -o OUT --pattern llama3", 2, "--pattern: given, but only --train, which learns a tokenizer, has a use for it"},
+             {"--train 300 -i IN/one.txt -o OUT --val 1%", 2, "--val: given, but --train, which learns a tokenizer, has no use for it"},
+             {"--train 300 -i IN/one.txt -o OUT --tokenizer bytes", 2, "--tokenizer: given, but --train"},
+             {"--train 300 -i IN/one.txt -o OUT --shard-tokens 9", 2, "--shard-tokens: given, but --train"},
+             {"--train 300 -i IN/one.txt -o OUT --special 1", 2, "--special: given, but --train"},
+             {"--train 300 -i IN/one.txt -o IN/", 2, "is a folder, must be a file"},
+             {"--train 300 -i IN/one.txt -o IN/no/t.json", 2, "no/t.json: No such file or directory"},
+             {"--train 300 -i IN/one.txt -o IN/pipe", 2, "pipe is a pipe or a device, must be a file"},
+             {"-i IN/one.txt -o OUT --tokeniser bytes", 2, "--tokeniser: unknown option; is it --tokenizer? --help lists them"},
+             {"-i IN/one.txt --output OUT", 2, "--output: unknown option; is it --out? --help lists them"},
+             {"-i IN/one.txt -o OUT --vall=1%", 2, "--vall: unknown option; is it --val?"},
+             {"-i IN/one.txt -o OUT -i", 2, "-i: names of text files must follow"},
+             {"-i IN/one.txt -o OUT --val=2", 2, "--val: '2' given, must be from 0 to below 1"},
              {"-i IN/one.txt -o OUT --tokenizer IN/absent", 1, "absent"},
              {"-i IN/one.txt -o OUT --tokenizer IN/no_eot.json", 1, "no end-of-text token"},
              {"--train 300 -i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2"},
-             {"-i IN/one.txt -o IN/one.txt", 1, "one.txt"},
+             {"-i IN/one.txt -o IN/one.txt", 2, "one.txt is a file, must be a folder for the shards"},
          }) {
         std::string options = m.options;
         for (size_t at; (at = options.find("IN/")) != options.npos;) options.replace(at, 2, folder());
@@ -232,6 +256,9 @@ TEST(tokenize_mistakes_are_one_line) {
             FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, m.says);
         EXPECT(list_folder(out).empty());
     }
+    for (int width : {60, 80, 200})  // the page is wrapped, and names every option once
+        for (const std::string& line : [&] { std::vector<std::string> lines; std::string o = run_command(format("COLUMNS=%d ", width) + TOKENIZE + " --help < /dev/null | cat").output; for (size_t at = 0, end; at < o.size(); at = end + 1) end = std::min(o.find('\n', at), o.size()), lines.push_back(o.substr(at, end - at)); return lines; }())
+            if ((int)line.size() > width && line.find("./tokenize") == line.npos) FAIL("--help of %d columns has a line of %zu: %s", width, line.size(), line.c_str());
     EXPECT(run_command(TOKENIZE + " --help").code == 0);
 }
 

@@ -291,3 +291,15 @@ TEST(writer_refuses) {
     EXPECT_DIES("/file: File exists", CheckpointWriter w(out + "/file", 1));
     EXPECT(list_checkpoints(out).empty());
 }
+
+// A rename would put a file in the place of a device or a pipe: only root can, of a device.
+TEST(files_that_are_none_are_not_replaced) {
+    const std::string folder = BUILD "/tmp/none", pipe = folder + "/pipe", link = folder + "/link";
+    remove_tree(folder), make_folders(folder);
+    EXPECT(mkfifo(pipe.c_str(), 0600) == 0 && symlink("pipe", link.c_str()) == 0);
+    for (const std::string& path : {pipe, link}) EXPECT_DIES("is a pipe, must be a file", write_file_atomically(path, "text"));
+    struct stat s;
+    EXPECT(stat(pipe.c_str(), &s) == 0 && S_ISFIFO(s.st_mode) && list_folder(folder).size() == 2);
+    write_file_atomically(folder + "/file", "a"), write_file_atomically(folder + "/file", "b");
+    EXPECT_STR(read_file(folder + "/file"), "b");
+}

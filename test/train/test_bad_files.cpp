@@ -89,7 +89,7 @@ TEST(bad_config) {
     for (const char* name : {"n_positions", "vocab_size", "n_layer", "n_head", "n_embd"}) wrong_values(bads, good, name, no_numbers());
     for (const char* value : {"\"mixtral\"", "7", "null", ""}) bads.push_back({object(good, "model_type", value), "model_type"});
     for (const Bad& bad : Bads{{"activation_function", "\"gelu\""}, {"activation_function", "3"}, {"scale_attn_weights", "false"}, {"scale_attn_by_inverse_layer_idx", "true"}, {"add_cross_attention", "true"},
-                               {"n_inner", "0"}, {"n_inner", "63"}, {"n_inner", "\"x\""}, {"layer_norm_epsilon", "0"}, {"layer_norm_epsilon", "1"}, {"layer_norm_epsilon", "\"x\""}, {"tie_word_embeddings", "1"}})
+                               {"quantization_config", "{}"}, {"n_inner", "0"}, {"n_inner", "63"}, {"n_inner", "\"x\""}, {"layer_norm_epsilon", "0"}, {"layer_norm_epsilon", "1"}, {"layer_norm_epsilon", "\"x\""}, {"tie_word_embeddings", "1"}})
         bads.push_back({object(good, bad.bytes, bad.expected), bad.bytes});
     bads.push_back({object(good, "n_head", "3"), "width 16 is not a multiple of 3 heads"}), bads.push_back({object(good, "n_layer", "1025"), "layers 1025"});
     bad_json(bads, object(good));
@@ -215,6 +215,7 @@ TEST(bad_eval_lines) {
     wrong_values(bads, plain, "choices", no_list), wrong_values(bads, swag, "endings", {"7", "\"x\"", "null", "[3, 4]"}, false);
     Bads json;
     bad_json(json, object(plain));
+    std::erase_if(json, [](const Bad& bad) { return bad.expected == "no NaN" || bad.expected == "the first half"; });  // Python writes them: test_eval
     for (const Bad& bad : json) if (!bad.bytes.empty()) bads.push_back({"\n" + bad.bytes, bad.expected == "control character" ? "line 2" : "line 2"});
     // "7" has no member, like {}; a list that is none is said of its first element, whichever list it is
     std::erase_if(bads, [](const Bad& bad) { return bad.bytes == "7"; });

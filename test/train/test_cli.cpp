@@ -66,7 +66,7 @@ TEST(evaluations) {
     o = run_small("over", "-x 1 -n 0 --eval over=" + SCRATCH + "/over.jsonl");
     EXPECT(has(o.output, "over: the beginning of 1 of 2 items was cut: the model's context is 1024\n") && has(contents("over/metrics.jsonl"), ", \"cut\": 1}"));
     o = run_command(small("c", "-x 1 -n 0 --eval one=" + SCRATCH + "/absent.jsonl"));
-    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
+    EXPECT(o.code == 1 && has(o.output, "absent.jsonl: cannot open: No such file") && access((SCRATCH + "/c").c_str(), F_OK) != 0);
 }
 
 TEST(chat) {
@@ -192,6 +192,19 @@ TEST(an_own_head_another_mlp_another_eps) {
     EXPECT(o.code == 2 && has(o.output, "--export-bin: a .bin file cannot hold this model: its head is not tied") && access((SCRATCH + "/no").c_str(), F_OK) != 0);
 }
 
+// A validation of what is trained on is said to be one: by one name, by a link, by a pattern that takes in both.
+TEST(data_that_are_in_both_are_said) {
+    prepare();
+    const std::string says = " is trained on and validated on: the validation loss says nothing of other text\n", text = SCRATCH + "/text.txt", run = "-e d1c16h1 -x 0 -n 0 -j ";
+    EXPECT_EQ(run_command(format("%s -i %s -o %s/both --val 10%%", TOKENIZE_PROGRAM, text.c_str(), SCRATCH.c_str())).code, 0);
+    EXPECT(symlink("val_000000.bin", (SCRATCH + "/both/link.bin").c_str()) == 0);
+    const std::string shards = std::string(TRAINER) + " -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o " + SCRATCH + "/o -i '" + SCRATCH + "/both/*_0*.bin' -j " + SCRATCH + "/both/";
+    EXPECT(has(run_small("a", run + text).output, "data     " + text + says) && has(run_command(shards + "val_000000.bin").output, "data     " + SCRATCH + "/both/val_000000.bin" + says) && has(run_command(shards + "link.bin").output, says));
+    write_file_atomically(SCRATCH + "/other.txt", read_file(text) + "Anna.\n");
+    EXPECT(!has(run_small("b", run + SCRATCH + "/other.txt").output, says) && !has(run_small("c", "-e d1c16h1 -x 0 -n 0").output, says));
+    EXPECT(!has(run_command(format("%s -e d1c16h1 -b 2 -t 16 -x 1 -v 0 -s 0 -n 0 -o %s/o2 -i '%s/both/train_*.bin' -j '%s/both/val_*.bin'", TRAINER, SCRATCH.c_str(), SCRATCH.c_str(), SCRATCH.c_str())).output, says));
+}
+
 // What was meant, where it can be known.
 TEST(mistakes_name_what_was_meant) {
     prepare();
@@ -230,6 +243,28 @@ TEST(mistakes_name_what_was_meant) {
              {"--batchsize 3", "is it --batch?"},
              {"--learning-rate 1", "is it --lr?"},
              {"--Setps 3", "is it --steps?"},
+             {"--LR 3", "is it --lr?"},
+             {"-lr 3", "is it --lr?"},
+             {"--lrate 3", "is it --lr?"},
+             {"--temp 1", "is it --temperature?"},
+             {"--max-steps 3", "is it --steps?"},
+             {"--max_iters 3", "is it --steps?"},
+             {"--num-train-epochs 3", "is it --steps?"},
+             {"--block_size 3", "is it --seq?"},
+             {"--n-ctx 3", "is it --seq?"},
+             {"--data x", "is it --train-data?"},
+             {"--input x", "is it --train-data?"},
+             {"--dataset x", "is it --train-data?"},
+             {"--out_dir x", "is it --out?"},
+             {"--wd 1", "is it --weight-decay?"},
+             {"--dtype bf16", "is it --precision?"},
+             {"-e GPT2", "'GPT2' given: GPT-2 124M is d12, which begins untrained"},
+             {"-e gpt-2", "'gpt-2' given: GPT-2 124M is d12"},
+             {"-e gpt2:124M", "'gpt2:124M' given: GPT-2 124M is d12"},
+             {"-e gpt2-1.5b", "'gpt2-1.5b' given: GPT-2 1558M is d48"},
+             {"-e qwen3", "'qwen3' given: is it qwen3:0.6b"},
+             {"-e llama3.2", "'llama3.2' given: is it llama3.2:1b or llama3.2:3b?"},
+             {"-e smollm", "'smollm' given: is it smollm2:135m"},
              {"--zzzzzzzz 3", "--zzzzzzzz: unknown option; --help lists them"},
              {"SCRATCH/text.txt", "text.txt' is not an option; -i SCRATCH/text.txt trains on it"},
          }) {
@@ -251,6 +286,9 @@ TEST(mistakes_are_one_line) {
     write_file_atomically(SCRATCH + "/empty.txt", "");
     write_file_atomically(SCRATCH + "/short.txt", "ab");
     write_file_atomically(SCRATCH + "/not.bin", "certainly not tokens");
+    run_small("model_run", "-e d1c32h2 -t 8 -x 1 -n 1 -v 0 -s 0");
+    rename_file(SCRATCH + "/model_run/step_00000001", SCRATCH + "/model");
+    const std::vector<std::string> of_model = list_folder(SCRATCH + "/model");
     struct Mistake { const char* options; int code; const char* says; };
     const std::string text = "-i " + SCRATCH + "/text.txt ";
     for (Mistake m : {
@@ -314,12 +352,20 @@ TEST(mistakes_are_one_line) {
              {"--plan H100 --net 0", 2, "--net: '0' given, must be a number in >0.."},
              {"-i SCRATCH/absent.txt", 1, "absent.txt"},
              {"-i SCRATCH/empty.txt", 1, "empty.txt"},
-             {"-i SCRATCH/short.txt", 1, "short.txt"},
+             {"-i SCRATCH/short.txt", 1, "SCRATCH/short.txt: 3 tokens, too few to train on"},
+             {"-x 0 -e SCRATCH/model --eval a=SCRATCH/empty.txt", 1, "empty.txt: nothing in it to evaluate"},
+             {"TEXT -o SCRATCH/model", 2, "--out: SCRATCH/model is a model, or a checkpoint, must be the folder of a run, as SCRATCH is"},
+             {"TEXT -o SCRATCH/model/ -y 1", 2, "--out: SCRATCH/model is a model, or a checkpoint"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
              {"-i 'SCRATCH/{not.bin,short.txt}'", 2, "SCRATCH/{not.bin,short.txt}: names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j 'SCRATCH/{short.txt,not.bin}'", 2, "names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
              {"TEXT -e SCRATCH", 2, "config.json"},
+             {"TEXT -e d1c32h2f100", 2, "--model: 'd1c32h2f100' given: the MLP's width is 100, must be a multiple of 8"},  // its checkpoint could not be loaded
+             {"TEXT --tokenizer gpt2", 2, "--tokenizer: 'gpt2' given: there is no such file or folder; must be bytes, bpe:N, a tokenizer.json"},
+             {"TEXT --skip-bad 1", 2, "--skip-bad: 1 given, but the data hold no .jsonl"},
+             {"TEXT -e d1c32h2 -t 8 -o SCRATCH/not.bin", 2, "--out: SCRATCH/not.bin is a file, must be a folder"},
+             {"TEXT -e d1c32h2 -t 8 -o /dev/null", 2, "--out: /dev/null is a device, must be a folder"},
              {"TEXT -e SCRATCH/absent.bin", 1, "absent.bin: cannot open"},
              {"TEXT -e SCRATCH/not.bin", 1, "not.bin: 20 bytes, a model file's header alone is 1024"},
              {"TEXT --export-bin SCRATCH/no/model.bin", 2, "--export-bin: cannot write"},
@@ -331,6 +377,7 @@ TEST(mistakes_are_one_line) {
         if (o.code != m.code || !has(o.output, says) || o.output.find('\n') != o.output.size() - 1)
             FAIL("%s: exit code %d, said \"%s\", expected %d, one line with \"%s\"", options.c_str(), o.code, o.output.c_str(), m.code, says.c_str());
     }
+    EXPECT(list_folder(SCRATCH + "/model") == of_model);
 }
 
 // An option that does nothing is refused, by its name and why.

@@ -37,6 +37,11 @@ std::string shown(const EvalItem& item) {
     }
     return out;
 }
+std::string texts_of(const std::string& name, const std::string& text) {
+    std::string out;
+    for (const EvalItem& item : open_one(name, text).items) out += "[" + item.text + "]";
+    return out;
+}
 std::string one_item(const std::string& line, int T = 64) {
     EvalSet set = open_one("one.jsonl", line + "\n", T);
     std::string lengths;
@@ -46,6 +51,27 @@ std::string one_item(const std::string& line, int T = 64) {
 }  // namespace
 
 // Between items, and within a document that may be a whole file: the encoding of 16 MB takes longer than 2 ms.
+// As a training text is: a byte order mark is no text, gzip is read through, what is no text is refused, and what a line holds beside what is asked is not looked at.
+TEST(files_are_read_as_training_texts_are) {
+    const std::string mark = "\xEF\xBB\xBF", utf16("\xFF\xFEh\0i\0", 6), lines = "{\"text\": \"one\", \"score\": NaN, \"all\": [Infinity, -Infinity]}\n{\"text\": \"\"}\n{\"text\": \"t\\ud83dwo\"}\n";
+    EXPECT_STR(texts_of("mark.txt", mark + "one<|endoftext|> \n<|endoftext|>two"), "[one][two]");
+    EXPECT_STR(texts_of("mark.jsonl", mark + lines), "[one][t\xEF\xBF\xBDwo]");
+    EvalSet set = open_one("question.jsonl", mark + "{\"context\": \"a\", \"choices\": [\"b\", \"c\\udc00\"], \"answer\": 1, \"score\": NaN}\n");
+    EXPECT_STR(shown(set.items[0]), "a| b / a| c\xEF\xBF\xBD");
+    EXPECT_DIES("question.jsonl: line 1: \"answer\" is null", open_one("question.jsonl", "{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": NaN}\n"));
+    for (const char* name : {"wide.txt", "wide.jsonl", "wide"}) EXPECT_DIES("begins with the byte order mark of UTF-16", open_one(name, utf16));
+    EXPECT_DIES("byte 3 is 0: not a text file", open_one("zero.txt", std::string("abc\0def", 7)));
+    EXPECT_DIES("packed.txt: is compressed by gzip: its name must end with .gz", open_one("packed.txt", std::string("\x1F\x8B\x08\0", 4)));
+    EXPECT_DIES("plain.txt.gz: is not compressed by gzip, though its name ends with .gz", open_one("plain.txt.gz", "abc"));
+    EXPECT_DIES("empty.jsonl: nothing in it to evaluate", open_one("empty.jsonl", "{\"text\": \" \"}\n"));
+    for (const char* name : {"whole.jsonl", "whole.txt"}) {
+        const std::string path = put(name, lines);
+        if (run_command("gzip -kf " + path).code) SKIP("there is no gzip");
+        const std::string found = open_eval_sets("set=" + path + ".gz", false)[0].items[0].text;
+        EXPECT_STR(found, name[6] == 'j' ? "one" : lines);
+    }
+}
+
 TEST(encoding_can_be_stopped) {
     std::string text, lines;
     while (text.size() < 16 << 20) text += "one long document of many words ";

@@ -26,7 +26,7 @@ std::string endless_gzip() {
     make_folders(SCRATCH + "/bin");
     write_file_atomically(SCRATCH + "/bin/gzip", "#!/bin/sh\nwhile cat " + absolute(SCRATCH + "/text.txt") + "; do :; done\n");
     chmod((SCRATCH + "/bin/gzip").c_str(), 0755);
-    write_file_atomically(SCRATCH + "/endless.txt.gz", "not looked at");
+    write_file_atomically(SCRATCH + "/endless.txt.gz", "\x1F\x8B, and no more of it is looked at");
     return "env PATH=" + absolute(SCRATCH + "/bin") + ":$PATH ";
 }
 }  // namespace
@@ -35,7 +35,7 @@ std::string endless_gzip() {
 
 TEST(signals_save_and_exit_0) {
     prepare();
-    for (int signal : {SIGTERM, SIGHUP, SIGINT}) {
+    for (int signal : {SIGTERM, SIGHUP, SIGINT, SIGXCPU, SIGUSR2}) {
         Process run(text_run("a", FOREVER));
         EXPECT(run.says("step       1/"));
         run.send(signal);
