@@ -169,8 +169,11 @@ private:
                                                                          : "is there a thread behind the last row or column that has nothing to do (it returns, if no barrier follows), or a stride that is too long?"}};
         if (said.find("not aligned") != std::string::npos) return Verdict{"NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)}};
         if (const size_t colon = said.find(": block ("); colon != std::string::npos) said = said.substr(colon + 2);  // without the kernel's name
-        if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos)
-            return Verdict{"DIVERGENT", {at + said + (said.find("in line") == std::string::npos ? called(r.stack, 0, ": ") : ""), advice.divergent ? advice.divergent : "barriers and warp operations are for all threads: does one of them return, leave a loop, or not come to an if, before the others?"}};
+        if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos) {
+            const std::string here = called(r.stack, 0, "in "), others = called(r.waiting, 0, "in ");
+            if (said.find("in line") == std::string::npos) said += " " + here + (others.empty() || others == here ? "" : "; others wait " + others);
+            return Verdict{"DIVERGENT", {at + said, advice.divergent ? advice.divergent : "barriers and warp operations are for all threads: does one of them return, leave a loop, or not come to an if, before the others?"}};
+        }
         return Verdict{"FAILED", {at + said}};
     }
     // The last write and read are told from where the accesses lie: shared memory of a block, or device memory.

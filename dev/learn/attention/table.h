@@ -44,7 +44,7 @@ inline Attention forward_oracle(const Head& x, Mistake m = NONE, size_t tile = 1
             row_sum += m == SUM_NOT_RESCALED || m == NOTHING_RESCALED ? stale : right, unscaled += right;
         }
         if (n == 0) for (size_t d = 0; d < HS; d++) y.out[t * HS + d] = NAN;  // 0 / 0
-        y.lse[t] = m == NO_LOG ? row_max + row_sum : (m == NO_MAX_IN_LSE ? 0 : row_max) + std::log(row_sum);
+        y.lse[t] = m == MAX_NOT_KEPT ? -FLT_MAX : m == NO_LOG ? row_max + row_sum : (m == NO_MAX_IN_LSE ? 0 : row_max) + std::log(row_sum);
         for (size_t u = 0; u < n; u++) {
             const double p = m == NOT_DIVIDED || m == SUM_OF_LANE ? terms[u] : terms[u] / row_sum;
             y.probs[t * T + u] = p;
@@ -190,7 +190,7 @@ inline void expect_lse(Trial& t, const Head& x, const Attention& right, size_t t
     Doubles bounds(x.T);
     for (size_t i = 0; i < x.T; i++) bounds[i] = 2 * score_bound(x, i) + ((double)x.T + 16 + 2 * std::fabs(right.lse[i])) * ROUNDING;
     auto with = [&](Mistake m) { return t.wants(m) ? forward_oracle(x, m, tile).lse : Doubles(); };
-    t.expect("lse", right.lse, bounds, {{"row_max is not added to the logarithm", with(NO_MAX_IN_LSE)}, {"the logarithm of row_sum is missing", with(NO_LOG)}, {"row_sum is not rescaled when the maximum grows", with(SUM_NOT_RESCALED)},
+    t.expect("lse", right.lse, bounds, {{"row_max is not added to the logarithm", with(NO_MAX_IN_LSE)}, {"the logarithm of row_sum is missing", with(NO_LOG)}, {"row_sum is not rescaled when the maximum grows", with(SUM_NOT_RESCALED)}, {"row_max stays what it was", with(MAX_NOT_KEPT)},
                                         {"scores are not scaled: times 1 / sqrt(HS)", with(NO_SCALE)}, {"the causal mask is missing: keys u > t count", with(NO_MASK)}, {"a query does not see its own key: u <= t, not u < t", with(STRICT_MASK)}});
 }
 inline void grade_probs(Trial& t, Size s) {
