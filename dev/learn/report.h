@@ -172,7 +172,7 @@ private:
         if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos) {
             const std::string here = called(r.stack, 0, "in "), others = called(r.waiting, 0, "in ");
             if (said.find("in line") == std::string::npos) said += " " + here + (others.empty() || others == here ? "" : "; others wait " + others);
-            return Verdict{"DIVERGENT", {at + said, advice.divergent ? advice.divergent : "barriers and warp operations are for all threads: does one of them return, leave a loop, or not come to an if, before the others?"}};
+            return Verdict{"DIVERGENT", {at + said, advice.divergent ? advice.divergent : "barriers and warp operations are for all threads: at that line or before it, does one of them return, leave a loop or pass by an `if` that others do not?"}};
         }
         return Verdict{"FAILED", {at + said}};
     }

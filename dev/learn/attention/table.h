@@ -268,7 +268,7 @@ constexpr double PRODUCT = 2.0 * 2048 * 2049 / 2 * 64;
 constexpr Timed FORWARD = {{2048, 64}, 2 * PRODUCT}, BACKWARD = {{2048, 64}, 5 * PRODUCT};
 constexpr Advice TILES = {.outside = "of the tile's rows those from `last` on are not to be read, and their threads do not return: barriers follow",
                           .outside_shared = "the block needs queries, WARPS * HS floats, keys, WARP * stride of them, and values, WARP * HS, each of sizeof(float) bytes: does the launch say so, and with the stride of the kernel?",
-                          .divergent = "all lanes must come to warp_max, warp_sum and from_lane, and all threads to the barriers: the loop over j is outside, with the same bound for all lanes, that over the lane's elements inside"};
+                          .divergent = "at that line or before it: all lanes must come to warp_max, warp_sum, dot and from_lane, and all threads to the barriers: none under an `if` for some lanes; the loop over j is outside, with the same bound for all lanes, that over the lane's elements inside"};
 inline const std::vector<Part> PARTS = {
     {grade_probs, SIZES},
     {grade_backward<false>, SIZES},
