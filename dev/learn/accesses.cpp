@@ -98,10 +98,30 @@ void count_conflicts(const Request& r) {
 // The watcher, told of barriers and of asynchronous copies by way of this file.
 emu::Watcher with_barriers;
 const emu::Watcher* watcher;
+
+// Frames are a list: all of this is compiled with -fno-omit-frame-pointer. A thread that waits has its frame where emu_switch has put it.
+void keep_stack(const void* (&stack)[16], const emu::Thread& t) {
+#if defined(__x86_64__)
+    constexpr int FRAME = 5;
+#else
+    constexpr int FRAME = 10;
+#endif
+    void** frame = &t == emu::machine().thread ? (void**)__builtin_frame_address(0) : (void**)t.fiber.sp + FRAME;
+    for (const void*& code : stack) {
+        if ((char*)frame < t.fiber.stack || (char*)(frame + 2) > t.fiber.stack + emu::STACK) break;
+        code = frame[1], frame = (void**)frame[0];
+    }
+}
 }  // namespace
 
 void begin() {
     statics_known = false;
+    emu::on_fault = [](const emu::Thread& t) {
+        if (!record) return;
+        keep_stack(record->stack, t);
+        for (auto& lane : emu::machine().block->threads)
+            if (lane.get() != &t && lane->linear / 32 == t.linear / 32 && lane->waits_for && !lane->fiber.done) return keep_stack(record->waiting, *lane);
+    };
     if (watcher) return;
     watcher = emu::g_watcher, with_barriers = *watcher, emu::g_watcher = &with_barriers;
     with_barriers.barrier = [](unsigned block) { barriers[block]++, watcher->barrier(block); };

@@ -20,6 +20,7 @@ struct Record {
     uint64_t accesses, bytes, sectors, fewest_sectors, conflicts, overlapped;  // overlapped: reads of shared memory while an asynchronous copy of the same thread was in flight
     bool copies;  // there have been asynchronous copies, or some are in flight
     Place worst_sectors, worst_banks;
+    const void *stack[16], *waiting[16];  // where functions were called, the innermost first: of the thread with the mistake, and of another lane of its warp that waits
 };
 extern Record* record;  // null: nothing is recorded
 void begin();           // before the first kernel

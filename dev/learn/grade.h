@@ -4,6 +4,7 @@
 // A part runs in a child process, at each size and, if it is CUDA, in several orders of threads; report.h says in a few lines what happened. Where a GPU is, parts
 // that are right run on it, too, and timing.h says how long they take.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdio>
@@ -40,6 +41,9 @@ struct Limits {
     bool no_conflicts = false;
     bool overlap = false;   // shared memory is read while asynchronous copies of the same thread are in flight
 };
+
+// What is to be said of a part's mistakes where more is known than of any kernel's; null: that.
+struct Advice { const char *outside = nullptr, *outside_shared = nullptr, *divergent = nullptr; };
 
 // In memory shared with the child that runs a part; texts are what the child has found.
 struct Buffer { char name[24]; const char* p; size_t n; int columns; };
@@ -133,13 +137,13 @@ public:
         }
         if (wrong.empty() || *result_.wrong) return;
         const size_t i = wrong[0];
-        if (unwritten) for (size_t k : wrong) if (got[k] == 0xffffffff) return say_wrong("%s was never written%s", element(*b, k).c_str(), pattern(*b, wrong, right.size()).c_str());
-        say_wrong("%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
-        if (std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, or 0 is divided by 0");
+        if (unwritten) say_wrong("%s was never written, or comes of what was not%s", element(*b, *std::find_if(wrong.begin(), wrong.end(), [&](size_t k) { return got[k] == 0xffffffff; })).c_str(), pattern(*b, wrong, right.size()).c_str());
+        else say_wrong("%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
+        if (!unwritten && std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, or 0 is divided by 0");
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;
             bool same = true;
-            for (size_t k = 0; k < right.size() && same; k++) same = (double)b->after[k] == c.values[k] || std::fabs((double)b->after[k] - c.values[k]) <= 4 * bound[k] || (std::isnan(b->after[k]) && std::isnan(c.values[k]));
+            for (size_t k = 0; k < right.size() && same; k++) same = (double)b->after[k] == c.values[k] || std::fabs((double)b->after[k] - c.values[k]) <= 4 * bound[k] + 1e-3 * std::fabs(c.values[k] - right[k]) || (std::isnan(b->after[k]) && std::isnan(c.values[k]));
             if (same) return (void)snprintf(result_.cause, sizeof result_.cause, "%s", c.what);
         }
     }
@@ -217,5 +221,6 @@ struct Part {
     bool cuda = false;
     Limits limits{};
     Timed timed{};
+    Advice advice{};
 };
 }  // namespace learn

@@ -31,7 +31,7 @@ build_for_gpu() {
 program=$built/$name-$(basename "$file" .cu) gpu=$built/$name-$(basename "$file" .cu)-gpu
 [ -z "$gpu_only" ] || { build_for_gpu sm_90; exit; }
 native=$(echo 'int main(){}' | $CXX -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native || true)
-common="-std=c++20 -pthread -rdynamic -Itest/emu $native -Wno-tsan -Wno-unknown-warning-option"
+common="-std=c++20 -pthread -rdynamic -fno-omit-frame-pointer -Itest/emu $native -Wno-tsan -Wno-unknown-warning-option"
 # what meets the accesses, once; of the exercise's own loads and stores none may be merged or split, or made into vectors that it has not
 careful=
 for flag in -fno-tree-vectorize -fno-tree-slp-vectorize -fno-store-merging -fno-tree-sra; do

@@ -40,7 +40,7 @@ public:
         size_t done = 0, next = parts.size();
         std::string on_gpu;
         for (size_t i = 0; i < parts.size(); i++) {
-            const Verdict v = sections_[i].blanks.empty() ? grade_part(parts[i]) : blank(sections_[i]);
+            const Verdict v = sections_[i].blanks.empty() ? grade_part(parts[i], i + 1) : blank(sections_[i]);
             right_.push_back(v.right());
             if (v.right() && parts[i].cuda) on_gpu += format("%zu ", i + 1);
             say(sections_[i].title, v.right() ? v : resting(i, v));
@@ -116,7 +116,7 @@ private:
         });
     }
 
-    Verdict grade_part(const Part& part) {
+    Verdict grade_part(const Part& part, size_t number) {
         double worst = 0;
         std::string sizes;
         for (size_t i = 0; i < part.sizes.size(); i++) {
@@ -125,7 +125,7 @@ private:
             const Ended ended = run_in_child(part, size, part.cuda && !large ? ORDERS : 2);
             const std::string at = format("at N=%d, C=%d: ", size.N, size.C);
             const Result& r = *result_;
-            if (!r.finished) return of_ended(at, ended);
+            if (!r.finished) return of_ended(at, ended, part.advice);
             if (*r.wrong) return {"WRONG", {at + r.wrong, *r.cause ? format("that is what comes out if %s", r.cause) : part.cuda && !r.launches ? "no kernel ran: is the number of blocks 0?" : ""}};
             if (*r.unrepeatable) return {"NOT REPEATABLE", {at + r.unrepeatable, "sums of floats depend on their order, and atomicAdd adds in the order in which threads arrive: let one thread add, in a fixed order"}};
             worst = std::fmax(worst, r.worst);
@@ -136,11 +136,11 @@ private:
         const std::string right = format("right%s; largest error %.2g of what rounding may do; same bits in %d %s", sizes.c_str(), worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
         if (!part.cuda) return {"ok", {right}};
         const std::string slow = what_is_missed(part.limits);
-        return {slow.empty() ? "ok" : "SLOW", {right, costs(part.limits), slow}};
+        return {slow.empty() ? "ok" : "SLOW", {right, costs(part.limits), slow, dearer(number)}};
     }
 
     // ---- what went wrong in a child that did not finish -------------------------------------------------------------------
-    Verdict of_ended(const std::string& at, const Ended& ended) {
+    Verdict of_ended(const std::string& at, const Ended& ended, const Advice& advice) {
         const std::string tag = "emulator: ";
         const size_t begin = ended.said.find(tag);
         if (begin == std::string::npos) {
@@ -159,23 +159,27 @@ private:
         if (said.find("an atomic") != std::string::npos)  // which no call of the compiler announces
             return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(said.find("an atomic"), said.find(" (") - said.find("an atomic")) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"}};
         if (said.find("nobody has written") != std::string::npos)
-            return Verdict{"UNWRITTEN", {at + doing(r.now) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
+            return Verdict{"UNWRITTEN", {at + doing(r.now, r.stack) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
                                             : r.copies ? "a copy must be started, of all the tile's bytes and to this buffer, committed as a group and waited for by its own thread; then comes a barrier: which is missing?"
                                             : "is a barrier missing between the write and the read, or does a loop leave elements out, or go too far?"}};
         if (said.find("dynamic shared") != std::string::npos)
-            return Verdict{"OUTSIDE", {at + doing(r.now) + ", outside of what the launch gives the block", "how many bytes does a block need: a row of floats for each of its warps?"}};
-        if (said.find("outside of") != std::string::npos) return Verdict{"OUTSIDE", {at + doing(r.now), r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that should return?"
-                                                                         : "is there a thread behind the last row or column that should return, or a stride that is too long?"}};
+            return Verdict{"OUTSIDE", {at + doing(r.now, r.stack) + ", outside of what the launch gives the block", advice.outside_shared ? advice.outside_shared : "how many bytes does a block need: the elements of each array that lies there, times sizeof(float)?"}};
+        if (said.find("outside of") != std::string::npos) return Verdict{"OUTSIDE", {at + doing(r.now, r.stack), advice.outside ? advice.outside
+                                                                         : r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that has nothing to do?"
+                                                                         : "is there a thread behind the last row or column that has nothing to do (it returns, if no barrier follows), or a stride that is too long?"}};
         if (said.find("not aligned") != std::string::npos) return Verdict{"NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)}};
         if (const size_t colon = said.find(": block ("); colon != std::string::npos) said = said.substr(colon + 2);  // without the kernel's name
-        if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos)
-            return Verdict{"DIVERGENT", {at + said, "barriers and warp operations are for all threads: does one of them return, or leave a loop, before the others?"}};
+        if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos) {
+            const std::string here = called(r.stack, 0, "in "), others = called(r.waiting, 0, "in ");
+            if (said.find("in line") == std::string::npos) said += " " + here + (others.empty() || others == here ? "" : "; others wait " + others);
+            return Verdict{"DIVERGENT", {at + said, advice.divergent ? advice.divergent : "barriers and warp operations are for all threads: at that line or before it, does one of them return, leave a loop or pass by an `if` that others do not?"}};
+        }
         return Verdict{"FAILED", {at + said}};
     }
     // The last write and read are told from where the accesses lie: shared memory of a block, or device memory.
     std::string race_cause(const accesses::Access& before, const accesses::Access& now, bool reads_now, bool read_before) const {
         if (buffer_of(now.p)) {
-            if (before.block != now.block) return "blocks cannot wait for each other: give each its own element, and let a second kernel add them";
+            if (before.block != now.block) return "do two blocks compute the same element, by an index that is not blockIdx.x * blockDim.x + threadIdx.x? If both must add to it: blocks cannot wait for each other, so give each its own, and let a second kernel add them";
             if (before.write && now.write) return "two threads write the same element: let one of them do it, or give each its own";
             const bool same_warp = before.thread / WARP == now.thread / WARP;
             return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as they are lanes of one warp," : "__syncthreads()");
@@ -196,6 +200,20 @@ private:
         return format("bytes over the fewest: asked %.2f%s, touched %.2f%s; sectors %.2f%s; %.1f bytes an access%s; %llu bank conflicts%s; %d launch%s%s", ratio(r.asked, r.fewest), allowed(l.asked, " (%.2f)").c_str(), ratio(r.touched, r.fewest),
                       allowed(l.touched, " (%.2f)").c_str(), sectors(), allowed(l.sectors, " (%.2f)").c_str(), per_access(), allowed(l.access, " (%.0f)").c_str(), (unsigned long long)r.record.conflicts, l.no_conflicts ? " (0)" : "",
                       r.launches, r.launches == 1 ? "" : "es", allowed(l.launches, " (%.0f)").c_str());
+    }
+    // What the page's table says of the solution, where that costs less: | part | rung | asked | touched | sectors | bytes an access |
+    std::string dearer(size_t part) const {
+        const std::string page = "doc/learn/" + name_ + ".md", row = format("| %zu |", part);
+        bool table = false;
+        for (const std::string& l : access(page.c_str(), R_OK) ? std::vector<std::string>() : lines_of(read_file(page))) {
+            double asked = 0, touched = 0, fewest = 0;
+            table = (table && !l.empty()) || l.starts_with("<!-- graded ");
+            if (!table || !l.starts_with(row) || sscanf(l.c_str() + l.find('|', row.size()), "| %lf | %lf | %lf", &asked, &touched, &fewest) != 3) continue;
+            auto more = [](double mine, double least) { return mine > 1.02 * least; };
+            if (more(ratio(result_->asked, result_->fewest), asked) || more(ratio(result_->touched, result_->fewest), touched) || more(sectors(), fewest))
+                return format("the solution: asked %.2f, touched %.2f; sectors %.2f. What is read again and could be kept, or need not be read or written?", asked, touched, fewest);
+        }
+        return "";
     }
     std::string what_is_missed(const Limits& l) const {
         const Result& r = *result_;
@@ -222,7 +240,7 @@ private:
         }
         return nearest;
     }
-    std::string doing(const accesses::Access& a) const {
+    std::string doing(const accesses::Access& a, const void* const* stack = nullptr) const {
         std::string what = "shared memory";
         if (const Buffer* b = buffer_of(a.p)) {
             const long i = (a.p - b->p) / 4, C = b->columns, last = i + (long)std::max(a.bytes / 4, 1u) - 1;
@@ -230,29 +248,44 @@ private:
             what = C && inside ? format("%s[%ld][%ld]", b->name, i / C, i % C) : format("%s[%ld]", b->name, i);
             if (!inside) what += (last > i ? format(" to %s[%ld]", b->name, last) : "") + format(", but it has %zu elements", b->n);
         }
-        return format("%s: block %u, thread %d (lane %d of warp %d) %s %s", a.code == &accesses::ASYNC_COPY ? "an asynchronous copy" : line(a.code).c_str(), a.block, a.thread, a.thread % WARP, a.thread / WARP, a.write ? "writes" : "reads", what.c_str());
+        return format("%s%s: block %u, thread %d (lane %d of warp %d) %s %s", a.code == &accesses::ASYNC_COPY ? "an asynchronous copy" : line(a.code).c_str(), stack ? called(stack, 1, ", called in ").c_str() : "", a.block, a.thread, a.thread % WARP, a.thread / WARP, a.write ? "writes" : "reads", what.c_str());
     }
-    // The line of the exercise that the code was made from; what is inlined there has frames of its own.
-    std::string line(const void* code) const {
+    // FILE:LINE that code was made from, the innermost first; what is inlined there has frames of its own.
+    static std::vector<std::string> places_of(const void* const* codes, size_t n) {
+        std::string command = format("addr2line -i -e /proc/%d/exe", getpid());
         Dl_info info;
-        if (!code || !dladdr(code, &info)) return "a line";
-        FILE* pipe = popen(format("addr2line -i -e /proc/%d/exe 0x%zx 2>/dev/null", getpid(), (size_t)((const char*)code - (const char*)info.dli_fbase) - 1).c_str(), "r");
-        std::string first, here;
-        const std::string own = file_.substr(file_.rfind('/') + 1);
-        char text[1024];
-        while (pipe && fgets(text, sizeof text, pipe)) {
+        for (size_t i = 0; i < n && codes[i] && dladdr(codes[i], &info); i++) command += format(" 0x%zx", (size_t)((const char*)codes[i] - (const char*)info.dli_fbase) - 1);
+        std::vector<std::string> places;
+        FILE* pipe = popen((command + " 2>/dev/null < /dev/null").c_str(), "r");
+        for (char text[1024]; pipe && fgets(text, sizeof text, pipe);) {
             text[strcspn(text, " (\n")] = 0;
-            const std::string frame = text, place = frame.substr(frame.rfind('/') + 1);
-            if (first.empty()) first = place;
-            if (here.empty() && place.starts_with(own + ":")) here = place.substr(own.size() + 1);
+            places.push_back(strrchr(text, '/') ? strrchr(text, '/') + 1 : text);
         }
         if (pipe) pclose(pipe);
-        if (here.empty()) return first.empty() || first[0] == '?' ? "a line" : first;
-        const size_t number = (size_t)atoi(here.c_str());
-        if (number == 0 || number > lines_.size()) return "line " + here;
-        std::string source = lines_[number - 1].substr(std::min(lines_[number - 1].find_first_not_of(' '), lines_[number - 1].size()));
-        if (source.size() > 70) source = source.substr(0, 67) + "...";
-        return format("line %zu, `%s`", number, source.c_str());
+        return places;
+    }
+    // Those of the exercise, as they stand there.
+    std::vector<std::string> own_lines(const std::vector<std::string>& places) const {
+        std::vector<std::string> own;
+        const std::string file = file_.substr(file_.rfind('/') + 1) + ":";
+        for (const std::string& place : places) {
+            if (!place.starts_with(file)) continue;
+            const size_t number = (size_t)atoi(place.c_str() + file.size());
+            std::string source = number == 0 || number > lines_.size() ? "" : lines_[number - 1].substr(std::min(lines_[number - 1].find_first_not_of(' '), lines_[number - 1].size()));
+            if (source.size() > 70) source = source.substr(0, 67) + "...";
+            own.push_back(source.empty() ? "line " + place.substr(file.size()) : format("line %zu, `%s`", number, source.c_str()));
+        }
+        return own;
+    }
+    std::string line(const void* code) const {
+        if (!code) return "a line";
+        const std::vector<std::string> places = places_of(&code, 1), own = own_lines(places);
+        return !own.empty() ? own[0] : places.empty() || places[0][0] == '?' ? "a line" : places[0];
+    }
+    // The exercise's line that is `depth` calls above the innermost one, if there is one.
+    std::string called(const void* const* stack, size_t depth, const char* before) const {
+        const std::vector<std::string> own = own_lines(places_of(stack, std::size(result_->record.stack)));
+        return depth < own.size() ? before + own[depth] : "";
     }
 
     std::string name_, file_;

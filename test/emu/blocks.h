@@ -137,8 +137,10 @@ inline Machine& machine() { return the_machine; }  // without a guard: it is ask
 
 // A mistake in a kernel: one line; the kernel is given up, and every later call returns an error, as on a GPU.
 inline bool& g_fault() { static bool f = false; return f; }
-inline void fault(const std::string& what) {
+inline void (*on_fault)(const Thread&) = nullptr;  // who wants to see the stack of the thread that made it, or that waits for ever
+inline void fault(const std::string& what, const Thread* of = machine().thread) {
     Machine& m = machine();
+    if (of && on_fault) on_fault(*of);
     fflush(stdout);
     if (m.block) {
         fprintf(stderr, "emulator: %s: block (%u,%u,%u) thread %u: %s\n", m.kernel.c_str(), m.block->index.x, m.block->index.y,
@@ -327,7 +329,7 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
                 for (auto& waiting : b.threads) if (!waiting->fiber.done) {
                     const std::string what = waiting->waits_for + (waiting->in_line ? " in line " + std::to_string(waiting->in_line) : std::string());
                     m.thread = nullptr;
-                    fault("thread " + std::to_string(waiting->linear) + " waits for ever for " + what);
+                    fault("thread " + std::to_string(waiting->linear) + " waits for ever for " + what, waiting.get());
                     break;
                 }
                 break;

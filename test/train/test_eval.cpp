@@ -218,7 +218,7 @@ TEST(questions_that_are_wrong) {
         EXPECT_DIES(w.says, open_one("bad.jsonl", w.text));
     EXPECT_DIES("one.jsonl: 1: a choice of 9 tokens, the model's context is 8", one_item("{\"context\": \"a\", \"choices\": [\"12345678\", \"c\"], \"answer\": 0}", 8));
     EXPECT_DIES("text.txt: nothing in it to evaluate", open_one("text.txt", " \n"));
-    EXPECT_DIES("nothere.jsonl: No such file", open_eval_sets("a=build/tmp/nothere.jsonl", false));
+    EXPECT_DIES("nothere.jsonl: cannot open: No such file", open_eval_sets("a=build/tmp/nothere.jsonl", false));
     std::string good = put("one.jsonl", "{\"text\": \"a\"}");
     for (std::string option : std::vector<std::string>{"what", "=x", "a=", "a b=x", "../a=x", "a=" + good + ",a=" + good, ",", "a=" + good + ",,"})
         EXPECT_DIES("must be NAME=FILE", open_eval_sets(option, false));

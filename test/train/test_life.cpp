@@ -193,7 +193,7 @@ TEST(pipes_and_devices_are_refused) {
     refused(text + "-j " + s + "/p.bin", "p.bin: cannot open: is a pipe");
     refused(text + "--tokenizer " + s + "/p.json", "p.json: is a pipe");
     refused(text + "--tokenizer " + s + "/vocabulary", "tokenizer.json: is a pipe");
-    refused(text + "--eval x=" + s + "/p.jsonl", "p.jsonl: is a pipe");
+    refused(text + "--eval x=" + s + "/p.jsonl", "p.jsonl: cannot open: is a pipe, must be a file");
     refused("-i " + s + "/text.txt -e " + s + "/zero.bin", "zero.bin: cannot open: is a device");
     refused("-i " + s + "/text.txt -e " + s + "/p.bin", "p.bin: cannot open: is a pipe");
     EXPECT(!exists("c"));

@@ -26,7 +26,7 @@ void backward_cpp(float* dq, float* dk, float* dv, const float* dout, const floa
         float delta = 0;  // sum over u of p[u] * dp[u]
         BLANK;  // delta, with dp[u] = (row t of dout) . (row u of v)
         for (int u = 0; u <= t; u++) {
-            const float ds = BLANK;  // the gradient of the score: ds = p[u] * (dp[u] - delta)
+            const float ds = BLANK;  // the gradient of the score: ds = p[u] * (dp[u] - delta); dp[u] is computed again, in lines before this one
             BLANK;  // what this pair adds to row t of dq, to row u of dk and to row u of dv
         }
     }
@@ -111,7 +111,7 @@ __global__ void tile_kernel(float* out, float* lse, const float* q, const float*
         BLANK;  // lane l's score is that of key l, if it is visible
         const float larger = BLANK, rescale = BLANK, p = BLANK;  // one step of online softmax for all lanes' scores at once: the new maximum (warp_max), what the sums so far are multiplied by, this lane's p
         BLANK;  // row_max, and row_sum with this tile's (warp_sum)
-        BLANK;  // o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key; from_lane(p, j) is lane j's p, and all lanes must call it
+        BLANK;  // o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key. from_lane(p, j) is lane j's p, and all lanes must come to it: j is the outer loop, i the inner one
     }
     if (t >= T) return;
     BLANK;  // finalise, as in part 5
@@ -132,7 +132,7 @@ __global__ void dq_kernel(float* dq, float* delta, const float* dout, const floa
     for (int u = 0; u <= t; u++) {
         float key[PER_LANE], value[PER_LANE];
         load_row(key, k + u * HS, HS), load_row(value, v + u * HS, HS);
-        BLANK;  // p from the score and lse, dp, ds; what dq gets
+        BLANK;  // p from the score and lse, which is read before the loop; dp, ds; what dq gets
     }
     store_row(dq + t * HS, dquery, HS);
 }

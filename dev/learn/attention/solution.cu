@@ -46,7 +46,7 @@ void backward_cpp(float* dq, float* dk, float* dv, const float* dout, const floa
             for (int d = 0; d < HS; d++) delta += p[u] * dout[t * HS + d] * v[u * HS + d];
         //} BLANK;
         for (int u = 0; u <= t; u++) {
-            //{ the gradient of the score: ds = p[u] * (dp[u] - delta)
+            //{ the gradient of the score: ds = p[u] * (dp[u] - delta); dp[u] is computed again, in lines before this one
             float dp = 0;
             for (int d = 0; d < HS; d++) dp += dout[t * HS + d] * v[u * HS + d];
             const float ds = p[u] * (dp - delta);
@@ -204,7 +204,7 @@ __global__ void tile_kernel(float* out, float* lse, const float* q, const float*
         //{ row_max, and row_sum with this tile's (warp_sum)
         row_max = larger, row_sum = row_sum * rescale + warp_sum(p);
         //} BLANK;
-        //{ o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key; from_lane(p, j) is lane j's p, and all lanes must call it
+        //{ o, of which this lane has the elements lane + i * WARP below HS: rescale it, add p of key j times value j for each visible key. from_lane(p, j) is lane j's p, and all lanes must come to it: j is the outer loop, i the inner one
         for (int i = 0; i < PER_LANE; i++) o[i] *= rescale;
         for (int j = 0; j < visible; j++) {
             const float pj = from_lane(p, j);
@@ -241,7 +241,7 @@ __global__ void dq_kernel(float* dq, float* delta, const float* dout, const floa
     for (int u = 0; u <= t; u++) {
         float key[PER_LANE], value[PER_LANE];
         load_row(key, k + u * HS, HS), load_row(value, v + u * HS, HS);
-        //{ p from the score and lse, dp, ds; what dq gets
+        //{ p from the score and lse, which is read before the loop; dp, ds; what dq gets
         const float p = expf(dot(query, key) * scale - lse_t), ds = p * (dot(dout_t, value) - delta_t);
         for (int i = 0; i < PER_LANE; i++) dquery[i] += scale * ds * key[i];
         //} BLANK;

@@ -127,15 +127,16 @@ template <bool CUDA> void grade_backward(Trial& t, Size s) {
 
 inline const std::vector<Size> ODD = {{3, 7}, {1, 1}, {70, 33}, {32, 256}}, FOURS = {{7, 36}, {1, 4}, {33, 132}, {32, 256}};
 constexpr Size LARGE = {16384, 1024};  // 64 MB an array
+constexpr Advice ROWS = {.outside_shared = "how many bytes does a block need: a row of C floats for each of its warps?"};
 inline const std::vector<Part> PARTS = {
     {grade_forward<forward_on_host>, {{3, 7}, {1, 1}, {5, 33}, {2, 768}}},
     {grade_slope, {{1, 1}}},
     {grade_backward<false>, {{3, 7}, {1, 1}, {33, 5}, {2, 768}}},
     {grade_forward<forward_naive>, ODD, true, {}, {LARGE}},
     {grade_forward<forward_block>, ODD, true, {.sectors = 1.1, .no_conflicts = true}, {LARGE}},
-    {grade_forward<forward_warp>, ODD, true, {.asked = 2.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}, {LARGE}},
-    {grade_forward<forward_pack>, FOURS, true, {.asked = 2.05, .sectors = 1.1, .access = 14, .launches = 1, .no_conflicts = true}, {LARGE}},
-    {grade_fused, FOURS, true, {.asked = 1.6, .touched = 1.05, .sectors = 1.1, .access = 14, .launches = 1, .no_conflicts = true}, {LARGE}},
+    {grade_forward<forward_warp>, ODD, true, {.asked = 2.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}, {LARGE}, ROWS},
+    {grade_forward<forward_pack>, FOURS, true, {.asked = 2.05, .sectors = 1.1, .access = 14, .launches = 1, .no_conflicts = true}, {LARGE}, ROWS},
+    {grade_fused, FOURS, true, {.asked = 1.6, .touched = 1.05, .sectors = 1.1, .access = 14, .launches = 1, .no_conflicts = true}, {LARGE}, ROWS},
     {grade_backward<true>, ODD, true, {.sectors = 1.1, .launches = 3, .no_conflicts = true}, {LARGE}},
 };
 }  // namespace learn
