@@ -55,8 +55,8 @@ inline void grade_rmsnorm_backward(Trial& t, Size s) {
 }
 
 // ---- rotary positions
-enum Turn { TURN, BACK, NEIGHBOURS, CHANGED, EXPONENT, FROM_ONE, NOTHING_TURNED, UNSCALED };
-inline Doubles turned(const Doubles& x, size_t T, size_t HS, double theta, Turn m, double sign = 1) {
+enum Rotation { TURN, BACK, NEIGHBOURS, CHANGED, EXPONENT, FROM_ONE, NOTHING_TURNED, UNSCALED };
+inline Doubles turned(const Doubles& x, size_t T, size_t HS, double theta, Rotation m, double sign = 1) {
     Doubles y = x;
     for (size_t t = 0; t < T; t++) for (size_t i = 0; i < HS / 2; i++) {
         const double exponent = -(m == EXPONENT ? 1.0 : 2.0) * (double)i / (double)HS, angle = (m == BACK ? -sign : m == NOTHING_TURNED ? 0 : sign) * ((double)t + (m == FROM_ONE)) * (m == UNSCALED ? 1 : std::pow(theta, exponent));
@@ -72,7 +72,7 @@ template <void (*rope)(float*, int, int, float)> void grade_rope(Trial& t, Size 
     const Doubles x = t.normal(T * HS);
     float* p = t.changed(backward ? "dx" : "x", x, s.C);
     t.run([&] { rope(p, s.N, s.C, 100); });
-    auto with = [&](Turn m) { return turned(x, T, HS, 100, m, backward ? -1 : 1); };
+    auto with = [&](Rotation m) { return turned(x, T, HS, 100, m, backward ? -1 : 1); };
     // an angle of up to T is rounded, and so is the power, which it multiplies
     t.expect(backward ? "dx" : "x", with(TURN), 8 * (s.N + 4) * 0x1p-24 * 4, {{backward ? "it is turned forward again: the gradient is turned back" : "it is turned the other way", with(BACK)}, {"neighbours are paired: the other one of a pair is HS/2 further on", with(NEIGHBOURS)},
         {"b is turned with the a that has just been changed: keep what it was", with(CHANGED)}, {"the exponent is -2i / HS", with(EXPONENT)}, {"positions begin with 0", with(FROM_ONE)}, {"nothing is turned", with(NOTHING_TURNED)}, {"all pairs are turned as fast: the angle depends on i", with(UNSCALED)}});
