@@ -20,14 +20,13 @@ inline std::string wrapped(const std::string& left, const std::string& text, siz
     constexpr size_t BESIDE = 29, LEAST = 40;  // the longest word, a path, has 38
     const size_t indent = width >= BESIDE + LEAST ? BESIDE : 6;
     std::string out, line = "  " + left;
-    size_t begin = line.size();  // of this line's words
     if (line.size() + 1 > indent) out = line + "\n", line.clear();
-    line.resize(indent, ' '), begin = indent;
+    line.resize(indent, ' ');
     for (size_t at = 0, end; at < text.size(); at = end + 1) {
         end = std::min(text.find(' ', at), text.size());
         const std::string word = text.substr(at, end - at);
-        if (line.size() > begin && line.size() + 1 + word.size() > width) out += line + "\n", line.assign(indent, ' ');
-        line += (line.size() > begin ? " " : "") + word;
+        if (line.size() > indent && line.size() + 1 + word.size() > width) out += line + "\n", line.assign(indent, ' ');
+        line += (line.size() > indent ? " " : "") + word;
     }
     return out + line + "\n";
 }

@@ -44,6 +44,9 @@ inline std::string errno_text(const std::string& path) { return format("%s: %s",
 // An error that says nothing of the file: of the disk, or of what this process may do or has left. Of a file that is missing, or is none, it does.
 inline bool is_of_the_machine(int error) { return error && error != ENOENT && error != ENOTDIR && error != EISDIR && error != ELOOP && error != ENXIO; }
 
+// What is no regular file.
+inline const char* kind_of(const struct stat& s) { return S_ISDIR(s.st_mode) ? "folder" : S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device"; }
+
 // A descriptor, or -1 and the error. Only regular files: a pipe would be waited for, and most files here are read twice.
 inline int open_regular(const std::string& path, std::string& error) {
     int fd = open_file(path, O_RDONLY | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
@@ -51,7 +54,7 @@ inline int open_regular(const std::string& path, std::string& error) {
     const bool nobody_answers = fd < 0 && errno == ENXIO && stat(path.c_str(), &s) == 0;  // a socket, or a terminal that is not there
     if (!nobody_answers && (fd < 0 || fstat(fd, &s) != 0)) error = strerror(errno);
     else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) return fd;  // of a directory reading says what is wrong
-    else error = format("is a %s, must be a file", S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device"), errno = 0;
+    else error = format("is a %s, must be a file", kind_of(s)), errno = 0;
     const int why = errno;  // 0: nothing is wrong with the machine
     if (fd >= 0) close(fd);
     errno = why;
@@ -332,7 +335,7 @@ inline void remove_leftovers(const std::string& folder) {
 // rename gives them the name, and the folder is synced last, so that the rename itself stays.
 inline void write_file_atomically(const std::string& path, std::string_view text) {
     struct stat s;  // a rename would put a file in the place of a device or a pipe
-    CHECK(stat(path.c_str(), &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode), "%s: is a %s, must be a file", path.c_str(), S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device");
+    CHECK(stat(path.c_str(), &s) != 0 || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode), "%s: is a %s, must be a file", path.c_str(), kind_of(s));
     const std::string temporary = temporary_name(path);
     remove_leftovers_of(path);
     FileWriter file(temporary);

@@ -23,7 +23,7 @@ inline std::string kind_of_no_file(const std::string& path) {
     struct stat s;
     if (path.ends_with("/")) return "folder";
     if (stat(path.c_str(), &s) != 0 || S_ISREG(s.st_mode)) return "";
-    return S_ISDIR(s.st_mode) ? "folder" : S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device";
+    return kind_of(s);
 }
 inline Config config_of_files(const std::string& model) { return is_bin_model(model) ? BinModel(model).config : config_from_json(model + "/config.json"); }
 }  // namespace run_detail
