@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # gpu_check.sh: does the CUDA trainer do on this GPU what it does in the emulator, and how fast? From the smallest thing to the largest, so
-# that the first failure names its cause. Needs make, a C++ compiler, nvcc and cuBLAS, and for the comparison PyTorch; downloads
+# that the first failure names its cause. JOBS=4 files of tests run at a time. Needs make, a C++ compiler, nvcc and cuBLAS, and for the comparison PyTorch; downloads
 # nothing, changes no setting of the card and leaves ~/.cache/llmc alone. `make bench-gpu` measures longer and more.
 #     scripts/gpu_check.sh --first        the first five minutes on an unknown GPU
 #     scripts/gpu_check.sh                these and the rest: about half an hour on a data-centre GPU
@@ -61,7 +61,8 @@ words() {
     cat $WORK/logs/$1.*.{cublaslt,cudnn} 2> /dev/null | sed -E 's/^(\[[^]]*\]){3}/cuBLASLt: /; s/^[Ee]!/cuDNN:/; /^$|cuDNN: (Time:|Process=)/d' |
         awk '!seen[$0]++ && ++n <= 8 { print "      " $0 }'
 }
-show() { while IFS= read -r line; do printf '%s\n' "$line"; printf '%s\n' "$line" >&3; done; }
+# at once, so that lines of several tests do not mix
+show() { local text; text=$(cat) && printf '%s\n' "$text" && printf '%s\n' "$text" >&3; }
 
 # one NAME COMMAND...: a line, and of a failure its last words and the libraries'. In a process of its own: a CUDA error stays until its
 # process ends, and a crash ends one.
@@ -85,13 +86,23 @@ one() {
     } | show
     [[ $verdict != FAIL ]]
 }
-# each_test PATTERN [-v]: the tests whose names match, or do not
+# each_test PATTERN [-v]: the tests whose names match, or do not; JOBS files of them at a time, as the tests of one file share a folder
 each_test() {
-    local failed=0 all
+    local all file tests
     all=$($TESTS --list | grep -E ${2:-} "$1") || { echo "$TESTS has no test of $1: scripts/gpu_check.sh build"; return 1; }
-    for test in $all; do one $test $TESTS --only $test || failed=$((failed + 1)); done
-    echo "$(wc -w <<< "$all") tests, $failed failed"
-    ((failed == 0))
+    : > $WORK/$NAME.failed
+    for file in $(cut -d . -f 1 <<< "$all" | uniq); do
+        while (($(jobs -pr | wc -l) >= JOBS)); do wait -n; done
+        mapfile -t tests < <(grep "^$file\." <<< "$all")
+        in_turn "${tests[@]}" &
+    done
+    wait
+    echo "$(wc -w <<< "$all") tests, $(wc -l < $WORK/$NAME.failed) failed"
+    [[ ! -s $WORK/$NAME.failed ]]
+}
+in_turn() {
+    trap 'kill $(jobs -p); exit 143' TERM
+    for test in "$@"; do one $test $TESTS --only $test || echo $test >> $WORK/$NAME.failed; done
 }
 # A program that prints its own lines
 program() {
@@ -119,7 +130,7 @@ CUDA_VERSION=$("$NVCC" --version 2> /dev/null | sed -n 's/.*release \([0-9.]*\).
 beside=$(dirname "$(readlink -f "$NVCC")")
 SANITIZER=$(command -v $beside/compute-sanitizer $beside/../compute-sanitizer/compute-sanitizer compute-sanitizer | head -n 1)
 BENCH_FIELDS="\"driver\": \"$DRIVER\", \"cuda\": \"$CUDA_VERSION\", \"max_sm_mhz\": \"$CLOCKS\", \"power_limit_w\": \"$POWER\", "
-export DRY WORK GPU_NAME DRIVER TRAINER TESTS PRODUCTS PLANS NVCC SANITIZER BENCH_FIELDS EMU_SCHEDULES=2
+export JOBS=${JOBS:-4} DRY WORK GPU_NAME DRIVER TRAINER TESTS PRODUCTS PLANS NVCC SANITIZER BENCH_FIELDS EMU_SCHEDULES=2
 echo "$GPU_NAME, driver $DRIVER, CUDA $CUDA_VERSION, at most $CLOCKS MHz and $POWER W" | tee $WORK/machine.txt
 
 build() {
@@ -138,8 +149,8 @@ matmul() { each_test "$( ((DRY)) && echo 'test_matmul.cuda_(matmul_odd|sum_colum
 attention() { each_test "$( ((DRY)) && echo 'test_attention.(attention_of_both|starts)' || echo test_attention)"; }
 kernels() { if ((DRY)); then each_test test_gelu; else each_test 'test_(ptx|matmul|attention|train|nccl)' -v; fi; }
 # Ranks by NCCL: on one GPU a world of one, its deadline and its abort; on several the bits of exchanges, graphs, deaths and hangs. Each test skips what
-# needs more GPUs than are here. What NCCL finds wrong it says on stdout.
-nccl() { NCCL_DEBUG=${NCCL_DEBUG:-WARN} each_test "$( ((DRY)) && echo 'test_nccl_transport.(exchange|deadline_alone|death)' || echo test_nccl_transport)"; }
+# needs more GPUs than are here. What NCCL finds wrong it says on stdout. One at a time, as deadlines are asked for.
+nccl() { JOBS=1 NCCL_DEBUG=${NCCL_DEBUG:-WARN} each_test "$( ((DRY)) && echo 'test_nccl_transport.(exchange|deadline_alone|death)' || echo test_nccl_transport)"; }
 # it starts trainers 42 times, those of the CPU too
 train_tests() { LIMIT=500 each_test "$( ((DRY)) && echo test_train.refusals || echo test_train)"; }
 products() { program $PRODUCTS; }
@@ -256,10 +267,28 @@ layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else 
 # what does not fit the card is left out
 steps() { if ((DRY)); then echo "not emulated: sizes of 124M to 1558M"; return 77; else build/bench_steps $WORK/$NAME.jsonl $TRAINER ${NAME#steps-}; fi; }
 
-# 124M beside PyTorch, two short windows in turn
+# The exercises' solutions, as `make learn-NAME` grades an exercise: right on the GPU, too, and their time against the ceiling
+learn() {
+    ((DRY)) && { echo "not emulated: times"; return 77; }
+    local name names
+    names=$(grep -l __global__ dev/learn/*/solution.cu | xargs -n 1 dirname | xargs -n 1 basename)
+    : > $WORK/$NAME.failed
+    for name in $names; do
+        while (($(jobs -pr | wc -l) >= JOBS)); do wait -n; done
+        NVCC=$NVCC dev/learn/learn.sh $name dev/learn/$name/solution.cu > $WORK/logs/learn.$name.log 2>&1 || echo $name >> $WORK/$NAME.failed &
+    done
+    wait
+    for name in $names; do
+        if grep -q "^on " $WORK/logs/learn.$name.log; then sed -n '/^on /,$p' $WORK/logs/learn.$name.log; else tail -n 3 $WORK/logs/learn.$name.log; fi | sed "s/^/$name: /" | show
+    done
+    echo "$(wc -w <<< "$names") exercises, $(wc -l < $WORK/$NAME.failed) failed"
+    [[ ! -s $WORK/$NAME.failed ]]
+}
+
+# 124M, and a modern model of its size, beside PyTorch, two short windows in turn
 beside_pytorch() {
     python3 -c "import torch" 2> /dev/null || { echo "no PyTorch for python3: the step before measures ours alone"; return 77; }
-    local options=(--models d12 --batch 32 --window 5 --limit 120)
+    local options=(--models "d12,modern:d12" --batch 32 --window 5 --limit 120)
     ((DRY)) && options=()
     python3 dev/bench/gpu.py --short --no-kernels "${options[@]}" --out $WORK/beside.json || return 1
     sed -n 's/^\({.*}\),*$/\1/p' $WORK/beside.json > $WORK/beside_pytorch.jsonl
@@ -314,6 +343,7 @@ step 124M-twice 240 twice
 if ((!FIRST)); then
     step kernels 600 kernels
     step train-tests 900 train_tests
+    step learn 300 learn
     for TOOL in memcheck racecheck synccheck initcheck; do export TOOL; step "compute-sanitizer-$TOOL" 600 sanitize; done
     step determinism 240 deterministic
     step losses 240 losses

@@ -163,6 +163,37 @@ TEST(gpu_check_no_failure_hides_the_next) {
     EXPECT_STR(verdict(o.output, "ptx"), "none");
 }
 
+// Files of tests run beside each other, the tests of one file in turn; a file is late if it waits for one that has not begun.
+TEST(gpu_check_files_beside_each_other) {
+    prepare_machine();
+    program("build/gpu/tests",
+            "[ $1 = --list ] && { echo test_matmul.a test_matmul.b test_matmul_more.c | tr ' ' '\\n'; exit; }\n"
+            "case $2 in\n"
+            "*.a) touch a_runs; for i in $(seq 400); do [ -e c_ran ] && break; sleep 0.05; done; sleep 0.5; rm a_runs; [ -e c_ran ] ;;\n"
+            "*.b) [ ! -e a_runs ] ;;\n"
+            "*.c) touch c_ran ;;\n"
+            "esac");
+    Outcome o = run_command(check("matmul"));
+    EXPECT(o.code == 0 && has(o.output, "PASS  test_matmul.a") && has(o.output, "PASS  test_matmul.b") && has(o.output, "3 tests, 0 failed"));
+}
+
+// The exercises' solutions: what each says of the GPU stands behind its name; one that is wrong there has failed.
+TEST(gpu_check_times_the_exercises) {
+    prepare_machine();
+    for (const char* name : {"gelu", "softmax"}) {
+        make_folders(SCRATCH + "/dev/learn/" + name);
+        program(std::string("dev/learn/") + name + "/solution.cu", "__global__");
+    }
+    const auto graded = [](const char* softmax) {
+        program("dev/learn/learn.sh", std::string("echo graded; echo 'on Some GPU, median of 21 runs'; case $1 in gelu) echo '3. naive  12.0 us  100 GB/s' ;; *) ") + softmax + " ;; esac");
+        return run_command(check("learn"));
+    };
+    Outcome o = graded("echo '4. fused  7.0 us'");
+    EXPECT(o.code == 0 && has(o.output, "\ngelu: 3. naive  12.0 us  100 GB/s\n") && has(o.output, "\nsoftmax: 4. fused  7.0 us\n") && !has(o.output, "graded") && has(o.output, "2 exercises, 0 failed"));
+    o = graded("echo '4. fused  WRONG on the GPU'; exit 1");
+    EXPECT(o.code == 1 && has(o.output, "\ngelu: 3. naive") && has(o.output, "\nsoftmax: 4. fused  WRONG on the GPU\n") && verdict(o.output, "learn") == "FAIL");
+}
+
 // Interrupted, it ends what runs and writes down what it knows.
 TEST(gpu_check_interrupted) {
     prepare_machine();
