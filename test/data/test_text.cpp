@@ -156,6 +156,24 @@ TEST(what_is_no_utf8_text) {
     EXPECT_DIES("binary.txt: byte 0 is 0", tokenised("binary.txt", std::string(1000, '\0')));
 }
 
+// Latin-1; two bytes a character without a 0 among them, as Chinese has in UTF-16 and in GBK; a few wrong bytes in a text that is UTF-8, or its end cut, are let be.
+TEST(text_in_another_encoding_is_refused) {
+    std::string latin, wide, gbk, mixed;
+    for (int i = 0; i < 40; i++) {
+        latin += "Le caf\xe9 \xe9tait ferm\xe9. ";
+        for (int j = 0; j < 40; j++) wide += {(char)(1 + (i * 40 + j) * 7 % 255), (char)(0x4e + (i + j) % 80)}, gbk += {(char)(0xb0 + (i + j) % 70), (char)(0xa1 + (i * 7 + j) % 90)};
+        mixed += "Le caf\xc3\xa9 \xc3\xa9tait ferm\xe9. \xe4\xb8\x96";
+    }
+    EXPECT_DIES("latin.txt: byte 6 is 0xE9, which is not UTF-8, as 119 of the first 120 bytes above 127 are not: another encoding?", tokenised("latin.txt", latin));
+    EXPECT_DIES("which is not UTF-8", tokenised("wide.txt", wide));
+    EXPECT_DIES("which is not UTF-8", tokenised("gbk.txt", gbk));
+    EXPECT_DIES("which is not UTF-8", tokenised("random.txt", [] { std::string s; for (unsigned i = 1; i < 4000; i++) s += (char)(1 + i * 2654435761u / 7919 % 255); return s; }()));
+    EXPECT_EQ(tokenised("mixed.txt", mixed).size(), mixed.size() + 1);
+    EXPECT_EQ(tokenised("three.txt", "a\xe9 b\xe9 c\xe9 d").size(), 11u);
+    std::string cut = "\xe4\xb8\x96\xe4\xb8";  // a document's end, or what a block ends with
+    EXPECT_EQ(tokenised("cut.txt", cut).size(), 6u);
+}
+
 // Descriptors of one digit may be taken, by a shell's `exec 3<...` or a batch system: dash takes none above 9 in a redirection.
 TEST(compressed_text_where_descriptors_are_taken) {
     const std::string text = write_text("taken.txt", "one"), compressed = text + ".gz";
