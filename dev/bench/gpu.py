@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Ours and PyTorch's GPT-2 on the GPU at hand, alternating, then our kernels one by one. `make bench-gpu` starts it.
+"""Ours and PyTorch's GPT-2, and a modern model, on the GPU at hand, alternating, then our kernels one by one. `make bench-gpu` starts it.
 
-    dev/bench/gpu.py                          d12 d24 d36 d48, at least 5 windows of 20 s each, every mode of torch.compile
+    dev/bench/gpu.py                          d12 d24 d36 d48 modern:d12, at least 5 windows of 20 s each, every mode of torch.compile
     dev/bench/gpu.py --short                  d12 d24, 2 windows of 8 s, torch.compile's default mode
     dev/bench/gpu.py --models d12 --windows 3
 
@@ -75,7 +75,7 @@ def options():
     p.add_argument("--no-kernels", action="store_true")
     p.add_argument("--out", help="instead of dev/bench/results/GPU.json")
     args = p.parse_args()
-    args.models = args.models or ("d1c64h1" if DRY else "d12,d24" if args.short else "d12,d24,d36,d48")
+    args.models = args.models or ("d1c64h1" if DRY else "d12,d24" if args.short else "d12,d24,d36,d48,modern:d12")
     args.windows = args.windows or (2 if args.short or DRY else 5)
     args.window = args.window or (1 if DRY else 8 if args.short else 20)
     args.modes = args.modes or ("0" if DRY else "default" if args.short else "default,max-autotune-no-cudagraphs,max-autotune")
