@@ -1,89 +1,23 @@
 // blocks.h: runs the threads of a kernel: several blocks at a time, in an order drawn from the seed; a thread runs until it
 // reaches a barrier or a warp operation, waits there for the threads it synchronizes with, and continues when all have arrived.
 #pragma once
-#include <link.h>
-#include <unistd.h>
-#include <condition_variable>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <source_location>
 #include <string>
-#include <thread>
 #include <vector>
 #include "fiber.h"
 #include "language.h"
+#include "seed.h"
+#include "statics.h"
 #include "watch.h"
 
 namespace emu {
 using Where = std::source_location;
-
-// ---- randomness: one seed decides everything -----------------------------------------------------------------------
-EMU_OWN inline uint64_t next_state(uint64_t x) { x ^= x << 13, x ^= x >> 7, x ^= x << 17; return x; }
-inline uint64_t state_of_seed(uint64_t n) {
-    uint64_t x = (n + 1) * 0x9E3779B97F4A7C15;
-    for (int i = 0; i < 8; i++) x = next_state(x);
-    return x;
-}
-// EMU_SEED=n, as set_seed(n).
-inline uint64_t first_state(const char* told) { return told ? state_of_seed(strtoull(told, nullptr, 10)) : 0x9E3779B97F4A7C15; }
-inline uint64_t the_random_state = first_state(getenv("EMU_SEED"));
-inline uint64_t& random_state() { return the_random_state; }
-EMU_OWN inline uint32_t random() {
-    the_random_state = next_state(the_random_state);
-    return (uint32_t)(the_random_state >> 32);
-}
-EMU_OWN inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * below >> 32); }
-inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
-
-// ---- static shared memory: the thread-local bytes of this program in the device's thread ----------------------------
-struct Statics { char* begin = nullptr; size_t size = 0; };
-inline Statics find_statics() {
-    Statics s;
-    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* out) {
-        for (int i = 0; i < info->dlpi_phnum; i++)
-            if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) *(Statics*)out = {(char*)info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
-        return 1;  // the program itself comes first, and is the only one
-    }, &s);
-    return s;
-}
-// Each instantiation of each kernel has its own there, 108 KB in all, of which a block writes little: it keeps the lines that are not as they began.
-constexpr size_t LINE = 64;
-struct Kept { std::vector<size_t> lines; std::vector<char> bytes; };
-// The first line from `at` on that is not 0xff throughout, or the last one if it is shorter than a line.
-__attribute__((no_sanitize("address", "thread", "undefined"))) inline size_t next_written(const Statics& s, size_t at) {
-    typedef long long Line __attribute__((vector_size(LINE), aligned(1), may_alias));
-    for (size_t many = 16; at + LINE <= s.size;) {
-        if (at + many * LINE > s.size) many = 1;
-        const Line* line = (const Line*)(s.begin + at);
-        Line all = line[0];
-        for (size_t i = 1; i < many; i++) all &= line[i];
-        long long ones = -1;
-        for (int i = 0; i < 8; i++) ones &= all[i];
-        if (ones == -1) at += many * LINE;
-        else if (many == 1) return at;
-        else many = 1;
-    }
-    return at;
-}
-inline void put_away(const Statics& s, Kept& kept) {  // and leaves 0xff
-    for (size_t at = 0; (at = next_written(s, at)) < s.size; at += LINE) {
-        const size_t n = std::min(LINE, s.size - at);
-        kept.lines.push_back(at), kept.bytes.insert(kept.bytes.end(), s.begin + at, s.begin + at + n);
-        memset(s.begin + at, 0xff, n);
-    }
-}
-inline void put_back(const Statics& s, Kept& kept) {
-    const char* from = kept.bytes.data();
-    for (size_t at : kept.lines) {
-        const size_t n = std::min(LINE, s.size - at);
-        memcpy(s.begin + at, from, n), from += n;
-    }
-    kept.lines.clear(), kept.bytes.clear();
-}
 
 // ---- what runs ------------------------------------------------------------------------------------------------------
 struct Rendezvous {            // lanes of a warp that synchronize in an operation
@@ -382,45 +316,3 @@ inline char* dynamic_shared() { return machine().block->shared; }
 // Of a kernel that is launched early: every thread must come here, and may not touch device memory before (watch.cpp sees it).
 inline void cudaGridDependencySynchronize() { emu::machine().thread->waited = true; }
 inline void cudaTriggerProgrammaticLaunchCompletion() {}
-
-namespace emu {
-// ---- the device's thread: kernels run there, so that their static shared memory is nobody else's -----------------------
-class DeviceThread {
-public:
-    DeviceThread() : thread([this] { loop(); }) {}
-    ~DeviceThread() {
-        { std::lock_guard<std::mutex> lock(mutex); stop = true; }
-        changed.notify_all();
-        thread.join();
-    }
-    void run(const std::function<void()>& work) {
-        std::unique_lock<std::mutex> lock(mutex);
-        job = &work;
-        changed.notify_all();
-        changed.wait(lock, [&] { return !job; });
-    }
-
-private:
-    void loop() {
-        std::unique_lock<std::mutex> lock(mutex);
-        for (;;) {
-            changed.wait(lock, [&] { return job || stop; });
-            if (stop) return;
-            (*job)();
-            job = nullptr;
-            changed.notify_all();
-        }
-    }
-    std::mutex mutex;
-    std::condition_variable changed;
-    const std::function<void()>* job = nullptr;
-    bool stop = false;
-    std::thread thread;
-};
-inline DeviceThread& device_thread() {
-    static DeviceThread* thread = nullptr;
-    static pid_t owner = 0;  // a forked child has no threads but its own: it gets a new one
-    if (owner != getpid()) thread = new DeviceThread, owner = getpid();
-    return *thread;
-}
-}  // namespace emu
