@@ -1,4 +1,5 @@
 // Mistakes that only the watched build sees: each is found in a kernel that makes it, and not in one that does not.
+#include <ptx_on_cpu.h>
 #include "emu_test.h"
 
 template <bool BARRIER> __global__ void neighbours(int* out) {
@@ -67,6 +68,17 @@ template <bool WRONG> __global__ void four_that_are_read(int4* x, int* seen) {
     }
     seen[t] = sum;
 }
+// Rows of a matrix, read by the warp together, each by the lane that names it. 1: nobody has written one of them, 2: another lane writes one meanwhile.
+template <int WRONG> __global__ void rows_of_a_matrix(int* out) {
+    alignas(16) __shared__ uint16_t tile[32][8];
+    const int t = (int)threadIdx.x;
+    for (int j = 0; j < 8; j++) if (WRONG != 1 || t != 9) tile[t][j] = (uint16_t)t;
+    __syncwarp();
+    if (WRONG == 2 && t == 9) tile[t][7] = 1;
+    uint32_t x[4];
+    ldmatrix_x4(x, tile[31 - t]);
+    out[t] = (int)(x[0] + x[1] + x[2] + x[3]);
+}
 __global__ void add_one(int* x, int n) { if ((int)threadIdx.x < n) x[threadIdx.x] += 1; }
 __global__ void unwritten_global(int* out, const int* in) { out[threadIdx.x] = in[threadIdx.x]; }
 TEST(watched_mistakes) {
@@ -93,6 +105,9 @@ TEST(watched_mistakes) {
     clean("written", [&] { OK(run(unwritten<true>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten<false>, 1, 32, 0, nullptr, x.p)); });
     found("nobody has written", [&] { OK(run(unwritten_global, 1, 64, 0, nullptr, x.p, (const int*)fresh.p)); });
+    clean("rows of a matrix", [&] { OK(run(rows_of_a_matrix<0>, 1, 32, 0, nullptr, x.p)); });
+    found("nobody has written", [&] { OK(run(rows_of_a_matrix<1>, 1, 32, 0, nullptr, x.p)); });
+    found("race in shared memory", [&] { OK(run(rows_of_a_matrix<2>, 1, 32, 0, nullptr, x.p)); });
     Buffer<int4> y(64);
     clean("four at once", [&] { OK(run(fours<0>, 1, 64, 0, nullptr, y.p)); });
     found("nobody has written", [&] { OK(run(fours<1>, 1, 64, 0, nullptr, y.p)); });
