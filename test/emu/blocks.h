@@ -44,7 +44,7 @@ struct Block {  // arrays: a switch looks at them a dozen times, and where a loo
     unsigned number;
     Thread* threads[MOST_THREADS];
     unsigned made = 0;                   // as many as it ever had: those beyond the block's own are done
-    unsigned ready[MOST_THREADS], n_ready;
+    unsigned ready[MOST_THREADS], n_ready = 0;
     unsigned alive, at_barrier;
     const char* barrier_file;
     unsigned barrier_line;
@@ -218,8 +218,7 @@ inline std::unique_ptr<Block> begin_block(unsigned number) {
     const unsigned n = blockDim.x * blockDim.y * blockDim.z;
     b->number = number;
     b->index = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
-    b->n_ready = 0, b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
-    for (unsigned w = 0; w < (n + 31) / 32; w++) b->warps[w].n = 0;
+    b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
     while (b->made < n) b->threads[b->made++] = new Thread;
     for (unsigned i = 0; i < n; i++) {
         Thread& t = *b->threads[i];

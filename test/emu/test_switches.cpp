@@ -63,8 +63,8 @@ TEST(stacks_serve_again) {
 }
 
 __global__ void lanes(int* out) {
-    const int l = (int)threadIdx.x;
-    int* o = out + l * 12;
+    const int l = (int)threadIdx.x % 32;
+    int* o = out + threadIdx.x * 12;
     o[0] = __shfl_sync(~0u, l * 10, 5), o[1] = __shfl_xor_sync(~0u, l, 3), o[2] = __shfl_down_sync(~0u, l, 4, 8), o[3] = __shfl_up_sync(~0u, l, 4, 8);
     o[4] = (int)__ballot_sync(~0u, l % 3 == 0), o[5] = __any_sync(~0u, l == 7), o[6] = __all_sync(~0u, l < 32);
     o[7] = (int)__match_any_sync(~0u, l % 4), o[8] = __reduce_add_sync(~0u, l), o[9] = __reduce_max_sync(~0u, (l * 7) % 32);
@@ -75,11 +75,11 @@ __global__ void lanes(int* out) {
 TEST(lanes_of_a_warp) {
     for (int seed = 1; seed <= 20; seed++) {
         emu::set_seed((uint64_t)seed);
-        Buffer<int> out(32 * 12);
-        OK(run(lanes, 1, 32, 0, nullptr, out.p));
+        Buffer<int> out(96 * 12);  // of three warps
+        OK(run(lanes, 1, 96, 0, nullptr, out.p));
         std::vector<int> v = out.values();
-        for (int l = 0; l < 32; l++) {
-            const int* o = &v[(size_t)l * 12];
+        for (int t = 0, l = 0; t < 96; t++, l = t % 32) {
+            const int* o = &v[(size_t)t * 12];
             EXPECT_EQ(o[0], 50); EXPECT_EQ(o[1], l ^ 3); EXPECT_EQ(o[2], l % 8 < 4 ? l + 4 : l); EXPECT_EQ(o[3], l % 8 >= 4 ? l - 4 : l);
             EXPECT_EQ((unsigned)o[4], 0x49249249u); EXPECT_EQ(o[5], 1); EXPECT_EQ(o[6], 1); EXPECT_EQ((unsigned)o[7], 0x11111111u << l % 4);
             EXPECT_EQ(o[8], 496); EXPECT_EQ(o[9], 31); EXPECT_EQ(o[10], l % 2 ? 31 : -1); EXPECT_EQ(o[11], l % 2 == 0 && l < 8 ? 12 : -1);
