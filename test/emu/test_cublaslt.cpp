@@ -110,7 +110,7 @@ struct Memory {
 struct Answers { cublasStatus_t status; std::string library; };
 Answers ask(const Call& call) {
     Memory a(1024), b(1024), c(1024), d(1024), aux(1024), bias(1024), workspace(8192);
-    cudaStream_t stream;
+    cudaStream_t stream = nullptr;
     cudaStreamCreate(&stream);
     emu::Product p{call.compute, call.scale};
     p.transpose_a = call.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_b = call.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p.epilogue = (cublasLtEpilogue_t)call.epilogue, p.bias_type = call.bias_type, p.aux_type = call.aux_type, p.aux_ld = call.aux_ld;
