@@ -55,7 +55,7 @@ FOLDERS  := base cpu io tokenizer data comm train scripts $(TRACED) models
 ALONE    := test/train/test_bounds.cpp test/data/test_stories.cpp
 of_models   := $(wildcard test/model/*.cpp) test/train/test_eval.cpp
 # the last file is the first to run: those that take longest, so that no process is left alone with one
-LONGEST     := $(patsubst %,test/cuda/test_%.cu,attention_cudnn matmul embedding muon layernorm attention)
+LONGEST     := $(patsubst %,test/cuda/test_%.cu,embedding matmul attention_cudnn muon layernorm attention)
 of_layers   := $(sort $(filter-out $(LONGEST),$(wildcard test/cuda/*.cu))) $(LONGEST)
 of_trainer  := $(wildcard test/cuda/*.cpp)
 of_emulator := $(wildcard test/emu/test_*.cpp)

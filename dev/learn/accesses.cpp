@@ -119,8 +119,9 @@ void begin() {
     emu::on_fault = [](const emu::Thread& t) {
         if (!record) return;
         keep_stack(record->stack, t);
-        for (auto& lane : emu::machine().block->threads)
-            if (lane.get() != &t && lane->linear / 32 == t.linear / 32 && lane->waits_for && !lane->fiber.done) return keep_stack(record->waiting, *lane);
+        const emu::Block& block = *emu::machine().block;
+        for (unsigned i = 0; i < block.made; i++)
+            if (const emu::Thread* lane = block.threads[i]; lane != &t && lane->linear / 32 == t.linear / 32 && lane->waits_for && !lane->fiber.done) return keep_stack(record->waiting, *lane);
     };
     if (watcher) return;
     watcher = emu::g_watcher, with_barriers = *watcher, emu::g_watcher = &with_barriers;

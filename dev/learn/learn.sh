@@ -1,7 +1,7 @@
 #!/bin/sh
 # learn.sh NAME [FILE]: grades an exercise: dev/learn/NAME/exercise.cu, or FILE in its place. HINT=2.1 prints the first hint for part 2 instead. `make learn-NAME`
 # OPT=-O0: it compiles in half the time, for blanks, which do not run. Where nvcc and a GPU are, the parts that are right run on it, too (timing.h)
-# learn.sh --gpu NAME FILE: builds what runs on a GPU, for sm_90, and no more
+# learn.sh --gpu NAME FILE: builds what runs on a GPU, for sm_90, and no more: the host's code by -O0, as nobody runs it
 # learn.sh --page FILE.cpp: builds a chapter's own kernels, from FILE.cpp to FILE, so that what they ask of memory is counted (count.h)
 set -eu
 CXX=$(command -v g++ || echo "${CXX:-c++}")  # g++ where it is: clang splits 16-byte loads, which are counted here
@@ -22,14 +22,14 @@ mkdir -p $built
 nvcc=${NVCC:-$(command -v nvcc || echo /usr/local/cuda/bin/nvcc)}
 build_for_gpu() {
     printf '#include "../../dev/learn/timing.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main(int argc, char** argv) { return learn::Timing("%s").time(learn::PARTS, learn::numbers_of(argc, argv)); }\n' "$file" "$folder" "$file" > "$gpu.cu"
-    "$nvcc" -std=c++20 -O3 --expt-relaxed-constexpr -arch="$1" -w -Xcompiler -pthread "$gpu.cu" -o "$gpu" 2> "$gpu.log" && return
+    "$nvcc" -std=c++20 "${2:--O3}" --expt-relaxed-constexpr -arch="$1" -w -Xcompiler -pthread "$gpu.cu" -o "$gpu" 2> "$gpu.log" && return
     echo "what g++ compiles of $file, nvcc does not:"
     sed -n "s|^[^ ]*$file(\([0-9]*\)): error: *\(.*\)|    line \1: \2|p" "$gpu.log" | head -n 3
     grep -q "^[^ ]*$file([0-9]*): error" "$gpu.log" || { grep -m 3 'error' "$gpu.log"; echo "    the whole text: $gpu.log"; }
     return 1
 }
 program=$built/$name-$(basename "$file" .cu) gpu=$built/$name-$(basename "$file" .cu)-gpu
-[ -z "$gpu_only" ] || { build_for_gpu sm_90; exit; }
+[ -z "$gpu_only" ] || { build_for_gpu sm_90 -O0; exit; }
 native=$(echo 'int main(){}' | $CXX -march=native -x c++ - -o /dev/null 2>/dev/null && echo -march=native || true)
 common="-std=c++20 -pthread -rdynamic -fno-omit-frame-pointer -Itest/emu $native -Wno-tsan -Wno-unknown-warning-option"
 # what meets the accesses, once; of the exercise's own loads and stores none may be merged or split, or made into vectors that it has not
@@ -40,7 +40,7 @@ done
 for source in test/emu/watch.cpp dev/learn/accesses.cpp; do
     object=$built/$(basename $source .cpp).o
     # shellcheck disable=SC2086  # flags
-    [ -n "$(find $object -newer $source -newer test/emu/blocks.h -newer test/emu/memory.h -newer dev/learn/accesses.h 2>/dev/null)" ] || { $CXX $common -O2 -c $source -o $object.$$ && mv $object.$$ $object; }  # two exercises may be graded at once
+    { [ -f $object ] && [ -z "$(find $source test/emu/*.h dev/learn/accesses.h -newer $object)" ]; } || { $CXX $common -O2 -c $source -o $object.$$ && mv $object.$$ $object; }  # two exercises may be graded at once
 done
 if [ "$name" = --page ]; then program=${file%.cpp}
 else printf '#include "../../dev/learn/report.h"\n#include "../../%s"\n#include "../../%s/table.h"\nint main() { return learn::Report("%s", "%s").grade(learn::PARTS, "%s.right"); }\n' "$file" "$folder" "$name" "$file" "$program" > "$program.cpp"

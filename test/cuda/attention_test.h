@@ -22,10 +22,17 @@ struct Case : AttentionShape {
 
 // The definition. `size` is what a sum would be were none of its terms negative: what errors of its terms are measured by.
 struct Oracle { Doubles lse, out, out_size, d, d_size; };
-inline double dot(const double* a, const double* b, int n) {
+EMU_OWN inline double dot(const double* a, const double* b, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
+}
+// sum += a x, and its size
+EMU_OWN inline void add_times(double* sum, double* size, double a, const double* x, int n) {
+    for (int i = 0; i < n; i++) {
+        const double term = a * x[i];
+        sum[i] += term, size[i] += std::fabs(term);
+    }
 }
 inline void weights(Doubles& p, double& lse, const Case& c, const Doubles& qkv, size_t row, int t, int h) {
     double largest = -1e300, sum = 0;
@@ -47,13 +54,12 @@ inline Oracle attention_oracle(const Case& c, const Doubles& qkv, const Doubles&
                 const double D = dout.empty() ? 0 : dot(&dout[o], &out[o], c.HS);
                 for (int u = c.start(row + t); u <= t; u++) {
                     const size_t k = c.k(row + u, h), v = c.v(row + u, h);
-                    for (int i = 0; i < c.HS; i++) y.out[o + i] += p[u] * qkv[v + i];
-                    for (int i = 0; i < c.HS; i++) y.out_size[o + i] += p[u] * std::fabs(qkv[v + i]);
+                    add_times(&y.out[o], &y.out_size[o], p[u], &qkv[v], c.HS);
                     if (dout.empty()) continue;
                     const double ds = p[u] * (dot(&dout[o], &qkv[v], c.HS) - D) * c.scale();
-                    const auto add = [&](size_t at, double x) { y.d[at] += x, y.d_size[at] += std::fabs(x); };
-                    for (int i = 0; i < c.HS; i++)
-                        add(q + i, ds * qkv[k + i]), add(k + i, ds * qkv[q + i]), add(v + i, p[u] * dout[o + i]);
+                    add_times(&y.d[q], &y.d_size[q], ds, &qkv[k], c.HS);
+                    add_times(&y.d[k], &y.d_size[k], ds, &qkv[q], c.HS);
+                    add_times(&y.d[v], &y.d_size[v], p[u], &dout[o], c.HS);
                 }
             }
     return y;

@@ -46,6 +46,7 @@ inline void set_schedule(int n) { emu::set_seed((uint64_t)n); }
 #else
 constexpr bool ON_CPU = false;
 inline void set_schedule(int) {}
+#define EMU_OWN  // where accesses are watched, not those of the oracle that has it
 #endif
 
 // A buffer on the device between two margins; everything that nobody has written is 0xff, a NaN that no arithmetic makes.

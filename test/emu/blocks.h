@@ -1,90 +1,23 @@
 // blocks.h: runs the threads of a kernel: several blocks at a time, in an order drawn from the seed; a thread runs until it
 // reaches a barrier or a warp operation, waits there for the threads it synchronizes with, and continues when all have arrived.
 #pragma once
-#include <link.h>
-#include <unistd.h>
-#include <condition_variable>
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <source_location>
 #include <string>
-#include <thread>
 #include <vector>
 #include "fiber.h"
 #include "language.h"
+#include "seed.h"
+#include "statics.h"
 #include "watch.h"
 
 namespace emu {
 using Where = std::source_location;
-
-// ---- randomness: one seed decides everything -----------------------------------------------------------------------
-inline uint64_t next_state(uint64_t x) { x ^= x << 13, x ^= x >> 7, x ^= x << 17; return x; }
-inline uint64_t state_of_seed(uint64_t n) {
-    uint64_t x = (n + 1) * 0x9E3779B97F4A7C15;
-    for (int i = 0; i < 8; i++) x = next_state(x);
-    return x;
-}
-// EMU_SEED=n, as set_seed(n).
-inline uint64_t first_state(const char* told) { return told ? state_of_seed(strtoull(told, nullptr, 10)) : 0x9E3779B97F4A7C15; }
-inline uint64_t the_random_state = first_state(getenv("EMU_SEED"));
-inline uint64_t& random_state() { return the_random_state; }
-inline uint32_t random() {
-    uint64_t& x = random_state();
-    x = next_state(x);
-    return (uint32_t)(x >> 32);
-}
-inline uint32_t random(uint32_t below) { return (uint32_t)((uint64_t)random() * below >> 32); }
-inline void set_seed(uint64_t n) { random_state() = state_of_seed(n); }
-
-// ---- static shared memory: the thread-local bytes of this program in the device's thread ----------------------------
-struct Statics { char* begin = nullptr; size_t size = 0; };
-inline Statics find_statics() {
-    Statics s;
-    dl_iterate_phdr([](dl_phdr_info* info, size_t, void* out) {
-        for (int i = 0; i < info->dlpi_phnum; i++)
-            if (info->dlpi_phdr[i].p_type == PT_TLS && info->dlpi_tls_data) *(Statics*)out = {(char*)info->dlpi_tls_data, info->dlpi_phdr[i].p_memsz};
-        return 1;  // the program itself comes first, and is the only one
-    }, &s);
-    return s;
-}
-// Each instantiation of each kernel has its own there, 108 KB in all, of which a block writes little: it keeps the lines that are not as they began.
-constexpr size_t LINE = 64;
-struct Kept { std::vector<size_t> lines; std::vector<char> bytes; };
-// The first line from `at` on that is not 0xff throughout, or the last one if it is shorter than a line.
-__attribute__((no_sanitize("address", "thread", "undefined"))) inline size_t next_written(const Statics& s, size_t at) {
-    typedef long long Line __attribute__((vector_size(LINE), aligned(1), may_alias));
-    for (size_t many = 16; at + LINE <= s.size;) {
-        if (at + many * LINE > s.size) many = 1;
-        const Line* line = (const Line*)(s.begin + at);
-        Line all = line[0];
-        for (size_t i = 1; i < many; i++) all &= line[i];
-        long long ones = -1;
-        for (int i = 0; i < 8; i++) ones &= all[i];
-        if (ones == -1) at += many * LINE;
-        else if (many == 1) return at;
-        else many = 1;
-    }
-    return at;
-}
-inline void put_away(const Statics& s, Kept& kept) {  // and leaves 0xff
-    for (size_t at = 0; (at = next_written(s, at)) < s.size; at += LINE) {
-        const size_t n = std::min(LINE, s.size - at);
-        kept.lines.push_back(at), kept.bytes.insert(kept.bytes.end(), s.begin + at, s.begin + at + n);
-        memset(s.begin + at, 0xff, n);
-    }
-}
-inline void put_back(const Statics& s, Kept& kept) {
-    const char* from = kept.bytes.data();
-    for (size_t at : kept.lines) {
-        const size_t n = std::min(LINE, s.size - at);
-        memcpy(s.begin + at, from, n), from += n;
-    }
-    kept.lines.clear(), kept.bytes.clear();
-}
 
 // ---- what runs ------------------------------------------------------------------------------------------------------
 struct Rendezvous {            // lanes of a warp that synchronize in an operation
@@ -92,8 +25,8 @@ struct Rendezvous {            // lanes of a warp that synchronize in an operati
     unsigned mask, arrived;
     const void* in[32];        // of those that have arrived; others are not set
     void* out[32];
-    Rendezvous(const void* k, unsigned m) : kind(k), mask(m), arrived(0) {}
 };
+struct Warp { unsigned n = 0; Rendezvous open[32]; };  // each was opened by another lane, which waits in it
 struct AsyncCopy { void* dst; const void* src; unsigned bytes, zeros; int group; };
 struct Thread {
     Fiber fiber;
@@ -105,19 +38,22 @@ struct Thread {
     int groups;                // commits so far
     bool waited;               // for the kernels before, of a kernel that was launched early
 };
-struct Block {
+constexpr unsigned MOST_THREADS = 1024;
+struct Block {  // arrays: a switch looks at them a dozen times, and where a look is compiled in, each call for a vector costs more than the switch
     uint3 index;
     unsigned number;
-    std::vector<std::unique_ptr<Thread>> threads;  // as many as it ever had: those beyond the block's own are done
-    std::vector<unsigned> ready;
+    Thread* threads[MOST_THREADS];
+    unsigned made = 0;                   // as many as it ever had: those beyond the block's own are done
+    unsigned ready[MOST_THREADS], n_ready = 0;
     unsigned alive, at_barrier;
     const char* barrier_file;
     unsigned barrier_line;
     int any, all, count;                 // of the predicates of the barrier at which threads wait now
     int met_any, met_all, met_count;     // ... and of the last one
-    std::vector<std::vector<Rendezvous>> warps;
+    Warp warps[MOST_THREADS / 32];
     char* shared = nullptr;              // dynamic
     Kept statics;                        // its static shared memory while another block runs
+    ~Block() { while (made) delete threads[--made]; }
 };
 struct Machine {
     Block* block = nullptr;    // that runs now
@@ -133,7 +69,7 @@ struct Machine {
     std::vector<std::unique_ptr<Block>> pool;
 };
 constinit inline Machine the_machine;
-inline Machine& machine() { return the_machine; }  // without a guard: it is asked a dozen times a switch
+EMU_OWN inline Machine& machine() { return the_machine; }  // without a guard: it is asked a dozen times a switch
 
 // A mistake in a kernel: one line; the kernel is given up, and every later call returns an error, as on a GPU.
 inline bool& g_fault() { static bool f = false; return f; }
@@ -153,14 +89,13 @@ inline void fault(const std::string& what, const Thread* of = machine().thread) 
 
 // ---- waiting -----------------------------------------------------------------------------------------------------------
 // One of the threads that may run, at random; none: null.
-inline Thread* take_ready(Block& b) {
-    if (b.ready.empty()) return nullptr;
-    const size_t pick = random((uint32_t)b.ready.size());
-    Thread* t = b.threads[b.ready[pick]].get();
-    b.ready[pick] = b.ready.back(), b.ready.pop_back();
-    return t;
+EMU_OWN inline Thread* take_ready(Block& b) {
+    if (b.n_ready == 0) return nullptr;
+    const unsigned pick = random(b.n_ready), number = b.ready[pick];
+    b.ready[pick] = b.ready[--b.n_ready];
+    return b.threads[number];
 }
-inline Thread* next_turn(Block& b) {
+EMU_OWN inline Thread* next_turn(Block& b) {
     Machine& m = machine();
     Thread* t = m.next ? m.next : take_ready(b);
     m.next = take_ready(b);
@@ -169,7 +104,7 @@ inline Thread* next_turn(Block& b) {
     return t;
 }
 // The end of the turn of the thread that runs: the next one goes on from here, and the scheduler when the block's turns are over or nobody may run.
-inline void give_way() {
+EMU_OWN inline void give_way() {
     Machine& m = machine();
     Block& b = *m.block;
     Thread *me = m.thread, *t = nullptr;
@@ -179,28 +114,28 @@ inline void give_way() {
     EMU_WATCH(thread_runs((int)t->linear));
     if (t != me) switch_to(me->fiber, t->fiber);
 }
-inline void wait_for(const char* what, unsigned line) {
+EMU_OWN inline void wait_for(const char* what, unsigned line) {
     Thread* t = machine().thread;
     t->waits_for = what, t->in_line = line;
     give_way();
 }
-inline void wake(Block& b, Thread& t) { t.waits_for = nullptr, b.ready.push_back(t.linear); }
-inline void pause() {  // lets others go first, now and then
-    Machine& m = machine();
-    m.block->ready.push_back(m.thread->linear);
+EMU_OWN inline void make_ready(Block& b, const Thread& t) { b.ready[b.n_ready++] = t.linear; }
+EMU_OWN inline void wake(Block& b, Thread& t) { t.waits_for = nullptr, make_ready(b, t); }
+EMU_OWN inline void pause() {  // lets others go first, now and then
+    make_ready(*machine().block, *machine().thread);
     give_way();
 }
 
 constexpr const char* BARRIER = "__syncthreads";
-inline void release_barrier(Block& b) {
+EMU_OWN inline void release_barrier(Block& b) {
     b.met_any = b.any, b.met_all = b.all, b.met_count = b.count;
     b.any = 0, b.all = 1, b.count = 0, b.at_barrier = 0, b.barrier_file = nullptr;
     EMU_WATCH(barrier(b.number));
-    for (auto& t : b.threads) if (t->waits_for == BARRIER) wake(b, *t);
+    for (unsigned i = 0; i < b.made; i++) if (Thread& t = *b.threads[i]; t.waits_for == BARRIER) wake(b, t);
 }
-inline void barrier(int predicate, Where where) {
+EMU_OWN inline void barrier(int predicate, Where where) {
     Block& b = *machine().block;
-    if (b.barrier_file && (b.barrier_line != where.line() || strcmp(b.barrier_file, where.file_name())))
+    if (b.barrier_file && (b.barrier_line != where.line() || (b.barrier_file != where.file_name() && strcmp(b.barrier_file, where.file_name()))))
         fault(std::string("divergent __syncthreads: this one in line ") + std::to_string(where.line()) + ", that of other threads in line " + std::to_string(b.barrier_line));
     b.barrier_file = where.file_name(), b.barrier_line = where.line();
     b.any |= predicate != 0, b.all &= predicate != 0, b.count += predicate != 0;
@@ -211,34 +146,35 @@ inline void barrier(int predicate, Where where) {
 }
 
 // Synchronizes the lanes of `mask`, and only them; compute(in, out), over arrays of 32, runs once, in the last lane to arrive.
-template <class Out, class In, class Compute> Out warp_collective(unsigned mask, const In& mine, Compute compute) {
+template <class Out, class In, class Compute> EMU_OWN Out warp_collective(unsigned mask, const In& mine, Compute compute) {
     static const char kind = 0;  // one address for each operation
     Machine& m = machine();
-    const unsigned lane = m.thread->linear % 32, warp = m.thread->linear / 32;
+    Block& b = *m.block;
+    const unsigned lane = m.thread->linear % 32, first = m.thread->linear - lane;
     if (!(mask >> lane & 1)) fault("the mask of a warp operation does not name its caller");
     Out result{};
-    std::vector<Rendezvous>& open = m.block->warps[warp];
-    size_t i = 0;
-    while (i < open.size() && !(open[i].mask & 1u << lane)) i++;
-    if (i == open.size()) open.emplace_back(&kind, mask);
-    if (open[i].kind != &kind) fault("lanes of a warp synchronize in different operations");
-    if (open[i].mask != mask) fault("lanes of a warp synchronize with different masks");
-    open[i].arrived |= 1u << lane, open[i].in[lane] = &mine, open[i].out[lane] = &result;
-    if (open[i].arrived != mask) {
+    Warp& w = b.warps[first / 32];
+    unsigned i = 0;
+    while (i < w.n && !(w.open[i].mask >> lane & 1)) i++;
+    Rendezvous& r = w.open[i];
+    if (i == w.n) r.kind = &kind, r.mask = mask, r.arrived = 0, w.n++;
+    if (r.kind != &kind) fault("lanes of a warp synchronize in different operations");
+    if (r.mask != mask) fault("lanes of a warp synchronize with different masks");
+    r.arrived |= 1u << lane, r.in[lane] = &mine, r.out[lane] = &result;
+    if (r.arrived != mask) {
         wait_for("the other lanes of a warp operation", 0);
         return result;
     }
-    const Rendezvous& r = open[i];
     In in[32]{};
     Out out[32]{};
     for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) in[l] = *(const In*)r.in[l];
     compute((const In*)in, (Out*)out);
     for (unsigned l = 0; l < 32; l++) if (mask >> l & 1) {
         *(Out*)r.out[l] = out[l];
-        if (l != lane) wake(*m.block, *m.block->threads[warp * 32 + l]);
+        if (l != lane) wake(b, *b.threads[first + l]);
     }
-    if (i + 1 < open.size()) open[i] = open.back();
-    open.pop_back();
+    if (i + 1 < w.n) r = w.open[w.n - 1];
+    w.n--;
     return result;
 }
 
@@ -278,19 +214,18 @@ inline std::unique_ptr<Block> begin_block(unsigned number) {
     Machine& m = machine();
     std::unique_ptr<Block> b;
     if (!m.pool.empty()) b = std::move(m.pool.back()), m.pool.pop_back();
-    else b = std::make_unique<Block>();
+    else b.reset(new Block);  // half a megabyte, not cleared
     const unsigned n = blockDim.x * blockDim.y * blockDim.z;
     b->number = number;
     b->index = {number % gridDim.x, number / gridDim.x % gridDim.y, number / gridDim.x / gridDim.y};
-    b->ready.clear(), b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
-    b->warps.assign((n + 31) / 32, {});
-    while (b->threads.size() < n) b->threads.push_back(std::make_unique<Thread>());
+    b->alive = n, b->at_barrier = 0, b->any = 0, b->all = 1, b->count = 0, b->barrier_file = nullptr;
+    while (b->made < n) b->threads[b->made++] = new Thread;
     for (unsigned i = 0; i < n; i++) {
         Thread& t = *b->threads[i];
         t.linear = i, t.waits_for = nullptr, t.copies.clear(), t.groups = 0, t.waited = !m.early;
         t.index = {i % blockDim.x, i / blockDim.x % blockDim.y, i / blockDim.x / blockDim.y};
         prepare(t.fiber, thread_entry);
-        b->ready.push_back(i);
+        make_ready(*b, t);
     }
     b->shared = shared_alloc(m.shared_bytes);
     b->statics.lines.clear(), b->statics.bytes.clear();
@@ -326,10 +261,10 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
         while (m.turns && b.alive && !m.failed) {
             Thread* t = next_turn(b);
             if (!t) {
-                for (auto& waiting : b.threads) if (!waiting->fiber.done) {
+                for (unsigned i = 0; i < b.made; i++) if (Thread* waiting = b.threads[i]; !waiting->fiber.done) {
                     const std::string what = waiting->waits_for + (waiting->in_line ? " in line " + std::to_string(waiting->in_line) : std::string());
                     m.thread = nullptr;
-                    fault("thread " + std::to_string(waiting->linear) + " waits for ever for " + what, waiting.get());
+                    fault("thread " + std::to_string(waiting->linear) + " waits for ever for " + what, waiting);
                     break;
                 }
                 break;
@@ -339,7 +274,7 @@ inline void run_grid(const std::string& kernel, dim3 grid, dim3 block, size_t sh
             EMU_WATCH(thread_runs(-1));
             m.thread = nullptr;
         }
-        if (m.next) b.ready.push_back(m.next->linear), m.next = nullptr;
+        if (m.next) make_ready(b, *m.next), m.next = nullptr;
         m.block = nullptr;
         if (b.alive && !m.failed) continue;
         EMU_WATCH(block_ends(b.number));
@@ -380,45 +315,3 @@ inline char* dynamic_shared() { return machine().block->shared; }
 // Of a kernel that is launched early: every thread must come here, and may not touch device memory before (watch.cpp sees it).
 inline void cudaGridDependencySynchronize() { emu::machine().thread->waited = true; }
 inline void cudaTriggerProgrammaticLaunchCompletion() {}
-
-namespace emu {
-// ---- the device's thread: kernels run there, so that their static shared memory is nobody else's -----------------------
-class DeviceThread {
-public:
-    DeviceThread() : thread([this] { loop(); }) {}
-    ~DeviceThread() {
-        { std::lock_guard<std::mutex> lock(mutex); stop = true; }
-        changed.notify_all();
-        thread.join();
-    }
-    void run(const std::function<void()>& work) {
-        std::unique_lock<std::mutex> lock(mutex);
-        job = &work;
-        changed.notify_all();
-        changed.wait(lock, [&] { return !job; });
-    }
-
-private:
-    void loop() {
-        std::unique_lock<std::mutex> lock(mutex);
-        for (;;) {
-            changed.wait(lock, [&] { return job || stop; });
-            if (stop) return;
-            (*job)();
-            job = nullptr;
-            changed.notify_all();
-        }
-    }
-    std::mutex mutex;
-    std::condition_variable changed;
-    const std::function<void()>* job = nullptr;
-    bool stop = false;
-    std::thread thread;
-};
-inline DeviceThread& device_thread() {
-    static DeviceThread* thread = nullptr;
-    static pid_t owner = 0;  // a forked child has no threads but its own: it gets a new one
-    if (owner != getpid()) thread = new DeviceThread, owner = getpid();
-    return *thread;
-}
-}  // namespace emu

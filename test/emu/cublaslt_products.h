@@ -1,6 +1,7 @@
 // cublaslt_products.h: what cuBLASLt's stand-in multiplies: products of matrices by columns, with fp32 sums and the epilogues of a linear
 // layer, in plain loops.
 #pragma once
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdlib>
@@ -56,13 +57,16 @@ inline unsigned& refused_algorithms() { static unsigned bits = 0; return bits; }
 inline bool& refused_epilogues() { static bool all = false; return all; }        // proposed, and refused when they are called
 inline bool& arguments_only() { static bool only = false; return only; }         // calls are looked at, and nothing is multiplied
 inline size_t size_of(int type) { return type == CUDA_R_64F ? 8 : type == CUDA_R_32F ? 4 : 2; }
-inline float read(const void* p, int type, size_t i) {
-    return type == CUDA_R_32F ? ((const float*)p)[i] : type == CUDA_R_16BF ? (float)((const __nv_bfloat16*)p)[i] : (float)((const __half*)p)[i];
+// n numbers of a matrix, `stride` apart: the type is asked for once, as that takes longer than a product.
+inline void read(float* out, const void* p, int type, size_t at, size_t stride, size_t n) {
+    if (type == CUDA_R_32F) for (size_t i = 0; i < n; i++) out[i] = ((const float*)p)[at + i * stride];
+    else if (type == CUDA_R_16BF) for (size_t i = 0; i < n; i++) out[i] = std::bit_cast<float>((uint32_t)((const __nv_bfloat16*)p)[at + i * stride].bits << 16);
+    else for (size_t i = 0; i < n; i++) out[i] = (float)((const __half*)p)[at + i * stride];
 }
-inline void write(void* p, int type, size_t i, float x) {
-    if (type == CUDA_R_32F) ((float*)p)[i] = x;
-    else if (type == CUDA_R_16BF) ((__nv_bfloat16*)p)[i] = x;
-    else ((__half*)p)[i] = x;
+inline void write(void* p, int type, size_t at, const float* x, size_t n) {
+    if (type == CUDA_R_32F) memcpy((float*)p + at, x, n * sizeof(float));
+    else if (type == CUDA_R_16BF) for (size_t i = 0; i < n; i++) ((__nv_bfloat16*)p)[at + i] = x[i];
+    else for (size_t i = 0; i < n; i++) ((__half*)p)[at + i] = x[i];
 }
 inline bool has(cublasLtEpilogue_t e, int bit) { return (e & bit) != 0; }
 constexpr int BIT_RELU = 2, BIT_BIAS = 4, BIT_BGRAD = 16, BIT_GELU = 32, BIT_DGELU = 64, BIT_AUX = 128, BIT_BGRADA = 256, BIT_BGRADB = 512;
@@ -99,37 +103,56 @@ inline size_t bias_bytes(const Product& p, const Layout& d) { return (has(p.epil
 inline size_t bytes_of(const Layout& l) { return (size_t)(l.ld * (int64_t)(l.cols - 1) + (int64_t)l.rows) * size_of(l.type); }
 inline size_t aux_bytes(const Product& p, const Layout& d) { return ((size_t)p.aux_ld * (d.cols - 1) + d.rows) * size_of(d.type); }
 
-// Its accesses are not looked at: that would take ten times as long.
+// Its accesses are not looked at: that would take ten times as long. LANES rows of the result side by side; a sum is LANES sums, of each LANES-th product.
 __attribute__((no_sanitize("thread")))
 inline void run_product(const Product& p, float alpha, const void* a, Layout la, const void* b, Layout lb, float beta, const void* c, Layout lc, void* d, Layout ld, uint32_t first = 0) {
-    const size_t m = ld.rows, n = ld.cols, k = p.transpose_a ? la.rows : la.cols;
-    // both as rows over k, in fp32
-    std::vector<float> rows(m * k), cols(n * k);
-    for (size_t i = 0; i < m; i++) for (size_t l = 0; l < k; l++) rows[i * k + l] = read(a, la.type, p.transpose_a ? i * (size_t)la.ld + l : l * (size_t)la.ld + i);
-    for (size_t j = 0; j < n; j++) for (size_t l = 0; l < k; l++) cols[j * k + l] = read(b, lb.type, p.transpose_b ? l * (size_t)lb.ld + j : j * (size_t)lb.ld + l);
+    constexpr size_t LANES = 16;
+    typedef float Lanes __attribute__((vector_size(LANES * sizeof(float)), aligned(4), may_alias));
+    const size_t m = ld.rows, n = ld.cols, k = p.transpose_a ? la.rows : la.cols, padded = (k + LANES - 1) / LANES * LANES, groups = (m + LANES - 1) / LANES;
+    // in fp32: of a the LANES rows of a group, l by l; of b columns; behind k zeros, which leave a sum as it is
+    std::vector<float> of_a(groups * padded * LANES), of_b(n * padded);
+    float *const rows = of_a.data(), *const cols = of_b.data();
+    for (size_t i = 0; i < m; i += LANES) for (size_t l = 0; l < k; l++)
+        read(rows + i * padded + l * LANES, a, la.type, p.transpose_a ? i * (size_t)la.ld + l : l * (size_t)la.ld + i, p.transpose_a ? (size_t)la.ld : 1, std::min(LANES, m - i));
+    for (size_t j = 0; j < n; j++) read(cols + j * padded, b, lb.type, p.transpose_b ? j : j * (size_t)lb.ld, p.transpose_b ? (size_t)lb.ld : 1, k);
     const int bias_type = p.bias_type >= 0 ? p.bias_type : ld.type;
-    if (has(p.epilogue, BIT_BGRADA)) for (size_t i = 0; i < m; i++) { float s = 0; for (size_t l = 0; l < k; l++) s += rows[i * k + l]; write(p.bias, bias_type, i, s); }
-    if (has(p.epilogue, BIT_BGRADB)) for (size_t j = 0; j < n; j++) { float s = 0; for (size_t l = 0; l < k; l++) s += cols[j * k + l]; write(p.bias, bias_type, j, s); }
-    if (p.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type == CUDA_R_32F) for (auto* x : {&rows, &cols}) for (float& e : *x) e = tf32(e);
-    std::vector<float> bias_gradient(m);
-    for (size_t j = 0; j < n; j++) for (size_t i = 0; i < m; i++) {
-        constexpr size_t LANES = 16;  // running sums: a loop that becomes vectors
-        float sums[LANES] = {};
-        const float *x = &rows[i * k], *y = &cols[j * k];
-        size_t l = 0;
-        for (; l + LANES <= k; l += LANES) for (size_t v = 0; v < LANES; v++) sums[v] += x[l + v] * y[l + v];
-        for (; l < k; l++) sums[l % LANES] += x[l] * y[l];
-        float sum = 0;
-        for (size_t v = 0; v < LANES; v++) sum += sums[(first + v) % LANES];
-        sum = alpha * sum + (beta != 0 ? beta * read(c, lc.type, j * (size_t)lc.ld + i) : 0);
-        if (has(p.epilogue, BIT_BIAS)) sum += read(p.bias, bias_type, i);
-        if (has(p.epilogue, BIT_DGELU)) sum *= gelu_slope(read(p.aux, ld.type, j * (size_t)p.aux_ld + i));
-        else if (has(p.epilogue, BIT_AUX)) write(p.aux, ld.type, j * (size_t)p.aux_ld + i, sum);
-        if (has(p.epilogue, BIT_GELU)) sum = gelu_by_tanh(sum);
-        if (has(p.epilogue, BIT_RELU)) sum = std::fmax(sum, 0.0f);
-        bias_gradient[i] += sum;
-        write(d, ld.type, j * (size_t)ld.ld + i, sum);
+    if (has(p.epilogue, BIT_BGRADA)) for (size_t i = 0; i < m; i++) {
+        float s = 0;
+        for (size_t l = 0; l < k; l++) s += rows[i / LANES * LANES * padded + l * LANES + i % LANES];
+        write(p.bias, bias_type, i, &s, 1);
     }
-    if (has(p.epilogue, BIT_BGRAD)) for (size_t i = 0; i < m; i++) write(p.bias, bias_type, i, bias_gradient[i]);
+    if (has(p.epilogue, BIT_BGRADB)) for (size_t j = 0; j < n; j++) {
+        float s = 0;
+        for (size_t l = 0; l < k; l++) s += cols[j * padded + l];
+        write(p.bias, bias_type, j, &s, 1);
+    }
+    if (p.compute == CUBLAS_COMPUTE_32F_FAST_TF32 && la.type == CUDA_R_32F) for (auto* x : {&of_a, &of_b}) for (float& e : *x) e = tf32(e);
+    const bool biased = has(p.epilogue, BIT_BIAS), dgelu = has(p.epilogue, BIT_DGELU), aux = has(p.epilogue, BIT_AUX), gelu = has(p.epilogue, BIT_GELU), relu = has(p.epilogue, BIT_RELU), bias_gradient = has(p.epilogue, BIT_BGRAD);
+    std::vector<float> gradient(m);
+    for (size_t j = 0; j < n; j++) for (size_t i = 0; i < m; i += LANES) {
+        const size_t some = std::min(LANES, m - i);
+        Lanes sums[LANES] = {};
+        const float *x = rows + i * padded, *y = cols + j * padded;
+        for (size_t l = 0; l < padded; l += LANES) for (size_t v = 0; v < LANES; v++) sums[v] += *(const Lanes*)(x + (l + v) * LANES) * y[l + v];
+        Lanes sum = {};
+        for (size_t v = 0; v < LANES; v++) sum += sums[(first + v) % LANES];
+        float out[LANES], before[LANES] = {}, bias[LANES], pre_gelu[LANES];
+        if (beta != 0) read(before, c, lc.type, j * (size_t)lc.ld + i, 1, some);
+        if (biased) read(bias, p.bias, bias_type, i, 1, some);
+        if (dgelu) read(pre_gelu, p.aux, ld.type, j * (size_t)p.aux_ld + i, 1, some);
+        for (size_t v = 0; v < some; v++) {
+            float z = alpha * sum[v] + (beta != 0 ? beta * before[v] : 0);
+            if (biased) z += bias[v];
+            if (dgelu) z *= gelu_slope(pre_gelu[v]);
+            else if (aux) pre_gelu[v] = z;
+            if (gelu) z = gelu_by_tanh(z);
+            if (relu) z = std::fmax(z, 0.0f);
+            if (bias_gradient) gradient[i + v] += z;
+            out[v] = z;
+        }
+        if (aux && !dgelu) write(p.aux, ld.type, j * (size_t)p.aux_ld + i, pre_gelu, some);
+        write(d, ld.type, j * (size_t)ld.ld + i, out, some);
+    }
+    if (bias_gradient) write(p.bias, bias_type, 0, gradient.data(), m);
 }
 }  // namespace emu

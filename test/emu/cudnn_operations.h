@@ -122,44 +122,60 @@ struct Matrix {  // of one head; where it has one row or one column, that is all
     const float* p;
     size_t row, column;
     Matrix(const Tensor& t, const std::vector<float>& values) : p(values.data()), row(t.dims[2] > 1 ? (size_t)t.dims[3] : 0), column(t.dims[3] > 1) {}
-    float operator()(size_t i, size_t j) const { return p[i * row + j * column]; }
 };
+// y += a * x, side by side
+EMU_OWN inline void add_times(float* y, float a, const float* x, size_t n) {
+    typedef float Lanes __attribute__((vector_size(64), aligned(4), may_alias));
+    size_t j = 0;
+    for (; j + 16 <= n; j += 16) *(Lanes*)(y + j) += a * *(const Lanes*)(x + j);
+    for (; j < n; j++) y[j] += a * x[j];
+}
 // first: the term of a product's sums that comes first
-inline std::vector<float> evaluate(const Operation& o, const std::vector<Matrix>& in, int64_t batch, int64_t head, size_t first) {
+EMU_OWN inline std::vector<float> evaluate(const Operation& o, const std::vector<Matrix>& in, int64_t batch, int64_t head, size_t first) {
     const size_t rows = (size_t)o.output.dims[2], columns = (size_t)o.output.dims[3];
-    std::vector<float> y(rows * columns);
-    const auto each = [&](auto f) { for (size_t i = 0; i < rows; i++) for (size_t j = 0; j < columns; j++) y[i * columns + j] = f(i, j); };
-    const Matrix &x = in[0], &b = in[in.size() > 1 ? 1 : 0], &t = in.back();
+    std::vector<float> result(rows * columns);
+    float* const y = result.data();
+    const Matrix x = in[0], b = in[in.size() > 1 ? 1 : 0], t = in.back();
     if (o.kind == CUDNN_BACKEND_OPERATION_MATMUL_DESCRIPTOR) {
         const size_t terms = (size_t)o.inputs[0].dims[3];
         for (size_t i = 0; i < rows; i++) for (size_t n = 0; n < terms; n++) {
             const size_t l = (first + n) % terms;
-            const float a = x(i, l);
-            for (size_t j = 0; j < columns; j++) y[i * columns + j] += a * b(l, j);
+            const float a = x.p[i * x.row + l * x.column];
+            if (b.column || columns == 1) add_times(y + i * columns, a, b.p + l * b.row, columns);
+            else for (size_t j = 0; j < columns; j++) y[i * columns + j] += a * b.p[l * b.row];
         }
     } else if (o.kind == CUDNN_BACKEND_OPERATION_REDUCTION_DESCRIPTOR) {
         const bool max = o.mode == CUDNN_REDUCE_TENSOR_MAX;
-        if (max) std::fill(y.begin(), y.end(), -std::numeric_limits<float>::infinity());
-        for (size_t i = 0; i < (size_t)o.inputs[0].dims[2]; i++) for (size_t j = 0; j < (size_t)o.inputs[0].dims[3]; j++) {
-            float &sum = y[(rows > 1 ? i : 0) * columns + (columns > 1 ? j : 0)], e = x(i, j);
-            sum = !max ? sum + e : e > sum || std::isnan(e) ? e : sum;
+        if (max) std::fill(result.begin(), result.end(), -std::numeric_limits<float>::infinity());
+        const size_t n = (size_t)o.inputs[0].dims[2], m = (size_t)o.inputs[0].dims[3];
+        for (size_t i = 0; i < n; i++) for (size_t j = 0; j < m; j++) {
+            float &sum = y[(rows > 1 ? i : 0) * columns + (columns > 1 ? j : 0)];
+            const float e = x.p[i * x.row + j * x.column];
+            sum = !max ? sum + e : e > sum || e != e ? e : sum;
         }
-    } else if (o.kind == CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR) each([&](size_t i, size_t j) { return x(j, i); });
-    else switch (o.mode) {
-        case CUDNN_POINTWISE_IDENTITY: each([&](size_t i, size_t j) { return x(i, j); }); break;
-        case CUDNN_POINTWISE_EXP: each([&](size_t i, size_t j) { return std::exp(x(i, j)); }); break;
-        case CUDNN_POINTWISE_LOG: each([&](size_t i, size_t j) { return std::log(x(i, j)); }); break;
-        case CUDNN_POINTWISE_ADD: each([&](size_t i, size_t j) { return x(i, j) + b(i, j); }); break;
-        case CUDNN_POINTWISE_SUB: each([&](size_t i, size_t j) { return x(i, j) - b(i, j); }); break;
-        case CUDNN_POINTWISE_MUL: each([&](size_t i, size_t j) { return x(i, j) * b(i, j); }); break;
-        case CUDNN_POINTWISE_DIV: each([&](size_t i, size_t j) { return x(i, j) / b(i, j); }); break;
-        case CUDNN_POINTWISE_CMP_GT: each([&](size_t i, size_t j) { return (float)(x(i, j) > b(i, j)); }); break;
-        case CUDNN_POINTWISE_CMP_GE: each([&](size_t i, size_t j) { return (float)(x(i, j) >= b(i, j)); }); break;
-        case CUDNN_POINTWISE_BINARY_SELECT: each([&](size_t i, size_t j) { return t(i, j) != 0 ? x(i, j) : b(i, j); }); break;
-        case CUDNN_POINTWISE_GEN_INDEX: each([&](size_t i, size_t j) { return (float)(o.axis == 0 ? batch : o.axis == 1 ? head : (int64_t)(o.axis == 2 ? i : j)); }); break;
+    } else if (o.kind == CUDNN_BACKEND_OPERATION_RESHAPE_DESCRIPTOR) {
+        for (size_t i = 0; i < rows; i++) for (size_t j = 0; j < columns; j++) y[i * columns + j] = x.p[j * x.row + i * x.column];
+    } else for (size_t i = 0; i < rows; i++) {
+        const float *xs = x.p + i * x.row, *bs = b.p + i * b.row, *ts = t.p + i * t.row;
+        for (size_t j = 0; j < columns; j++, xs += x.column, bs += b.column, ts += t.column) {
+            float& e = y[i * columns + j];
+            switch (o.mode) {
+                case CUDNN_POINTWISE_IDENTITY: e = *xs; break;
+                case CUDNN_POINTWISE_EXP: e = std::exp(*xs); break;
+                case CUDNN_POINTWISE_LOG: e = std::log(*xs); break;
+                case CUDNN_POINTWISE_ADD: e = *xs + *bs; break;
+                case CUDNN_POINTWISE_SUB: e = *xs - *bs; break;
+                case CUDNN_POINTWISE_MUL: e = *xs * *bs; break;
+                case CUDNN_POINTWISE_DIV: e = *xs / *bs; break;
+                case CUDNN_POINTWISE_CMP_GT: e = *xs > *bs; break;
+                case CUDNN_POINTWISE_CMP_GE: e = *xs >= *bs; break;
+                case CUDNN_POINTWISE_BINARY_SELECT: e = *ts != 0 ? *xs : *bs; break;
+                case CUDNN_POINTWISE_GEN_INDEX: e = (float)(o.axis == 0 ? batch : o.axis == 1 ? head : (int64_t)(o.axis == 2 ? i : j)); break;
+            }
+        }
     }
-    if (o.output.type == CUDNN_DATA_BFLOAT16) for (float& e : y) e = (float)__nv_bfloat16(e);
-    return y;
+    if (o.output.type == CUDNN_DATA_BFLOAT16) for (float& e : result) e = (float)__nv_bfloat16(e);
+    return result;
 }
 
 // f(begin, bytes) for each run of elements that lie together: between the rows of a head are those of others.
@@ -220,23 +236,27 @@ struct Execution {
         return CUDNN_STATUS_SUCCESS;
     }
 
-    std::vector<float> load(const Tensor& t, int64_t batch, int64_t head) const {
+    EMU_OWN std::vector<float> load(const Tensor& t, int64_t batch, int64_t head) const {
         if (t.by_value) return {numbers.at(t.uid)};
-        std::vector<float> x;
-        const char* p = at.at(t.uid);
-        for (int64_t i = 0; i < t.dims[2]; i++) for (int64_t j = 0; j < t.dims[3]; j++) {
-            const size_t k = t.offset({batch, head, i, j});
-            x.push_back(t.type == CUDNN_DATA_FLOAT ? ((const float*)p)[k] : (float)((const __nv_bfloat16*)p)[k]);
+        const size_t rows = (size_t)t.dims[2], columns = (size_t)t.dims[3];
+        std::vector<float> values(rows * columns);
+        float* x = values.data();
+        for (size_t i = 0; i < rows; i++) {
+            const char* p = at.at(t.uid) + t.offset({batch, head, (int64_t)i, 0}) * t.element();
+            const size_t step = (size_t)t.strides[3];
+            for (size_t j = 0; j < columns; j++) *x++ = t.type == CUDNN_DATA_FLOAT ? ((const float*)p)[j * step] : std::bit_cast<float>((uint32_t)((const __nv_bfloat16*)p)[j * step].bits << 16);
         }
-        return x;
+        return values;
     }
-    void store(const Tensor& t, int64_t batch, int64_t head, const std::vector<float>& y) const {
-        char* p = at.at(t.uid);
-        for (int64_t i = 0; i < t.dims[2]; i++) for (int64_t j = 0; j < t.dims[3]; j++) {
-            const size_t k = t.offset({batch, head, i, j});
-            const float e = y[(size_t)(i * t.dims[3] + j)];
-            if (t.type == CUDNN_DATA_FLOAT) ((float*)p)[k] = e;
-            else ((__nv_bfloat16*)p)[k] = e;
+    EMU_OWN void store(const Tensor& t, int64_t batch, int64_t head, const std::vector<float>& values) const {
+        const float* y = values.data();
+        for (int64_t i = 0; i < t.dims[2]; i++) {
+            char* p = at.at(t.uid) + t.offset({batch, head, i, 0}) * t.element();
+            const size_t step = (size_t)t.strides[3], columns = (size_t)t.dims[3];
+            for (size_t j = 0; j < columns; j++, y++) {
+                if (t.type == CUDNN_DATA_FLOAT) ((float*)p)[j * step] = *y;
+                else ((__nv_bfloat16*)p)[j * step] = *y;
+            }
         }
     }
     // Tensors with fewer heads than the first operation's: each goes with a group of that one's, and is what a reduction makes of the group.

@@ -28,6 +28,12 @@ template <class... P, class... A> cudaError_t run_early(void (*kernel)(P...), di
     OK(run(before_it, 1, 1, 0, nullptr));
     return run_programmatic(kernel, grid, block, nullptr, a...);
 }
+template <int WHEN> __global__ void in_turn(int* x) {  // 0: before it touches memory, 1: after, 2: not all threads
+    if (WHEN == 2 && threadIdx.x == 0) return;
+    if (WHEN != 1) cudaGridDependencySynchronize();
+    x[threadIdx.x] = 1;
+    if (WHEN == 1) cudaGridDependencySynchronize();
+}
 template <class X> struct Buffer {
     X* p = nullptr;
     size_t n;

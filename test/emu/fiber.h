@@ -4,7 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <vector>
+#include "watch.h"
 #if defined(__SANITIZE_ADDRESS__)
 #define EMU_ASAN 1
 #elif defined(__has_feature)
@@ -103,17 +103,17 @@ struct Switcher {  // the scheduler's side
     size_t left_size = 0;
 };
 inline Switcher the_scheduler;
-inline Switcher& scheduler() { return the_scheduler; }
+EMU_OWN inline Switcher& scheduler() { return the_scheduler; }
 
 #ifdef EMU_ASAN
 // On the stack of a fiber: whoever was left is the scheduler or another fiber.
-inline void arrived(void* fake) {
+EMU_OWN inline void arrived(void* fake) {
     Switcher& s = scheduler();
     __sanitizer_finish_switch_fiber(fake, &s.left_bottom, &s.left_size);
     if (s.left) s.bottom = s.left_bottom, s.size = s.left_size, s.left = false;
 }
 #endif
-inline void resume(Fiber& f) {
+EMU_OWN inline void resume(Fiber& f) {
 #ifdef EMU_ASAN
     scheduler().left = true;
     __sanitizer_start_switch_fiber(&scheduler().fake, f.stack, STACK);
@@ -124,7 +124,7 @@ inline void resume(Fiber& f) {
 #endif
 }
 // From a fiber to another one, or to the scheduler.
-inline void leave(Fiber& f, [[maybe_unused]] const void* bottom, [[maybe_unused]] size_t size, void* sp) {
+EMU_OWN inline void leave(Fiber& f, [[maybe_unused]] const void* bottom, [[maybe_unused]] size_t size, void* sp) {
 #ifdef EMU_ASAN
     __sanitizer_start_switch_fiber(f.done ? nullptr : &f.fake, bottom, size);
 #endif
@@ -133,8 +133,8 @@ inline void leave(Fiber& f, [[maybe_unused]] const void* bottom, [[maybe_unused]
     arrived(f.fake);
 #endif
 }
-inline void suspend(Fiber& f) { leave(f, scheduler().bottom, scheduler().size, scheduler().sp); }
-inline void switch_to(Fiber& f, Fiber& next) { leave(f, next.stack, STACK, next.sp); }
+EMU_OWN inline void suspend(Fiber& f) { leave(f, scheduler().bottom, scheduler().size, scheduler().sp); }
+EMU_OWN inline void switch_to(Fiber& f, Fiber& next) { leave(f, next.stack, STACK, next.sp); }
 inline void first_entry() {
 #ifdef EMU_ASAN
     arrived(nullptr);

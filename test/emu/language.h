@@ -15,7 +15,7 @@
 #define __grid_constant__
 #define __align__(n) alignas(n)
 #define __restrict__ __restrict
-// Static shared memory is memory of the device's thread of this process: blocks.h gives each block its own bytes of it.
+// Static shared memory is memory of the device's thread of this process: statics.h keeps each block's own bytes of it.
 #define __shared__ static thread_local
 
 struct dim3 {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <map>
 #include <tuple>
+#include "device_thread.h"
 #include "graphs.h"
 
 enum cudaLaunchAttributeID {

@@ -54,7 +54,8 @@ inline void multiply(const Fragments* in, FourFloats* out) {
 struct Row { uint16_t x[8]; };
 inline Four load_matrices(const void* row, bool transposed) {
     if ((uintptr_t)row % 16) emu::fault("ldmatrix: a row is not 16-byte aligned");
-    return emu::warp_collective<Four>(0xffffffff, *(const Row*)row, [=](const Row* rows, Four* out) {
+    const Row mine = *(const Row*)row;  // here, where it is looked at
+    return emu::warp_collective<Four>(0xffffffff, mine, [=](const Row* rows, Four* out) {
         for (int lane = 0; lane < 32; lane++)
             for (int i = 0; i < 4; i++) {
                 const int g = lane / 4, t = lane % 4;

@@ -110,7 +110,7 @@ struct Memory {
 struct Answers { cublasStatus_t status; std::string library; };
 Answers ask(const Call& call) {
     Memory a(1024), b(1024), c(1024), d(1024), aux(1024), bias(1024), workspace(8192);
-    cudaStream_t stream;
+    cudaStream_t stream = nullptr;
     cudaStreamCreate(&stream);
     emu::Product p{call.compute, call.scale};
     p.transpose_a = call.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_b = call.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N, p.epilogue = (cublasLtEpilogue_t)call.epilogue, p.bias_type = call.bias_type, p.aux_type = call.aux_type, p.aux_ld = call.aux_ld;
@@ -153,5 +153,73 @@ TEST(cublaslt_itself_refuses) {
         if (call.since > emu::real_cublaslt().version()) continue;
         if (call.verdict == WRONG && said.empty()) FAIL("%s: is wrong, and not refused", call.name);
         if (call.verdict == WRONG) printf("  %-50s %s\n", call.name, said.c_str());
+    }
+}
+
+// What a product is, one number after the other. Whole numbers: sums are exact in any order. 19 rows are a group of 16 and a part of one, 21 terms no multiple of it.
+TEST(cublaslt_stand_in_multiplies) {
+    using namespace emu;
+    const size_t m = 19, n = 5, k = 21, room = 32 * 32;
+    using Numbers = std::vector<float>;  // of whatever type, in as many bytes
+    uint32_t state = 1;
+    const auto fill = [&](Numbers& x, int type, int bits) {
+        for (size_t i = 0; i < room; i++) {
+            state = state * 1664525 + 1013904223;
+            const float e = (float)(int)(state >> (32 - bits)) * 0x1p4f / (float)(1 << bits) - 8;
+            write(x.data(), type, i, &e, 1);
+        }
+    };
+    const auto at = [](const Numbers& x, int type, size_t i) { float e; read(&e, x.data(), type, i, 1, 1); return e; };
+    const auto narrowed = [&](float e, int type) { Numbers x(1); write(x.data(), type, 0, &e, 1); return at(x, type, 0); };
+    for (cudaDataType_t type : {CUDA_R_32F, CUDA_R_16BF, CUDA_R_16F})
+        for (int epilogue : {1, 4, 6, 160, 164, 192, 208, 256, 512})
+            for (int transposed = 0; transposed < 4; transposed++) for (float beta : {0.0f, 2.0f}) {
+                const bool ta = transposed & 1, tb = transposed & 2;
+                const Layout la{type, ta ? k : m, ta ? m : k, (int64_t)(ta ? k : m) + 1}, lb{type, tb ? n : k, tb ? k : n, (int64_t)(tb ? n : k) + 2}, ld{type, m, n, m + 3};
+                Numbers a(room), b(room), c(room), d(room), aux(room), bias(room);
+                for (Numbers* x : {&a, &b, &c, &aux, &bias}) fill(*x, type, 4);
+                const Numbers old_aux = aux, old_bias = bias;
+                Product p{CUBLAS_COMPUTE_32F, CUDA_R_32F};
+                p.transpose_a = ta ? CUBLAS_OP_T : CUBLAS_OP_N, p.transpose_b = tb ? CUBLAS_OP_T : CUBLAS_OP_N, p.epilogue = (cublasLtEpilogue_t)epilogue;
+                p.bias = bias.data(), p.aux = aux.data(), p.aux_ld = m + 1;
+                run_product(p, 2, a.data(), la, b.data(), lb, beta, c.data(), ld, d.data(), ld, 3);
+                const auto in_a = [&](size_t i, size_t l) { return at(a, type, ta ? i * (size_t)la.ld + l : l * (size_t)la.ld + i); };
+                const auto in_b = [&](size_t l, size_t j) { return at(b, type, tb ? l * (size_t)lb.ld + j : j * (size_t)lb.ld + l); };
+                int wrong = 0;
+                std::vector<float> gradient(m), of_a(m), of_b(n);
+                for (size_t l = 0; l < k; l++) for (size_t i = 0; i < m; i++) of_a[i] += in_a(i, l);
+                for (size_t l = 0; l < k; l++) for (size_t j = 0; j < n; j++) of_b[j] += in_b(l, j);
+                for (size_t j = 0; j < n; j++) for (size_t i = 0; i < m; i++) {
+                    float z = 0;
+                    for (size_t l = 0; l < k; l++) z += in_a(i, l) * in_b(l, j);
+                    z = 2 * z + beta * at(c, type, j * (m + 3) + i);
+                    if (epilogue == 4 || epilogue == 6 || epilogue == 164) z += at(old_bias, type, i);
+                    if (epilogue == 192 || epilogue == 208) z *= gelu_slope(at(old_aux, type, j * (m + 1) + i));
+                    if (epilogue == 160 || epilogue == 164) wrong += at(aux, type, j * (m + 1) + i) != narrowed(z, type), z = gelu_by_tanh(z);
+                    if (epilogue == 6) z = std::fmax(z, 0.0f);
+                    gradient[i] += z;
+                    wrong += at(d, type, j * (m + 3) + i) != narrowed(z, type);
+                }
+                for (size_t j = 0; j < n; j++) {  // between the columns
+                    for (size_t i = m; i < m + 3; i++) wrong += at(d, type, j * (m + 3) + i) != 0;
+                    wrong += at(aux, type, j * (m + 1) + m) != at(old_aux, type, j * (m + 1) + m);
+                }
+                for (size_t i = 0; i < m; i++) if (epilogue == 208 || epilogue == 256) wrong += at(bias, type, i) != narrowed((epilogue == 208 ? gradient : of_a)[i], type);
+                for (size_t j = 0; j < n; j++) if (epilogue == 512) wrong += at(bias, type, j) != narrowed(of_b[j], type);
+                if (wrong) FAIL("type %d, epilogue %d, transposed %d, beta %g: %d numbers are wrong", (int)type, epilogue, transposed, beta, wrong);
+            }
+    // Other numbers show where sums begin; by TF32 what is below 2^-10 of either operand is not there.
+    Numbers a(room), b(room), d(room), e(room);
+    fill(a, CUDA_R_32F, 24), fill(b, CUDA_R_32F, 24);
+    const Layout rows{CUDA_R_32F, m, k, m}, columns{CUDA_R_32F, k, n, k}, result{CUDA_R_32F, m, n, m}, one{CUDA_R_32F, 1, 1, 1};
+    run_product({CUBLAS_COMPUTE_32F, CUDA_R_32F}, 1, a.data(), rows, b.data(), columns, 0, nullptr, result, d.data(), result, 1);
+    run_product({CUBLAS_COMPUTE_32F, CUDA_R_32F}, 1, a.data(), rows, b.data(), columns, 0, nullptr, result, e.data(), result, 7);
+    EXPECT(d != e);
+    EXPECT_CLOSE(d.data(), e.data(), m * n, 1e-5);
+    const float exact = 1, more = 1 + 0x1p-12f;
+    for (bool left : {false, true}) for (bool tf32 : {false, true}) {
+        float y = 0;
+        run_product({tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F}, 1, left ? &more : &exact, one, left ? &exact : &more, one, 0, nullptr, one, &y, one);
+        EXPECT_EQ(y, tf32 ? exact : more);
     }
 }

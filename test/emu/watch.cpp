@@ -64,8 +64,8 @@ const char* stack = nullptr;     // the running thread's
 uint32_t launch = 0;
 unsigned block_number;
 WatchedBlock* block;
-char *shared, *statics;
-size_t shared_bytes, statics_bytes;
+char *shared, *statics, *region;  // region: of device memory
+size_t shared_bytes, statics_bytes, region_bytes;
 std::map<unsigned, std::unique_ptr<WatchedBlock>> blocks;
 std::map<const void*, std::map<unsigned, Released>> released;  // at an atomic
 std::vector<Page> device_pages;  // an address is given away once: what is freed is never seen again
@@ -172,11 +172,12 @@ void look_at(const SideBySide& cells, size_t bytes, size_t left, bool write, boo
     }
 }
 
+bool within(const void* p, const char* begin, size_t bytes) { return (size_t)((const char*)p - begin) < bytes; }
+bool in_shared(const void* p) { return within(p, shared - 4096, shared_bytes + 8192); }
+
 [[gnu::noinline]] void access_elsewhere(const void* address, size_t bytes, bool write, const void* caller, bool aligned) {
     char* p = (char*)address;
-    const bool dynamic = p >= shared - 4096 && p < shared + shared_bytes + 4096, fixed = p >= statics && p < statics + statics_bytes;
-    const bool device = memory().in_region(p);
-    if (!dynamic && !fixed && !device) return;  // the thread's own
+    const bool device = within(p, region, region_bytes), dynamic = !device && in_shared(p);
     busy = true;
     if (device && machine().thread && !machine().thread->waited)
         report("an access to device memory before cudaGridDependencySynchronize: the kernel was launched early, and those before it may still write there", caller);
@@ -195,17 +196,17 @@ void look_at(const SideBySide& cells, size_t bytes, size_t left, bool write, boo
     busy = false;
 }
 
-// Most accesses are the host's, or a thread's to its own stack.
+// Most accesses are the host's, a thread's to its own stack, or the emulator's to what it keeps: none of the three places.
 inline void access(const void* p, size_t bytes, bool write, const void* caller, bool aligned = true) {
-    if (!on || busy || bytes == 0 || (size_t)((const char*)p - stack) < STACK) return;
-    access_elsewhere(p, bytes, write, caller, aligned);
+    if (!on || busy || bytes == 0 || within(p, stack, STACK)) return;
+    if (within(p, region, region_bytes) || in_shared(p) || within(p, statics, statics_bytes)) access_elsewhere(p, bytes, write, caller, aligned);
 }
 
 const Watcher WATCHER = {
     .kernel_begins = [](unsigned) {
         launch++, blocks.clear(), released.clear(), traffic_now = {};
         const Statics s = find_statics();
-        statics = s.begin, statics_bytes = s.size;
+        statics = s.begin, statics_bytes = s.size, region = memory().region, region_bytes = region ? Memory::REGION : 0;
     },
     .kernel_ends = [] { on = false; },
     .block_begins = [](unsigned number, unsigned threads, char*, size_t) {

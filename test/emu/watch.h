@@ -25,5 +25,10 @@ struct Watcher {
 };
 inline const Watcher* g_watcher = nullptr;  // set by watch.cpp before main
 
+// Of a function whose accesses are to what the emulator keeps for itself: the compiler adds no calls for them.
+#define EMU_OWN __attribute__((no_sanitize("thread")))
+// Of a lambda that such a function calls: it is inlined there, as no other is into one that is compiled differently.
+#define EMU_INLINE __attribute__((always_inline))
+
 #define EMU_WATCH(call) do { if (emu::g_watcher) emu::g_watcher->call; } while (0)
 }  // namespace emu

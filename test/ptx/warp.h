@@ -13,7 +13,7 @@ inline bool has_ended(unsigned thread) { return thread >= threads_of_block() || 
 // The lanes of `mask` come to the same instruction, and what it does is done.
 inline void meet(Lane& lane, const Instruction& i, unsigned mask) {
     const unsigned first = emu::machine().thread->linear / 32 * 32;
-    if (emu::machine().block->warps[first / 32].empty())  // the first to come; lanes that end after it say so
+    if (emu::machine().block->warps[first / 32].n == 0)  // the first to come; lanes that end after it say so
         for (unsigned l = 0; l < 32; l++)
             if ((mask >> l & 1) && has_ended(first + l)) fault(i, "lane " + std::to_string(l) + " takes part, and has ended");
     emu::warp_collective<char>(mask, Arrival{&lane, &i}, [&](const Arrival* in, char*) {
@@ -29,8 +29,9 @@ inline void meet(Lane& lane, const Instruction& i, unsigned mask) {
 // A lane ends, on which others may be waiting.
 inline void end(Lane& lane, const Instruction&) {
     const emu::Thread& me = *emu::machine().thread;
-    for (const emu::Rendezvous& r : emu::machine().block->warps[me.linear / 32])
-        if (r.mask >> me.linear % 32 & 1) {
+    const emu::Warp& warp = emu::machine().block->warps[me.linear / 32];
+    for (unsigned n = 0; n < warp.n; n++)
+        if (const emu::Rendezvous& r = warp.open[n]; r.mask >> me.linear % 32 & 1) {
             const Arrival& waits = *(const Arrival*)r.in[std::countr_zero(r.arrived)];
             fault(*waits.at, "lane " + std::to_string(me.linear % 32) + " takes part, and ends");
         }
