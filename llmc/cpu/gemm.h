@@ -96,6 +96,9 @@ inline vfloat load_across_k(KPair, const bf16* p, size_t stride) {
     return (vfloat)((vuint)load(p) >> 16 | (vuint)load(p + stride));  // a bf16 is the upper half of the float that load makes
 }
 
+// A k-step in all lanes.
+inline vfloat splat_kstep(const float* p) { float x; memcpy(&x, p, sizeof x); return splat(x); }
+
 // Packs W rows by W k-steps: to[row * ld + kstep] if ALONG_K, to[kstep * ld + row] otherwise.
 template <class KStep, bool ALONG_K, class F> inline void pack_square(float* to, size_t ld, Operand<F> a) {
     vfloat x[W];
@@ -148,8 +151,8 @@ struct Fma {
     static bool usable() { return true; }
     static void begin() {}
     static void end() {}
-    template <int V> static void micro_kernel_of(float* c, const float* a, const float* b, int ksteps, bool first, Prefetcher& inputs,
-                                                 Prefetcher& output) {
+    template <int V> static void micro_kernel_of(float* c, const float* a, size_t lda, const float* b, int ksteps, bool first,
+                                                 Prefetcher& inputs, Prefetcher& output) {
         vfloat acc[MR][V] = {};
         for (int k = 0; k < ksteps; k++) {
             if (k % 8 == 0) inputs.step(), output.step();
@@ -158,7 +161,7 @@ struct Fma {
             for (int v = 0; v < V; v++) y[v] = load(b + k * NR + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < MR; r++) {
-                vfloat x = splat(a[r * LD + k]);
+                vfloat x = splat_kstep(a + r * lda + k);
                 #pragma GCC unroll 4
                 for (int v = 0; v < V; v++) acc[r][v] += x * y[v];
             }
@@ -175,9 +178,9 @@ struct Fma {
     static constexpr bool HAS_GEMV = true, ONE_ACCUMULATOR = false;
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) { acc += row * x; }
     // All of a micro-panel, or a vector at a time of the last one.
-    static void micro_kernel(float* c, const float* a, const float* b, int columns, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
-        if (columns > (VECTORS - 1) * W) return micro_kernel_of<VECTORS>(c, a, b, ksteps, first, inputs, output);
-        for (; columns > 0; columns -= W, c += W, b += W) micro_kernel_of<1>(c, a, b, ksteps, first, inputs, output);
+    static void micro_kernel(float* c, const float* a, size_t lda, const float* b, int columns, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
+        if (columns > (VECTORS - 1) * W) return micro_kernel_of<VECTORS>(c, a, lda, b, ksteps, first, inputs, output);
+        for (; columns > 0; columns -= W, c += W, b += W) micro_kernel_of<1>(c, a, lda, b, ksteps, first, inputs, output);
     }
 };
 
@@ -232,6 +235,7 @@ template <class Kernel> Partition partition(size_t ni, size_t nj, int threads) {
 template <class Kernel, class F> struct Worker {
     using KStep = typename Kernel::KStep;
     static constexpr int MR = Kernel::MR, NR = Kernel::NR, MC = Kernel::MC;
+    static constexpr bool DIRECT = sizeof(F) * K_PER_STEP<KStep> == sizeof(float);  // a k-step in memory is one in the micro-kernel
     static_assert(Kernel::KC <= Kernel::KC_WHOLE && Kernel::KC_WHOLE <= Kernel::LD && Kernel::KC_WHOLE * Kernel::NC <= (int)Workspace::B_SIZE
                   && round_up(MC, W) * Kernel::LD <= (int)Workspace::A_SIZE && (Kernel::TASK_ROWS + MC) * Kernel::NC <= (int)Workspace::C_SIZE, "the thread's workspace");
     Workspace ws;
@@ -258,10 +262,14 @@ template <class Kernel, class F> struct Worker {
             if (new_b) prefetch(inputs, b.at(by.j(next_t), next_k), by.width(next_t), next_nk);
             prefetch(inputs, a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
             inputs.start((size_t)(ni + MR - 1) / MR * panels * ksteps / Kernel::PREFETCH_EVERY);
+            const bool whole_squares = nk % (W * K_PER_STEP<KStep>) == 0;
             for (int i = 0; i < ni; i += MC) {
                 int rows = std::min(MC, ni - i);
                 Operand<F> block = a.at(i0 + i, k);
-                pack<KStep, true, Kernel::LD>(ws.a, round_up(rows, W), ksteps, block, by.ni - i0 - i, nk);
+                const bool direct = DIRECT && a.k_inner && whole_squares && rows % MR == 0 && a.stride % K_PER_STEP<KStep> == 0;
+                const float* rows_of_a = direct ? (const float*)block.data : ws.a;
+                const size_t lda = direct ? a.stride / K_PER_STEP<KStep> : (size_t)Kernel::LD;
+                if (!direct) pack<KStep, true, Kernel::LD>(ws.a, round_up(rows, W), ksteps, block, by.ni - i0 - i, nk);
                 for (int j = 0; j < nj; j += NR) {
                     float* c = ws.c + (K > KC ? (i * panels + j / NR * MC) * NR : 0);
                     OutputTile at = {i0 + i, j0 + j, rows, std::min(NR, nj - j)};
@@ -269,7 +277,7 @@ template <class Kernel, class F> struct Worker {
                     if (last) epilogue.prefetch(epilogue.self, output, at), output.start((rows + MR - 1) / MR * ksteps / Kernel::PREFETCH_EVERY);
                     for (int u = 0; u < ksteps; u += Kernel::KC_L1)
                         for (int r = 0; r < rows; r += MR)
-                            Kernel::micro_kernel(c + r * NR, ws.a + r * Kernel::LD + u, ws.b + j * ksteps + u * NR, nj - j,
+                            Kernel::micro_kernel(c + r * NR, rows_of_a + r * lda + u, lda, ws.b + j * ksteps + u * NR, nj - j,
                                                  std::min(Kernel::KC_L1, ksteps - u), k + u == 0, inputs, output);
                     if (last) epilogue.call(epilogue.self, c, NR, at);
                 }
@@ -371,7 +379,7 @@ template <class Kernel> double measure_peak_once(double seconds) {
         Kernel::begin();
         Prefetcher inputs;
         for (int before = window(); before < SLICES;) {
-            for (int i = 0; i < AT_ONCE; i++) Kernel::micro_kernel(ws.c, ws.a, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
+            for (int i = 0; i < AT_ONCE; i++) Kernel::micro_kernel(ws.c, ws.a, Kernel::LD, ws.b, Kernel::NR, KSTEPS, i == 0, inputs, inputs);
             const int now = window();
             if (now == before) flops[(size_t)now * threads + number] += AT_ONCE * FLOPS;
             before = now;

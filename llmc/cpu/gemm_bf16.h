@@ -33,7 +33,7 @@ struct Amx {
         _tile_loadconfig(&config);
     }
     static void end() { _tile_release(); }
-    static void micro_kernel(float* c, const float* a, const float* b, int, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
+    static void micro_kernel(float* c, const float* a, size_t lda, const float* b, int, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
         float* c2 = c + 16 * NR;
         // A compiler barrier: the tile-load intrinsics of some compilers do not say that they read memory, and what was packed must be stored before them.
         std::atomic_signal_fence(std::memory_order_seq_cst);
@@ -50,8 +50,8 @@ struct Amx {
         }
         for (int k = 0; k < ksteps; k += 16) {
             inputs.step(), output.step();
-            _tile_loadd(4, a + k, LD * 4);
-            _tile_loadd(5, a + 16 * LD + k, LD * 4);
+            _tile_loadd(4, a + k, lda * 4);
+            _tile_loadd(5, a + 16 * lda + k, lda * 4);
             _tile_loadd(6, b + k * NR, NR * 4);
             _tile_loadd(7, b + k * NR + 16, NR * 4);
             _tile_dpbf16ps(0, 4, 6);
@@ -82,7 +82,7 @@ struct Dot : Fma {
         acc = (vfloat)_mm512_dpbf16_ps((__m512)acc, (__m512bh)row, (__m512bh)x);
     }
     static bool usable() { return true; }
-    static void micro_kernel(float* c, const float* a, const float* b, int, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
+    static void micro_kernel(float* c, const float* a, size_t lda, const float* b, int, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
         __m512 acc[MR][VECTORS];
         #pragma GCC unroll 6
         for (int r = 0; r < MR; r++)
@@ -95,7 +95,7 @@ struct Dot : Fma {
             for (int v = 0; v < VECTORS; v++) y[v] = (__m512bh)load(b + k * NR + v * W);
             #pragma GCC unroll 6
             for (int r = 0; r < MR; r++) {
-                __m512bh x = (__m512bh)splat(a[r * LD + k]);
+                __m512bh x = (__m512bh)splat_kstep(a + r * lda + k);
                 #pragma GCC unroll 4
                 for (int v = 0; v < VECTORS; v++) acc[r][v] = _mm512_dpbf16_ps(acc[r][v], x, y[v]);
             }
