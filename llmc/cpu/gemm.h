@@ -33,7 +33,7 @@ template <class F> struct Operand {
 // delay the micro-kernel's own loads.)
 class Prefetcher {
     struct Region { const char* at; size_t stride, pieces, lines; bool write; };
-    Region regions[2] = {};
+    Region regions[3] = {};
     int count = 0, current = 0;
     const char* line = nullptr;
     size_t left = 0, total = 0, due = 0, slots = 1;
@@ -115,26 +115,26 @@ template <class KStep, bool ALONG_K, class F> inline void pack_square(float* to,
     for (int q = 0; q < W; q++) store(to + q * ld, x[q]);
 }
 // Packs `rows` by `ksteps`, both multiples of W, of which ni rows and nk elements along k exist: the rest is padded with 0. A's rows
-// (ALONG_K) are LD k-steps apart; B's come in micro-panels of LD rows, one after the other. Memory is read contiguously. A square
+// (ALONG_K) are ld k-steps apart; B's come in micro-panels of ld rows, one after the other. Memory is read contiguously. A square
 // at the edge is first copied into a zero-padded square.
-template <class KStep, bool ALONG_K, int LD, class F>
-void pack(float* to, int rows, int ksteps, Operand<F> a, size_t ni, size_t nk) {
+template <class KStep, bool ALONG_K, class F>
+void pack(float* to, int ld, int rows, int ksteps, Operand<F> a, size_t ni, size_t nk) {
     constexpr size_t SIDE = W * K_PER_STEP<KStep>;  // of a square along k, in elements
     int inner = a.k_inner ? ksteps : rows, outer = a.k_inner ? rows : ksteps;
     for (int y = 0; y < outer; y += W)
         for (int x = 0; x < inner; x += W) {
             int r = a.k_inner ? y : x, u = a.k_inner ? x : y;
             size_t k = (size_t)u * K_PER_STEP<KStep>;
-            float* target = to + (ALONG_K ? r * LD + u : (r / LD * ksteps + u) * LD + r % LD);
+            float* target = to + (ALONG_K ? (size_t)r * ld + u : (size_t)(r / ld * ksteps + u) * ld + r % ld);
             Operand<F> corner = a.at(r, k);
             if ((size_t)r + W <= ni && k + SIDE <= nk) {
-                pack_square<KStep, ALONG_K>(target, LD, corner);
+                pack_square<KStep, ALONG_K>(target, ld, corner);
                 continue;
             }
             F edge[W * SIDE] = {};
             for (size_t i = 0; i < W && r + i < ni; i++)
                 for (size_t q = 0; q < SIDE && k + q < nk; q++) edge[i * SIDE + q] = *corner.at(i, q).data;
-            pack_square<KStep, ALONG_K>(target, LD, Operand<F>{edge, SIDE, true});
+            pack_square<KStep, ALONG_K>(target, ld, Operand<F>{edge, SIDE, true});
         }
 }
 
@@ -145,7 +145,7 @@ struct Fma {
     using KStep = Float;
     static constexpr const char* NAME = W == 16 ? "AVX-512 fp32" : W == 8 ? "AVX2 fp32" : "128-bit fp32";
     static constexpr int MR = 6, VECTORS = W == 8 ? 2 : 4, NR = VECTORS * W;
-    static constexpr int KC = 256, KC_WHOLE = KC, KC_L1 = 128, NC = 256, MC = 48;  // KC, KC_L1: k-steps; KC_WHOLE: of a product that has no more of them
+    static constexpr int KC = 256, KC_L1 = 128, NC = 256, MC = 48;  // KC, KC_L1: k-steps
     static constexpr int TASK_ROWS = 384, PREFETCH_EVERY = 8;       // the most rows of a task; k-steps from one prefetch to the next
     static constexpr int LD = KC + 16;  // rows of A 1088 bytes apart: not a power of two, so that they map to all cache sets
     static bool usable() { return true; }
@@ -175,7 +175,7 @@ struct Fma {
             }
     }
     // One k-step of a matrix-vector product (GEMV): the same multiply-adds; each KC_L1 k-steps have an accumulator of their own.
-    static constexpr bool HAS_GEMV = true, ONE_ACCUMULATOR = false;
+    static constexpr bool HAS_GEMV = true, ONE_ACCUMULATOR = false, READS_ROWS = true;
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) { acc += row * x; }
     // All of a micro-panel, or a vector at a time of the last one.
     static void micro_kernel(float* c, const float* a, size_t lda, const float* b, int columns, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
@@ -186,7 +186,7 @@ struct Fma {
 
 // Each thread's packed blocks of A and B and its accumulators of C, one allocation for all, kept: 0.8 MB a thread (0.9 with AMX), in L2.
 struct Workspace {
-    static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (512 + 48) * 256;
+    static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (1056 + 48) * 256;
     static constexpr size_t FLOATS = B_SIZE + A_SIZE + C_SIZE;
     float *b, *a, *c;
     static float* all(int threads) {  // called outside of tasks only
@@ -194,11 +194,7 @@ struct Workspace {
         static int has = 0;
         if (threads > has) {
             if (has) munmap(memory, has * FLOATS * sizeof(float));
-            size_t bytes = threads * FLOATS * sizeof(float);
-            void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-            CHECK(p != MAP_FAILED, "no memory for the workspace of the matrix product: %zu bytes", bytes);
-            madvise(p, bytes, MADV_HUGEPAGE);
-            memory = (float*)p, has = threads;
+            memory = (float*)device_alloc(threads * FLOATS * sizeof(float)), has = threads;
         }
         return memory;
     }
@@ -218,7 +214,7 @@ struct Partition {
 };
 // The partition of least estimated cost: packing a row of A costs as much as multiplying some 8 columns, packing a row of B as 8
 // rows, and the last thread may finish a fifth of a task after the others.
-template <class Kernel> Partition partition(size_t ni, size_t nj, int threads) {
+template <class Kernel> Partition partition(size_t ni, size_t nj, int threads, double cost_a = 8) {
     size_t groups = (ni + Kernel::MR - 1) / Kernel::MR, panels = (nj + Kernel::NR - 1) / Kernel::NR;
     Partition best = {};
     double least = 1e300;
@@ -226,7 +222,7 @@ template <class Kernel> Partition partition(size_t ni, size_t nj, int threads) {
         for (size_t r = std::min<size_t>(groups, Kernel::TASK_ROWS / Kernel::MR); r > 0; r--) {
             size_t down = (groups + r - 1) / r, tasks = down * ((panels + c - 1) / c), turns = (tasks + threads - 1) / threads;
             double rows = (double)r * Kernel::MR, columns = (double)c * Kernel::NR;
-            double cost = ((double)turns + 0.2) * (rows * columns + 8 * rows + 8 * columns);
+            double cost = ((double)turns + 0.2) * (rows * columns + cost_a * rows + 8 * columns);
             if (cost < least) least = cost, best = {ni, nj, r * Kernel::MR, c * Kernel::NR, down, tasks};
         }
     return best;
@@ -235,15 +231,15 @@ template <class Kernel> Partition partition(size_t ni, size_t nj, int threads) {
 template <class Kernel, class F> struct Worker {
     using KStep = typename Kernel::KStep;
     static constexpr int MR = Kernel::MR, NR = Kernel::NR, MC = Kernel::MC;
-    static constexpr bool DIRECT = sizeof(F) * K_PER_STEP<KStep> == sizeof(float);  // a k-step in memory is one in the micro-kernel
-    static_assert(Kernel::KC <= Kernel::KC_WHOLE && Kernel::KC_WHOLE <= Kernel::LD && Kernel::KC_WHOLE * Kernel::NC <= (int)Workspace::B_SIZE
+    static constexpr bool DIRECT = Kernel::READS_ROWS && sizeof(F) * K_PER_STEP<KStep> == sizeof(float);  // a k-step in memory is one in the micro-kernel
+    static_assert(Kernel::KC <= Kernel::LD && Kernel::KC * Kernel::NC <= (int)Workspace::B_SIZE
                   && round_up(MC, W) * Kernel::LD <= (int)Workspace::A_SIZE && (Kernel::TASK_ROWS + MC) * Kernel::NC <= (int)Workspace::C_SIZE, "the thread's workspace");
     Workspace ws;
     Operand<F> a, b;
     size_t K;
     const Partition& by;
     const Epilogue& epilogue;
-    const size_t KC = (size_t)(K <= (size_t)Kernel::KC_WHOLE * K_PER_STEP<KStep> ? Kernel::KC_WHOLE : Kernel::KC) * K_PER_STEP<KStep>;
+    static constexpr size_t KC = (size_t)Kernel::KC * K_PER_STEP<KStep>;
     size_t packed_j = ~(size_t)0;
 
     void task(size_t t, size_t next) {
@@ -254,27 +250,31 @@ template <class Kernel, class F> struct Worker {
             bool last = k + nk == K;
             int ksteps = round_up((int)((nk + K_PER_STEP<KStep> - 1) / K_PER_STEP<KStep>), W);
             if (K > KC || j0 != packed_j)
-                pack<KStep, false, NR>(ws.b, panels * NR, ksteps, b.at(j0, k), nj, nk);
+                pack<KStep, false>(ws.b, NR, panels * NR, ksteps, b.at(j0, k), nj, nk);
             packed_j = j0;
             size_t next_t = last ? (next < by.tasks ? next : t) : t, next_k = last ? 0 : k + nk, next_nk = std::min(KC, K - next_k);
             bool new_b = K > KC || by.j(next_t) != j0;
-            Prefetcher inputs;
-            if (new_b) prefetch(inputs, b.at(by.j(next_t), next_k), by.width(next_t), next_nk);
-            prefetch(inputs, a.at(by.i(next_t), next_k), by.height(next_t), next_nk);
-            inputs.start((size_t)(ni + MR - 1) / MR * panels * ksteps / Kernel::PREFETCH_EVERY);
             const bool whole_squares = nk % (W * K_PER_STEP<KStep>) == 0;
+            const size_t blocks = (ni + MC - 1) / MC;
             for (int i = 0; i < ni; i += MC) {
                 int rows = std::min(MC, ni - i);
+                Prefetcher inputs;
+                if (i + MC < ni) prefetch(inputs, a.at(i0 + i + MC, k), std::min(MC, ni - i - MC), nk, 0, 1);
+                else prefetch(inputs, a.at(by.i(next_t), next_k), std::min(MC, by.height(next_t)), next_nk, 0, 1);
+                if (new_b) prefetch(inputs, b.at(by.j(next_t), next_k), by.width(next_t), next_nk, i / MC, blocks);
+                inputs.start((size_t)(rows + MR - 1) / MR * panels * ksteps / Kernel::PREFETCH_EVERY);
                 Operand<F> block = a.at(i0 + i, k);
                 const bool direct = DIRECT && a.k_inner && whole_squares && rows % MR == 0 && a.stride % K_PER_STEP<KStep> == 0;
                 const float* rows_of_a = direct ? (const float*)block.data : ws.a;
                 const size_t lda = direct ? a.stride / K_PER_STEP<KStep> : (size_t)Kernel::LD;
-                if (!direct) pack<KStep, true, Kernel::LD>(ws.a, round_up(rows, W), ksteps, block, by.ni - i0 - i, nk);
+                if (!direct) pack<KStep, true>(ws.a, Kernel::LD, round_up(rows, W), ksteps, block, by.ni - i0 - i, nk);
                 for (int j = 0; j < nj; j += NR) {
                     float* c = ws.c + (K > KC ? (i * panels + j / NR * MC) * NR : 0);
                     OutputTile at = {i0 + i, j0 + j, rows, std::min(NR, nj - j)};
                     Prefetcher output;
-                    if (last) epilogue.prefetch(epilogue.self, output, at), output.start((rows + MR - 1) / MR * ksteps / Kernel::PREFETCH_EVERY);
+                    if (K > KC) output.add(c + MC * NR, 0, 1, MC * NR * sizeof(float), true);
+                    if (last) epilogue.prefetch(epilogue.self, output, at);
+                    output.start((rows + MR - 1) / MR * ksteps / Kernel::PREFETCH_EVERY);
                     for (int u = 0; u < ksteps; u += Kernel::KC_L1)
                         for (int r = 0; r < rows; r += MR)
                             Kernel::micro_kernel(c + r * NR, rows_of_a + r * lda + u, lda, ws.b + j * ksteps + u * NR, nj - j,
@@ -284,8 +284,10 @@ template <class Kernel, class F> struct Worker {
             }
         }
     }
-    static void prefetch(Prefetcher& inputs, Operand<F> a, size_t ni, size_t nk) {
-        inputs.add(a.data, a.stride * sizeof(F), a.k_inner ? ni : nk, (a.k_inner ? nk : ni) * sizeof(F), false);
+    // The part'th of so many parts of a block of ni rows, nk long.
+    static void prefetch(Prefetcher& inputs, Operand<F> a, size_t ni, size_t nk, size_t part, size_t parts) {
+        const size_t pieces = a.k_inner ? ni : nk, begin = pieces * part / parts, end = pieces * (part + 1) / parts;
+        inputs.add(a.data + begin * a.stride, a.stride * sizeof(F), end - begin, (a.k_inner ? nk : ni) * sizeof(F), false);
     }
 };
 
@@ -293,7 +295,7 @@ template <class Kernel, class F> struct Worker {
 template <class Kernel, class F>
 void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     int threads = max_threads();
-    Partition by = partition<Kernel>(ni, nj, threads);
+    Partition by = partition<Kernel>(ni, nj, threads, Worker<Kernel, F>::DIRECT && a.k_inner ? 4 : 8);
     float* memory = Workspace::all(threads);
     std::atomic<size_t> taken = 0;
     parallel_for(std::min((size_t)threads, by.tasks), [&](size_t) {  // a thread takes one task after the other and keeps what it has packed
@@ -302,61 +304,6 @@ void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue ep
         // what is prefetched during a task is a guess: that each of the other threads takes one meanwhile
         for (size_t t = taken++; t < by.tasks; t = taken++) worker.task(t, t + (size_t)threads);
         Kernel::end();
-    });
-}
-
-// W rows of A times a vector x of `ksteps` k-steps, a multiple of W: W rows x W k-steps are transposed in registers. Each element
-// is accumulated in the order of Kernel::micro_kernel, and so bitwise identical.
-template <class Kernel, class F> vfloat gemv_rows(Operand<F> a, size_t rows, size_t K, const float* x, int ksteps) {
-    using KStep = typename Kernel::KStep;
-    constexpr size_t SIDE = W * K_PER_STEP<KStep>;
-    vfloat acc = {}, total = {};
-    for (int u = 0; u < ksteps; u += W) {
-        const size_t k = (size_t)u * K_PER_STEP<KStep>;
-        alignas(64) float edge[W * W];
-        vfloat w[W];
-        if (rows >= W && k + SIDE <= K) {
-            #pragma GCC unroll 16
-            for (size_t r = 0; r < W; r++) {
-                const F* from = a.data + r * a.stride + k;
-                __builtin_prefetch(from + W * a.stride, 0, 2);  // the next W rows: W streams are too many for the hardware prefetcher
-                w[r] = load_along_k(KStep{}, from);
-            }
-            transpose(w);
-        } else {
-            pack<KStep, false, W>(edge, W, W, a.at(0, k), rows, K - k);
-            for (int i = 0; i < W; i++) w[i] = load(edge + i * W);
-        }
-        #pragma GCC unroll 16
-        for (int i = 0; i < W; i++) Kernel::add_kstep(acc, w[i], splat(x[u + i]));
-        if (!Kernel::ONE_ACCUMULATOR && ((u + W) % Kernel::KC_L1 == 0 || u + W == ksteps))
-            total = u < Kernel::KC_L1 ? acc : acc + total, acc = vfloat{};
-    }
-    return Kernel::ONE_ACCUMULATOR ? acc : total;
-}
-
-// epilogue(A b), a matrix-vector product (GEMV): each number of A is used once, so packing does not pay, and memory bandwidth is the limit.
-template <class Kernel, class F>
-void run_gemv(Operand<F> a, size_t ni, Operand<F> b, size_t K, Epilogue epilogue) {
-    using KStep = typename Kernel::KStep;
-    const int ksteps = round_up((int)((K + K_PER_STEP<KStep> - 1) / K_PER_STEP<KStep>), W);
-    float* x = Workspace::of_thread(Workspace::all(max_threads())).a;
-    for (int u = 0; u < ksteps; u += W) {
-        const size_t k = (size_t)u * K_PER_STEP<KStep>, n = std::min<size_t>(K - k, W * K_PER_STEP<KStep>);
-        F part[W * K_PER_STEP<KStep>] = {};
-        memcpy(part, b.data + k, n * sizeof(F));
-        store(x + u, load_along_k(KStep{}, part));
-    }
-    const size_t groups = (ni + W - 1) / W;
-    parallel_blocks(groups, 8, [=](size_t begin, size_t end) {  // 8 groups of 768 bf16 are 196 KB: 10 us of memory
-        for (size_t g = begin; g < end; g++) {
-            const size_t i = g * W, rows = std::min<size_t>(W, ni - i);
-            alignas(64) float c[W * W];
-            float y[W];
-            store(y, gemv_rows<Kernel>(a.at(i, 0), rows, K, x, ksteps));
-            for (int r = 0; r < W; r++) c[r * W] = y[r];
-            epilogue.call(epilogue.self, c, W, {i, 0, (int)rows, 1});
-        }
     });
 }
 

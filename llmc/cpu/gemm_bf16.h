@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <atomic>
 #include "gemm.h"
+#include "gemv.h"
 #if defined(__AVX512BF16__) || defined(__AMX_BF16__)
 #include <immintrin.h>
 #endif
@@ -18,9 +19,9 @@ namespace gemm_detail {
 struct Amx {
     using KStep = KPair;
     static constexpr const char* NAME = "AMX bf16";
-    static constexpr bool HAS_GEMV = false;
+    static constexpr bool HAS_GEMV = false, READS_ROWS = false;
     static constexpr int MR = 32, NR = 32;
-    static constexpr int KC = 384, KC_WHOLE = KC, KC_L1 = KC, NC = 256, MC = 32;
+    static constexpr int KC = 384, KC_L1 = KC, NC = 256, MC = 32;
     static constexpr int TASK_ROWS = 512, PREFETCH_EVERY = 16;
     static constexpr int LD = KC + 16;
     static bool usable() {  // Linux grants the tile registers on request, once a process
@@ -74,9 +75,10 @@ using Bf16Kernel = Amx;
 struct Dot : Fma {
     using KStep = KPair;
     static constexpr const char* NAME = "AVX-512 bf16";
-    // All of k where it is 768 or less, as in most products of GPT-2 124M: then a packed block of B serves the tasks that follow. Longer k in blocks of 256, as
-    // accumulators need L2, too. A micro-panel of B comes from L2, 4 loads for 24 multiply-adds: in L1 it would have to end after 128 k-steps (LOG 91).
-    static constexpr int KC = 256, KC_WHOLE = 384, KC_L1 = KC_WHOLE, LD = KC_WHOLE + 16;
+    // All of k where it is 768 or less, as in most products of GPT-2 124M: then a packed block of B serves the tasks that follow. A micro-panel of B comes from
+    // L2, 4 loads for 24 multiply-adds: in L1 it would have to end after 128 k-steps (LOG 91). A task of longer k has its accumulators, up to 1 MB, in L3: 3 KB for 4,608
+    // cycles. More rows a task, less packing of B.
+    static constexpr int KC = 384, KC_L1 = KC, TASK_ROWS = 1056, LD = KC + 16;
     static constexpr bool ONE_ACCUMULATOR = true;
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) {
         acc = (vfloat)_mm512_dpbf16_ps((__m512)acc, (__m512bh)row, (__m512bh)x);
@@ -114,10 +116,10 @@ using Bf16Kernel = Fma;  // widened to fp32 while packing
 
 #endif
 
-// A matrix times one vector, as in decode, has a path of its own without packing; results are bitwise identical.
+// One row of A, as in decode, has a path of its own without packing; results are bitwise identical.
 template <class Kernel, class F> void gemm_by(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     if constexpr (Kernel::HAS_GEMV)
-        if (nj == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_gemv<Kernel>(a, ni, b, K, epilogue);
+        if (ni == 1 && a.k_inner && b.k_inner && K <= Workspace::A_SIZE) return run_gemv<Kernel>(a, b, nj, K, epilogue);
     run<Kernel>(a, ni, b, nj, K, epilogue);
 }
 template <class F> void gemm(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {

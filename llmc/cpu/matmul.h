@@ -14,34 +14,28 @@ template <class F> inline vfloat rounded(vfloat v) {
     return v;
 }
 
-// The tile of C is (output channels, rows of out): transposed W x W at a time.
 template <class F> struct ForwardEpilogue {
     F *out, *pre_gelu;
     const F* bias;
     size_t OC;
     void prefetch(Prefetcher& output, OutputTile at) const {
-        output.add(out + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
-        if (pre_gelu) output.add(pre_gelu + at.j0 * OC + at.i0, OC * sizeof(F), at.nj, at.ni * sizeof(F), true);
+        output.add(out + at.i0 * OC + at.j0, OC * sizeof(F), at.ni, at.nj * sizeof(F), true);
+        if (pre_gelu) output.add(pre_gelu + at.i0 * OC + at.j0, OC * sizeof(F), at.ni, at.nj * sizeof(F), true);
     }
     void call(const float* c, int ldc, OutputTile at) const {
-        for (int i = 0; i < at.ni; i += W) {
-            int left = at.ni - i;
-            vfloat b = bias ? load_most(bias + at.i0 + i, left) : vfloat{};
-            for (int j = 0; j < at.nj; j += W) {
-                vfloat x[W];
-                #pragma GCC unroll 16
-                for (int r = 0; r < W; r++) x[r] = load(c + (i + r) * ldc + j);
-                transpose(x);
-                for (int r = 0; r < W && j + r < at.nj; r++) {
-                    size_t to = (at.j0 + j + r) * OC + at.i0 + i;
-                    vfloat y = bias ? x[r] + b : x[r];
-                    if (pre_gelu) {
-                        y = rounded<F>(y);
-                        store_most(pre_gelu + to, y, left);
-                        y = gelu(y);
-                    }
-                    store_most(out + to, y, left);
+        for (int j = 0; j < at.nj; j += W) {
+            const int left = at.nj - j;
+            const vfloat b = bias ? load_most(bias + at.j0 + j, left) : vfloat{};
+            for (int i = 0; i < at.ni; i++) {
+                const size_t to = (at.i0 + i) * OC + at.j0 + j;
+                vfloat y = load(c + i * ldc + j);
+                if (bias) y += b;
+                if (pre_gelu) {
+                    y = rounded<F>(y);
+                    store_most(pre_gelu + to, y, left);
+                    y = gelu(y);
                 }
+                store_most(out + to, y, left);
             }
         }
     }
@@ -96,8 +90,7 @@ template <class F> std::string gemm_path() {
 
 // out = inp @ weight^T + bias;  with pre_gelu: pre_gelu = that,  out = gelu(pre_gelu)
 //
-// The weights are operand A, the activations operand B: packing A is a copy, packing B a transposition, and a task has more
-// rows of weights than of activations. So the accumulators are (OC, N), and the epilogue transposes them.
+// The activations are operand A, the weights operand B, so that the accumulators are (N, OC), as `out` is.
 template <class F>
 void matmul_forward(F* out,             // (N, OC)
                     const F* inp,       // (N, C)
@@ -106,7 +99,7 @@ void matmul_forward(F* out,             // (N, OC)
                     size_t N, int C, int OC, MatmulForward<F> also, stream_t) {
     using namespace matmul_detail;
     matmul_detail::ForwardEpilogue<F> epilogue = {out, also.pre_gelu, bias, (size_t)OC};
-    gemm<F>({weight, (size_t)C, true}, OC, {inp, (size_t)C, true}, N, C, Epilogue::with(epilogue));
+    gemm<F>({inp, (size_t)C, true}, N, {weight, (size_t)C, true}, OC, C, Epilogue::with(epilogue));
 }
 
 // dinp (=, += if accumulate)  dout @ weight * gelu'(pre_gelu)
