@@ -6,6 +6,7 @@
 // row_sum need no reduction across a vector, and every micro-kernel broadcasts an element of A and multiplies a row of B by it.
 // q, k, v are views of qkv (B, T, QKV), heads of HS (heads.h). Grouped queries: a head of keys and values serves all the query heads of its group.
 #pragma once
+#include <atomic>
 #include <cfloat>
 #include <cmath>
 #include <cstddef>
@@ -35,10 +36,15 @@ inline void micro_kernel(float* c, int ldc, const float* a, int rs_a, int cs_a, 
         #pragma GCC unroll 8
         for (int v = 0; v < V; v++) acc[i][v] = accumulate ? load(c + i * ldc + v * W) : vfloat{};
     for (int k = 0; k < K; k++) {
+        vfloat y[V];
+        #pragma GCC unroll 8
+        for (int v = 0; v < V; v++) y[v] = load(b + k * ldb + v * W);
+        // A compiler barrier: g++ would load y again for each row, and 20 loads for 16 multiply-adds, two of either a cycle, are then the limit.
+        std::atomic_signal_fence(std::memory_order_seq_cst);
         #pragma GCC unroll 8
         for (int i = 0; i < R; i++)
             #pragma GCC unroll 8
-            for (int v = 0; v < V; v++) acc[i][v] += a[i * rs_a + k * cs_a] * load(b + k * ldb + v * W);
+            for (int v = 0; v < V; v++) acc[i][v] += a[i * rs_a + k * cs_a] * y[v];
     }
     if constexpr (TRIANGLE) {
         #pragma GCC unroll 8
