@@ -146,6 +146,7 @@ struct Fma {
     static constexpr const char* NAME = W == 16 ? "AVX-512 fp32" : W == 8 ? "AVX2 fp32" : "128-bit fp32";
     static constexpr int MR = 6, VECTORS = W == 8 ? 2 : 4, NR = VECTORS * W;
     static constexpr int KC = 256, KC_L1 = 128, NC = 256, MC = 48;  // KC, KC_L1: k-steps
+    static constexpr double LAST_TURN = 0.2, COST_B = 8;            // see partition()
     static constexpr int TASK_ROWS = 384, PREFETCH_EVERY = 8;       // the most rows of a task; k-steps from one prefetch to the next
     static constexpr int LD = KC + 16;  // rows of A 1088 bytes apart: not a power of two, so that they map to all cache sets
     static bool usable() { return true; }
@@ -212,9 +213,9 @@ struct Partition {
     int height(size_t t) const { return (int)std::min(rows, ni - i(t)); }
     int width(size_t t) const { return (int)std::min(columns, nj - j(t)); }
 };
-// The partition of least estimated cost: packing a row of A costs as much as multiplying some 8 columns, packing a row of B as 8
-// rows, and the last thread may finish a fifth of a task after the others.
-template <class Kernel> Partition partition(size_t ni, size_t nj, int threads, double cost_a = 8) {
+// The partition of least estimated cost: packing a row of A costs as much as multiplying some 8 columns, reading it in place 4; packing a row of B as
+// COST_B rows; and the last thread may finish LAST_TURN of a task after the others.
+template <class Kernel> Partition partition(size_t ni, size_t nj, int threads, bool direct) {
     size_t groups = (ni + Kernel::MR - 1) / Kernel::MR, panels = (nj + Kernel::NR - 1) / Kernel::NR;
     Partition best = {};
     double least = 1e300;
@@ -222,7 +223,7 @@ template <class Kernel> Partition partition(size_t ni, size_t nj, int threads, d
         for (size_t r = std::min<size_t>(groups, Kernel::TASK_ROWS / Kernel::MR); r > 0; r--) {
             size_t down = (groups + r - 1) / r, tasks = down * ((panels + c - 1) / c), turns = (tasks + threads - 1) / threads;
             double rows = (double)r * Kernel::MR, columns = (double)c * Kernel::NR;
-            double cost = ((double)turns + 0.2) * (rows * columns + cost_a * rows + 8 * columns);
+            double cost = ((double)turns + Kernel::LAST_TURN) * (rows * columns + (direct ? 4 : 8) * rows + Kernel::COST_B * columns);
             if (cost < least) least = cost, best = {ni, nj, r * Kernel::MR, c * Kernel::NR, down, tasks};
         }
     return best;
@@ -295,7 +296,7 @@ template <class Kernel, class F> struct Worker {
 template <class Kernel, class F>
 void run(Operand<F> a, size_t ni, Operand<F> b, size_t nj, size_t K, Epilogue epilogue) {
     int threads = max_threads();
-    Partition by = partition<Kernel>(ni, nj, threads, Worker<Kernel, F>::DIRECT && a.k_inner ? 4 : 8);
+    Partition by = partition<Kernel>(ni, nj, threads, Worker<Kernel, F>::DIRECT && a.k_inner);
     float* memory = Workspace::all(threads);
     std::atomic<size_t> taken = 0;
     parallel_for(std::min((size_t)threads, by.tasks), [&](size_t) {  // a thread takes one task after the other and keeps what it has packed

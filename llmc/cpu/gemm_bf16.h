@@ -22,6 +22,7 @@ struct Amx {
     static constexpr bool HAS_GEMV = false, READS_ROWS = false;
     static constexpr int MR = 32, NR = 32;
     static constexpr int KC = 384, KC_L1 = KC, NC = 256, MC = 32;
+    static constexpr double LAST_TURN = 0.2, COST_B = 8;
     static constexpr int TASK_ROWS = 512, PREFETCH_EVERY = 16;
     static constexpr int LD = KC + 16;
     static bool usable() {  // Linux grants the tile registers on request, once a process
@@ -79,6 +80,7 @@ struct Dot : Fma {
     // L2, 4 loads for 24 multiply-adds: in L1 it would have to end after 128 k-steps (LOG 91). A task of longer k has its accumulators, up to 1 MB, in L3: 3 KB for 4,608
     // cycles. More rows a task, less packing of B.
     static constexpr int KC = 384, KC_L1 = KC, TASK_ROWS = 1056, LD = KC + 16;
+    static constexpr double LAST_TURN = 0.1, COST_B = 10;
     static constexpr bool ONE_ACCUMULATOR = true;
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) {
         acc = (vfloat)_mm512_dpbf16_ps((__m512)acc, (__m512bh)row, (__m512bh)x);
