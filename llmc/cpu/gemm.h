@@ -6,10 +6,11 @@
 // - registers: the micro-kernel keeps MR x NR accumulators in registers while k runs. One step of k loads MR + NR numbers and does
 //   MR * NR multiply-adds: vectors of B's micro-panel times one number of each row of A, broadcast.
 // - L1: KC_L1 steps of a micro-panel of B, NR columns. All MC rows of the block of A are multiplied by it before the next is loaded.
-// - L2: the packed block of B, at most NC columns by KC steps of k, the packed block of A, MC x KC, and the task's accumulators in
-//   fp32. Packed is: copied so that the micro-kernel reads it front to back, padded with zeros, without the gaps of a whole matrix
-//   row that would map to the same few cache sets.
-// - a task is a rectangle of C. Threads take tasks; no two threads add to the same accumulator.
+// - L2: the packed block of B, at most NC columns by KC steps of k, and a block of A, MC x KC. Packed is: copied so that the
+//   micro-kernel reads it front to back, padded with zeros, without the gaps of a whole matrix row that would map to the same few
+//   cache sets. A is packed too, unless its k-steps lie in memory as the micro-kernel takes them: then its rows are read in place.
+// - a task is a rectangle of C, with accumulators in fp32 where K is longer than KC. Threads take tasks; no two threads add to the
+//   same accumulator.
 // Every element of C is accumulated over k from first to last in one order, whatever the blocks, the edges or the threads: it
 // depends on its row of A and its row of B and on nothing else, bitwise.
 #pragma once
@@ -185,7 +186,7 @@ struct Fma {
     }
 };
 
-// Each thread's packed blocks of A and B and its accumulators of C, one allocation for all, kept: 0.8 MB a thread (0.9 with AMX), in L2.
+// Each thread's packed blocks of A and B and its accumulators of C, one allocation for all, kept: 1.7 MB a thread, of which the blocks are in L2.
 struct Workspace {
     static constexpr size_t B_SIZE = 384 * 256, A_SIZE = 64 * 512, C_SIZE = (1056 + 48) * 256;
     static constexpr size_t FLOATS = B_SIZE + A_SIZE + C_SIZE;

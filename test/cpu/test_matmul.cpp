@@ -1,4 +1,5 @@
 // The three products of a linear layer against an oracle in double, and what must be bitwise identical.
+#include <sys/mman.h>
 #include <algorithm>
 #include <memory>
 #include "../../llmc/cpu/gelu.h"
@@ -165,6 +166,36 @@ TEST(odd_sizes_bf16) {
 // Every one longer than a block of the product in at least one direction, and not a multiple of it.
 TEST(many_blocks_fp32) { against_oracle<float>(259, 261, 521), against_oracle<float>(70, 1030, 300), against_oracle<float>(1030, 70, 65); }
 TEST(many_blocks_bf16) { against_oracle<bf16>(259, 261, 521), against_oracle<bf16>(70, 1030, 300), against_oracle<bf16>(1030, 70, 65); }
+// Rows that are read in place, more than a task has, with one and with several blocks along k; odd numbers of rows and of k beside even ones.
+TEST(rows_in_place_fp32) { against_oracle<float>(1100, 832, 72), against_oracle<float>(1083, 64, 257), against_oracle<float>(53, 97, 544); }
+TEST(rows_in_place_bf16) { against_oracle<bf16>(1100, 832, 72), against_oracle<bf16>(1083, 64, 257), against_oracle<bf16>(53, 97, 544); }
+
+// Nothing is read behind the last row, nor behind the last element: there the memory ends.
+template <class F> static void operands_end_with_the_memory() {
+    const size_t page = 4096, room = 256 * page;
+    char* end = (char*)mmap(nullptr, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) + room;
+    EXPECT(mprotect(end, page, PROT_NONE) == 0);
+    for (size_t N : {1, 5, 6, 48, 50, 99})
+        for (size_t C : {1, 31, 32, 64, 96, 97, 768, 800}) {
+            const size_t OC = 64;
+            auto inp = random_values<F>(N * C, 1), weight = random_values<F>(OC * C, 2), dinp = inp, dinp2 = inp;
+            std::vector<F> out(N * OC), out2(N * OC);
+            F* last = (F*)end - N * C;
+            std::copy(inp.begin(), inp.end(), last);
+            matmul_forward<F>(out.data(), inp.data(), weight.data(), nullptr, N, (int)C, (int)OC, {}, {});
+            matmul_forward<F>(out2.data(), last, weight.data(), nullptr, N, (int)C, (int)OC, {}, {});
+            EXPECT(memcmp(out.data(), out2.data(), N * OC * sizeof(F)) == 0);
+            auto dout = random_values<F>(N * OC, 4);
+            F* dlast = (F*)end - N * OC;
+            matmul_backward_input<F>(dinp.data(), dout.data(), weight.data(), N, (int)C, (int)OC, {}, {});
+            std::copy(dout.begin(), dout.end(), dlast);
+            matmul_backward_input<F>(dinp2.data(), dlast, weight.data(), N, (int)C, (int)OC, {}, {});
+            EXPECT(memcmp(dinp.data(), dinp2.data(), N * C * sizeof(F)) == 0);
+        }
+    munmap(end - room, room + page);
+}
+TEST(operands_end_with_the_memory_fp32) { operands_end_with_the_memory<float>(); }
+TEST(operands_end_with_the_memory_bf16) { operands_end_with_the_memory<bf16>(); }
 TEST(gpt2_sizes_fp32) { against_oracle<float>(64, 768, 2304), against_oracle<float>(64, 3072, 768); }
 TEST(gpt2_sizes_bf16) { against_oracle<bf16>(64, 768, 2304), against_oracle<bf16>(64, 3072, 768); }
 
