@@ -39,6 +39,7 @@ OPTIMIZER = {
 ALL = frozenset(ARCHITECTURE) | frozenset(OPTIMIZER)
 LATER = {  # not among "all", so that this stays what LOG 80 ran: ways to see the token before without a layer
     "smear": "x_t += lambda sigmoid(w . the first 12 of x_t) x_{t-1}, of the tokens' vectors; lambda and w begin at 0 (modded-nanogpt, nanochat)",
+    "token_shift": "x_t += s x_{t-1}, of the tokens' vectors; s a vector that begins at 0",
     "key_shift": "the slower half of RoPE's pairs of a key is that of the token before",
 }
 
@@ -77,6 +78,8 @@ def shapes(c):
         out["resid_scalars"] = out["x0_scalars"] = (c["L"],)
     if "smear" in on:
         out["smear_lambda"], out["smear_gate"] = (1,), (min(12, C),)
+    if "token_shift" in on:
+        out["token_shift"] = (C,)
     for l in range(c["L"]):
         norm(f"h.{l}.ln_1")
         linear(f"h.{l}.qkv", 3 * C, C)
@@ -148,6 +151,8 @@ def forward(p, c, tokens, store=lambda x: x):
     if "smear" in on:
         gate = p["smear_lambda"] * torch.sigmoid(x[:, 1:, :12] @ p["smear_gate"])      # (B, T-1)
         x = store(torch.cat([x[:, :1], x[:, 1:] + gate[..., None] * x[:, :-1]], 1))
+    if "token_shift" in on:
+        x = store(torch.cat([x[:, :1], x[:, 1:] + p["token_shift"] * x[:, :-1]], 1))
     x0 = x
     for l in range(c["L"]):
         h = f"h.{l}."
@@ -239,6 +244,8 @@ def plain(p, c, row):
         x = [norm(y, "ln_0") for y in x]
     if "smear" in on:
         x = [x[0]] + [x[t] + p["smear_lambda"][0] / (1 + np.exp(-sum(x[t][i] * p["smear_gate"][i] for i in range(12)))) * x[t - 1] for t in range(1, T)]
+    if "token_shift" in on:
+        x = [x[0]] + [x[t] + p["token_shift"] * x[t - 1] for t in range(1, T)]
     first = list(x)
     valued = {1: [0], 2: [1], 3: [0, 2], 5: [0, 2, 4]}[L] if "value_embeds" in on else []
     short = {1: [], 2: [0], 3: [0, 1], 5: [0, 1, 2]}[L] if "windows" in on else []
