@@ -37,6 +37,11 @@ OPTIMIZER = {
     "cooldown": "constant, then linear to 0 over the last 0.7 of the steps, weight decay following it; off: warm-up, then linear to 0",
 }
 ALL = frozenset(ARCHITECTURE) | frozenset(OPTIMIZER)
+LATER = {  # not among "all", so that this stays what LOG 80 ran: ways to see the token before without a layer
+    "smear": "x_t += lambda sigmoid(w . the first 12 of x_t) x_{t-1}, of the tokens' vectors; lambda and w begin at 0 (modded-nanogpt, nanochat)",
+    "token_shift": "x_t += s x_{t-1}, of the tokens' vectors; s a vector that begins at 0",
+    "key_shift": "the slower half of RoPE's pairs of a key is that of the token before",
+}
 
 
 # ---------------------------------------------------------------------------------------------------- the model
@@ -71,6 +76,10 @@ def shapes(c):
         norm("ln_0")
     if "scalars" in on:
         out["resid_scalars"] = out["x0_scalars"] = (c["L"],)
+    if "smear" in on:
+        out["smear_lambda"], out["smear_gate"] = (1,), (min(12, C),)
+    if "token_shift" in on:
+        out["token_shift"] = (C,)
     for l in range(c["L"]):
         norm(f"h.{l}.ln_1")
         linear(f"h.{l}.qkv", 3 * C, C)
@@ -112,6 +121,13 @@ def rope(x):
     return torch.cat([a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()], -1)
 
 
+def shifted(k):
+    """k (..., T, HS): of each pair (i, i + HS/2) with i >= HS/4 the one of the row before; the first row keeps its own."""
+    HS = k.shape[-1]
+    before = torch.cat([k[..., :1, :], k[..., :-1, :]], -2)
+    return torch.where(torch.arange(HS) % (HS // 2) * 4 >= HS, before, k)
+
+
 def attended(T, W):
     """(T, T): row t is true at the W tokens t-W+1 .. t."""
     age = torch.arange(T)[:, None] - torch.arange(T)
@@ -132,6 +148,11 @@ def forward(p, c, tokens, store=lambda x: x):
     x = store(x)
     if "embed_norm" in on:
         x = norm(x, "ln_0")
+    if "smear" in on:
+        gate = p["smear_lambda"] * torch.sigmoid(x[:, 1:, :12] @ p["smear_gate"])      # (B, T-1)
+        x = store(torch.cat([x[:, :1], x[:, 1:] + gate[..., None] * x[:, :-1]], 1))
+    if "token_shift" in on:
+        x = store(torch.cat([x[:, :1], x[:, 1:] + p["token_shift"] * x[:, :-1]], 1))
     x0 = x
     for l in range(c["L"]):
         h = f"h.{l}."
@@ -140,6 +161,8 @@ def forward(p, c, tokens, store=lambda x: x):
         q, k, v = map(heads, linear(norm(x, h + "ln_1"), h + "qkv").split(C, -1))
         if has_value_embeds(c, l):
             v = v + heads(p[h + "value_embeds"][tokens])
+        if "key_shift" in on:
+            k = shifted(k)
         if "rope" in on:
             q, k = rope(q), rope(k)
         if "qk_norm" in on:                                                      # no weights, so before or after RoPE is the same
@@ -219,6 +242,10 @@ def plain(p, c, row):
     x = [p["wte"][i] if "rope" in on else p["wte"][i] + p["wpe"][t] for t, i in enumerate(row)]
     if "embed_norm" in on:
         x = [norm(y, "ln_0") for y in x]
+    if "smear" in on:
+        x = [x[0]] + [x[t] + p["smear_lambda"][0] / (1 + np.exp(-sum(x[t][i] * p["smear_gate"][i] for i in range(12)))) * x[t - 1] for t in range(1, T)]
+    if "token_shift" in on:
+        x = [x[0]] + [x[t] + p["token_shift"] * x[t - 1] for t in range(1, T)]
     first = list(x)
     valued = {1: [0], 2: [1], 3: [0, 2], 5: [0, 2, 4]}[L] if "value_embeds" in on else []
     short = {1: [], 2: [0], 3: [0, 1], 5: [0, 1, 2]}[L] if "windows" in on else []
@@ -232,6 +259,8 @@ def plain(p, c, row):
                 scores, values = [], []
                 for s in range(max(0, t - c["W"] + 1) if l in short else 0, t + 1):
                     q, k, v = qkv[t][i:i + HS], qkv[s][C + i:C + i + HS], qkv[s][2 * C + i:2 * C + i + HS]
+                    if "key_shift" in on and s:
+                        k = np.array([qkv[s - (j % (HS // 2) * 4 >= HS)][C + i + j] for j in range(HS)])
                     if "qk_norm" in on:
                         q, k = rms(q), rms(k)
                     if "rope" in on:
@@ -300,7 +329,7 @@ def check_gpt2():
 def check_ingredients():
     """All on, each off alone, each on alone, other depths: plain loops, central differences, causality."""
     cases = [("all", ARCHITECTURE, 5)] + [(f"without {i}", [j for j in ARCHITECTURE if j != i], 5) for i in ARCHITECTURE]
-    cases += [(f"{i} alone", [i], 2) for i in ARCHITECTURE] + [(f"all, {L} layers", ARCHITECTURE, L) for L in (1, 2, 3)]
+    cases += [(f"all and {i}", [*ARCHITECTURE, i], 5) for i in LATER] + [(f"{i} alone", [i], 2) for i in (*ARCHITECTURE, *LATER)] + [(f"all, {L} layers", ARCHITECTURE, L) for L in (1, 2, 3)]
     for name, on, L in cases:
         c, p, tokens = case(on, L)
         logits = forward(p, c, tokens)

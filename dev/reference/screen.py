@@ -4,7 +4,8 @@
     python3 dev/reference/screen.py --train train.bin --val val.bin gpt2 all all-each    a line a run, then the table
     python3 dev/reference/screen.py ... gpt2,lr=6e-3,warmup=30 all,-rope,muon_lr=0.01    other rates; one ingredient off, too
 
-gpt2: no ingredient; all: each of them; adamw: all but Muon, NorMuon and cautious decay; all-each, adamw-each: all (adamw) but one, for each. The shards
+gpt2: no ingredient; all: each of them; adamw: all but Muon, NorMuon and cautious decay; all-each, adamw-each: all (adamw) but one, for each; +smear: what is
+not in all (modern.LATER). The shards
 are what the trainer makes of the quickstart's text, in its folder tokens/. Arms of one seed see the same rows in the same order, and a tensor that
 exists in both begins with the same values. Runs that --out holds are not made again, so that what was ended goes on where it was.
 """
@@ -42,7 +43,8 @@ def parse(arm):
     on, h = set({"gpt2": (), "all": modern.ALL, "adamw": modern.ALL - {"muon", "normuon", "cautious"}}[base]), dict(modern.HYPER)
     for change in changes:
         if change[0] in "+-":
-            assert change[1:] in modern.ALL, f"{arm}: no ingredient {change[1:]}; there are {', '.join(sorted(modern.ALL))}"
+            known = modern.ALL | set(modern.LATER)
+            assert change[1:] in known, f"{arm}: no ingredient {change[1:]}; there are {', '.join(sorted(known))}"
             (on.add if change[0] == "+" else on.remove)(change[1:])
         else:
             name, value = change.split("=")
@@ -62,8 +64,18 @@ def expand(arm):
     return [",".join([base, "-" + i, *changes]) for i in (*modern.ARCHITECTURE, *modern.OPTIMIZER) if i in parse(base)[0]]
 
 
+def written_twice(p, c, bos):
+    """Nats a token of up to 60 random tokens, the first time and the second: a model that copies what followed last time needs next to none for the second."""
+    n = min(60, (c["max_T"] - 1) // 2)
+    once = torch.randint(c["V"] // 4, c["V"], (8, n), generator=torch.Generator().manual_seed(1))
+    rows = torch.cat([torch.full((8, 1), bos), once, once], 1)
+    with torch.no_grad():
+        nats = torch.nn.functional.cross_entropy(modern.forward(p, c, rows[:, :-1]).transpose(1, 2), rows[:, 1:], reduction="none")  # (8, 2n)
+    return [nats[:, 5:n].mean().item(), nats[:, n + 5:].mean().item()]
+
+
 def run(arm, seed, steps, size, train, val):
-    """Validation losses at thirds of the steps; CPU seconds of training."""
+    """Validation losses at thirds of the steps; CPU seconds of training; written_twice at the end."""
     on, h = parse(arm)
     B, c, h, state, losses, seconds = size["B"], dict(size["model"], on=on), dict(h, steps=steps), {}, {}, 0.0
     p = modern.init(c, seed, size["std"])
@@ -75,7 +87,7 @@ def run(arm, seed, steps, size, train, val):
         seconds += time.process_time() - start
         if step + 1 in (steps // 3, 2 * steps // 3, steps):
             losses[step + 1] = np.mean([modern.loss(p, c, torch.from_numpy(val[i:i + 8])).item() for i in range(0, VALIDATED // c["max_T"], 8)])
-    return losses, seconds
+    return losses, seconds, written_twice(p, c, int(train[0, 0]))
 
 
 def table(runs):
@@ -112,11 +124,11 @@ def main():
         for arm in arms:
             if any((r["size"], r["arm"], r["seed"], r["steps"]) == (args.size, arm, seed, args.steps) for r in made):
                 continue
-            losses, seconds = run(arm, seed, args.steps, size, train, val)
-            made.append(dict(size=args.size, arm=arm, seed=seed, steps=args.steps, losses=losses, seconds=round(seconds, 2)))
+            losses, seconds, twice = run(arm, seed, args.steps, size, train, val)
+            made.append(dict(size=args.size, arm=arm, seed=seed, steps=args.steps, losses=losses, seconds=round(seconds, 2), twice=[round(x, 3) for x in twice]))
             with open(args.out, "a") as f:
                 f.write(json.dumps(made[-1]) + "\n")
-            print(arm, seed, *(f"{s}: {x:.4f}" for s, x in losses.items()), f"{seconds:.1f} s", flush=True)
+            print(arm, seed, *(f"{s}: {x:.4f}" for s, x in losses.items()), f"{seconds:.1f} s; random tokens {twice[0]:.2f}, again {twice[1]:.2f}", flush=True)
     table([r for r in made if (r["size"], r["steps"]) == (args.size, args.steps)])
 
 
