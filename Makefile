@@ -415,10 +415,11 @@ learn-%:
 	@CXX="$(CXX)" NVCC="$(NVCC)" HINT="$(HINT)" dev/learn/learn.sh $* || true
 mutant: build/learn/mutant                ## a kernel with one mistake and what a user sees: find the line. SEED=3 another, SEED=3 LINE=12 an answer
 	@build/learn/mutant $(or $(SEED),1) $(LINE) || true
-check-learn: build/learn/check build/learn/draw build/learn/mutant build/learn/timed  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks
+check-learn: build/learn/check build/learn/draw build/learn/mutant build/learn/timed build/learn/verdicts  ## the chapters' code, numbers, links and pictures, and the exercises' solutions and blanks
 	$(call say,TEST)CXX="$(CXX)" build/learn/check
 	$(call say,TEST)build/learn/timed --jobs $(JOBS)
-build/learn/check: test/learn/check.cpp test/test.h $(HOST)
+	$(call say,TEST)CXX="$(CXX)" build/learn/verdicts
+build/learn/check build/learn/verdicts: build/learn/%: test/learn/%.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 build/learn/timed: test/learn/timed.cpp test/main.cpp test/test.h dev/learn/timing.h dev/learn/parts.h dev/learn/grade.h $(CUDA) $(EMULATOR)

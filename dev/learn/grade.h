@@ -138,7 +138,10 @@ public:
         if (wrong.empty() || *result_.wrong) return;
         const size_t i = wrong[0];
         if (unwritten) say_wrong("%s was never written, or comes of what was not%s", element(*b, *std::find_if(wrong.begin(), wrong.end(), [&](size_t k) { return got[k] == 0xffffffff; })).c_str(), pattern(*b, wrong, right.size()).c_str());
-        else say_wrong("%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
+        else {
+            const bool alike = format("%.6g", (double)b->after[i]) == format("%.6g", right[i]);
+            say_wrong(alike ? "%s is %.9g, must be %.9g%s" : "%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
+        }
         if (!unwritten && std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, or 0 is divided by 0");
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;

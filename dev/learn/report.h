@@ -156,8 +156,8 @@ private:
             const accesses::Access& before = read_before ? r.read : r.wrote;
             return Verdict{"RACE", {at + doing(before), "    and " + doing(r.now) + ", and nothing says which comes first", race_cause(before, r.now, reads_now, read_before)}};
         }
-        if (said.find("an atomic") != std::string::npos)  // which no call of the compiler announces
-            return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(said.find("an atomic"), said.find(" (") - said.find("an atomic")) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"}};
+        if (const size_t atomic = said.find("an atomic"); atomic != std::string::npos)  // which no call of the compiler announces
+            return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(atomic, said.find(" (", atomic) - atomic) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"}};
         if (said.find("nobody has written") != std::string::npos)
             return Verdict{"UNWRITTEN", {at + doing(r.now, r.stack) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
                                             : r.copies ? "a copy must be started, of all the tile's bytes and to this buffer, committed as a group and waited for by its own thread; then comes a barrier: which is missing?"
@@ -165,8 +165,8 @@ private:
         if (said.find("dynamic shared") != std::string::npos)
             return Verdict{"OUTSIDE", {at + doing(r.now, r.stack) + ", outside of what the launch gives the block", advice.outside_shared ? advice.outside_shared : "how many bytes does a block need: the elements of each array that lies there, times sizeof(float)?"}};
         if (said.find("outside of") != std::string::npos) return Verdict{"OUTSIDE", {at + doing(r.now, r.stack), advice.outside ? advice.outside
-                                                                         : r.now.bytes > 4 ? "the last elements may be fewer than a whole access: take those one by one; and is there a thread behind the last row or column that has nothing to do?"
-                                                                         : "is there a thread behind the last row or column that has nothing to do (it returns, if no barrier follows), or a stride that is too long?"}};
+                                                                         : across_the_end(r.now) ? "the last elements are fewer than a whole access: take those one by one"
+                                                                         : "is there a thread behind the last row or column that has nothing to do (it returns, if no barrier follows), a stride that is too long, or a row's length that is another array's?"}};
         if (said.find("not aligned") != std::string::npos) return Verdict{"NOT ALIGNED", {at + doing(r.now), format("%u bytes at once must begin at a multiple of %u bytes: at an index that is a multiple of %u", r.now.bytes, r.now.bytes, r.now.bytes / 4)}};
         if (const size_t colon = said.find(": block ("); colon != std::string::npos) said = said.substr(colon + 2);  // without the kernel's name
         if (said.find("divergent") != std::string::npos || said.find("waits for ever") != std::string::npos || said.find("lanes of a warp") != std::string::npos || said.find("mask") != std::string::npos) {
@@ -179,13 +179,13 @@ private:
     // The last write and read are told from where the accesses lie: shared memory of a block, or device memory.
     std::string race_cause(const accesses::Access& before, const accesses::Access& now, bool reads_now, bool read_before) const {
         if (buffer_of(now.p)) {
-            if (before.block != now.block) return "do two blocks compute the same element, by an index that is not blockIdx.x * blockDim.x + threadIdx.x? If both must add to it: blocks cannot wait for each other, so give each its own, and let a second kernel add them";
+            if (before.block != now.block) return "do two blocks compute the same element, by an index that is not blockIdx.x * blockDim.x + threadIdx.x, or a loop whose step is less than all threads of the grid? If both must add to it: blocks cannot wait for each other, so give each its own, and let a second kernel add them";
             if (before.write && now.write) return "two threads write the same element: let one of them do it, or give each its own";
             const bool same_warp = before.thread / WARP == now.thread / WARP;
             return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as they are lanes of one warp," : "__syncthreads()");
         }
         if (read_before) return "a barrier is missing before shared memory is used again: others may still read it";
-        if (reads_now) return "a barrier is missing between the write and the read: __syncthreads() for a block, __syncwarp() for a warp";
+        if (reads_now) return "a barrier is missing between the write and the read, or, in a loop, between the read and the next round's write: __syncthreads() for a block, __syncwarp() for a warp";
         return "two threads write the same place of shared memory: does the index depend on the thread?";
     }
 
@@ -211,7 +211,7 @@ private:
             if (!table || !l.starts_with(row) || sscanf(l.c_str() + l.find('|', row.size()), "| %lf | %lf | %lf", &asked, &touched, &fewest) != 3) continue;
             auto more = [](double mine, double least) { return mine > 1.02 * least; };
             if (more(ratio(result_->asked, result_->fewest), asked) || more(ratio(result_->touched, result_->fewest), touched) || more(sectors(), fewest))
-                return format("the solution: asked %.2f, touched %.2f; sectors %.2f. What is read again and could be kept, or need not be read or written?", asked, touched, fewest);
+                return format("the solution: asked %.2f, touched %.2f; sectors %.2f%s", asked, touched, fewest, more(sectors(), fewest) ? "" : ". What is read again and could be kept, or need not be read or written?");
         }
         return "";
     }
@@ -239,6 +239,10 @@ private:
             if (p >= b.p - 4096 && p < b.p + b.n * 4 + 4096 && (!nearest || llabs(p - b.p) < llabs(p - nearest->p))) nearest = &b;
         }
         return nearest;
+    }
+    bool across_the_end(const accesses::Access& a) const {
+        const Buffer* b = buffer_of(a.p);
+        return b && a.p >= b->p && a.p < b->p + b->n * 4;
     }
     std::string doing(const accesses::Access& a, const void* const* stack = nullptr) const {
         std::string what = "shared memory";

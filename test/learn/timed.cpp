@@ -112,6 +112,20 @@ TEST(an_input_that_changes) { EXPECT(line_of({spoiled, {SMALL}, true, {}, {LARGE
 TEST(a_kernel_that_does_not_end) { EXPECT(line_of({endless, {SMALL}, true, {}, {LARGE}}, "a GPU", 1).starts_with("FAILED on the GPU: at N=3, C=7: not ended after 1 second")); }
 TEST(a_launch_that_fails) { EXPECT(line_of({many_threads, {SMALL}, true, {}, {LARGE}}).starts_with("FAILED on the GPU: at N=3, C=7: cudaErrorInvalid")); }
 TEST(memory_of_the_gpu_alone) { EXPECT(line_of({on_the_host, {SMALL}, true, {}, {LARGE}}).starts_with("FAILED on the GPU: at N=3, C=7: the host read or wrote memory")); }
+// The emulator's memory begins so anyway; a GPU's holds what was there before.
+TEST(what_nobody_has_written) {
+    const Outcome o = run_child([] {
+        uint32_t* p = nullptr;
+        uint32_t bits[3] = {1, 2, 3};
+        CUDA_CHECK(cudaMalloc(&p, sizeof bits));
+        CUDA_CHECK(cudaMemcpy(p, bits, sizeof bits, cudaMemcpyHostToDevice));
+        Device::poison(p, 8);
+        Device::read(bits, p, sizeof bits);
+        printf("%x %x %x", bits[0], bits[1], bits[2]), fflush(stdout);
+        _exit(0);
+    });
+    EXPECT_STR(o.output, "ffffffff ffffffff 3");
+}
 // What fails ends its own process alone.
 TEST(parts_that_are_asked_for) {
     const std::vector<Part> parts = {{endless, {SMALL}, true}, {many_threads, {SMALL}, true, {}, {LARGE}}, {right, {SMALL}, true}};

@@ -4,7 +4,7 @@
 
 namespace learn {
 constexpr int L = 3;
-enum Mistake { NONE, NO_SKIP, NO_GELU, NORM_OF_FIRST, MLP_OF_RESIDUAL, SUM_OF_FIRST, LOST_MLP, LOST_ATTENTION, NO_SKIP_MLP, NO_SKIP_ATTENTION, NORM_INP, GELU_OF_GELU, WEIGHT_OF_FCH, ATTENTION_FIRST, OVERWRITTEN, FORWARD_ORDER, ENCODED_FOR_ALL, OWN_OUTPUT, ALL_BUT_FIRST, NOT_RECOMPUTED };
+enum Mistake { NONE, NO_SKIP, NO_GELU, NORM_OF_FIRST, MLP_OF_RESIDUAL, SUM_OF_FIRST, LOST_MLP, LOST_ATTENTION, NO_GELU_BACKWARD, NO_SKIP_MLP, NO_SKIP_ATTENTION, NORM_INP, GELU_OF_GELU, WEIGHT_OF_FCH, ATTENTION_FIRST, OVERWRITTEN, FORWARD_ORDER, ENCODED_FOR_ALL, OWN_OUTPUT, ALL_BUT_FIRST, NOT_RECOMPUTED };
 
 // The parameters of a block, one behind the other: sizes in the order of Tensors.
 constexpr int TENSORS = 12, ACTIVATIONS = 12;
@@ -55,7 +55,7 @@ inline void backward_oracle(Doubles& d, double* grads, const Doubles& in, const 
     if (m == OVERWRITTEN) std::fill(grads, grads + fresh.size(), 0.0);
     auto mlp = [&] {
         linear_backward(dfch.data(), g[10], g[11], d.data(), m == WEIGHT_OF_FCH ? a[9] : a[10], w[10], T, 4 * C, C);
-        gelu_backward(dfch.data(), dfch.data(), m == GELU_OF_GELU ? a[10] : a[9], T * 4 * C);
+        if (m != NO_GELU_BACKWARD) gelu_backward(dfch.data(), dfch.data(), m == GELU_OF_GELU ? a[10] : a[9], T * 4 * C);
         linear_backward(dln.data(), g[8], g[9], dfch.data(), a[6], w[8], T, C, 4 * C);
         if (m == NO_SKIP_MLP) std::fill(d.begin(), d.end(), 0.0);
         norm_backward(m == LOST_MLP ? lost.data() : d.data(), g[6], g[7], dln.data(), m == NORM_INP ? in.data() : a[5], a[7], a[8], w[6], T, C);
@@ -153,6 +153,7 @@ inline std::vector<Cause> causes_of(const Case& c, Size s, int blocks, auto part
     cause(LOST_MLP, "what comes back through the MLP is not added to dresidual");
     cause(LOST_ATTENTION, "what comes back through attention is not added to dresidual");
     cause(NORM_INP, "the second LayerNorm's input is residual2, not residual");
+    cause(NO_GELU_BACKWARD, "gelu_backward is missing: what the last linear layer gives is the gradient of fch_gelu, not of fch");
     cause(GELU_OF_GELU, "gelu_backward needs GELU's input fch, not its output");
     cause(WEIGHT_OF_FCH, "the input of the last linear layer is fch_gelu, not fch");
     cause(ATTENTION_FIRST, "attention's backward comes before the MLP's: the backward runs from the end");

@@ -92,7 +92,8 @@ inline void grade_zero(Trial& t, Size) {
         for (const Run& r : runs) for (int stage = 0; stage < 4; stage++) y.push_back(r.P * (weights / (stage >= first + 2 ? r.world : 1) + gradients / (stage >= first + 1 ? r.world : 1) + state / (stage >= first ? r.world : 1)));
         return y;
     };
-    Doubles early;  // the state divided from stage 0 on
+    Doubles early, sooner;  // the state divided from stage 0 on; gradients and weights a stage too early
+    for (const Run& r : runs) for (int stage = 0; stage < 4; stage++) sooner.push_back(r.P * (2 / (stage >= 2 ? r.world : 1) + 16 / (stage >= 1 ? r.world : 1)));
     for (const Run& r : runs) for (int stage = 0; stage < 4; stage++) early.push_back(r.P * (2 / (stage >= 3 ? r.world : 1) + 4 / (stage >= 2 ? r.world : 1) + 12 / r.world));
     auto sent_by = [&](auto count, bool share = true) {
         Doubles y;
@@ -102,7 +103,7 @@ inline void grade_zero(Trial& t, Size) {
     auto right = [](int stage, double micro) { return stage == 0 ? 8 : stage == 1 ? 6 : stage == 2 ? 4 * micro + 2 : 8 * micro; };
     auto bounds = [](const Doubles& y) { Doubles b; for (double v : y) b.push_back(1e-6 * v); return b; };  // a float's rounding, and some
     const Doubles h = held_by(2, 4, 12, 1), b = sent_by(right);
-    t.expect("held", h, bounds(h), {{"the master weights are missing", held_by(2, 4, 8, 1)}, {"gradients have 4 bytes", held_by(2, 2, 12, 1)}, {"stages are counted from 0: stage 0 divides nothing", held_by(2, 4, 12, 0)}, {"stage 0 divides nothing, the optimizer's state either", early}});
+    t.expect("held", h, bounds(h), {{"the master weights are missing", held_by(2, 4, 8, 1)}, {"gradients have 4 bytes", held_by(2, 2, 12, 1)}, {"stages are counted from 0: stage 0 divides nothing", held_by(2, 4, 12, 0)}, {"stage 0 divides nothing, the optimizer's state either", early}, {"gradients are divided from stage 2 on, weights in stage 3", sooner}});
     t.expect("sent", b, bounds(b), {{"the factor (world - 1) / world is missing: a rank sends itself nothing", sent_by(right, false)}, {"stage 2 exchanges gradients in each micro-batch", sent_by([](int s, double m) { return s == 0 ? 8 : s < 3 ? 6 : 8 * m; })},
         {"stage 3 gathers weights twice in a micro-batch", sent_by([&](int s, double m) { return s == 3 ? 6 * m : s == 2 ? 4 * m + 2 : s == 1 ? 6 : 8; })}, {"gradients travel in 4 bytes", sent_by([](int s, double m) { return s < 2 ? 4 : s == 2 ? 2 * m + 2 : 6 * m; })},
         {"stage 0 gathers sums of gradients in 4 bytes, not weights", sent_by([&](int s, double m) { return s == 0 ? 6 : s == 1 ? 6 : s == 2 ? 4 * m + 2 : 8 * m; })}});

@@ -22,6 +22,6 @@ inline void draw_online(const std::string& folder) {
         if (i && before < larger) p.text(X + 30, base + 62, format("was times e^%g", before - larger), "middle", 11);
     }
     p.line(30, 220, 700, 220);
-    p.text(20, 312, "blue: the logit that is read; orange: the maximum so far. A step needs the two numbers before it and the next logit, no more", "start", 12);
+    p.text(20, 312, "blue: the logit that is read; orange: the maximum so far. A step needs the two numbers before it and the next logit", "start", 12);
     p.write(folder, "online_softmax.svg");
 }
