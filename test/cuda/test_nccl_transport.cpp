@@ -151,6 +151,44 @@ TEST(sums_of_the_library) {
 }
 
 // An event is behind the operation that was asked for before it was recorded.
+// Sums in memory that all ranks have registered, or could not; and what is said of it. On one GPU a world of one: the library registers all the same.
+TEST(sums_in_windows) {
+    NEEDS_GPUS(1);
+    struct Case { const char *environment, *says; int world; bool here, one_machine, same_places; };
+    for (const Case& k : std::vector<Case>{{"EMU_SEED=1", "MiB of gradients and sums, registered by all ranks (NCCL ", 1, true, true, true}, {"EMU_NCCL_DELAY_SEED=2", "registered by all ranks", 2, true, true, true},
+             {"EMU_SEED=3", "registered by all ranks", 4, true, true, true}, {"EMU_NCCL_WINDOWS=0", "none: NCCL 2.28.9 gives none here", 2, ON_CPU, true, true},
+             {"EMU_NCCL_VERSION=22803", "none: NCCL 2.28.3 is loaded, must be 2.28.7 or newer", 2, ON_CPU, true, true}, {"EMU_SEED=4", "none: they are for ranks of one machine", 2, true, false, true},
+             {"EMU_SEED=5", "none: not all ranks have gradients and sums at the same places", 3, true, true, false}}) {
+        if (!k.here || !has_gpus(k.world) || (SLOW && k.world > 2)) continue;
+        expect_well(on_ranks({.world = k.world, .environment = {k.environment}}, [&](Comm& comm) {
+            stream_t stream = open_stream({});
+            const size_t n = 192, all_n = n * (size_t)comm.world + 64, bytes = (2 * all_n + 64) * sizeof(float);
+            EXPECT(comm.windows().find("--reduce nccl") != std::string::npos);
+            char* memory = (char*)comm.transport->memory_of_collectives(bytes, k.same_places || comm.rank != 1, k.one_machine || comm.rank != 1);
+            float *scattered = (float*)memory, *all = scattered + all_n;
+            if (comm.windows().find(k.says) == std::string::npos && (ON_CPU || comm.windows().find("none: NCCL ") != 0)) FAIL("expected '%s', said was '%s'", k.says, comm.windows().c_str());
+            if (comm.rank == 0 && !ON_CPU) printf("        windows %s\n", comm.windows().c_str());
+            std::vector<float> got(2 * all_n + 64);
+            copy_to_host(got.data(), memory, bytes, stream);
+            synchronize(stream);
+            for (float x : got) if (x != 0) { FAIL("memory that is not zero"); break; }
+            for (int round = 0; round < 2; round++) {
+                for (float* x : {scattered, all}) launch(fill_floats_kernel, over(all_n, 128), stream, x, all_n, comm.rank);
+                comm.transport->reduce_scatter(scattered, n, 64, stream);
+                comm.transport->all_reduce(all, all_n, stream);
+                char* gathered = (char*)(all + all_n);
+                copy_on_device(gathered + 8 * comm.rank, scattered + n * (size_t)comm.rank, 8, stream);
+                comm.transport->all_gather(gathered, 8, stream);
+                copy_to_host(got.data(), memory, bytes, stream);
+                synchronize(stream);
+                for (size_t i = 0; i < n; i++) if (const size_t at = n * (size_t)comm.rank + i; !is_sum(got[at], at, comm.world)) { FAIL("rank %d, scattered, element %zu", comm.rank, i); break; }
+                for (size_t i = 0; i < all_n; i++) if (!is_sum(got[all_n + i], i, comm.world)) { FAIL("rank %d, element %zu", comm.rank, i); break; }
+                for (int r = 0; r < comm.world; r++) if (const size_t at = n * (size_t)r; !is_sum(got[2 * all_n + 2 * (size_t)r], at, comm.world)) FAIL("rank %d: gathered of rank %d", comm.rank, r);
+            }
+        }));
+    }
+}
+
 TEST(events_are_behind) {
     NEEDS_GPUS(2);
     for (int s = 1; s <= 6; s++)
