@@ -57,7 +57,7 @@ TEST(gpus_of_every_world_and_stage) {
         for (int recompute = 0; recompute < 4; recompute++)
             for (int in_leaf : {1, 2})  // micro-batches
                 for (int leaves : {8, 3, 6}) {
-                    const std::string options = format("-e d4c16h2 -b 1 -t 16 -d %d -x 2 -v 2 -m 2 -n 2 --leaves %d -r %d %s", 16 * leaves * in_leaf, leaves, recompute, precision);
+                    const std::string options = format("-e d4c16h2 -b 1 -t 16 -d %d -x 2 -v 2 -m 2 -n 2 --comm-timeout 120 --leaves %d -r %d %s", 16 * leaves * in_leaf, leaves, recompute, precision);
                     train(CUDA_TRAINER, "alone", options + " --gpus 1");
                     for (int gpus : {2, 4, 8, 3})
                         for (int stage = 0; stage < 4 && leaves % gpus == 0 && (leaves != 6 || gpus == 3); stage++) {  // six: two of each of three
