@@ -106,5 +106,9 @@ struct Comm {
         return memory;
     }
     std::string windows() const { return transport ? transport->windows() : ""; }
-    void leave() const { if (transport) transport->leave(); }
+    void leave() const {
+        if (!transport) return;
+        transport->leave();
+        if (transport->also_ends) transport->also_ends();
+    }
 };

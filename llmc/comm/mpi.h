@@ -174,7 +174,7 @@ public:
 
 inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::make_shared<MpiTransport>(place); }
 
-// Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone.
+// Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone, until finalize_mpi(): mpirun takes a process that ends without for one that failed.
 inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
     int given = 0, rank = 0, world = 1, n = (int)bytes.size();
     refuse_srun_without_pmi(place);
@@ -188,3 +188,4 @@ inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes
     MPI_Bcast(all.data(), n, MPI_BYTE, 0, MPI_COMM_WORLD);
     return all;
 }
+inline void finalize_mpi() { MPI_Finalize(); }

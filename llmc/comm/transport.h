@@ -37,4 +37,6 @@ public:
     virtual std::string windows() const { return ""; }
     // All is well on every rank; whoever does not come here has failed.
     virtual void leave() = 0;
+    // What ends then, too: MPI, where it brought the ranks together.
+    void (*also_ends)() = nullptr;
 };

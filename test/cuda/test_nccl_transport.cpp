@@ -1,4 +1,5 @@
 // The ranks' bytes by NCCL: in the emulator by its stand-in, on GPUs by the library, as many of them as there are.
+#include <fstream>
 #include "nccl_ranks.h"
 
 namespace {
@@ -420,4 +421,27 @@ TEST(versions) {
     if (rank_variable() && getenv("TEST_OTHER") && atoi(rank_variable()) == 1) setenv("EMU_NCCL_VERSION", "21803", 1);
     refused({"TEST_OTHER=1"}, "NCCL 2.28.9 here, 2.18.3 on rank 1: all ranks must load the same");
     expect_well(on_ranks({.environment = {"EMU_NCCL_VERSION=21803"}}, [](Comm& comm) { expect_values(comm, 1); }));
+}
+
+// The id by MPI's broadcast, which has to be ended as well: mpirun calls it a failure where a rank that is done has not.
+TEST(the_id_goes_by_mpi) {
+    if (!ON_CPU || rank_variable()) SKIP("with the stand-in alone, whose program is made here");
+    if (run_command("mpirun --version && mpicxx --version").code) SKIP("no mpirun, or no mpicxx");
+    const std::string folder = std::string(BUILD) + "/tmp/by_mpi";
+    run_command("mkdir -p " + folder);
+    std::ofstream(folder + "/rank.cpp") << "#include \"../../../../llmc/comm/open.h\"\n"
+        "int main(int n, char**) {\n"
+        "    const Comm comm = open_comm(find_place(-1, 0, 0), {.init = \"mpi\", .server = \"\", .folder = \"\"});\n"
+        "    std::vector<int> all((size_t)comm.world);\n"
+        "    all[(size_t)comm.rank] = comm.rank + 1, comm.all_gather(all);\n"
+        "    printf(\"rank %d of %d: %d\\n\", comm.rank, comm.world, all[(size_t)comm.world - 1]);\n"
+        "    if (n == 1) comm.leave();\n"
+        "}\n";
+    const Outcome made = run_command(format("OMPI_CXX=%s mpicxx -std=c++20 -O0 -w -pthread -march=native -rdynamic -DLLMC_NCCL -DLLMC_MPI -Itest/emu -x c++ %s/rank.cpp -o %s/rank", COMPILER, folder.c_str(), folder.c_str()));
+    if (made.code) { FAIL("%s", made.output.c_str()); return; }
+    const std::string run = "env OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -np 2 " + folder + "/rank";
+    const Outcome whole = run_command(run), early = run_command(run + " early");
+    if (whole.code || whole.output.find("rank 1 of 2: 2\n") == std::string::npos || whole.output.find("rank 0 of 2: 2\n") == std::string::npos) FAIL("exit code %d: %s", whole.code, whole.output.c_str());
+    EXPECT(early.code != 0);
+    run_command("rm -r " + folder);
 }
