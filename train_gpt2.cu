@@ -393,6 +393,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
     const Peak peak = opt.chat.empty() ? find_peak<F>(opt) : Peak{};  // takes memory of its own for a moment
     model->comm = run.comm;
     model->allocate();
+    if (const std::string windows = run.comm.windows(); !windows.empty()) printf("windows  %s\n", windows.c_str());
     if (run.weights.empty()) initialize(*model, opt.init_std, opt.seed, opt.embed_std);
     else if (is_bin_model(run.weights)) load_bin(*model, BinModel(run.weights));
     else if (run.resumed && opt.steps != 0) load_training_state(run, *model, run.weights);

@@ -148,7 +148,7 @@ ptx() { each_test test_ptx; }
 matmul() { each_test "$( ((DRY)) && echo 'test_matmul.cuda_(matmul_odd|sum_columns)' || echo test_matmul)"; }
 attention() { each_test "$( ((DRY)) && echo 'test_attention.(attention_of_both|starts)' || echo test_attention)"; }
 kernels() { if ((DRY)); then each_test test_gelu; else each_test 'test_(ptx|matmul|attention|train|nccl)' -v; fi; }
-# Ranks by NCCL: on one GPU a world of one, its deadline and its abort; on several the bits of exchanges, graphs, deaths and hangs. Each test skips what
+# Ranks by NCCL: on one GPU a world of one, its window, its deadline and its abort; on several the bits of exchanges, graphs, deaths and hangs. Each test skips what
 # needs more GPUs than are here. What NCCL finds wrong it says on stdout. One at a time, as deadlines are asked for.
 nccl() { JOBS=1 NCCL_DEBUG=${NCCL_DEBUG:-WARN} each_test "$( ((DRY)) && echo 'test_nccl_transport.(exchange|deadline_alone|death)' || echo test_nccl_transport)"; }
 # it starts trainers 42 times, those of the CPU too

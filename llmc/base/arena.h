@@ -32,31 +32,33 @@ enum Phase : unsigned { FORWARD = 1, CLASSIFY = 2, BACKWARD_MLP = 4, BACKWARD_AT
 
 class Arena {
 public:
-    struct Buffer { std::string name; const char* category; size_t bytes; unsigned live_range; size_t offset = 0; char* memory = nullptr; };
+    struct Buffer { std::string name; const char* category; size_t bytes; unsigned live_range; bool apart; size_t offset = 0; char* memory = nullptr; };
     static constexpr size_t ALIGN = 256;  // what every vector load, TMA and cuBLASLt are content with
 
     // Under AddressSanitizer every buffer has its own bytes and poisoned red zones, so that an overrun inside the arena is
     // seen like any other. Separate buffers, each an allocation of its own, are for tools that watch allocations.
     explicit Arena(bool separate_buffers = false, bool red_zones = ARENA_RED_ZONES) : separate(separate_buffers), red_zone(red_zones ? 4096 : 0) {}
-    ~Arena() { arena_unpoison(base, base ? total : 0); }
+    ~Arena() { arena_unpoison(base, base ? total - apart_end : 0), arena_unpoison(apart_base, apart_base ? apart_end : 0); }
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    // Returns the buffer's number. Zero bytes are allowed: pointer() is then null.
-    size_t add(std::string name, const char* category, size_t bytes, unsigned live_range) {
-        buffers.push_back({std::move(name), category, bytes, live_range});
+    // Returns the buffer's number. Zero bytes are allowed: pointer() is then null. What is apart shares nothing, and lies in an allocation of its own.
+    size_t add(std::string name, const char* category, size_t bytes, unsigned live_range, bool apart = false) {
+        CHECK(!apart || live_range == ALWAYS, "%s: apart, and not needed always", name.c_str());
+        buffers.push_back({std::move(name), category, bytes, live_range, apart});
         return buffers.size() - 1;
     }
 
-    // First fit, largest first: each buffer takes the lowest place that no buffer with an overlapping live range uses.
+    // First fit, what is apart first, then the largest: each buffer takes the lowest place that no buffer with an overlapping live range uses.
     void plan() {
         std::vector<size_t> order(buffers.size());
         for (size_t i = 0; i < order.size(); i++) order[i] = i;
         std::sort(order.begin(), order.end(), [&](size_t a, size_t b) {
+            if (buffers[a].apart != buffers[b].apart) return buffers[a].apart;
             return buffers[a].bytes != buffers[b].bytes ? buffers[a].bytes > buffers[b].bytes : a < b;
         });
         std::vector<const Buffer*> placed;  // sorted by offset
-        total = red_zone;
+        total = red_zone, apart_end = 0;
         for (size_t i : order) {
             Buffer& buffer = buffers[i];
             buffer.offset = red_zone;
@@ -68,6 +70,7 @@ public:
             placed.insert(std::upper_bound(placed.begin(), placed.end(), &buffer,
                           [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; }), &buffer);
             total = std::max(total, end_of(buffer));
+            if (buffer.apart) apart_end = total;
         }
     }
 
@@ -78,13 +81,23 @@ public:
         return sum;
     }
 
-    // Takes the planned memory: all at once by one call of take(bytes), or one by one.
-    template <class Take> void allocate(Take take) {
-        if (!separate) base = (char*)take(total);
-        for (Buffer& buffer : buffers) if (buffer.bytes) buffer.memory = separate ? (char*)take(buffer.bytes) : base + buffer.offset;
+    // Names and places of what is apart: whoever looks into another process's memory must find there what is here.
+    std::string places_apart() const {
+        std::string text;
+        for (const Buffer& buffer : buffers) if (buffer.apart) text += buffer.name + " " + std::to_string(buffer.offset) + " " + std::to_string(buffer.bytes) + "\n";
+        return text;
+    }
+
+    // Takes the planned memory: all at once by one call of take(bytes), or one by one; what is apart at once by take_apart(bytes).
+    template <class Take> void allocate(Take take) { allocate(take, take); }
+    template <class Take, class TakeApart> void allocate(Take take, TakeApart take_apart) {
+        if (apart_end) apart_base = (char*)take_apart(apart_end);
+        if (!separate) base = (char*)take(total - apart_end);
+        for (Buffer& buffer : buffers)
+            if (buffer.bytes) buffer.memory = buffer.apart ? apart_base + buffer.offset : separate ? (char*)take(buffer.bytes) : base + (buffer.offset - apart_end);
         if (!red_zone || separate) return;
-        arena_poison(base, total);
-        for (const Buffer& buffer : buffers) arena_unpoison(base + buffer.offset, buffer.bytes);
+        arena_poison(base, total - apart_end), arena_poison(apart_base, apart_end);
+        for (const Buffer& buffer : buffers) arena_unpoison(buffer.memory, buffer.bytes);
     }
     template <class X> X* pointer(size_t buffer) const { return (X*)buffers[buffer].memory; }
 
@@ -119,6 +132,6 @@ private:
     size_t end_of(const Buffer& buffer) const { return buffer.offset + (buffer.bytes + ALIGN - 1) / ALIGN * ALIGN + red_zone; }
     std::vector<Buffer> buffers;
     bool separate;
-    size_t red_zone, total = 0;
-    char* base = nullptr;
+    size_t red_zone, total = 0, apart_end = 0;
+    char *base = nullptr, *apart_base = nullptr;
 };

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 #include "../base/check.h"
+#include "../base/xxh64.h"
 #include "flight_recorder.h"
 #include "transport.h"
 
@@ -96,5 +97,18 @@ struct Comm {
         transport->all_reduce(all, n, stream);
         flight_recorder().end();
     }
-    void leave() const { if (transport) transport->leave(); }
+    // Device memory of what is summed by reduce_scatter and all_reduce and gathered by all_gather: every rank makes this call once, and says where in it what lies.
+    void* memory_of_collectives(size_t bytes, const std::string& places) const {
+        if (world == 1) return device_alloc(bytes);
+        flight_recorder().begin("memory of collectives", bytes);
+        void* memory = transport->memory_of_collectives(bytes, xxh64(places.data(), places.size()), local_world == world);
+        flight_recorder().end();
+        return memory;
+    }
+    std::string windows() const { return transport ? transport->windows() : ""; }
+    void leave() const {
+        if (!transport) return;
+        transport->leave();
+        if (transport->also_ends) transport->also_ends();
+    }
 };

@@ -20,6 +20,7 @@ inline std::shared_ptr<Transport> open_mpi(const Place& place) {
 inline std::string broadcast_by_mpi(const Place&, const std::string&) {
     die_with(EXIT_USAGE, "--init: mpi, but this program was built without MPI: install OpenMPI (openmpi-bin, libopenmpi-dev) and make again, or give tcp or fs");
 }
+inline void finalize_mpi() {}
 #endif
 
 // How ranks find each other. What they must know to be let in by tcp is in the environment (LLMC_SECRET): options are written to logs.
@@ -49,5 +50,7 @@ inline std::shared_ptr<Transport> connect(const Place& place, const Meeting& how
         CHECK(bytes.size() == sizeof id.bytes, "--init: rank 0 gives %zu bytes, expected %zu", bytes.size(), sizeof id.bytes);
         memcpy(id.bytes, bytes.data(), sizeof id.bytes);
     }
-    return open_nccl(place.rank, place.world, id);
+    const std::shared_ptr<Transport> nccl = open_nccl(place.rank, place.world, id);
+    if (!memory && how.init != "tcp" && how.init != "fs") nccl->also_ends = finalize_mpi;
+    return nccl;
 }

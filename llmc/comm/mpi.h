@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 #include "failure.h"
 #include "launcher.h"
@@ -27,6 +28,8 @@ inline std::string error_text(int error) {
 
 class MpiTransport : public Transport {
     static constexpr int ALL = -1;
+    static constexpr int ROLL_CALL = 32767;           // a tag: MPI promises as many
+    static constexpr double ANSWERS = 1.5;            // seconds that a roll call takes: others' deadlines may end a little later
     struct Pending { int peer; size_t bytes; bool receives; };  // peer: or ALL
     int rank = 0, world = 1;
     std::vector<MPI_Request> requests;
@@ -36,7 +39,7 @@ class MpiTransport : public Transport {
         if (error != MPI_SUCCESS) comm_failed("%s: %s", what, mpi_detail::error_text(error).c_str());
     }
     void add(const Message& m, bool receives) {
-        const int tag = (int)(flight_recorder().now().sequence % 32768);  // MPI promises as many: an operation out of order finds no partner
+        const int tag = (int)(flight_recorder().now().sequence % ROLL_CALL);  // an operation out of order finds no partner
         for (size_t at = 0; at < m.bytes; at += mpi_detail::MOST) {
             const size_t n = std::min(mpi_detail::MOST, m.bytes - at);
             requests.emplace_back();
@@ -53,7 +56,7 @@ class MpiTransport : public Transport {
     }
     // Until all of them are done: awake for a while, then asleep in between, as MPI itself would spin on a core that others need.
     void complete() {
-        const double start = flight_recorder().seconds();
+        double waited = 0, last = flight_recorder().seconds();
         std::vector<MPI_Status> statuses(requests.size());
         for (int look = 0;; look++) {
             int done = 0;
@@ -66,7 +69,11 @@ class MpiTransport : public Transport {
             if (look < 1000) continue;
             const timespec nap{.tv_sec = 0, .tv_nsec = look < 20000 ? 20'000 : 500'000};
             nanosleep(&nap, nullptr);
-            if (flight_recorder().seconds() - start > flight_recorder().deadline) fail_late();
+            const double now = flight_recorder().seconds();
+            const double gap = now - std::exchange(last, now);
+            if (gap > flight_recorder().deadline / 2) end_if_called(), waited = 0;
+            else waited += gap;
+            if (waited > flight_recorder().deadline) fail_late();
         }
         for (size_t i = 0; i < requests.size(); i++) {
             int n = 0;
@@ -76,8 +83,40 @@ class MpiTransport : public Transport {
         }
         requests.clear(), pending.clear();
     }
+    // Who waits longer than the deadline says so to all others. Those that do not say it are the culprits, or at something else.
+    const std::vector<char>& roll_call() const {
+        static std::vector<char> here, there;  // what is not done in time stays open until the process ends
+        static std::vector<MPI_Request> calls;
+        here.resize((size_t)world), there.assign((size_t)world, 1), calls.reserve(2 * (size_t)world);
+        for (int r = 0; r < world; r++) {
+            if (r == rank) continue;
+            calls.resize(calls.size() + 2);
+            MPI_Irecv(&here[(size_t)r], 1, MPI_CHAR, r, ROLL_CALL, MPI_COMM_WORLD, &calls[calls.size() - 2]);
+            MPI_Isend(&there[(size_t)r], 1, MPI_CHAR, r, ROLL_CALL, MPI_COMM_WORLD, &calls.back());
+        }
+        const double start = flight_recorder().seconds();
+        for (int done = 0; !done && flight_recorder().seconds() - start < ANSWERS;) {
+            const timespec nap{.tv_sec = 0, .tv_nsec = 5'000'000};
+            nanosleep(&nap, nullptr);
+            if (MPI_Testall((int)calls.size(), calls.data(), &done, MPI_STATUSES_IGNORE) != MPI_SUCCESS) break;
+        }
+        here[(size_t)rank] = 1;
+        return here;
+    }
+    // Who was stopped himself, and goes on as mpirun ends all, is the one that the others have named, and accuses nobody.
+    void end_if_called() const {
+        int called = 0;
+        MPI_Iprobe(MPI_ANY_SOURCE, ROLL_CALL, MPI_COMM_WORLD, &called, MPI_STATUS_IGNORE);
+        if (called) (void)flight_recorder().save(), end_silently(EXIT_COMM);
+    }
+    // One line for all that wait: the first of them speaks.
     [[noreturn]] void fail_late() {
-        if (pending[0].peer == ALL) comm_failed("the sum over the ranks is not there within %.4g s: another rank is gone, hangs, or is at something else", flight_recorder().deadline);
+        const std::vector<char>& here = roll_call();
+        if (std::find(here.begin(), here.end(), 1) - here.begin() < rank) (void)flight_recorder().save(), end_silently(EXIT_COMM);
+        std::string silent;
+        for (int r = 0; r < world; r++) if (!here[(size_t)r]) silent += (silent.empty() ? " " : ", ") + std::to_string(r);
+        if (!silent.empty()) comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, silent.c_str());
+        if (pending[0].peer == ALL) comm_failed("the sum over the ranks is not there within %.4g s: all wait for one another", flight_recorder().deadline);
         const auto late = [&](bool receives) {
             std::string ranks;
             for (size_t i = 0; i < requests.size(); i++) {
@@ -88,8 +127,8 @@ class MpiTransport : public Transport {
             }
             return ranks.substr(0, ranks.size() - !ranks.empty());
         };
-        if (const std::string ranks = late(true); !ranks.empty()) comm_failed("nothing has come within %.4g s from rank%s", flight_recorder().deadline, ranks.c_str());
-        comm_failed("what this rank sends is not taken within %.4g s by rank%s", flight_recorder().deadline, late(false).c_str());
+        if (const std::string ranks = late(true); !ranks.empty()) comm_failed("nothing has come within %.4g s from rank%s, which waits too: for another operation?", flight_recorder().deadline, ranks.c_str());
+        comm_failed("what this rank sends is not taken within %.4g s by rank%s, which waits too: for another operation?", flight_recorder().deadline, late(false).c_str());
     }
 
 public:
@@ -144,7 +183,7 @@ public:
 
 inline std::shared_ptr<Transport> open_mpi(const Place& place) { return std::make_shared<MpiTransport>(place); }
 
-// Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone.
+// Rank 0's bytes, on all, at most 1 MB. MPI is there for this alone, until finalize_mpi(): mpirun takes a process that ends without for one that failed.
 inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes) {
     int given = 0, rank = 0, world = 1, n = (int)bytes.size();
     refuse_srun_without_pmi(place);
@@ -158,3 +197,4 @@ inline std::string broadcast_by_mpi(const Place& place, const std::string& bytes
     MPI_Bcast(all.data(), n, MPI_BYTE, 0, MPI_COMM_WORLD);
     return all;
 }
+inline void finalize_mpi() { MPI_Finalize(); }

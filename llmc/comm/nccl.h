@@ -16,6 +16,7 @@
 #include "flight_recorder.h"
 #include "transport.h"
 #ifdef LLMC_NCCL
+#include <dlfcn.h>
 #include <nccl.h>
 #endif
 
@@ -44,6 +45,31 @@ inline int loaded_version() {
         die_with(EXIT_USAGE, "NCCL %s is loaded, must be 2.18.1 or newer, which splits communicators: is there an older libnccl.so.2 in LD_LIBRARY_PATH?", version_text(version).c_str());
     return version;
 }
+// Windows: memory that all ranks have registered, which the library's collectives then read and write on other GPUs, each at the place where it is on its own.
+// Below 2.28.7 small or grouped ones could come out wrong (release notes of 2.28.7). A program that was built by newer headers must start with an older library,
+// which has no such functions: they are looked up.
+constexpr int FIRST_WITH_WINDOWS = NCCL_VERSION(2, 28, 7);
+#ifdef NCCL_WIN_COLL_SYMMETRIC
+using Window = ncclWindow_t;
+#else
+using Window = struct OpaqueWindow*;
+#define NCCL_WIN_COLL_SYMMETRIC 0x01
+#endif
+struct WindowCalls {
+    ncclResult_t (*allocate)(void** memory, size_t bytes);
+    ncclResult_t (*add)(ncclComm_t, void* memory, size_t bytes, Window*, int flags);
+    ncclResult_t (*remove)(ncclComm_t, Window);
+};
+template <class F> void find_function(F*& function, const char* name) {
+    void* at = dlsym(RTLD_DEFAULT, name);
+    CHECK(at, "the NCCL that is loaded has no %s", name);
+    memcpy(&function, &at, sizeof at);
+}
+inline WindowCalls window_calls() {
+    WindowCalls calls;
+    find_function(calls.allocate, "ncclMemAlloc"), find_function(calls.add, "ncclCommWindowRegister"), find_function(calls.remove, "ncclCommWindowDeregister");
+    return calls;
+}
 // Whether `work` came back within some seconds: a call that may hang. It may go on where it does not.
 template <class Work> bool within(double seconds, Work work) {
     const auto done = std::make_shared<std::atomic<bool>>(false);
@@ -57,8 +83,7 @@ template <class Work> bool within(double seconds, Work work) {
 // One a process, made, used and left by one thread.
 class NcclTransport : public Transport {
 public:
-    NcclTransport(int rank, int world, const NcclId& id) : rank_(rank), world_(world) {
-        const int version = nccl_detail::loaded_version();
+    NcclTransport(int rank, int world, const NcclId& id) : rank_(rank), world_(world), version_(nccl_detail::loaded_version()) {
         CHECK(!one_, "a process is one rank");
         one_ = this;
         flight_recorder().begin("start of NCCL", 0);
@@ -70,14 +95,13 @@ public:
         // a block of one SM carries what ranks agree about; it runs beside what the gradients' communicator has on the GPU
         config.minCTAs = config.maxCTAs = 1;
         split(&config);
-        // no symmetric windows: doc/scaling.md says why
         stream_ = open_stream({});
         done_ = make_event();
         for (InFlight& f : in_flight_) f.done = make_event();
         pinned_ = (char*)pinned_alloc(PIECE * (size_t)world);
         device_ = (char*)device_alloc(PIECE * (size_t)world);
         g_while_waiting = while_waiting;
-        connect(version);
+        connect();
         flight_recorder().end();
     }
     ~NcclTransport() override { if (one_ == this) one_ = nullptr, g_while_waiting = nullptr; }
@@ -129,6 +153,20 @@ public:
         call(data_, ncclAllReduce(all, all, n, ncclFloat32, ncclSum, data_, stream), "ncclAllReduce");
         remember({}, stream);
     }
+    // By ncclMemAlloc, with one symmetric window over it, where all ranks can have one; else by cudaMalloc. (NCCL user guide, "Window Registration")
+    // What is not in it, weights, is sent and received, which no rank may do from a window while another does not.
+    void* memory_of_collectives(size_t bytes, uint64_t places, bool one_machine) override {
+        struct Rank { uint64_t places; bool one_machine; };
+        std::vector<Rank> ranks((size_t)world_);
+        ranks[(size_t)rank_] = {places, one_machine};
+        all_gather_host(ranks.data(), sizeof(Rank));
+        if (version_ < nccl_detail::FIRST_WITH_WINDOWS) windows_ = format("none: NCCL %s is loaded, must be %s or newer, as windows of older ones may corrupt sums", nccl_detail::version_text(version_).c_str(), nccl_detail::version_text(nccl_detail::FIRST_WITH_WINDOWS).c_str());
+        else if (!std::all_of(ranks.begin(), ranks.end(), [](const Rank& r) { return r.one_machine; })) windows_ = "none: they are for ranks of one machine";
+        else if (!std::all_of(ranks.begin(), ranks.end(), [&](const Rank& r) { return r.places == places; })) windows_ = "none: not all ranks have gradients and sums at the same places of their memory";
+        else return memory_in_window(bytes);
+        return device_alloc(bytes);
+    }
+    std::string windows() const override { return windows_; }
     // Graphs with operations of a rank in them are destroyed before: NCCL waits for that.
     void leave() override {
         flight_recorder().begin("end of NCCL", 0);
@@ -136,11 +174,10 @@ public:
         std::vector<char> all((size_t)world_);
         all_gather_host(all.data(), 1);
         g_while_waiting = nullptr;
+        if (window_) in_time([data = data_, window = std::exchange(window_, nullptr)] { return nccl_detail::window_calls().remove(data, window); }, "ncclCommWindowDeregister");
         for (ncclComm_t* comm : {&host_, &data_}) {
             call(*comm, ncclCommFinalize(*comm), "ncclCommFinalize");
-            const auto result = std::make_shared<std::atomic<ncclResult_t>>(ncclInProgress);
-            if (!nccl_detail::within(flight_recorder().deadline, [result, finalized = std::exchange(*comm, nullptr)] { *result = ncclCommDestroy(finalized); })) fail_late("ncclCommDestroy");
-            if (*result != ncclSuccess) fail(*result, "ncclCommDestroy");
+            in_time([finalized = std::exchange(*comm, nullptr)] { return ncclCommDestroy(finalized); }, "ncclCommDestroy");
         }
         flight_recorder().end();
     }
@@ -156,18 +193,31 @@ private:
     };
 
     // The first use of a communicator connects, and allocates: here, and not in the middle of a step or in a capture.
-    void connect(int version) {
-        std::vector<int> versions((size_t)world_, version);
+    void connect() {
+        std::vector<int> versions((size_t)world_, version_);
         all_gather_host(versions.data(), sizeof(int));
         for (int r = 0; r < world_; r++)
-            if (versions[(size_t)r] != version)
-                die_with(EXIT_USAGE, "NCCL %s here, %s on rank %d: all ranks must load the same", nccl_detail::version_text(version).c_str(), nccl_detail::version_text(versions[(size_t)r]).c_str(), r);
+            if (versions[(size_t)r] != version_)
+                die_with(EXIT_USAGE, "NCCL %s here, %s on rank %d: all ranks must load the same", nccl_detail::version_text(version_).c_str(), nccl_detail::version_text(versions[(size_t)r]).c_str(), r);
         std::vector<Message> sends, receives;
         for (int r = 0; r < world_; r++)
             if (r != rank_) sends.push_back({r, device_ + rank_, 1}), receives.push_back({r, device_ + r, 1});
         exchange(sends, receives, stream_);
         all_gather(device_, 1, stream_);
         synchronize(stream_);
+    }
+
+    void* memory_in_window(size_t bytes) {
+        const nccl_detail::WindowCalls calls = nccl_detail::window_calls();
+        void* memory = nullptr;
+        if (const ncclResult_t result = calls.allocate(&memory, bytes); result != ncclSuccess) fail(result, "ncclMemAlloc");
+        CUDA_CHECK(cudaMemsetAsync(memory, 0, bytes, stream_));
+        synchronize(stream_);
+        call(data_, calls.add(data_, memory, bytes, &window_, NCCL_WIN_COLL_SYMMETRIC), "ncclCommWindowRegister");
+        const std::string version = nccl_detail::version_text(version_);
+        windows_ = window_ ? format("%.1f MiB of gradients and sums, registered by all ranks (NCCL %s)", (double)bytes / (1 << 20), version.c_str())
+                           : format("none: NCCL %s gives none here: it wants GPUs that all reach each other, and neither NCCL_WIN_ENABLE=0 nor NCCL_CUMEM_ENABLE=0", version.c_str());
+        return memory;
     }
 
     // ---- calls that may be in progress -----------------------------------------------------------------------------------
@@ -185,6 +235,12 @@ private:
             pause();
         }
         if (result != ncclSuccess) fail(result, what);
+    }
+    // One that may block, by another thread.
+    template <class Call> void in_time(Call one, const char* what) {
+        const auto result = std::make_shared<std::atomic<ncclResult_t>>(ncclInProgress);
+        if (!nccl_detail::within(flight_recorder().deadline, [=] { *result = one(); })) fail_late(what);
+        if (*result != ncclSuccess) fail(*result, what);
     }
     // The call may be back with ncclSuccess, and data_ be without an error, before a thread of the library has written host_.
     void split(ncclConfig_t* config) {
@@ -275,9 +331,11 @@ private:
 
     static inline NcclTransport* one_ = nullptr;
     static inline void (*before_)() = nullptr;
-    const int rank_, world_;
+    const int rank_, world_, version_;
     const std::thread::id owner_ = std::this_thread::get_id();
     ncclComm_t data_ = nullptr, host_ = nullptr;
+    nccl_detail::Window window_ = nullptr;  // of data_
+    std::string windows_ = "none: they serve the library's own sums (--reduce nccl); the tree's are sent and received";
     stream_t stream_;  // of host_
     event_t done_ = nullptr;
     char *pinned_ = nullptr, *device_ = nullptr;  // (world, PIECE)

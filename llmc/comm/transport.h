@@ -2,6 +2,8 @@
 // What it carries is added by our own code in a fixed order, unless --reduce nccl asks for the library's sums.
 #pragma once
 #include <cstddef>
+#include <cstdint>
+#include <string>
 #include <vector>
 #include "../backend.h"
 #include "../base/check.h"
@@ -29,6 +31,12 @@ public:
     // all (world, n), and behind it `rest` more, which belong to the last rank: each rank gets the sum of its own part; the others' are left undefined.
     virtual void reduce_scatter(float* /*all*/, size_t /*n*/, size_t /*rest*/, stream_t) { die("this transport adds nothing"); }
     virtual void all_reduce(float* /*all*/, size_t /*n*/, stream_t) { die("this transport adds nothing"); }
+    // comm.h; places: a hash of what lies where in it. one_machine: of all ranks.
+    virtual void* memory_of_collectives(size_t bytes, uint64_t /*places*/, bool /*one_machine*/) { return device_alloc(bytes); }
+    // For a run's first lines: whether ranks see each other's memory, and why not. "" where that is no question.
+    virtual std::string windows() const { return ""; }
     // All is well on every rank; whoever does not come here has failed.
     virtual void leave() = 0;
+    // What ends then, too: MPI, where it brought the ranks together.
+    void (*also_ends)() = nullptr;
 };

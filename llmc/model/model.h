@@ -117,7 +117,8 @@ public:
         buffer(params, device, "params", "parameters", o.zero < 3 ? n : in_use.elements, ALWAYS);
         buffer(param_shard, device, "param_shard", "parameters", (o.zero >= 3) * shard, ALWAYS);
         buffer(master, device, "master", "master weights", has_master * shard, ALWAYS);
-        buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS);
+        const bool added_by_library = o.world > 1 && o.reduce == Reduce::LIBRARY;  // by collectives, for which some memory is better than other: comm.h
+        buffer(grads, device, "grads", "gradients", train * (o.zero < 2 ? micro_steps.size() * n : in_use.elements), ALWAYS, added_by_library);
         buffer(grad_shards, device, "grad_shards", "gradients", train * (o.zero >= 2) * (size_t)gradient_buffers(leaves_of_rank(), units_of_round()) * shard, ALWAYS);
         const char* moments = o.optimizer == MUON ? "moments" : "AdamW moments";
         buffer(m, device, "m", moments, train * shard, ALWAYS);
@@ -125,7 +126,7 @@ public:
         buffer(received, device, "received", "exchange", (o.world > 1) * std::max(train * received_floats(), (o.zero >= 3 || (train && o.zero)) * staging_floats()), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(rounded, device, "rounded", "exchange", train * o.exchange_bf16 * partition.largest_bucket(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
         buffer(received_bf16, device, "received_bf16", "exchange", train * o.exchange_bf16 * received_floats(), o.zero < 2 ? BACKWARD | UPDATE : ALWAYS);
-        buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS);
+        buffer(sums, device, "sums", "scratch", train * (size_t)o.world * sums_of_rank(), ALWAYS, added_by_library);
         buffer(sums_order, device, "sums_order", "scratch", train * ((size_t)o.leaves + partition.chunks), ALWAYS);
         buffer(chunks, device, "chunks", "scratch", train * partition.chunks, ALWAYS);
         buffer(loss_sum, device, "loss", "scratch", 1, ALWAYS);
@@ -160,7 +161,7 @@ public:
 
     void allocate() {
         CHECK(comm.world == options.world && comm.rank == options.rank, "rank %d of %d, planned was %d of %d", comm.rank, comm.world, options.rank, options.world);
-        device.allocate(device_alloc);
+        device.allocate(device_alloc, [&](size_t bytes) { return comm.memory_of_collectives(bytes, device.places_apart()); });
         pinned.allocate(pinned_alloc);
         for (const Field& f : fields) {
             void* memory = f.arena->template pointer<char>(f.buffer);
@@ -275,8 +276,8 @@ public:
 
 private:
     int widest_output() const { return std::max({config.C, config.hidden(), config.QKV()}); }  // of a block's linear layers
-    template <class X> void buffer(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range) {
-        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), live_range)});
+    template <class X> void buffer(X*& field, Arena& arena, const char* name, const char* category, size_t n, unsigned live_range, bool apart = false) {
+        fields.push_back({&field, &arena, arena.add(name, category, n * sizeof(X), live_range, apart)});
     }
     struct Field { void* pointer; const Arena* arena; size_t buffer; };
     std::vector<Field> fields;  // set by allocate()

@@ -168,6 +168,7 @@ std::string judge(const Death& d, const Launch& launch, pid_t victim) {
     };
     if (d.mpi && d.kind <= STOPPED && d.kind != ASKED) {  // mpirun has words of its own, and a rank may be faster
         if (code == 0) return "exit code 0";
+        if (d.kind == STOPPED && d.step >= 0 && errors != 1) return format("%d errors", errors);  // who was stopped and goes on, as mpirun ends it, says nothing
         return has(said, rank) ? "" : "nobody names " + rank;
     }
     switch (d.kind) {

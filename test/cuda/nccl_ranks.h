@@ -59,6 +59,8 @@ public:
     bool adds() const override { return inner_->adds(); }
     void reduce_scatter(float* all, size_t n, size_t rest, stream_t stream) override { note([&] { inner_->reduce_scatter(all, n, rest, stream); }); }
     void all_reduce(float* all, size_t n, stream_t stream) override { note([&] { inner_->all_reduce(all, n, stream); }); }
+    void* memory_of_collectives(size_t bytes, uint64_t places, bool one_machine) override { void* memory; note([&] { memory = inner_->memory_of_collectives(bytes, places, one_machine); }); return memory; }
+    std::string windows() const override { return inner_->windows(); }
     void leave() override { note([&] { inner_->leave(); }); }
 };
 

@@ -1,4 +1,5 @@
 // The ranks' bytes by NCCL: in the emulator by its stand-in, on GPUs by the library, as many of them as there are.
+#include <fstream>
 #include "nccl_ranks.h"
 
 namespace {
@@ -151,6 +152,44 @@ TEST(sums_of_the_library) {
 }
 
 // An event is behind the operation that was asked for before it was recorded.
+// Sums in memory that all ranks have registered, or could not; and what is said of it. On one GPU a world of one: the library registers all the same.
+TEST(sums_in_windows) {
+    NEEDS_GPUS(1);
+    struct Case { const char *environment, *says; int world; bool here, one_machine, same_places; };
+    for (const Case& k : std::vector<Case>{{"EMU_SEED=1", "MiB of gradients and sums, registered by all ranks (NCCL ", 1, true, true, true}, {"EMU_NCCL_DELAY_SEED=2", "registered by all ranks", 2, true, true, true},
+             {"EMU_SEED=3", "registered by all ranks", 4, true, true, true}, {"EMU_NCCL_WINDOWS=0", "none: NCCL 2.28.9 gives none here", 2, ON_CPU, true, true},
+             {"EMU_NCCL_VERSION=22803", "none: NCCL 2.28.3 is loaded, must be 2.28.7 or newer", 2, ON_CPU, true, true}, {"EMU_SEED=4", "none: they are for ranks of one machine", 2, true, false, true},
+             {"EMU_SEED=5", "none: not all ranks have gradients and sums at the same places", 3, true, true, false}}) {
+        if (!k.here || !has_gpus(k.world) || (SLOW && k.world > 2)) continue;
+        expect_well(on_ranks({.world = k.world, .environment = {k.environment}}, [&](Comm& comm) {
+            stream_t stream = open_stream({});
+            const size_t n = 192, all_n = n * (size_t)comm.world + 64, bytes = (2 * all_n + 64) * sizeof(float);
+            EXPECT(comm.windows().find("--reduce nccl") != std::string::npos);
+            char* memory = (char*)comm.transport->memory_of_collectives(bytes, k.same_places || comm.rank != 1, k.one_machine || comm.rank != 1);
+            float *scattered = (float*)memory, *all = scattered + all_n;
+            if (comm.windows().find(k.says) == std::string::npos && (ON_CPU || comm.windows().find("none: NCCL ") != 0)) FAIL("expected '%s', said was '%s'", k.says, comm.windows().c_str());
+            if (comm.rank == 0 && !ON_CPU) printf("        windows %s\n", comm.windows().c_str());
+            std::vector<float> got(2 * all_n + 64);
+            copy_to_host(got.data(), memory, bytes, stream);
+            synchronize(stream);
+            for (float x : got) if (x != 0) { FAIL("memory that is not zero"); break; }
+            for (int round = 0; round < 2; round++) {
+                for (float* x : {scattered, all}) launch(fill_floats_kernel, over(all_n, 128), stream, x, all_n, comm.rank);
+                comm.transport->reduce_scatter(scattered, n, 64, stream);
+                comm.transport->all_reduce(all, all_n, stream);
+                char* gathered = (char*)(all + all_n);
+                copy_on_device(gathered + 8 * comm.rank, scattered + n * (size_t)comm.rank, 8, stream);
+                comm.transport->all_gather(gathered, 8, stream);
+                copy_to_host(got.data(), memory, bytes, stream);
+                synchronize(stream);
+                for (size_t i = 0; i < n; i++) if (const size_t at = n * (size_t)comm.rank + i; !is_sum(got[at], at, comm.world)) { FAIL("rank %d, scattered, element %zu", comm.rank, i); break; }
+                for (size_t i = 0; i < all_n; i++) if (!is_sum(got[all_n + i], i, comm.world)) { FAIL("rank %d, element %zu", comm.rank, i); break; }
+                for (int r = 0; r < comm.world; r++) if (const size_t at = n * (size_t)r; !is_sum(got[2 * all_n + 2 * (size_t)r], at, comm.world)) FAIL("rank %d: gathered of rank %d", comm.rank, r);
+            }
+        }));
+    }
+}
+
 TEST(events_are_behind) {
     NEEDS_GPUS(2);
     for (int s = 1; s <= 6; s++)
@@ -382,4 +421,27 @@ TEST(versions) {
     if (rank_variable() && getenv("TEST_OTHER") && atoi(rank_variable()) == 1) setenv("EMU_NCCL_VERSION", "21803", 1);
     refused({"TEST_OTHER=1"}, "NCCL 2.28.9 here, 2.18.3 on rank 1: all ranks must load the same");
     expect_well(on_ranks({.environment = {"EMU_NCCL_VERSION=21803"}}, [](Comm& comm) { expect_values(comm, 1); }));
+}
+
+// The id by MPI's broadcast, which has to be ended as well: mpirun calls it a failure where a rank that is done has not.
+TEST(the_id_goes_by_mpi) {
+    if (!ON_CPU || SLOW || rank_variable()) SKIP("with the stand-in alone, and once: the program is made here");
+    if (run_command("mpirun --version && mpicxx --version").code) SKIP("no mpirun, or no mpicxx");
+    const std::string folder = std::string(BUILD) + "/tmp/by_mpi";
+    run_command("mkdir -p " + folder);
+    std::ofstream(folder + "/rank.cpp") << "#include \"../../../../llmc/comm/open.h\"\n"
+        "int main(int n, char**) {\n"
+        "    const Comm comm = open_comm(find_place(-1, 0, 0), {.init = \"mpi\", .server = \"\", .folder = \"\"});\n"
+        "    std::vector<int> all((size_t)comm.world);\n"
+        "    all[(size_t)comm.rank] = comm.rank + 1, comm.all_gather(all);\n"
+        "    printf(\"rank %d of %d: %d\\n\", comm.rank, comm.world, all[(size_t)comm.world - 1]);\n"
+        "    if (n == 1) comm.leave();\n"
+        "}\n";
+    const Outcome made = run_command(format("mpicxx -std=c++20 -O0 -w -pthread -march=native -rdynamic -DLLMC_NCCL -DLLMC_MPI -Itest/emu -x c++ %s/rank.cpp -o %s/rank", folder.c_str(), folder.c_str()));
+    if (made.code) { FAIL("%s", made.output.c_str()); return; }
+    const std::string run = "env EMU_GPUS=2 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 mpirun --oversubscribe -np 2 " + folder + "/rank";
+    const Outcome whole = run_command(run), early = run_command(run + " early");
+    if (whole.code || whole.output.find("rank 1 of 2: 2\n") == std::string::npos || whole.output.find("rank 0 of 2: 2\n") == std::string::npos) FAIL("exit code %d: %s", whole.code, whole.output.c_str());
+    EXPECT(early.code != 0);
+    run_command("rm -r " + folder);
 }

@@ -9,6 +9,7 @@
 //     EMU_NCCL_MISMATCH=hang          calls that do not fit another rank's hang, as the library's do
 //     EMU_NCCL_ABORT=hang             ncclCommAbort does not come back
 //     EMU_NCCL_VERSION=21803          what ncclGetVersion says
+//     EMU_NCCL_WINDOWS=0              no windows (nccl_windows.h)
 #pragma once
 #include <algorithm>
 #include <climits>
@@ -211,6 +212,8 @@ inline ncclResult_t communicate(const char* call, ncclComm_t handle, NcclTask ta
             if (!copy_fits(call, s.p, s.n)) return bad(ncclInvalidArgument);
         }
     if (!pair && task.count == 0) return ncclSuccess;
+    if (task.in) task.reads = place_in_window(task, *c, false);
+    if (task.out) task.writes = place_in_window(task, *c, true);
     group().calls.push_back({handle, task, stream});
     return group().depth ? ncclSuccess : launch_group(call);
 }
@@ -306,6 +309,7 @@ inline ncclResult_t ncclCommFinalize(ncclComm_t comm) {
     if (emu::unsafe(__func__) != cudaSuccess) return ncclUnhandledCudaError;
     EMU_NCCL_COMM(comm);
     if (ncclResult_t e = emu::check_ready(__func__, *comm_); e != ncclSuccess) return e;
+    for (const auto& [handle, w] : emu::nccl_windows()) if (w->comm == comm) return emu::refuse_nccl(ncclInvalidUsage, __func__, "ncclCommWindowDeregister first: the emulator wants it");
     comm_->finalized = true;
     return emu::in_progress(*comm_, [c = comm_.get()] {
         if (emu::has_work(*c)) { emu::step(); return false; }
@@ -331,6 +335,7 @@ inline ncclResult_t ncclCommAbort(ncclComm_t comm) {
     if (told && !strcmp(told, "hang")) while (true) pause();
     EMU_NCCL_COMM(comm);
     comm_->gone = true, comm_->busy = nullptr;
+    std::erase_if(emu::nccl_windows(), [comm](const auto& w) { return w.second->comm == comm; });
     emu::comms().erase(comm);
     return ncclSuccess;
 }
@@ -380,3 +385,4 @@ inline ncclResult_t ncclBroadcast(const void* send, void* receive, size_t count,
     EMU_NCCL_ENTER();
     return emu::communicate(__func__, comm, {emu::NcclCall::BROADCAST, (const char*)send, (char*)receive, count, type, ncclSum, root}, stream);
 }
+#include "nccl_windows.h"

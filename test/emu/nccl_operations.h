@@ -33,6 +33,7 @@ enum ncclDataType_t : int {
 };
 enum ncclRedOp_t : int { ncclSum, ncclProd, ncclMax, ncclMin, ncclAvg, ncclNumOps };
 using ncclComm_t = struct ncclComm*;
+using ncclWindow_t = struct ncclWindow_vidmem*;
 
 namespace emu {
 inline const char* type_name(int type) {
@@ -48,6 +49,11 @@ inline size_t type_bytes(int type) {
     return 0;
 }
 
+// In which window of its communicator a buffer lies (-1: in none), and where.
+struct InWindow { int window = -1; uint64_t at = 0; bool operator==(const InWindow&) const = default; };
+struct NcclWindow { ncclComm_t comm; char* p; size_t bytes; int number; };
+inline std::map<ncclWindow_t, std::shared_ptr<NcclWindow>>& nccl_windows() { static std::map<ncclWindow_t, std::shared_ptr<NcclWindow>> all; return all; }
+
 enum class NcclCall { SEND, RECV, ALL_GATHER, ALL_REDUCE, REDUCE_SCATTER, BROADCAST };
 struct NcclTask {
     NcclCall call;
@@ -56,6 +62,7 @@ struct NcclTask {
     size_t count;
     ncclDataType_t type;
     int op = ncclSum, peer = -1;  // peer: of send and receive; the root of a broadcast
+    InWindow reads = {}, writes = {};
     size_t bytes() const { return count * type_bytes(type); }
 };
 inline std::string describe(NcclCall call, int type, uint64_t count) {
@@ -63,7 +70,7 @@ inline std::string describe(NcclCall call, int type, uint64_t count) {
     return std::string(names[(int)call]) + " of " + std::to_string(count) + " " + type_name(type);
 }
 
-struct MessageHeader { NcclCall call; int type, op, root; uint64_t count; };
+struct MessageHeader { NcclCall call; int type, op, root; uint64_t count; InWindow reads, writes; };
 struct NcclFlow {
     MessageHeader header;
     const char* from = nullptr;   // of what is sent
@@ -81,7 +88,7 @@ struct ncclComm {
     ncclResult_t error = ncclSuccess;     // asynchronous
     std::function<bool()> busy = nullptr; // what is in progress; true at its end
     int polls = 0;                        // that find it in progress, at least
-    int splits = 0;
+    int splits = 0, registrations = 0;
     uint64_t begun = 0;                   // operations
     bool on_device = false, finalized = false, gone = false;
     emu::OpPtr last = nullptr, last_captured = nullptr;
@@ -120,6 +127,20 @@ inline std::vector<Span> outputs(const NcclTask& t, const ncclComm& c) {
         default: if (t.out != t.in) all.push_back({t.out, n});
     }
     return all;
+}
+inline bool is_window(ncclComm_t comm, int number) {
+    for (const auto& [handle, w] : nccl_windows()) if (w->comm == comm && w->number == number) return true;
+    return false;
+}
+// Where all ranks must have it: of what each reads or writes a block of its own in place, where the whole is.
+inline InWindow place_in_window(const NcclTask& t, const ncclComm& c, bool writes) {
+    const size_t n = t.bytes(), own = (size_t)c.rank * n;
+    const bool in_place = t.call == NcclCall::ALL_GATHER ? t.in == t.out + own : t.call == NcclCall::REDUCE_SCATTER && t.out == t.in + own;
+    const bool block = in_place && writes == (t.call == NcclCall::REDUCE_SCATTER);
+    const char* p = (writes ? t.out : t.in) - (block ? own : 0);
+    const size_t whole = block || (writes ? t.call == NcclCall::ALL_GATHER : t.call == NcclCall::REDUCE_SCATTER) ? (size_t)c.world * n : n;
+    for (const auto& [handle, w] : nccl_windows()) if (w->comm == &c && p >= w->p && p + whole <= w->p + w->bytes) return {w->number, (uint64_t)(p - w->p)};
+    return {};
 }
 inline uint64_t checksum(const Span& s) {
     uint64_t h = 14695981039346656037u;
@@ -216,6 +237,8 @@ private:
             for (const std::vector<Span>& spans : {inputs(t, c), outputs(t, c)})
                 for (const Span& s : spans)
                     if (s.n && !is_alive(s)) return fault(describe(t.call, t.type, t.count) + ": its memory was freed before");
+            for (const InWindow& place : {t.reads, t.writes})
+                if (place.window >= 0 && !is_window(&c, place.window)) return fault(describe(t.call, t.type, t.count) + ": its window was deregistered before");
             for (const Span& s : inputs(t, c)) { EMU_WATCH(read(s.p, s.n)); sums_.push_back({s, checksum(s)}); }
             for (const Span& s : outputs(t, c)) if (s.n) memset(s.p, 0xff, s.n);  // the library may write them from now on
             lower(t);
@@ -228,7 +251,8 @@ private:
     void lower(const NcclTask& t) {
         ncclComm& c = *comm_;
         const bool pair = t.call == NcclCall::SEND || t.call == NcclCall::RECV;
-        const MessageHeader header{pair ? NcclCall::SEND : t.call, t.type, t.op, t.call == NcclCall::BROADCAST ? t.peer : -1, t.count};
+        MessageHeader header{pair ? NcclCall::SEND : t.call, t.type, t.op, t.call == NcclCall::BROADCAST ? t.peer : -1, t.count, t.reads, t.writes};
+        if (pair) header.reads = {std::max(t.reads.window, t.writes.window), 0}, header.writes = {};  // either both are registered or neither
         const auto out = [&](int peer, const char* from, size_t n) { sends_[peer].push_back({.header = header, .from = from, .bytes = n}); };
         const auto in = [&](int peer, size_t n) { receives_[peer].push_back({.header = header, .into = std::vector<char>(n), .bytes = n}); };
         const auto block = [&](int r) { return t.call == NcclCall::REDUCE_SCATTER ? t.in + (size_t)r * t.bytes() : t.in; };
@@ -280,13 +304,15 @@ private:
     // Does what a peer has sent belong to what this rank calls? The library does not ask: it hangs, or writes something.
     bool fits(const NcclFlow& f, int peer) {
         const MessageHeader &mine = f.header, &came = f.came;
-        if (mine.call == came.call && mine.type == came.type && mine.op == came.op && mine.root == came.root && mine.count == came.count) return true;
+        if (mine.call == came.call && mine.type == came.type && mine.op == came.op && mine.root == came.root && mine.count == came.count && mine.reads == came.reads && mine.writes == came.writes) return true;
         ncclComm& c = *comm_;
         const char* told = getenv("EMU_NCCL_MISMATCH");
         if (told && !strcmp(told, "hang")) return false;
         const std::string text = "rank " + std::to_string(c.rank) + " calls " + describe(mine.call == NcclCall::SEND ? NcclCall::RECV : mine.call, mine.type, mine.count) +
             " where rank " + std::to_string(peer) + " calls " + describe(came.call, came.type, came.count) +
-            (mine.call == came.call && mine.root != came.root ? ", of another root" : mine.call == came.call && mine.op != came.op ? ", by another operator" : "");
+            (mine.reads.window != came.reads.window || mine.writes.window != came.writes.window ? ", of which one lies in a window and the other does not" :
+             mine.call == came.call && !(mine.reads == came.reads && mine.writes == came.writes) ? ", at another place of the window" :
+             mine.call == came.call && mine.root != came.root ? ", of another root" : mine.call == came.call && mine.op != came.op ? ", by another operator" : "");
         fprintf(stderr, "emulator: NCCL: %s\n", text.c_str());
         c.area().fail(ncclInvalidUsage, text);
         return false;

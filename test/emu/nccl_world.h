@@ -15,7 +15,7 @@
 struct ncclUniqueId { char internal[NCCL_UNIQUE_ID_BYTES]; };
 
 namespace emu {
-constexpr int NCCL_RANKS = 16, NCCL_SPLITS = 4, NCCL_AREAS = 1 + 2 * NCCL_SPLITS;
+constexpr int NCCL_RANKS = 16, NCCL_SPLITS = 4, NCCL_WINDOWS = 4, NCCL_AREAS = 1 + 2 * NCCL_SPLITS;
 constexpr size_t NCCL_RING = 16 << 10;  // less than most messages, so that they come in pieces
 
 // Bytes from one rank to another, in order. One process writes, the other reads.
@@ -40,6 +40,8 @@ struct Ring {
 };
 // What a rank says when it splits a communicator.
 struct Split { std::atomic<bool> said; int color, key; };
+// What a rank registers.
+struct Registration { std::atomic<bool> said; size_t bytes; };
 // A communicator, as all of its ranks see it; zero bytes are one that nobody has joined.
 struct Area {
     std::atomic<int> world, claimed_error;
@@ -48,6 +50,7 @@ struct Area {
     std::atomic<int> error;                     // of all ranks; 0: none
     char why[256];
     Split splits[NCCL_SPLITS][NCCL_RANKS];
+    Registration registrations[NCCL_WINDOWS][NCCL_RANKS];
     std::atomic<int> child[NCCL_SPLITS][NCCL_RANKS];  // the area of the new communicator whose first rank this is
     Ring rings[NCCL_RANKS][NCCL_RANKS];         // [from][to]
 
