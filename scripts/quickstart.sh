@@ -43,7 +43,7 @@ show() {
     while IFS= read -r line; do
         case $line in
         "step "*"  loss "*)
-            ms=${line%% ms *} && ms=${ms##* }
+            ms=${line%% ms *} && ms=${ms##* } && ms=${ms%.*}
             since=$((since + ms))
             if [ -t 1 ] && [ "$since" -ge 200 ]; then
                 printf '\r%s  %s\033[K' "${line%%  norm *}" "${line##* of peak  }"

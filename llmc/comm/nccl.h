@@ -91,7 +91,8 @@ public:
         memcpy(&unique, &id, sizeof unique);
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
         config.blocking = 0;
-        start(data_, ncclCommInitRankConfig(&data_, world, unique, rank, &config), "ncclCommInitRankConfig");
+        const ncclResult_t begun = ncclCommInitRankConfig(&data_, world, unique, rank, &config);  // writes data_, in whichever order arguments are made
+        call(data_, begun, "ncclCommInitRankConfig");
         // a block of one SM carries what ranks agree about; it runs beside what the gradients' communicator has on the GPU
         config.minCTAs = config.maxCTAs = 1;
         split(&config);
@@ -221,16 +222,12 @@ private:
     }
 
     // ---- calls that may be in progress -----------------------------------------------------------------------------------
-    void start(ncclComm_t& comm, ncclResult_t result, const char* what) {
-        if (result == ncclSuccess || result == ncclInProgress) call(comm, ncclInProgress, what);
-        else fail(result, what);
-    }
-    // Until the communicator is no longer in progress: then what was asked for is in its stream.
+    // Until the communicator is no longer in progress: then what was asked for is in its stream. A call may be back with ncclSuccess although it has only begun:
+    // of a communicator that splits 2.28.3 does so, of one that registers a window 2.28.9 (an H200, LOG 49 and 102). So its state is asked for in any case.
     void call(ncclComm_t comm, ncclResult_t result, const char* what) {
+        queued(result, what);
         const double began = flight_recorder().seconds();
-        while (result == ncclInProgress) {
-            result = state(comm);
-            if (result != ncclInProgress) break;
+        while ((result = state(comm)) == ncclInProgress) {
             if (flight_recorder().seconds() - began > flight_recorder().deadline) fail_late(what);
             pause();
         }
@@ -242,10 +239,9 @@ private:
         if (!nccl_detail::within(flight_recorder().deadline, [=] { *result = one(); })) fail_late(what);
         if (*result != ncclSuccess) fail(*result, what);
     }
-    // The call may be back with ncclSuccess, and data_ be without an error, before a thread of the library has written host_.
+    // data_ may be without an error before a thread of the library has written host_.
     void split(ncclConfig_t* config) {
-        const ncclResult_t result = ncclCommSplit(data_, 0, rank_, &host_, config);
-        if (result != ncclSuccess && result != ncclInProgress) fail(result, "ncclCommSplit");
+        queued(ncclCommSplit(data_, 0, rank_, &host_, config), "ncclCommSplit");
         const double began = flight_recorder().seconds();
         while (!std::atomic_ref<ncclComm_t>(host_).load()) {
             const ncclResult_t now = state(data_);
@@ -253,10 +249,10 @@ private:
             if (flight_recorder().seconds() - began > flight_recorder().deadline) fail_late("ncclCommSplit");
             pause();
         }
-        call(data_, ncclInProgress, "ncclCommSplit");
-        call(host_, ncclInProgress, "ncclCommSplit");
+        call(data_, ncclSuccess, "ncclCommSplit");
+        call(host_, ncclSuccess, "ncclCommSplit");
     }
-    // Within a group nothing happens yet.
+    // Within a group nothing happens yet; elsewhere it may have only begun.
     void queued(ncclResult_t result, const char* what) {
         if (result != ncclSuccess && result != ncclInProgress) fail(result, what);
     }

@@ -111,8 +111,8 @@ public:
                       s.skipped.empty() ? "" : (", \"skipped\": " + json_quote(s.skipped)).c_str()));
         if (!speaks) return;
         const std::string all = s.steps ? std::to_string(s.steps) : "";
-        printf("step %*d%s  loss %.4f  norm %.3f  lr %.2e  %.0f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", (int)all.size(),
-               s.step, s.steps ? ("/" + all).c_str() : "", s.loss, s.norm, s.lr, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
+        printf("step %*d%s  loss %.4f  norm %.3f  lr %.2e  %.*f ms  %s tok/s  %sFLOP/s  %.0f%% of peak  %s left\n", (int)all.size(),
+               s.step, s.steps ? ("/" + all).c_str() : "", s.loss, s.norm, s.lr, s.seconds < 0.01, 1e3 * s.seconds, human(s.tokens / s.seconds).c_str(),
                human(rate).c_str(), 100 * rate / s.peak, clock_text(s.seconds_left).c_str());
         fflush(stdout);
     }

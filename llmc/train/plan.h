@@ -74,7 +74,7 @@ template <class F> double bytes_there(const Model<F>& model, const Gpu* gpu) { r
 // The run on so many of these GPUs, as scaling.h takes it.
 template <class F> Cluster cluster_of(const Options& opt, const Gpu& gpu) {
     const int per_node = std::min(opt.nproc, opt.gpus_per_node), nodes = (int)(((int64_t)opt.nproc + per_node - 1) / per_node);
-    return {.flops = find_peak<F>(opt).flops / opt.nproc, .memory = 1e9 * gpu.memory, .link = 1e9 * gpu.link, .net = 1e9 / 8 * opt.net, .per_node = per_node, .nodes = nodes};
+    return {.flops = find_peak<F>(opt).flops / opt.nproc, .fp32 = 1e12 * gpu.fp32, .memory = 1e9 * gpu.memory, .link = 1e9 * gpu.link, .net = 1e9 / 8 * opt.net, .per_node = per_node, .nodes = nodes};
 }
 template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
     const bool bf16 = !std::is_same_v<F, float>, cudnn = bf16 && run.opt.attention != "ours" && !run.opt.doc_mask;

@@ -17,6 +17,7 @@
 // One GPU, by its data sheet, and how many there are.
 struct Cluster {
     double flops;        // FLOP/s of dense products
+    double fp32 = 0;     // of them without tensor cores, as attention in fp32 makes them
     double memory;       // B/s of device memory
     double link, net;    // B/s that it sends while it receives as much: to its own node, to other nodes
     int per_node = 1, nodes = 1;
@@ -49,6 +50,8 @@ constexpr double PRODUCTS = 0.80, LINK = 0.82, NET = 0.85;
 // Assumed, so that the model gives the count of LOG 23 as it was corrected (124M, 32k tokens, H100: LayerNorm 3.8 ms, GELU 1.7, classifier
 // 2.5, AdamW and norm 1.6; attention 9 ms by cuDNN, 16.5 ours). MEMORY: of kernels that only move bytes. ATTENTION_*: of the peak.
 constexpr double MEMORY = 0.80, ATTENTION_CUDNN = 0.21, ATTENTION_OURS = 0.114;
+// Of the peak without tensor cores: on an H200 (dev/bench/results/nvidia-h200-check.json) forward and backward of 12 heads of 64, B=32, T=1024, take 9.58 ms for 154.6 GFLOP.
+constexpr double ATTENTION_FP32 = 0.24;
 // Seconds between two kernels of a graph, and kernels of a block, forward and backward: some 230 in 12 blocks (LOG 23).
 constexpr double GAP = 1e-6, KERNELS_FORWARD = 7, KERNELS_BACKWARD = 12;
 // Seconds. NCCL's own constants (github.com/NVIDIA/nccl, src/graph/tuning.cc, ring with the protocol Simple): a call, a hop over NVLink, a hop
@@ -97,8 +100,9 @@ using KernelCounts = std::vector<KernelCount>;
 inline double kernel_seconds(const KernelCount& k, const Workload& w, const Cluster& on) {
     using namespace scaling_detail;
     if (k.kind == &Kernels::products) return k.flops / (PRODUCTS * on.flops) + k.bytes / on.memory;
-    if (k.kind == &Kernels::attention) return k.flops / ((w.cudnn ? ATTENTION_CUDNN : ATTENTION_OURS) * on.flops);
-    return k.flops / (ATTENTION_OURS * on.flops) + k.bytes / (MEMORY * on.memory);  // Muon's products are made by attention's tiles
+    const double ours = w.size == 4 ? ATTENTION_FP32 * on.fp32 : ATTENTION_OURS * on.flops;
+    if (k.kind == &Kernels::attention) return k.flops / (w.cudnn ? ATTENTION_CUDNN * on.flops : ours);
+    return k.flops / ours + k.bytes / (MEMORY * on.memory);  // Muon's products are made by attention's tiles
 }
 inline Kernels seconds_of(const KernelCounts& list, const Workload& w, const Cluster& on, double kernels) {
     Kernels sum{.gaps = kernels * scaling_detail::GAP};

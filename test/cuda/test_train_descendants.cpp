@@ -30,7 +30,7 @@ TEST(descendants_bits_stay) {
         for (const std::string& options : kinds(others)) {
             train(CUDA_TRAINER, "b", model + options);
             for (const char* file : {"/step_00000002/model.safetensors", "/step_00000002/state-00000.safetensors", "/main.log"})
-                if (!same_file("a" + std::string(file), "b" + std::string(file))) FAIL("%s%s: %s differs", model.c_str(), options.c_str(), file);
+                if (!same_file(format("a%s", file), format("b%s", file))) FAIL("%s%s: %s differs", model.c_str(), options.c_str(), file);
             remove_tree(SCRATCH + "/b");
         }
         remove_tree(SCRATCH + "/a");

@@ -80,10 +80,11 @@ inline ncclResult_t poll(ncclComm& c) {
     c.busy = nullptr;
     return async_error(c);
 }
-// The communicator has something to do that may wait for others. To one that blocks the caller stays with it.
+// The communicator has something to do that may wait for others. To one that blocks the caller stays with it; to another the call may be back with ncclSuccess
+// although it has only begun: on an H200 that is what ncclCommSplit of 2.28.3 and ncclCommWindowRegister of 2.28.9 always say.
 inline ncclResult_t in_progress(ncclComm& c, std::function<bool()> work) {
     c.busy = std::move(work), c.polls = (int)random(4);
-    if (!c.blocking) return ncclInProgress;
+    if (!c.blocking) return random(4) == 0 ? ncclInProgress : ncclSuccess;
     ncclResult_t result;
     while ((result = poll(c)) == ncclInProgress) usleep(50);
     return result;
@@ -181,11 +182,8 @@ inline ncclResult_t launch_group(const char* call) {
     for (const Kernel& k : kernels) if (ncclResult_t e = check_areas(call, *k.comm, k.tasks); e != ncclSuccess) return e;
     bool in_progress_now = false;
     for (const Kernel& k : kernels) {
-        ncclResult_t e = ncclSuccess;
-        if (k.comm->blocking || random(4) == 0) { if (!enqueue_work(k.comm, k.tasks, k.stream)) e = k.comm->error; }
-        else e = in_progress(*k.comm, [k] { return enqueue_work(k.comm, k.tasks, k.stream); });
-        if (e != ncclSuccess && e != ncclInProgress) return e;
-        in_progress_now |= e == ncclInProgress;
+        if (k.comm->blocking || random(4) == 0) { if (!enqueue_work(k.comm, k.tasks, k.stream)) return k.comm->error; }
+        else in_progress(*k.comm, [k] { return enqueue_work(k.comm, k.tasks, k.stream); }), in_progress_now = true;
     }
     return in_progress_now ? ncclInProgress : ncclSuccess;
 }
@@ -255,8 +253,7 @@ inline ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int nranks, ncclUni
     *comm = c.get();
     return emu::in_progress(*c, [c = c.get()] { return emu::join(*c); });
 }
-// The new handle is there when the old communicator is no longer in progress, not before. (NCCL, issue 1472) And the call may be back with ncclSuccess
-// although that has only begun: 2.28.3 on an H200 always is.
+// The new handle is there when the old communicator is no longer in progress, not before. (NCCL, issue 1472)
 inline ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* newcomm, ncclConfig_t* config) {
     EMU_NCCL_ENTER();
     if (emu::unsafe(__func__) != cudaSuccess) return ncclUnhandledCudaError;
@@ -271,7 +268,7 @@ inline ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_
     const int number = comm_->splits++;
     emu::Split& mine = comm_->area().splits[number][comm_->rank];
     mine.color = color, mine.key = key, mine.said = true;
-    const ncclResult_t result = emu::in_progress(*comm_, [c = comm_.get(), number, color, newcomm, blocking = emu::blocks(config, comm_->blocking), made = emu::CommPtr()]() mutable {
+    return emu::in_progress(*comm_, [c = comm_.get(), number, color, newcomm, blocking = emu::blocks(config, comm_->blocking), made = emu::CommPtr()]() mutable {
         emu::Area& a = c->area();
         for (int r = 0; r < c->world; r++) if (!a.splits[number][r].said) return false;
         if (color == NCCL_SPLIT_NOCOLOR) return true;
@@ -293,7 +290,6 @@ inline ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_
         *newcomm = made.get();
         return true;
     });
-    return result == ncclInProgress && emu::random(4) ? ncclSuccess : result;
 }
 inline ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
     EMU_NCCL_ENTER();

@@ -11,7 +11,8 @@ constexpr ncclResult_t ARGUMENT = ncclInvalidArgument, USAGE = ncclInvalidUsage;
 
 // Until it is ready, or has failed.
 inline ncclResult_t settle(ncclComm_t c, ncclResult_t r) {
-    while (r == ncclInProgress) if (ncclResult_t e = ncclCommGetAsyncError(c, &r); e != ncclSuccess) return e;
+    if (r != ncclSuccess && r != ncclInProgress) return r;
+    do if (ncclResult_t e = ncclCommGetAsyncError(c, &r); e != ncclSuccess) return e; while (r == ncclInProgress);
     return r;
 }
 #define SETTLED(c, call) NCCL_OK(settle(c, call))
