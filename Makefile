@@ -272,6 +272,9 @@ build/gpu/bench_layers: dev/bench/layers.cpp $(wildcard dev/bench/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(NVFLAGS) $(GENCODE) -x cu $< -o $@ $(NVLIBS)
 
+gpu-programs: train_gpt2 train_gpt2cu build/gpu/tests build/gpu/products build/gpu/bench_layers build/stories build/bench_steps $(if $(WITH_CUDNN),build/cudnn/plans)  ## what BUILT=1 scripts/gpu_check.sh runs on a machine without compilers
+	$(call say,NVCC)for file in $$(grep -l __global__ dev/learn/*/solution.cu); do NVCC="$(NVCC)" dev/learn/learn.sh --gpu $$(basename $$(dirname $$file)) $$file || exit 1; done
+
 # CUDA on a CPU (test/emu). LOOK is how its code is looked at: not at all, by AddressSanitizer and UBSan, or every access by the
 # emulator: compiled with -fsanitize=thread and linked without it, test/emu/watch.cpp takes the calls. EMU_ONLY: one file of tests
 LOOK        := plain
@@ -455,4 +458,4 @@ help:                                     ## this list
 clean:                                    ## remove what was built
 	rm -rf build train_gpt2 train_gpt2cu tokenize plot
 
-.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null lab-whole test-slurm test-worlds learn mutant check-learn emu $(LOOKS:%=emu-%)
+.PHONY: all test test-deaths test-kill test-power test-faults test-bits fuzz coverage coverage-tests test-asan test-race test-nvcc test-cudnn test-cublaslt test-nccl test-gpu gpu-programs test-emu test-mutants emu-build bench bench-gpu bench-emu bench-gemm bench-guards single bits check-includes quickstart help clean test-ptx test-ptx-train soak test-lab lab-null lab-whole test-slurm test-worlds learn mutant check-learn emu $(LOOKS:%=emu-%)

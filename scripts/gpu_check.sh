@@ -8,14 +8,15 @@
 # A line for each test, kind of product and plan of attention, PASS, FAIL or SKIP, with what cuBLASLt and cuDNN wrote into their error logs;
 # no failure hides the next. Ends, and ends when interrupted, with a table, and an exit code that says whether all passed. Everything
 # is kept in build/gpu_check, measurements also in dev/bench/results/GPU-check.json; OUT=FOLDER: a copy of both. NVCC, CUDA_INCLUDE
-# and CUDA_LIB tell where a toolkit lies that is not in its usual place. DRY=1 goes through the same steps with the emulated build
+# and CUDA_LIB tell where a toolkit lies that is not in its usual place. BUILT=1: nothing is built here; a copy of a tree in which `make gpu-programs` was
+# called, say with ARCH=90 MPI=0 NATIVE=-march=x86-64-v3, and LD_LIBRARY_PATH for the libraries. DRY=1 goes through the same steps with the emulated build
 # and tiny sizes: a test of this script on a machine without a GPU.
 # shellcheck disable=SC2317,SC2086,SC2089,SC2090  # functions are called by name; no path here has a blank; the quotes are JSON's
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 FIRST=0
 [[ ${1:-} == --first ]] && { FIRST=1; shift; }
-ONLY=${1:-} DRY=${DRY:-0} WORK=build/gpu_check OUT=${OUT:-}
+ONLY=${1:-} DRY=${DRY:-0} BUILT=${BUILT:-0} WORK=build/gpu_check OUT=${OUT:-}
 [[ $ONLY ]] || rm -rf $WORK
 mkdir -p $WORK/logs $WORK/data
 names=() verdicts=() notes=() child=0 running='' began=0
@@ -130,7 +131,7 @@ CUDA_VERSION=$("$NVCC" --version 2> /dev/null | sed -n 's/.*release \([0-9.]*\).
 beside=$(dirname "$(readlink -f "$NVCC")")
 SANITIZER=$(command -v $beside/compute-sanitizer $beside/../compute-sanitizer/compute-sanitizer compute-sanitizer | head -n 1)
 BENCH_FIELDS="\"driver\": \"$DRIVER\", \"cuda\": \"$CUDA_VERSION\", \"max_sm_mhz\": \"$CLOCKS\", \"power_limit_w\": \"$POWER\", "
-export JOBS=${JOBS:-4} DRY WORK GPU_NAME DRIVER TRAINER TESTS PRODUCTS PLANS NVCC SANITIZER BENCH_FIELDS EMU_SCHEDULES=2
+export JOBS=${JOBS:-4} DRY BUILT WORK GPU_NAME DRIVER TRAINER TESTS PRODUCTS PLANS NVCC SANITIZER BENCH_FIELDS EMU_SCHEDULES=2
 echo "$GPU_NAME, driver $DRIVER, CUDA $CUDA_VERSION, at most $CLOCKS MHz and $POWER W" | tee $WORK/machine.txt
 
 build() {
@@ -268,6 +269,7 @@ layers() { if ((DRY)); then echo "not emulated: sizes of 124M"; return 77; else 
 steps() { if ((DRY)); then echo "not emulated: sizes of 124M to 1558M"; return 77; else build/bench_steps $WORK/$NAME.jsonl $TRAINER ${NAME#steps-}; fi; }
 
 # The exercises' solutions, as `make learn-NAME` grades an exercise: right on the GPU, too, and their time against the ceiling
+graded() { if ((BUILT)); then build/learn/$1-solution-gpu; else NVCC=$NVCC dev/learn/learn.sh $1 dev/learn/$1/solution.cu; fi; }
 learn() {
     ((DRY)) && { echo "not emulated: times"; return 77; }
     local name names
@@ -275,7 +277,7 @@ learn() {
     : > $WORK/$NAME.failed
     for name in $names; do
         while (($(jobs -pr | wc -l) >= JOBS)); do wait -n; done
-        NVCC=$NVCC dev/learn/learn.sh $name dev/learn/$name/solution.cu > $WORK/logs/learn.$name.log 2>&1 || echo $name >> $WORK/$NAME.failed &
+        graded $name > $WORK/logs/learn.$name.log 2>&1 || echo $name >> $WORK/$NAME.failed &
     done
     wait
     for name in $names; do
@@ -329,7 +331,7 @@ trap finish TERM INT
 export LIBRARIES
 for f in $(compgen -A function); do export -f "${f?}"; done
 
-step build 1500 build  # made in several calls if need be
+((BUILT)) || step build 1500 build  # made in several calls if need be
 step ptx 120 ptx
 step products 300 products
 step matmul 600 matmul

@@ -62,8 +62,9 @@ class Timing {
 public:
     explicit Timing(const char* file) : sections_(sections_of(lines_of(read_file(file)))), result_(shared_result()) {}
 
-    // 0: all are right there.
-    int time(const std::vector<Part>& parts, const std::vector<int>& numbers) {
+    // 0: all are right there. No numbers: all parts that run on a GPU.
+    int time(const std::vector<Part>& parts, std::vector<int> numbers) {
+        for (size_t i = 0, all = numbers.empty(); all && i < parts.size(); i++) if (parts[i].cuda) numbers.push_back((int)i + 1);
         const Ended asked = in_child([&] { use_device(0), printf("%s", device_name().c_str()), fflush(stdout); });  // not in this process: what has asked cannot fork
         if (asked.code) return printf("time on a GPU: not measured: %s\n", reason(asked).c_str()), 1;
         gpu_ = find_gpu_of_device(asked.said);

@@ -133,6 +133,8 @@ TEST(parts_that_are_asked_for) {
     EXPECT_EQ(s.code, 1);
     EXPECT_EQ(s.lines.size(), 3u);
     EXPECT_STR(s.lines[2], "3. a part right; not timed");
+    const Said all = said_of({{right, {SMALL}, true}, {on_the_host, {SMALL}}, {right, {SMALL}, true}}, {});  // those that run on a GPU
+    EXPECT(all.code == 0 && all.lines.size() == 3 && all.lines[2] == "3. a part right; not timed");
 }
 TEST(no_gpu) {
     const Outcome o = run_child([] { setenv("EMU_GPUS", "0", 1), _exit(Timing(FILE_OF_PARTS).time({}, {})); });

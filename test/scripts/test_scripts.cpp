@@ -194,6 +194,22 @@ TEST(gpu_check_times_the_exercises) {
     EXPECT(o.code == 1 && has(o.output, "\ngelu: 3. naive") && has(o.output, "\nsoftmax: 4. fused  WRONG on the GPU\n") && verdict(o.output, "learn") == "FAIL");
 }
 
+// Where nothing can be built, nothing is: programs are taken as they are, and a failure of make is none.
+TEST(gpu_check_of_what_was_built_elsewhere) {
+    prepare_machine();
+    program("bin/make", "echo made >> made; exit 1");
+    make_folders(SCRATCH + "/dev/learn/gelu");
+    program("dev/learn/gelu/solution.cu", "__global__");
+    program("dev/learn/learn.sh", "exit 1");
+    program("build/learn/gelu-solution-gpu", "echo 'on Some GPU'; echo '3. naive  12.0 us'");
+    setenv("BUILT", "1", 1);
+    const Outcome o = run_command(check("l"));  // plain, early-launch, learn, losses, layers
+    unsetenv("BUILT");
+    EXPECT(has(o.output, "\ngelu: 3. naive  12.0 us\n") && verdict(o.output, "learn") == "PASS" && verdict(o.output, "plain") == "PASS");
+    EXPECT_STR(verdict(o.output, "build"), "none");
+    EXPECT(contents("made").empty());
+}
+
 // Interrupted, it ends what runs and writes down what it knows.
 TEST(gpu_check_interrupted) {
     prepare_machine();
