@@ -178,7 +178,7 @@ std::string judge(const Death& d, const Launch& launch, pid_t victim) {
         if (code != EXIT_COMM) return format("exit code %d, expected %d", code, EXIT_COMM);
         return errors == 1 && has(said, format(": %s (process %d) has not come within ", rank.c_str(), (int)victim)) ? "" : "not one line that names " + rank;
     case FULL_DISK: return says_once(format("error: %s: ", rank.c_str()), 1) + (has(said, "File too large") ? "" : " nobody says that the file is too large");
-    case ASKED: return code == 0 ? count_lines(said, "interrupted after step ") == 1 ? "" : "nobody says that it was interrupted" : has(said, "error: ") ? "" : "nobody says why";
+    case ASKED: return code == 0 ? count_lines(said, "interrupted after step ") == 1 ? "" : "nobody says that it was interrupted" : has(said, "error: ") || (d.mpi && d.step < 0 && code == 128 + SIGTERM) ? "" : "nobody says why";  // mpirun's own words, if it came before a rank asks for signals
     case OTHER_OPTIONS: return says_once(format("error: %s: --lr: %s has '0.02', rank 0 has '0.01'", rank.c_str(), rank.c_str()), EXIT_USAGE);
     case OTHER_DATA: return says_once(format("error: %s: the data: %s has ", rank.c_str(), rank.c_str()), EXIT_USAGE);
     default: return "no such kind";
@@ -209,11 +209,13 @@ Result inject(const Death& d, const std::string& out) {
     // where a rank finds it out by itself, it breaks when it says so
     const bool finds_out = d.kind == FULL_DISK || d.kind == OTHER_OPTIONS || d.kind == OTHER_DATA;
     const double limit = finds_out ? 60 : (d.kind == STOPPED ? 10 * DEADLINE : d.kind == ASKED ? DEADLINE : 0) + grace();
+    // A process that ends has no command line any more, but files, and with them its lock, for some milliseconds.
+    const auto in_use = [&] { return RunLock::is_in_use(SCRATCH + "/" + out); };
     std::vector<pid_t> left;
     do {
         launch.waits(0.01);
         left = launch.over() ? processes(mark) : std::vector<pid_t>{1};
-    } while (!left.empty() && now() - broken < limit + 10);
+    } while ((!left.empty() || in_use()) && now() - broken < limit + 10);
     if (finds_out && launch.first_error > 0) broken = launch.first_error;
     const double seconds = now() - broken;
     for (pid_t pid : left) if (pid > 1) kill(pid, SIGKILL);
@@ -224,7 +226,7 @@ Result inject(const Death& d, const std::string& out) {
     if (finds_out && seconds > grace()) return {format("ended %.1f s after the first error", seconds), came, seconds};
     if (!finds_out && seconds > limit) return {format("ended after %.1f s, expected %.1f", seconds, limit), came, seconds};
     if (std::string error = judge(d, launch, victim); !error.empty()) return {error + ": it said\n" + launch.said, came, seconds};
-    if (RunLock::is_in_use(SCRATCH + "/" + out)) return {"its lock is left", came, seconds};
+    if (in_use()) return {"its lock is left", came, seconds};
     for (const char* folder : {".tmp", ".shm"})
         if (const auto names = leftovers(SCRATCH + "/" + out + folder); !names.empty()) return {format("left in %s: %s", folder, names[0].c_str()), came, seconds};
     return {"", came, seconds};
