@@ -85,7 +85,9 @@ struct Dot : Fma {
     static void add_kstep(vfloat& acc, vfloat row, vfloat x) {
         acc = (vfloat)_mm512_dpbf16_ps((__m512)acc, (__m512bh)row, (__m512bh)x);
     }
-    static bool usable() { return true; }
+    // On an Intel CPU whose AMX a virtual machine hides (family 6, model 207) a core does 79 GFLOP/s by this instruction and 171 by fp32's multiply-adds: Fma is faster
+    // there (LOG 105). Cooper Lake has no AMX to hide, and this instruction is what it is for. By name, not by a measurement: results depend on it.
+    static bool usable() { return !__builtin_cpu_is("intel") || __builtin_cpu_is("cooperlake"); }
     static void micro_kernel(float* c, const float* a, size_t lda, const float* b, int, int ksteps, bool first, Prefetcher& inputs, Prefetcher& output) {
         __m512 acc[MR][VECTORS];
         #pragma GCC unroll 6

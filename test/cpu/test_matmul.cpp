@@ -311,6 +311,15 @@ TEST(peak_is_plausible) {
     for (double flops : {measure_peak_flops<float>(0.02), measure_peak_flops<bf16>(0.02)}) EXPECT(flops > 1e8 && flops < 1e15);
 }
 
+// On one kind of CPU the bf16 instruction has less than half of the rate of fp32's, on others twice as much: what is chosen must not be the slower one.
+// Others on the machine take from a measurement and add nothing, so one good one of each is enough.
+TEST(bf16_is_multiplied_no_slower_than_fp32) {
+    double fp32 = 0, bf16s = 0;
+    for (int i = 0; i < 50 && (fp32 == 0 || bf16s < 0.75 * fp32); i++)
+        fp32 = std::max(fp32, measure_peak_flops<float>(0.02)), bf16s = std::max(bf16s, measure_peak_flops<bf16>(0.02));
+    if (bf16s < 0.75 * fp32) FAIL("%s: %.0f GFLOP/s, %s: %.0f", gemm_path<bf16>().c_str(), bf16s / 1e9, gemm_path<float>().c_str(), fp32 / 1e9);
+}
+
 // However short the time, or whoever else has the cores: what divides by it must not find 0.
 TEST(the_peak_is_never_0) {
     for (double seconds : {1e-9, 1e-7, 1e-4}) EXPECT(measure_peak_flops<float>(seconds) > 1e6 && measure_peak_flops<bf16>(seconds) > 1e6);
