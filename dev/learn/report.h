@@ -231,7 +231,7 @@ private:
             if (before.block != now.block) return "do two blocks compute the same element, by an index that is not blockIdx.x * blockDim.x + threadIdx.x, or a loop whose step is less than all threads of the grid? If both must add to it: blocks cannot wait for each other, so give each its own, and let a second kernel add them";
             if (before.write && now.write) return "two threads write the same element: let one of them do it, or give each its own";
             const bool same_warp = before.thread / WARP == now.thread / WARP;
-            return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as they are lanes of one warp," : "__syncthreads()");
+            return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as these two are lanes of one warp, or __syncthreads(), if other warps of the block may meet there," : "__syncthreads()");
         }
         if (read_before) return "a barrier is missing before shared memory is used again: others may still read it";
         if (reads_now) return "a barrier is missing between the write and the read, or, in a loop, between the read and the next round's write: __syncthreads() for a block, __syncwarp() for a warp";
