@@ -11,7 +11,7 @@
 //     <!-- run ... -->            statements; each line that they print stands in what follows, up to an empty line
 //     ```cpp from FILE            lines of FILE in their order; `...` stands for lines that are left out
 //     <!-- graded NAME -->        a table follows, whose row | N | ... | ends with what the grader counts of part N of NAME's solution: | asked | touched | sectors | bytes an access | and what
-//                                 that took on a GPU, if dev/learn/measured.txt has it of just this text: | 57.5 us, 62 % | or | not yet |
+//                                 that took on a GPU, if dev/learn/measured.txt has it of just this text: | 57.5 us, 62 % |, else | not yet | or | not timed |
 //     ```python                   run where python3 has torch, all of a page in one program; what it prints is the next ```text block
 //     ```sh or nothing            shown
 #include <cstdio>
@@ -247,14 +247,16 @@ void write_measured(const std::string& file, const std::string& card) {
     write_file_atomically(MEASURED, text);
 }
 std::string time_of(const std::string& name, int part) {
+    bool of_another_text = false;
     for (const std::string& l : lines_of(read_file(MEASURED))) {
         char exercise[32], us[32], percent[32], of[32];
         int number;
         unsigned sum;
         if (sscanf(l.c_str(), "%31s %d %x %31s %31s %31s", exercise, &number, &sum, us, percent, of) != 6 || exercise != name || number != part) continue;
+        of_another_text = true;
         if (sum == sum_of(name, part)) return format("%s us, %s %%%s", us, percent, of == std::string("peak") ? " of the peak" : "");
     }
-    return "not yet";
+    return of_another_text ? "not yet" : "not timed";
 }
 void check_measured(const std::string& page, const Lines& lines) {
     for (size_t i = 0; i < lines.size(); i++) {
