@@ -54,6 +54,7 @@ void note_of_a_thread(const emu::Machine& m, const char* p, size_t bytes, bool w
     if (code == &ASYNC_COPY) return;
     record->overlapped += shared && !write && !m.thread->copies.empty();
     const uint64_t since = mix((uintptr_t)code, barriers[block]), k = times[mix(since, (uint64_t)block << 32 | thread)]++;
+    if (!shared && k + 1 > record->longest.asked) record->longest = {code, k + 1};
     Request& request = requests[mix(mix(since, (uint64_t)block << 32 | thread / 32), k)];
     request.code = code, request.shared = shared, request.bytes = (unsigned)bytes, request.lanes.push_back({(int)thread, (uintptr_t)p});
 }

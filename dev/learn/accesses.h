@@ -19,7 +19,7 @@ struct Record {
     Access now, wrote, read;  // the access that happens, and the last write and read before it of the same four bytes
     uint64_t accesses, bytes, sectors, fewest_sectors, conflicts, overlapped;  // overlapped: reads of shared memory while an asynchronous copy of the same thread was in flight
     bool copies;  // there have been asynchronous copies, or some are in flight
-    Place worst_sectors, worst_banks;
+    Place worst_sectors, worst_banks, longest;  // longest: asked for by one thread, of device memory, between two barriers
     const void *stack[16], *waiting[16];  // where functions were called, the innermost first: of the thread with the mistake, and of another lane of its warp that waits
 };
 extern Record* record;  // null: nothing is recorded

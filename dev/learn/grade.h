@@ -40,6 +40,8 @@ struct Limits {
     int launches = 0;
     bool no_conflicts = false;
     bool overlap = false;   // shared memory is read while asynchronous copies of the same thread are in flight
+    bool threads = false;   // at the size that is timed each launch has as many threads as a GPU's memory needs (threads.h)
+    int turns = 0;          // that one thread takes at the same load or store between two barriers
 };
 
 // What is to be said of a part's mistakes where more is known than of any kernel's; null: that.
@@ -47,6 +49,7 @@ struct Advice { const char *outside = nullptr, *outside_shared = nullptr, *diver
 
 // In memory shared with the child that runs a part; texts are what the child has found.
 struct Buffer { char name[24]; const char* p; size_t n; int columns; };
+struct Launch { char kernel[64]; double blocks, threads, shared, bytes; };  // threads: of a block; bytes: of the buffers that it is given
 struct Result {
     accesses::Record record;
     Buffer buffers[24];
@@ -54,6 +57,9 @@ struct Result {
     char wrong[400], cause[300], unrepeatable[300];
     double asked, touched, fewest, worst;  // worst: largest error in units of its bound
     int launches;
+    bool launches_alone;    // of this run: kernels do not run, and inputs have no values
+    Launch launched[8];     // then
+    int n_launched;
     Size size;              // that runs now, on a GPU
     double us, copy_us;     // there, of the large size: the median, and that of a copy of `fewest` bytes
     bool finished;
@@ -72,7 +78,7 @@ struct Turn { int order = 1; bool large = false; };  // large: beyond a cache, w
 // One run of a part: its buffers, the call, what must come out.
 class Trial {
 public:
-    static constexpr size_t NAMED = 24;
+    static constexpr size_t NAMED = 24, PERIOD = 65537;
     stream_t stream;
 
     Trial(Result& result, std::vector<std::vector<uint32_t>>& bits, Turn turn) : result_(result), bits_(bits), turn_(turn), random_(0) {
@@ -83,14 +89,15 @@ public:
     // Values as of a normal distribution, the same in every run; of many the first 65537 again and again, a prime number, so that no two rows are alike.
     Doubles normal(size_t n, double mean = 0, double deviation = 1) {
         Doubles v(n);
-        for (size_t i = 0; i < n; i++) {
-            if (i >= 65537) { v[i] = v[i - 65537]; continue; }
+        for (size_t i = 0; i < std::min(filled(n), PERIOD); i++) {
             const Random4 r = philox(1, RNG_TEST, 0, random_++);
             const double u = (r.x[0] + 1.0) / 4294967297.0, w = r.x[1] / 4294967296.0;
             v[i] = (float)(mean + deviation * std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * w));
         }
+        for (size_t i = PERIOD; i < filled(n); i += PERIOD) std::copy_n(v.begin(), std::min(PERIOD, n - i), v.begin() + (long)i);
         return v;
     }
+    size_t filled(size_t n) const { return result_.launches_alone ? 0 : n; }  // so many of n elements need values
     const float* given(const char* name, const Doubles& values, int columns = 0) { return (float*)make(name, values, columns, 1); }  // must stay as it is
     const int* given(const char* name, const std::vector<int>& values) {
         Doubles as_bits;
@@ -155,13 +162,14 @@ private:
     struct Made { std::string name; float* p; int columns; std::vector<uint32_t> before; std::vector<float> after; };
 
     void* make(const char* name, const Doubles& values, int columns, int times, bool unwritten = false) {
-        std::vector<float> floats(values.begin(), values.end());
+        std::vector<float> floats(filled(values.size()));
+        std::copy_n(values.begin(), floats.size(), floats.begin());
         float* p = nullptr;
-        CUDA_CHECK(cudaMalloc(&p, floats.size() * 4));
+        CUDA_CHECK(cudaMalloc(&p, values.size() * 4));
         Made b{name, p, columns, {}, std::vector<float>(floats.size())};
         if (unwritten) Device::poison(p, floats.size() * 4);
         else {
-            CUDA_CHECK(cudaMemcpy(p, floats.data(), floats.size() * 4, cudaMemcpyHostToDevice));
+            if (!floats.empty()) CUDA_CHECK(cudaMemcpy(p, floats.data(), floats.size() * 4, cudaMemcpyHostToDevice));
             b.before.resize(floats.size());
             memcpy(b.before.data(), floats.data(), floats.size() * 4);
         }
@@ -169,8 +177,8 @@ private:
         buffers_.push_back(b);
         Buffer& named = result_.buffers[result_.n_buffers++ % NAMED];
         snprintf(named.name, sizeof named.name, "%s", name);
-        named.p = (char*)p, named.n = floats.size(), named.columns = columns;
-        result_.fewest += 4.0 * (double)floats.size() * times;
+        named.p = (char*)p, named.n = values.size(), named.columns = columns;
+        result_.fewest += 4.0 * (double)values.size() * times;
         return p;
     }
     const Made* find(const char* name) const {

@@ -5,10 +5,29 @@
 #include <sys/resource.h>
 #include <unistd.h>
 #include "parts.h"
+#include "threads.h"
 
 namespace learn {
+// What the part launches, which does not run: the process ends with it.
+inline void launches_of(Result& result, const std::function<void()>& call) {
+    emu::runs = [&](const emu::Asked& a) {
+        if (result.n_launched == std::ssize(result.launched)) return false;
+        Launch& l = result.launched[result.n_launched++];
+        snprintf(l.kernel, sizeof l.kernel, "%s", a.name.substr(a.name.rfind(':') + 1).c_str());
+        l.blocks = (double)a.blocks.x * a.blocks.y * a.blocks.z, l.threads = (double)a.threads.x * a.threads.y * a.threads.z, l.shared = (double)a.shared_bytes, l.bytes = 0;
+        for (int i = 0; i < std::min(result.n_buffers, (int)std::size(result.buffers)); i++)
+            for (const emu::Argument& x : a.arguments)
+                if (const char* p = nullptr; x.bytes == sizeof p && (memcpy(&p, x.value, sizeof p), p == result.buffers[i].p)) { l.bytes += 4.0 * (double)result.buffers[i].n; break; }
+        return false;
+    };
+    call();
+    CUDA_CHECK(cudaDeviceSynchronize());
+    result.finished = true;
+    _exit(0);
+}
 // What the reader wrote runs on the emulator, which counts what it asks of memory.
 inline void Device::run(Result& result, const std::function<void()>& call) {
+    if (result.launches_alone) launches_of(result, call);
     result.record = {}, result.asked = result.touched = 0, result.launches = 0;
     accesses::begin(), accesses::record = &result.record;
     emu::listener() = [&](const emu::Event& e) {
@@ -101,6 +120,17 @@ private:
         return "";
     }
 
+    // What it launches at the size that is timed on a GPU, with the buffers that it is given there.
+    bool find_launches(const Part& part) {
+        *result_ = {};
+        result_->launches_alone = true;
+        in_child([&] {
+            std::vector<std::vector<uint32_t>> bits;
+            Trial trial(*result_, bits, {.large = true});
+            part.grade(trial, part.timed.size);
+        });
+        return result_->finished;
+    }
     Ended run_in_child(const Part& part, Size size, int orders) {
         *result_ = {};
         return in_child([&] {
@@ -135,8 +165,27 @@ private:
         else sizes = "";
         const std::string right = format("right%s; largest error %.2g of what rounding may do; same bits in %d %s", sizes.c_str(), worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
         if (!part.cuda) return {"ok", {right}};
-        const std::string slow = what_is_missed(part.limits);
-        return {slow.empty() ? "ok" : "SLOW", {right, costs(part.limits), slow, dearer(number)}};
+        std::string slow = what_is_missed(part.limits);
+        const std::string cost = costs(part.limits), less = dearer(number);
+        std::string few = part.timed.size.N && result_->record.accesses ? too_few_threads(part, per_access()) : "";
+        if (part.limits.threads && slow.empty()) slow.swap(few);
+        return {slow.empty() ? "ok" : "SLOW", {right, cost, slow, few, less}};
+    }
+    // Of the launches the one that takes longest by its threads, if memory waits for them.
+    std::string too_few_threads(const Part& part, double bytes_of_load) {
+        if (!find_launches(part)) return "";
+        const Launch* worst = nullptr;
+        double most = LAUNCH;  // that is lost
+        for (int i = 0; i < result_->n_launched; i++) {
+            const Launch& l = result_->launched[i];
+            const double threads = threads_at_once(l.blocks, l.threads, l.shared), lost = seconds_of(threads, bytes_of_load, l.bytes) - l.bytes / MEMORY_RATE;
+            if (threads < threads_needed(bytes_of_load) && lost > most) worst = &l, most = lost;
+        }
+        if (!worst) return "";
+        const double threads = threads_at_once(worst->blocks, worst->threads, worst->shared);
+        return format("too few threads on a GPU: at N=%d, C=%d %s has %.0f at once (%.0f block%s of %.0f), and an H100's memory is busy from %.0f on: %.2f TB/s x %.0f ns until a load is back are %.1f MB under way, and a thread has at most %.0f loads of %.1f bytes. So its %.1f MB take %.0f us or more, not %.0f",
+                      part.timed.size.N, part.timed.size.C, worst->kernel, threads, worst->blocks, worst->blocks > 1 ? "s" : "", worst->threads, threads_needed(bytes_of_load), MEMORY_RATE * 1e-12, LATENCY * 1e9, MEMORY_RATE * LATENCY * 1e-6, LOADS, bytes_of_load,
+                      worst->bytes * 1e-6, seconds_of(threads, bytes_of_load, worst->bytes) * 1e6, worst->bytes / MEMORY_RATE * 1e6);
     }
 
     // ---- what went wrong in a child that did not finish -------------------------------------------------------------------
@@ -182,7 +231,7 @@ private:
             if (before.block != now.block) return "do two blocks compute the same element, by an index that is not blockIdx.x * blockDim.x + threadIdx.x, or a loop whose step is less than all threads of the grid? If both must add to it: blocks cannot wait for each other, so give each its own, and let a second kernel add them";
             if (before.write && now.write) return "two threads write the same element: let one of them do it, or give each its own";
             const bool same_warp = before.thread / WARP == now.thread / WARP;
-            return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as they are lanes of one warp," : "__syncthreads()");
+            return format("one thread reads what another writes: does each own its elements, or must %s stand between?", same_warp ? "__syncwarp(), as these two are lanes of one warp, or __syncthreads(), if other warps of the block may meet there," : "__syncthreads()");
         }
         if (read_before) return "a barrier is missing before shared memory is used again: others may still read it";
         if (reads_now) return "a barrier is missing between the write and the read, or, in a loop, between the read and the next round's write: __syncthreads() for a block, __syncwarp() for a warp";
@@ -225,6 +274,8 @@ private:
         if (l.access > 0 && per_access() < l.access) return format("an access has %.1f bytes, must be %.0f: load_floats() and store_floats() take 16 at a time", per_access(), l.access);
         if (l.asked > 0 && ratio(r.asked, r.fewest) > l.asked) return format("bytes asked for: must be at most %.2f of the fewest: what is read twice can be kept", l.asked);
         if (l.touched > 0 && ratio(r.touched, r.fewest) > l.touched) return format("bytes touched: must be at most %.2f of the fewest: what one kernel writes for the next goes through memory", l.touched);
+        if (l.turns && r.record.longest.asked > (uint64_t)l.turns)
+            return format("one thread comes to %s %llu times, others wait for it: let each thread of the block have its share of what is added up, then add over the block", line(r.record.longest.code).c_str(), (unsigned long long)r.record.longest.asked);
         if (l.overlap && !r.record.overlapped) return "no overlap: shared memory is never read while a copy is in flight. Start the next tile's copy before you wait for this one's, and leave one group in flight";
         if (l.no_conflicts && r.record.conflicts)
             return format("bank conflicts: %s wants %llu words of one bank at once: neighbouring lanes should use neighbouring words", line(r.record.worst_banks.code).c_str(), (unsigned long long)r.record.worst_banks.asked);

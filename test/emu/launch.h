@@ -74,6 +74,10 @@ inline const char* mangled_name(const void* kernel) {
     return dladdr(kernel, &info) ? info.dli_sname : nullptr;
 }
 
+// Asked before each kernel: one that is not to run does nothing.
+struct Asked { const std::string& name; dim3 blocks, threads; size_t shared_bytes; const std::vector<Argument>& arguments; };
+inline std::function<bool(const Asked&)> runs = nullptr;
+
 // As the linker knows it (-rdynamic), without its arguments.
 inline std::string kernel_name(const void* kernel) {
     const char* mangled = mangled_name(kernel);
@@ -157,9 +161,10 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     return emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
         if (host_pointer) return emu::fault(name + ": an argument points to memory of the host that is not pinned");
         emu::Code own = {body, c.dynamicSmemBytes};
+        auto values = [&] { return std::apply([](const P&... a) { return std::vector<emu::Argument>{{&a, sizeof a}...}; }, args); };
+        if (emu::runs && !emu::runs({name, c.gridDim, c.blockDim, c.dynamicSmemBytes, values()})) return;
         if (emu::find_code) {
-            const auto values = std::apply([](const P&... a) { return std::vector<emu::Argument>{{&a, sizeof a}...}; }, args);
-            own = emu::find_code(emu::mangled_name((const void*)kernel), values, (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z, c.dynamicSmemBytes);
+            own = emu::find_code(emu::mangled_name((const void*)kernel), values(), (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z, c.dynamicSmemBytes);
             if (!own.thread) return;
         }
         emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, own.shared_bytes, early, code, own.thread); });

@@ -37,6 +37,24 @@ TEST(kernels_are_early_behind_kernels_only) {
     }
 }
 
+TEST(kernels_that_are_not_to_run) {
+    quietly([] {
+        Buffer<int> x(std::vector<int>(64, 0));
+        std::string asked;
+        emu::runs = [&](const emu::Asked& a) {
+            const bool its = a.arguments.size() == 1 && *(int* const*)a.arguments[0].value == x.p;
+            for (const std::string& word : {a.name, std::to_string(a.blocks.x), std::to_string(a.threads.x), std::to_string(a.shared_bytes), std::string(its ? "x;" : "not x;")}) asked += word + " ";
+            return a.blocks.x == 1;
+        };
+        cudaStream_t s = new_stream();
+        OK(run(one_more, 2, 32, 512, s, x.p)); OK(run(one_more, 1, 32, 0, s, x.p)); OK(cudaStreamSynchronize(s));
+        emu::runs = nullptr;
+        OK(run(one_more, 1, 32, 0, s, x.p)); OK(cudaStreamSynchronize(s));
+        EXPECT_STR(asked, "one_more 2 32 512 x; one_more 1 32 0 x; ");
+        EXPECT_EQ(x.values()[5], 2);
+    });
+}
+
 TEST(launches_with_attributes_that_do_not_fit) {
     quietly([] {
         Buffer<int> x(std::vector<int>(32, 0));

@@ -3,13 +3,15 @@
 //                                 pictures are what their script draws; exercises: solutions pass the grader, and the files with blanks are what is left of them
 //     build/learn/check --pages   pages alone, without what the grader counts
 //     build/learn/check --write   writes the files with blanks, and the pictures
+//     build/learn/check --measured FILE CARD    writes dev/learn/measured.txt of what the solutions took on a GPU: lines of timing.h behind `EXERCISE: `; CARD: "one NVIDIA H200, 2026-11-28, CUDA 13.0"
 //
 // In a page (doc/learn/*.md, doc/llama3.md):
 //     ```cpp                      declarations, compiled as they stand, all of a page in one program; with a kernel among them it is built as exercises are, and dev/learn/count.h is there
 //     ```cpp run                  statements, executed in their order; what they print is the next ```text block
 //     <!-- run ... -->            statements; each line that they print stands in what follows, up to an empty line
 //     ```cpp from FILE            lines of FILE in their order; `...` stands for lines that are left out
-//     <!-- graded NAME -->        a table follows, whose row | N | ... | ends with what the grader counts of part N of NAME's solution: | asked | touched | sectors | bytes an access |
+//     <!-- graded NAME -->        a table follows, whose row | N | ... | ends with what the grader counts of part N of NAME's solution: | asked | touched | sectors | bytes an access | and what
+//                                 that took on a GPU, if dev/learn/measured.txt has it of just this text: | 57.5 us, 62 % |, else | not yet | or | not timed |
 //     ```python                   run where python3 has torch, all of a page in one program; what it prints is the next ```text block
 //     ```sh or nothing            shown
 #include <cstdio>
@@ -220,6 +222,54 @@ std::string with_blanks(const std::string& file, const std::string& solution) {
     return text;
 }
 
+// ---- what was measured on a GPU ----------------------------------------------------------------------------------------------
+constexpr const char* MEASURED = "dev/learn/measured.txt";
+// Of the text of a part of a solution, so that a time is not told of another one: FNV-1a.
+unsigned sum_of(const std::string& name, int part) {
+    unsigned sum = 2166136261u;
+    bool inside = false;
+    for (const std::string& l : lines_of(read_file("dev/learn/" + name + "/solution.cu"))) {
+        if (l.starts_with("// ---- ")) inside = atoi(l.c_str() + 8) == part;
+        if (inside) for (char c : l + "\n") sum = (sum ^ (unsigned char)c) * 16777619u;
+    }
+    return sum;
+}
+void write_measured(const std::string& file, const std::string& card) {
+    std::string text = "# What the exercises' solutions took on a GPU, and on which: exercise, part, a sum of the part's text, microseconds, percent, of what: a copy of as many bytes or the peak of the arithmetic.\n# build/learn/check --measured\n" + card + "\n";
+    for (const std::string& l : lines_of(read_file(file))) {
+        const size_t colon = l.find(": "), us = l.rfind(" us  "), percent = l.find(" % of ");
+        if (colon == std::string::npos || us == std::string::npos || percent == std::string::npos) continue;  // not timed
+        const std::string name = l.substr(0, colon);
+        const int part = atoi(l.c_str() + colon + 2);
+        text += format("%s %d %08x %s %s %s\n", name.c_str(), part, sum_of(name, part), l.substr(l.rfind(' ', us - 1) + 1, us - l.rfind(' ', us - 1) - 1).c_str(), l.substr(l.rfind(' ', percent - 1) + 1, percent - l.rfind(' ', percent - 1) - 1).c_str(),
+                       l.find(" % of the peak") != std::string::npos ? "peak" : "copy");
+    }
+    write_file_atomically(MEASURED, text);
+}
+std::string time_of(const std::string& name, int part) {
+    bool of_another_text = false;
+    for (const std::string& l : lines_of(read_file(MEASURED))) {
+        char exercise[32], us[32], percent[32], of[32];
+        int number;
+        unsigned sum;
+        if (sscanf(l.c_str(), "%31s %d %x %31s %31s %31s", exercise, &number, &sum, us, percent, of) != 6 || exercise != name || number != part) continue;
+        of_another_text = true;
+        if (sum == sum_of(name, part)) return format("%s us, %s %%%s", us, percent, of == std::string("peak") ? " of the peak" : "");
+    }
+    return of_another_text ? "not yet" : "not timed";
+}
+void check_measured(const std::string& page, const Lines& lines) {
+    for (size_t i = 0; i < lines.size(); i++) {
+        if (!lines[i].starts_with("<!-- graded ")) continue;
+        const std::string name = lines[i].substr(12, lines[i].find(" -->") - 12);
+        for (size_t k = i + 3; k < lines.size() && !lines[k].empty(); k++)
+            if (const std::string cell = "| " + time_of(name, atoi(lines[k].c_str() + 2)) + " |"; !lines[k].ends_with(cell)) wrong(format("%s:%zu", page.c_str(), k + 1), "%s has %s", MEASURED, cell.c_str());
+    }
+    if (page != "doc/learn/README.md") return;
+    for (const std::string& l : lines_of(read_file(MEASURED)))
+        if (l.find("CUDA") != std::string::npos && joined(lines).find(l) == std::string::npos) wrong(page, "it does not say what times are of: %s", l.c_str());
+}
+
 std::map<std::string, std::string> g_graded;  // what the grader said of each exercise's solution
 void check_graded(const std::string& page, const Lines& lines) {
     for (size_t i = 0; i < lines.size(); i++) {
@@ -233,7 +283,7 @@ void check_graded(const std::string& page, const Lines& lines) {
             const std::string costs = g_graded[name].substr(found, end - found);
             auto number = [&](const char* behind) { return atof(costs.c_str() + costs.rfind(behind) + strlen(behind)); };
             const double asked = number("asked "), touched = number("touched "), sectors = number("sectors "), access = number("; ");
-            if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); !lines[k].ends_with(row))
+            if (const std::string row = format("| %.2f | %.2f | %.2f | %.1f |", asked, touched, sectors, access); lines[k].find(row) == std::string::npos)
                 wrong(format("%s:%zu", page.c_str(), k + 1), "counted is %s", row.c_str());
         }
     }
@@ -291,6 +341,7 @@ int main(int argc, char** argv) {
     const bool write = argc > 1 && !strcmp(argv[1], "--write"), pages_alone = argc > 1 && !strcmp(argv[1], "--pages");
     make_folders("build/learn");
     int skipped = 0;
+    if (argc == 4 && !strcmp(argv[1], "--measured")) return write_measured(argv[2], argv[3]), 0;
     // pictures
     const Outcome drawn = run_command(format("build/learn/draw %s", write ? "doc/learn" : "build/learn"));
     if (drawn.code) wrong("dev/learn/draw.cpp", "%s", drawn.output.c_str());
@@ -319,6 +370,7 @@ int main(int argc, char** argv) {
         check_length(page, lines);
         check_links(page, lines);
         if (!pages_alone) check_graded(page, lines);
+        check_measured(page, lines);
         check_cpp(page, name, blocks);
         check_python(page, name, blocks, skipped);
     }

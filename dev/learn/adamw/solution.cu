@@ -50,8 +50,8 @@ HOST_DEVICE float round_to_bf16(float x, uint32_t random) {
     //} return BLANK;
 }
 
-// ---- 4. CUDA, the global norm: partial sums, then one thread
-constexpr int BLOCKS = 8, THREADS = 128;
+// ---- 4. CUDA, the global norm: partial sums, then one block
+constexpr int THREADS = 256, MAX_BLOCKS = 132 * 2048 / THREADS;  // as many as an H100 holds at once: 132 multiprocessors, 2048 threads each
 // partials[blockIdx.x] = the sum of squares of this block's share. block_sum(x) gives every thread the sum of x over its block; all of its threads must call it.
 __global__ void squares_kernel(float* partials, const float* grads, size_t n) {
     //{ thread_index() is this thread's number in the whole grid, which has gridDim.x * blockDim.x threads: its elements are that far apart
@@ -61,19 +61,22 @@ __global__ void squares_kernel(float* partials, const float* grads, size_t n) {
     if (threadIdx.x == 0) partials[blockIdx.x] = sum;
     //} BLANK;
 }
-// *scale = as in part 2, from BLOCKS partial sums
-__global__ void scale_kernel(float* scale, const float* partials, float max_norm) {
-    //{ one thread adds them in their order
-    if (threadIdx.x > 0) return;
+// *scale = as in part 2, from the partial sums; one block of THREADS threads
+__global__ void scale_kernel(float* scale, const float* partials, int n_partials, float max_norm) {
+    //{ each thread adds its share of them, neighbouring threads neighbouring ones; then over the block, and one thread stores
     float sum = 0;
-    for (int i = 0; i < BLOCKS; i++) sum += partials[i];
-    const float norm = sqrtf(sum);
-    *scale = norm > max_norm ? max_norm / norm : 1.0f;
+    for (int i = threadIdx.x; i < n_partials; i += THREADS) sum += partials[i];
+    const float norm = sqrtf(block_sum(sum));
+    if (threadIdx.x == 0) *scale = norm > max_norm ? max_norm / norm : 1.0f;
     //} BLANK;
 }
+// partials has room for MAX_BLOCKS
 void scale_cuda(float* scale, float* partials, const float* grads, float max_norm, size_t n, stream_t stream) {
-    launch(squares_kernel, {BLOCKS, THREADS}, stream, partials, grads, n);
-    launch(scale_kernel, {1, WARP}, stream, scale, partials, max_norm);
+    //{ MAX_BLOCKS of them, or where n is small as many as leave each thread four elements; ceil_div(n, k) is n / k rounded up
+    const unsigned blocks = (unsigned)std::min((size_t)MAX_BLOCKS, ceil_div(n, (size_t)4 * THREADS));
+    //} const unsigned blocks = BLANK;
+    launch(squares_kernel, {blocks, THREADS}, stream, partials, grads, n);
+    launch(scale_kernel, {1, THREADS}, stream, scale, partials, (int)blocks, max_norm);
 }
 
 // ---- 5. CUDA, an element a thread

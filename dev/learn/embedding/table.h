@@ -139,8 +139,8 @@ constexpr Size LARGE = {16384, 1024};  // 64 MB an array, 1024 positions; part 6
 inline const std::vector<Part> PARTS = {
     {grade_forward<false>, {{21, 5}, {1, 1}, {64, 33}}},
     {grade_backward, {{21, 5}, {1, 1}, {64, 33}}},
-    {grade_forward<true>, FOURS, true, {.sectors = 1.1, .access = 14, .launches = 1}, {LARGE}},
-    {grade_positions, ODD, true, {.sectors = 1.1, .launches = 1}, {LARGE}},
+    {grade_forward<true>, FOURS, true, {.sectors = 1.1, .access = 14, .launches = 1, .threads = true}, {LARGE}},
+    {grade_positions, ODD, true, {.sectors = 1.1, .launches = 1, .threads = true}, {LARGE}},
     {grade_sort, {{21, 1}, {1, 1}, {64, 1}}},
     {grade_tokens, ODD, true, {.sectors = 1.1, .launches = 1}},
 };

@@ -20,7 +20,7 @@ inline Doubles bound_of(const Doubles& x) { return map(x, [](double v) { return 
 // Values of all sizes: beyond 10 or so gelu is 0 or x, and nothing may become infinite on the way.
 inline Doubles inputs(Trial& t, size_t n) {
     Doubles x = t.normal(n, 0, 2);
-    for (size_t i = 0; i < n && n > 4; i += 11) x[i] *= 20;
+    for (size_t i = 0; i < t.filled(n) && n > 4; i += 11) x[i] *= 20;
     return x;
 }
 
@@ -66,8 +66,8 @@ constexpr Size LARGE = {4096, 4096};  // 64 MB an array
 inline const std::vector<Part> PARTS = {
     {grade_forward<forward_on_host>, {{7, 37}, {1, 1}}},
     {grade_backward, {{7, 37}, {1, 1}}},
-    {grade_forward<forward_cuda>, ODD, true, {.asked = 1.01, .sectors = 1.1, .launches = 1}, {LARGE}},
-    {grade_forward<forward_pack>, ODD, true, {.asked = 1.01, .sectors = 1.1, .access = 15, .launches = 1}, {LARGE}},
-    {grade_in_place, {{7, 36}, {1, 4}, {32, 256}}, true, {.asked = 1.01, .sectors = 1.1, .access = 15, .launches = 1}, {LARGE}},
+    {grade_forward<forward_cuda>, ODD, true, {.asked = 1.01, .sectors = 1.1, .launches = 1, .threads = true}, {LARGE}},
+    {grade_forward<forward_pack>, ODD, true, {.asked = 1.01, .sectors = 1.1, .access = 15, .launches = 1, .threads = true}, {LARGE}},
+    {grade_in_place, {{7, 36}, {1, 4}, {32, 256}}, true, {.asked = 1.01, .sectors = 1.1, .access = 15, .launches = 1, .threads = true}, {LARGE}},
 };
 }  // namespace learn

@@ -1,14 +1,15 @@
 // A GPU, part by part: doc/learn/gpu.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-gpu` says how far it is.
 // Everything is fp32 but the operands of part 5. Thread (x, y) of a block is threadIdx.x, threadIdx.y; x runs fastest, so a warp is 32 neighbours in x where blockDim.x is 32 or more.
 
-// ---- 1. a coalesced copy by a grid of a fixed size
+// ---- 1. a coalesced copy by a grid that fills a GPU once
 // out = factor * inp, n elements. There are fewer threads than elements: each takes several.
-constexpr unsigned BLOCKS = 3, THREADS = 128;
+constexpr unsigned THREADS = 128, MAX_BLOCKS = 132 * 2048 / THREADS;  // as many as an H100 holds at once: 132 multiprocessors, 2048 threads each
 __global__ void scale_kernel(float* out, const float* inp, float factor, int n) {
     BLANK;  // a loop: from this thread's first element on, as far at a time as the grid has threads, so that neighbours in a warp have neighbours in memory
 }
 void scale(float* out, const float* inp, float factor, int n, stream_t stream) {
-    launch(scale_kernel, {BLOCKS, THREADS}, stream, out, inp, factor, n);
+    const unsigned blocks = BLANK;  // MAX_BLOCKS of them, or where n is small as many as leave each thread four elements; ceil_div(n, k) is n / k rounded up, a size_t
+    launch(scale_kernel, {blocks, THREADS}, stream, out, inp, factor, n);
 }
 
 // ---- 2. a reduction by shuffles: the sums of rows
@@ -71,23 +72,27 @@ void pairs(float* out, const float* x, const float* y, int N, int M, stream_t st
 }
 
 // ---- 5. a tile of a matrix product by a tensor core
-// out (N, 8) = inp (N, C) weight (8, C)^T, N and C multiples of 16, inputs rounded to bf16. A warp, which is a block, has 16 rows: for each 16 columns of inp one instruction, c += A B, with
+// out (N, 8) = inp (N, C) weight (8, C)^T, N and C multiples of 16, inputs rounded to bf16. A block has 16 rows; its warps take 16 columns of inp each, 16 * K_WARPS further on the next ones, and so on (split-K), as
+// rows / 16 warps would leave a GPU nearly empty. For each 16 columns one instruction, c += A B, with
 //     A (16, 16) = its rows of inp, columns k .. k + 15        B (16, 8) = columns k .. k + 15 of weight, transposed: B[i][j] = weight[j][k + i]
 // cvt_bf16x2(low, high) rounds two floats to bf16 and puts them into one register, `low` in the lower half.
+constexpr int K_WARPS = 8;
 __global__ void mma_kernel(float* out, const float* inp, const float* weight, int C) {
-    const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
+    __shared__ float sums[K_WARPS][16 * 8];  // of each warp
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4;
     const float* rows = inp + blockIdx.x * 16 * C;
     float c[4] = {};
-    for (int k = 0; k < C; k += 16) {
+    for (int k = 16 * warp; k < C; k += 16 * K_WARPS) {
         uint32_t a[4], b[2];
         BLANK;  // this lane's parts of A, two neighbouring columns a register: a[0] row g, columns 2t, 2t + 1; a[1] row g + 8, the same columns; a[2] row g, columns 2t + 8, 2t + 9; a[3] row g + 8, those
         BLANK;  // and of B: b[0] rows 2t, 2t + 1 of column g; b[1] rows 2t + 8, 2t + 9 of column g
         mma_m16n8k16_bf16(c, a, b[0], b[1]);
     }
-    BLANK;  // c[0], c[1] are row g, columns 2t, 2t + 1 of these 16 rows of out; c[2], c[3] row g + 8, the same columns
+    BLANK;  // to sums[warp], as (16, 8): c[0], c[1] are row g, columns 2t, 2t + 1; c[2], c[3] row g + 8, the same columns
+    BLANK;  // when all warps have, thread i adds their sums of element i, in their order, and stores it: the block's 16 rows of out are 128 floats, one after the other
 }
 void product(float* out, const float* inp, const float* weight, int N, int C, stream_t stream) {
-    launch(mma_kernel, {(unsigned)N / 16, WARP}, stream, out, inp, weight, C);
+    launch(mma_kernel, {(unsigned)N / 16, K_WARPS * WARP}, stream, out, inp, weight, C);
 }
 
 // ---- 6. two streams and one buffer

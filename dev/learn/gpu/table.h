@@ -121,11 +121,11 @@ inline void grade_streams(Trial& t, Size s) {
 
 constexpr Size LARGE = {4096, 4096};  // 64 MB an array; part 6 is not timed: its rows are short
 inline const std::vector<Part> PARTS = {
-    {grade_scale, {{7, 137}, {1, 1}, {3, 128}, {16, 256}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1}, {LARGE}},
-    {grade_sums, {{3, 261}, {1, 1}, {2, 31}, {16, 512}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true}, {LARGE}},
-    {grade_transpose, {{32, 64}, {5, 37}, {1, 1}, {33, 31}, {64, 96}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true}, {LARGE}},
+    {grade_scale, {{7, 137}, {1, 1}, {3, 128}, {16, 256}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .threads = true}, {LARGE}},
+    {grade_sums, {{3, 261}, {1, 1}, {2, 31}, {16, 512}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true, .threads = true}, {LARGE}},
+    {grade_transpose, {{32, 64}, {5, 37}, {1, 1}, {33, 31}, {64, 96}}, true, {.asked = 1.01, .sectors = 1.01, .launches = 1, .no_conflicts = true, .threads = true}, {LARGE}},
     {grade_pairs, {{5, 260}, {1, 4}, {70, 600}, {64, 1024}}, true, {.sectors = 1.01, .launches = 1, .no_conflicts = true, .overlap = true}, {{131072, 4096}, 3.0 * 131072 * 4096}},
-    {grade_product, {{16, 16}, {48, 32}, {32, 64}}, true, {.launches = 1}, {{16384, 1024}, 2.0 * 16384 * 1024 * 8, BF16}},
+    {grade_product, {{16, 16}, {48, 32}, {32, 256}}, true, {.launches = 1, .threads = true}, {{16384, 1024}, 2.0 * 16384 * 1024 * 8, BF16}},
     {grade_streams, {{5, 37}, {1, 1}, {4, 64}}, true, {}},
 };
 }  // namespace learn

@@ -239,8 +239,8 @@ void forward_fused(float* residual, float* out, float* mean, float* rstd, const 
 }
 
 // ---- 9. CUDA, backward: partial sums instead of atomics
-constexpr int MAX_BLOCKS = 8;  // each writes a row of partial sums
-// dinp: a warp a row, as in part 6, but the row is not kept. partials is (gridDim.x, 2, C): dweight's and dbias's sums over the rows of a block, which takes every gridDim.x-th row.
+constexpr int MAX_GROUPS = 132;  // of rows, each with a row of partial sums; times C columns they are 135,168 threads where C is 1024, half of what an H100 holds at once
+// dinp: a warp a row, as in part 6, but the row is not kept.
 __global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C) {
     const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
     if (n >= N) return;
@@ -257,35 +257,44 @@ __global__ void dinp_kernel(float* dinp, const float* dout, const float* inp, co
         dinp[n * C + c] = s * (dout[n * C + c] * weight[c] - mean_dn - (inp[n * C + c] - m) * s * mean_dn_n);
     //} BLANK;
 }
+// partials is (groups, 2, C): dweight's and dbias's sums over the rows of a group, which are every groups-th row. Blocks along x are columns, a thread one; along y they are groups: blockIdx.y of gridDim.y.
 __global__ void partials_kernel(float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, int N, int C) {
-    for (int c = threadIdx.x; c < C; c += blockDim.x) {  // a thread owns columns
-        float dw = 0, db = 0;
-        //{ over the rows of this block; then they are stored at their place in partials
-        for (int n = blockIdx.x; n < N; n += gridDim.x) {
-            dw += dout[n * C + c] * (inp[n * C + c] - mean[n]) * rstd[n];
-            db += dout[n * C + c];
-        }
-        partials[(blockIdx.x * 2 + 0) * C + c] = dw;
-        partials[(blockIdx.x * 2 + 1) * C + c] = db;
-        //} BLANK;
-    }
-}
-// dweight += and dbias += the sums of n_partials rows
-__global__ void add_kernel(float* dweight, float* dbias, const float* partials, int n_partials, int C) {
-    //{ this thread's column; a thread behind the last one has nothing to do
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, group = blockIdx.y, groups = gridDim.y;
     if (c >= C) return;
-    //} const int c = BLANK;
-    //{ the partial sums are added in their order in a register, and that to dweight and dbias once
     float dw = 0, db = 0;
-    for (int p = 0; p < n_partials; p++) dw += partials[(p * 2 + 0) * C + c], db += partials[(p * 2 + 1) * C + c];
+    //{ over the rows of this group; then they are stored at their place in partials
+    for (int n = group; n < N; n += groups) {
+        dw += dout[n * C + c] * (inp[n * C + c] - mean[n]) * rstd[n];
+        db += dout[n * C + c];
+    }
+    partials[(group * 2 + 0) * C + c] = dw;
+    partials[(group * 2 + 1) * C + c] = db;
+    //} BLANK;
+}
+// dweight += and dbias += the sums of n_partials rows. A block has ADD_WARPS warps and WARP columns, a lane each: a warp adds up its share of the rows, then the block the warps' sums.
+constexpr int ADD_WARPS = 8;
+__global__ void add_kernel(float* dweight, float* dbias, const float* partials, int n_partials, int C) {
+    __shared__ float dws[ADD_WARPS][WARP], dbs[ADD_WARPS][WARP];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    //{ this thread's column; a lane behind the last one has nothing to add, but comes to the barrier
+    const int c = blockIdx.x * WARP + lane;
+    //} const int c = BLANK;
+    float dw = 0, db = 0;
+    //{ of the partial sums the warp takes every ADD_WARPS-th, in their order; they go to dws[warp] and dbs[warp]
+    for (int p = warp; p < n_partials && c < C; p += ADD_WARPS) dw += partials[(p * 2 + 0) * C + c], db += partials[(p * 2 + 1) * C + c];
+    dws[warp][lane] = dw, dbs[warp][lane] = db;
+    //} BLANK;
+    //{ the first warp adds up what all warps have, in their order, and that to dweight and dbias once
+    __syncthreads();  // sync: the first warp reads what all have written
+    if (warp > 0 || c >= C) return;
+    for (int w = 1; w < ADD_WARPS; w++) dw += dws[w][lane], db += dbs[w][lane];
     dweight[c] += dw, dbias[c] += db;
     //} BLANK;
 }
-// partials has room for MAX_BLOCKS * 2 * C
+// partials has room for MAX_GROUPS * 2 * C
 void backward_cuda(float* dinp, float* dweight, float* dbias, float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C, stream_t stream) {
-    const int blocks = N < MAX_BLOCKS ? N : MAX_BLOCKS;
+    const unsigned groups = (unsigned)std::min(MAX_GROUPS, (int)ceil_div(N, 4));  // of four rows or more
     launch(dinp_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP}, stream, dinp, dout, inp, mean, rstd, weight, N, C);
-    launch(partials_kernel, {(unsigned)blocks, THREADS}, stream, partials, dout, inp, mean, rstd, N, C);
-    launch(add_kernel, over(C, 64), stream, dweight, dbias, partials, blocks, C);
+    launch(partials_kernel, {dim3((unsigned)ceil_div(C, THREADS), groups), THREADS}, stream, partials, dout, inp, mean, rstd, N, C);
+    launch(add_kernel, {(unsigned)ceil_div(C, WARP), ADD_WARPS * WARP}, stream, dweight, dbias, partials, (int)groups, C);
 }

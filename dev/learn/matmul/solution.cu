@@ -150,37 +150,55 @@ void forward_register(float* out, const float* inp, const float* weight, const f
     launch(register_kernel, {dim3((unsigned)ceil_div(OC, BLOCK), (unsigned)ceil_div(N, BLOCK)), TILE * TILE}, stream, out, inp, weight, bias, N, C, OC);
 }
 
-// ---- 7. CUDA, a tensor core: a warp 16 x 8 elements
-// N is a multiple of 16, OC of 8, C of 16. cvt_bf16x2(low, high) rounds two floats to bf16 and puts them into one uint32_t.
+// ---- 7. CUDA, tensor cores: tiles in bf16, a warp 16 x 32 elements
+// N is a multiple of 16, OC of 8, C of 16. cvt_bf16x2(low, high) rounds two floats to bf16 and puts them into one uint32_t, a pair.
 // mma_m16n8k16_bf16(sum, a, b0, b1) is called by all lanes: A (16, 16) times B (16, 8) is added to the warp's sums (16, 8). With g = lane / 4 and t = lane % 4 a lane gives and gets
 //     sum[0], sum[1]: row g, columns 2t, 2t + 1         sum[2], sum[3]: the same of row g + 8
 //     a[0]: row g, k = 2t, 2t + 1    a[1]: row g + 8    a[2]: row g, k = 2t + 8, 2t + 9    a[3]: row g + 8
 //     b0: k = 2t, 2t + 1 of column g                    b1: k = 2t + 8, 2t + 9
-__global__ void mma_kernel(float* out, const float* inp, const float* weight, const float* bias, int C, int OC) {
-    const int lane = threadIdx.x, g = lane / 4, t = lane % 4;
-    const int n0 = blockIdx.y * 16, o0 = blockIdx.x * 8;  // the warp's first row and column of out
-    float sum[4] = {};
-    for (int c = 0; c < C; c += 16) {
-        uint32_t a[4], b[2];
-        //{ A's row r is row n0 + r of inp, B's column g is row o0 + g of weight, both from column c on
-        for (int i = 0; i < 4; i++) {
-            const float* x = inp + (n0 + g + i % 2 * 8) * C + c + 2 * t + i / 2 * 8;
-            a[i] = cvt_bf16x2(x[0], x[1]);
-        }
-        for (int i = 0; i < 2; i++) {
-            const float* w = weight + (o0 + g) * C + c + 2 * t + i * 8;
-            b[i] = cvt_bf16x2(w[0], w[1]);
-        }
-        //} BLANK;
-        mma_m16n8k16_bf16(sum, a, b[0], b[1]);
-    }
-    //{ this lane's four sums, each with its column's bias
-    for (int i = 0; i < 4; i++) {
-        const int n = n0 + g + i / 2 * 8, o = o0 + 2 * t + i % 2;
-        out[n * OC + o] = sum[i] + bias[o];
+constexpr int PAIRS = DEPTH / 2, PAIR_STRIDE = PAIRS + 4;  // of a tile's row, and from one row to the next: lanes read pair t of rows g = 0 to 7, which are in banks 20 g + t, all different
+// As load_tile, BLOCK rows, but in bf16: to[r * PAIR_STRIDE + p] is the pair of x[first + r][c + 2p] and the float behind it; 0 where x has none.
+__device__ void load_pairs(uint32_t* to, const float* x, int first, int c, int rows, int C) {
+    //{ thread i takes pairs i, i + TILE * TILE, ... of BLOCK * PAIRS
+    for (int i = threadIdx.x; i < BLOCK * PAIRS; i += TILE * TILE) {
+        const int r = i / PAIRS, p = i % PAIRS;
+        const float* pair = x + (first + r) * C + c + 2 * p;
+        to[r * PAIR_STRIDE + p] = first + r < rows && c + 2 * p < C ? cvt_bf16x2(pair[0], pair[1]) : 0;
     }
     //} BLANK;
 }
+// A block of TILE * TILE threads, 8 warps, computes BLOCK x BLOCK elements: each warp 16 rows and 32 columns, four tiles of 16 x 8.
+__global__ void mma_kernel(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC) {
+    __shared__ uint32_t inps[BLOCK * PAIR_STRIDE], weights[BLOCK * PAIR_STRIDE];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, g = lane / 4, t = lane % 4;
+    const int n0 = blockIdx.y * BLOCK, o0 = blockIdx.x * BLOCK, row = warp / 2 * 16, column = warp % 2 * 32;  // the block's first row and column of out, and the warp's in the block's tile
+    float sum[4][4] = {};  // of each of the four tiles, those of columns column + 8 * j and up
+    for (int c = 0; c < C; c += DEPTH) {
+        __syncthreads();  // sync: others still read the tiles before these
+        load_pairs(inps, inp, n0, c, N, C);
+        load_pairs(weights, weight, o0, c, OC, C);
+        __syncthreads();  // sync: both tiles are there
+        for (int k = 0; k < PAIRS; k += 8) {  // 16 of c
+            uint32_t a[4];
+            //{ A's row r is row `row` + r of inps; its k begin at pair k
+            for (int i = 0; i < 4; i++) a[i] = inps[(row + g + i % 2 * 8) * PAIR_STRIDE + k + t + i / 2 * 4];
+            //} BLANK;
+            for (int j = 0; j < 4; j++) {
+                //{ B's column g is row column + 8 * j + g of weights; b and mma
+                const uint32_t* b = weights + (column + 8 * j + g) * PAIR_STRIDE + k + t;
+                mma_m16n8k16_bf16(sum[j], a, b[0], b[4]);
+                //} BLANK;
+            }
+        }
+    }
+    //{ this lane's sums, four of each tile, each with its column's bias, where out has the row and column
+    for (int j = 0; j < 4; j++)
+        for (int i = 0; i < 4; i++) {
+            const int n = n0 + row + g + i / 2 * 8, o = o0 + column + 8 * j + 2 * t + i % 2;
+            if (n < N && o < OC) out[n * OC + o] = sum[j][i] + bias[o];
+        }
+    //} BLANK;
+}
 void forward_mma(float* out, const float* inp, const float* weight, const float* bias, int N, int C, int OC, stream_t stream) {
-    launch(mma_kernel, {dim3((unsigned)OC / 8, (unsigned)N / 16), WARP}, stream, out, inp, weight, bias, C, OC);
+    launch(mma_kernel, {dim3((unsigned)ceil_div(OC, BLOCK), (unsigned)ceil_div(N, BLOCK)), TILE * TILE}, stream, out, inp, weight, bias, N, C, OC);
 }

@@ -3,7 +3,7 @@
 #include "../grade.h"
 
 namespace learn {
-enum Mistake { NONE, NO_BIAS, BIAS_PER_TERM, LAST_TERM, NOT_TRANSPOSED, FIRST_ROW, LAST_TILE, PAIRS_SWAPPED, HALVES_SWAPPED, WEIGHT_TRANSPOSED, DW_OVERWRITTEN, DB_OVERWRITTEN, DW_TRANSPOSED, DW_LAST, DB_LAST, DB_OF_INP, DINP_ADDED };
+enum Mistake { NONE, NO_BIAS, BIAS_PER_TERM, LAST_TERM, NOT_TRANSPOSED, FIRST_ROW, LAST_TILE, HALVES_SWAPPED, CORNERS_SWAPPED, K_SWAPPED, WEIGHT_TRANSPOSED, DW_OVERWRITTEN, DB_OVERWRITTEN, DW_TRANSPOSED, DW_LAST, DB_LAST, DB_OF_INP, DINP_ADDED };
 // What a layer of C inputs has as outputs here: not C where that could hide that rows and columns were taken for each other.
 inline int outputs_of(Size s) { return s.C % 32 ? s.C + 2 : s.C; }
 struct Layer { Doubles inp, weight, bias, dout, dweight, dbias; size_t N, C, OC; };
@@ -19,7 +19,7 @@ inline Doubles forward_oracle(const Layer& l, Mistake m = NONE) {
             double sum = m == NO_BIAS ? 0 : m == BIAS_PER_TERM ? l.bias[o] * (double)l.C : l.bias[o];
             const size_t tile = (l.C - 1) / 32 * 32;
             for (size_t c = m == LAST_TERM ? l.C - 1 : m == LAST_TILE ? tile : 0; c < l.C; c++)
-                sum += l.inp[(m == FIRST_ROW ? 0 : m == HALVES_SWAPPED ? (n ^ 8) % l.N : n) * l.C + (m == PAIRS_SWAPPED ? (c ^ 1) % l.C : c)] * l.weight[m == NOT_TRANSPOSED ? (c * l.OC + o) % (l.OC * l.C) : o * l.C + c];
+                sum += l.inp[(m == FIRST_ROW ? 0 : m == HALVES_SWAPPED || (m == CORNERS_SWAPPED && (n ^ c) & 8) ? (n ^ 8) % l.N : n) * l.C + (m == K_SWAPPED || (m == CORNERS_SWAPPED && (n ^ c) & 8) ? (c ^ 8) % l.C : c)] * l.weight[m == NOT_TRANSPOSED ? (c * l.OC + o) % (l.OC * l.C) : o * l.C + c];
             out[n * l.OC + o] = sum;
         }
     return out;
@@ -58,7 +58,7 @@ inline void grade_layer(Trial& t, Size s, const Layer& l, Forward forward) {
     t.run([&] { forward(out, inp, weight, bias, s.N, s.C, (int)l.OC, t.stream); });
     auto with = [&](Mistake m) { return t.wants(m) ? forward_oracle(l, m) : Doubles(); };
     t.expect("out", with(NONE), bound_of(l.inp, l.weight, l.C), {{"bias is not added", with(NO_BIAS)}, {"bias is added once for each c, not once", with(BIAS_PER_TERM)}, {"each term overwrites those before it", with(LAST_TERM)},
-             {"weight is read as (C, OC): its row o begins at o * C", with(NOT_TRANSPOSED)}, {"every row is the first: inp + n * C", with(FIRST_ROW)}, {"the sum begins anew with each tile", with(LAST_TILE)}, {"a lane's pair is the other way round: the first of two floats is the low half", with(PAIRS_SWAPPED)}, {"rows g and g + 8 are taken for each other", with(HALVES_SWAPPED)}});
+             {"weight is read as (C, OC): its row o begins at o * C", with(NOT_TRANSPOSED)}, {"every row is the first: inp + n * C", with(FIRST_ROW)}, {"the sum begins anew with each tile", with(LAST_TILE)}, {"rows g and g + 8 are taken for each other", with(HALVES_SWAPPED)}, {"a[1] and a[2] are exchanged: a[1] is row g + 8", with(CORNERS_SWAPPED)}, {"b[0] and b[1] are exchanged, or a[0], a[1] and a[2], a[3]", with(K_SWAPPED)}});
 }
 template <Forward forward> void grade_forward(Trial& t, Size s) { grade_layer(t, s, layer_of(t, s), forward); }
 // Values that bf16 holds, so that what a tensor core multiplies is exact.
@@ -101,6 +101,6 @@ inline const std::vector<Part> PARTS = {
     {grade_dinp, SIZES, true, {.sectors = 1.1, .launches = 1}, LARGE},
     {grade_forward<forward_tile>, SIZES, true, {.asked = 3.5, .touched = 1.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}, LARGE},
     {grade_forward<forward_register>, {{3, 5}, {1, 1}, {70, 33}, {64, 64}}, true, {.asked = 1.5, .touched = 1.05, .sectors = 1.1, .launches = 1, .no_conflicts = true}, LARGE},
-    {grade_mma, {{16, 16}, {16, 48}, {48, 32}, {64, 64}}, true, {.asked = 5, .touched = 1.05, .sectors = 2.1, .launches = 1}, {{1024, 1024}, 2.0 * 1024 * 1024 * 1032, BF16}},
+    {grade_mma, {{16, 16}, {16, 48}, {80, 32}, {64, 64}}, true, {.asked = 1.7, .touched = 1.05, .sectors = 2.1, .launches = 1}, {{1024, 1024}, 2.0 * 1024 * 1024 * 1032, BF16}},
 };
 }  // namespace learn

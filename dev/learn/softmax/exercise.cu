@@ -39,22 +39,26 @@ void online_cpp(float* maxima, float* sums, const float* logits, int N, int C) {
     }
 }
 
-// ---- 4. CUDA, fused: a warp a row, loss and gradient
-constexpr int WARPS = 4;  // rows a block
+// ---- 4. CUDA, fused: a block a row, loss and gradient
+constexpr int WARPS = 8, THREADS = WARPS * WARP;  // of a block, which has a row
 // The softmax of what all lanes have seen together. warp_max(x) and warp_sum(x) give every lane the largest and the sum of the lanes' x.
 __device__ Softmax over_warp(Softmax mine) {
     return {BLANK, BLANK};  // first the common maximum, then the sums, each rescaled to it
 }
-__global__ void classifier_kernel(float* logits, float* losses, const int* targets, float dloss, int N, int C) {
-    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP, n = blockIdx.x * WARPS + warp;
-    if (n >= N) return;  // the whole warp
+// Of what all threads of the block have seen together; every thread gets it.
+__device__ Softmax over_block(Softmax mine) {
+    __shared__ float maxima[WARPS], sums[WARPS];
+    const int lane = threadIdx.x % WARP, warp = threadIdx.x / WARP;
+    return {BLANK, BLANK};  // over the warp, and one lane puts that into maxima[warp] and sums[warp]; when all warps have, each of them puts the WARPS pairs together, a lane having one or NOTHING
+}
+__global__ void classifier_kernel(float* logits, float* losses, const int* targets, float dloss, int C) {
+    const int n = blockIdx.x, target = targets[n];
     float* row = logits + n * C;
-    const int target = targets[n];
     Softmax s = NOTHING;
-    BLANK;  // what this lane sees of the row, neighbouring lanes neighbouring logits; then over the warp
-    BLANK;  // the loss, by one lane; no lane may overwrite the target's logit before it has been read
+    BLANK;  // what this thread sees of the row, neighbouring threads neighbouring logits; then over the block
+    BLANK;  // the loss, by one thread; none may overwrite the target's logit before it has been read
     BLANK;  // the gradient
 }
 void classifier_cuda(float* logits, float* losses, const int* targets, float dloss, int N, int C, stream_t stream) {
-    launch(classifier_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP}, stream, logits, losses, targets, dloss, N, C);
+    launch(classifier_kernel, {(unsigned)N, THREADS}, stream, logits, losses, targets, dloss, C);
 }

@@ -3,16 +3,16 @@
 #include "../grade.h"
 
 namespace learn {
-enum Mistake { NONE, NO_LOG, NO_MAX_ADDED, PROBABILITY, NO_ONEHOT, NO_DLOSS, NOT_DIVIDED, NO_RESCALE, MAX_FROM_0, REVERSED, FIRST_LANE };
+enum Mistake { NONE, NO_LOG, NO_MAX_ADDED, PROBABILITY, NO_ONEHOT, NO_DLOSS, NOT_DIVIDED, NO_RESCALE, MAX_FROM_0, REVERSED, FIRST_THREAD, FIRST_WARP };
 struct Rows { Doubles losses, dlogits, maxima, sums; };
 inline Rows oracle(const Doubles& x, const std::vector<int>& targets, double dloss, size_t N, size_t C, Mistake m = NONE) {
     Rows r{Doubles(N), Doubles(N * C), Doubles(N), Doubles(N)};
     for (size_t n = 0; n < N; n++) {
         const double* row = x.data() + n * C;
         double row_max = m == MAX_FROM_0 ? 0 : row[0], so_far = -INFINITY;
-        const size_t step = m == FIRST_LANE ? WARP : 1;
-        for (size_t i = 0; i < C; i += step) row_max = std::fmax(row_max, row[i]);
-        for (size_t i = 0; i < C; i += step) so_far = std::fmax(so_far, row[i]), r.sums[n] += std::exp(row[i] - (m == NO_RESCALE ? so_far : row_max));
+        auto seen_by_it = [&](size_t i) { return i % THREADS < (m == FIRST_THREAD ? 1 : m == FIRST_WARP ? WARP : THREADS); };
+        for (size_t i = 0; i < C; i++) if (seen_by_it(i)) row_max = std::fmax(row_max, row[i]);
+        for (size_t i = 0; i < C; i++) if (seen_by_it(i)) so_far = std::fmax(so_far, row[i]), r.sums[n] += std::exp(row[i] - (m == NO_RESCALE ? so_far : row_max));
         const double correct = row[targets[n]], log_sum = m == NO_LOG ? r.sums[n] : std::log(m == MAX_FROM_0 ? (float)r.sums[n] : r.sums[n]);  // where it is 0 in a float
         r.maxima[n] = row_max;
         r.losses[n] = m == PROBABILITY ? std::exp(correct - row_max) / r.sums[n] : log_sum + (m == NO_MAX_ADDED ? 0 : row_max) - correct;
@@ -26,7 +26,7 @@ struct Batch { Doubles logits; std::vector<int> targets; double dloss; };
 // Some rows lie far from 0: exp of them is infinite or 0 in floats. Targets are anywhere.
 inline Batch batch_of(Trial& t, Size s) {
     Batch b{t.normal((size_t)s.N * (size_t)s.C, 0, 3), {}, (float)(1.0 / s.N)};
-    for (size_t i = 0; i < b.logits.size(); i++) b.logits[i] = (float)(b.logits[i] + (i / (size_t)s.C % 3 == 1 ? 100 : i / (size_t)s.C % 3 == 2 ? -200 : 0));
+    for (size_t i = 0; i < t.filled(b.logits.size()); i++) b.logits[i] = (float)(b.logits[i] + (i / (size_t)s.C % 3 == 1 ? 100 : i / (size_t)s.C % 3 == 2 ? -200 : 0));
     for (int n = 0; n < s.N; n++) b.targets.push_back((n * 7 + 3) % s.C);
     return b;
 }
@@ -39,7 +39,7 @@ inline Doubles loss_bounds(const Rows& r, Size s) {
 }
 inline void expect_losses(Trial& t, const Batch& b, const Rows& right, Size s) {
     auto with = [&](Mistake m) { return t.wants(m) ? oracle(b.logits, b.targets, b.dloss, (size_t)s.N, (size_t)s.C, m).losses : Doubles(); };
-    t.expect("losses", right.losses, loss_bounds(right, s), {{"the logarithm of the sum is missing", with(NO_LOG)}, {"row_max is subtracted in the sum, but not added to its logarithm", with(NO_MAX_ADDED)}, {"it is the probability, not -log of it", with(PROBABILITY)}, {"the maximum begins at 0, which no logit of some rows reaches", with(MAX_FROM_0)}, {"it is what lane 0 has seen: over_warp() gives what all have", with(FIRST_LANE)}});
+    t.expect("losses", right.losses, loss_bounds(right, s), {{"the logarithm of the sum is missing", with(NO_LOG)}, {"row_max is subtracted in the sum, but not added to its logarithm", with(NO_MAX_ADDED)}, {"it is the probability, not -log of it", with(PROBABILITY)}, {"the maximum begins at 0, which no logit of some rows reaches", with(MAX_FROM_0)}, {"it is what thread 0 has seen: over_block() gives what all have", with(FIRST_THREAD)}, {"it is what the first warp has seen: over_block() puts all warps' pairs together", with(FIRST_WARP)}});
 }
 inline void expect_gradient(Trial& t, const Batch& b, const Rows& right, Size s) {
     auto with = [&](Mistake m) { return t.wants(m) ? oracle(b.logits, b.targets, b.dloss, (size_t)s.N, (size_t)s.C, m).dlogits : Doubles(); };
@@ -82,6 +82,6 @@ inline const std::vector<Part> PARTS = {
     {grade_losses, SIZES},
     {grade_classifier<classifier_on_host>, SIZES},
     {grade_online, SIZES},
-    {grade_classifier<classifier_cuda>, {{3, 7}, {1, 1}, {9, 131}, {33, 512}}, true, {.asked = 1.6, .touched = 1.05, .sectors = 1.1, .launches = 1}, {{1024, 16384}}},  // 64 MB of logits
+    {grade_classifier<classifier_cuda>, {{3, 7}, {1, 1}, {9, 531}, {8, 2048}}, true, {.asked = 1.6, .touched = 1.05, .sectors = 1.1, .launches = 1, .threads = true}, {{1024, 16384}}},  // 64 MB of logits
 };
 }  // namespace learn
