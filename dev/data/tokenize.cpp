@@ -1,5 +1,5 @@
 // tokenize.cpp: text files -> token shards that the trainer reads; or text files -> a tokenizer.
-//     ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o dir --tokenizer gpt2/ --shard-tokens 100M --val 1%
+//     ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o dir --tokenizer data/gpt2 --shard-tokens 100M --val 1%
 //     ./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json --pattern llama3
 //
 // The texts stream through: what is in memory is two batches of 8 MB and their tokens. Which documents are held out for
