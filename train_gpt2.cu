@@ -419,6 +419,7 @@ template <class F> void run_trainer(Run& run, const std::vector<EvalSet>& eval_s
 int main(int argc, char** argv) {
     hold_save_requests();
     open_standard_files();
+    check_stack();
     die_when_memory_ends();
     speak_as(find_place(-1, 1, 0));
     Options given = parse_options(argc, argv);
@@ -446,6 +447,8 @@ int main(int argc, char** argv) {
     }
     if (opt.precision == "bf16") run_trainer<bf16>(run, eval_sets);
     else run_trainer<float>(run, eval_sets);
-    return stop_requested() && opt.steps == 0 ? stop_exit_code() : 0;  // interrupted training goes on; what only validates has no result
+    if (opt.steps == 0 && stop_requested()) return stop_exit_code();  // interrupted training goes on; what only validates has no result
+    const int code = exit_code_of_output();
+    return opt.steps == 0 || !opt.plan.empty() ? code : 0;  // of training all is in the logs
 }
 #endif

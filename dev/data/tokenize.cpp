@@ -1,5 +1,5 @@
 // tokenize.cpp: text files -> token shards that the trainer reads; or text files -> a tokenizer.
-//     ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o dir --tokenizer gpt2/ --shard-tokens 100M --val 1%
+//     ./tokenize -i 'texts/*.{txt,jsonl,jsonl.gz}' -o dir --tokenizer data/gpt2 --shard-tokens 100M --val 1%
 //     ./tokenize --train 32768 -i 'texts/*.txt' -o tokenizer.json --pattern llama3
 //
 // The texts stream through: what is in memory is two batches of 8 MB and their tokens. Which documents are held out for
@@ -109,14 +109,16 @@ Options parse(int argc, char** argv) {
         if (option == "--out") o.out = value;
         if (option == "--tokenizer") o.tokenizer = value;
         if (option == "--pattern") o.pattern = value;
-        if (option == "--shard-tokens") o.shard_tokens = (uint64_t)whole(1, 1e12, "a whole number of at least 1, as 100M");
+        if (option == "--shard-tokens") o.shard_tokens = (uint64_t)whole(1, 1e12, "a whole number from 1 to 1000000M, as 100M");
         if (option == "--val") o.val = number_in("--val", value, 0, 0.999, "from 0 to below 1, as 1% or 0.01");
-        if (option == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds of at least 0");
-        if (option == "--train") o.train = (int)whole(257, 1 << 24, "a whole number of at least 257: 256 bytes and the end of text");
-        if (option == "--skip-bad") o.reading.skip_bad = (int)whole(0, 1e9, "a whole number of at least 0");
+        if (option == "--save-every") o.save_every = number_in("--save-every", value, 0, 1e9, "a number of seconds from 0 to 1e9");
+        if (option == "--train") o.train = (int)whole(257, 1 << 24, "a whole number from 257, 256 bytes and the end of text, to 16777216");
+        if (option == "--skip-bad") o.reading.skip_bad = (int)whole(0, 1e9, "a whole number from 0 to 1000000000");
         if (option == "--special") o.reading.special = whole(0, 1, "0 or 1") != 0;
         if (option == "--threads") o.threads = (int)whole(0, 1024, "a whole number from 0 to 1024");
     }
+    if (o.tokenizer != "bytes" && access(o.tokenizer.c_str(), F_OK))
+        die_with(EXIT_USAGE, "--tokenizer: '%s' given: %s; must be bytes, a tokenizer.json, or a folder with vocab.bpe and encoder.json", o.tokenizer.c_str(), strerror(errno));
     if (o.input.empty()) die_with(EXIT_USAGE, "--input: missing; name text files: -i 'texts/*.jsonl'; --help says more");
     if (o.out.empty()) die_with(EXIT_USAGE, "--out: missing; name a %s", o.train ? "file: -o tokenizer.json" : "folder for the shards");
     for (const Row* row : given)
@@ -158,7 +160,7 @@ void learn(const Options& o) {
     write_file_atomically(o.out, tokenizer.to_json());
     printf("%s: %d tokens from %sB in %s\n", o.out.c_str(), tokenizer.vocab_size(), human(bytes).c_str(), clock_text(seconds() - start).c_str());
     if (tokenizer.vocab_size() < o.train) printf("fewer than %d: no pair of tokens was left that comes twice\n", o.train);
-    printf("next: ./tokenize -i %s -o tokens --tokenizer %s --val 1%%\n", o.input[0].c_str(), o.out.c_str());
+    printf("next: ./tokenize -i %s -o tokens --tokenizer %s --val 1%%\n", quoted(o.input[0]).c_str(), quoted(o.out).c_str());
 }
 
 // The shards DIR/NAME_000000.bin, DIR/NAME_000001.bin ... Documents are whole: a shard ends with the one that fills it.
@@ -406,8 +408,8 @@ void write_shards(const Options& o) {
     if (o.val > 0 && (val.total() == 0 || (!by_place && o.val <= 0.5 && val.total() > train.total())))
         fprintf(stderr, "%s: %s of the %llu documents came to be held out by --val: name validation data of its own\n", o.out.c_str(),
                 val.total() == 0 ? "none" : "more than half of the tokens", (unsigned long long)at.documents);
-    std::string val_option = val.total() ? " -j '" + o.out + "/val_*.bin'" : "";
-    printf("next: ./train_gpt2 -i '%s/train_*.bin'%s\n", o.out.c_str(), val_option.c_str());
+    std::string val_option = val.total() ? " -j " + quoted(o.out + "/val_*.bin") : "";
+    printf("next: ./train_gpt2 -i %s%s\n", quoted(o.out + "/train_*.bin").c_str(), val_option.c_str());
 }
 }  // namespace
 

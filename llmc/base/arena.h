@@ -119,7 +119,7 @@ public:
             if (category) printf("  %-20s %10.1f MiB  %s\n", buffer.category, (double)category / (1 << 20), names.c_str());
             sum += category;
         }
-        if (sum > total) printf("  %-20s %10.1f MiB  of buffers that are not needed at the same time\n", "saved by sharing", -(double)(sum - total) / (1 << 20));
+        if (sum >= total + (1 << 20) / 20) printf("  %-20s %10.1f MiB  of buffers that are not needed at the same time\n", "saved by sharing", -(double)(sum - total) / (1 << 20));
         printf("  %-20s %10.1f MiB\n", "total", (double)total / (1 << 20));
     }
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <string>
+#include "check.h"
 
 namespace limits_detail {
 // The beginning of a small file, "" if there is none.
@@ -39,6 +40,14 @@ template <class Look> void for_each_group(const std::string& groups, const std::
     }
 }
 }  // namespace limits_detail
+
+// In main: a stack that ends is a crash without a word. Threads of the team have their own 8 MB (threads.h), the first one what the shell gives it.
+inline void check_stack() {
+    constexpr rlim_t LEAST = 1 << 20;  // the largest frame, of attention's backward, takes 643 KB by -Wframe-larger-than
+    rlimit stack;
+    if (getrlimit(RLIMIT_STACK, &stack) == 0 && stack.rlim_cur < LEAST)
+        die_with(EXIT_USAGE, "ulimit -s: the stack is %llu KB, must be at least %llu", (unsigned long long)stack.rlim_cur / 1024, (unsigned long long)LEAST / 1024);
+}
 
 // Cores that the quotas of these groups allow, 1e30 if none does: cpu.max, "quota period" or "max period" in microseconds; version 1: cpu.cfs_quota_us, -1 if
 // there is none.

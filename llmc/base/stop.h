@@ -41,6 +41,16 @@ inline void open_standard_files() {
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF && open("/dev/null", O_RDWR) != fd) _exit(EXIT_FAILED);
 }
 
+// What a program that prints its result ends with: lost output, as on a full disk, is said, and is a failure. Who reads a pipe may stop as he likes.
+inline int exit_code_of_output() {
+    struct stat info;
+    const int why = fflush(stdout) ? errno : 0;
+    const bool lost = why || ferror(stdout), read_by_somebody = fstat(STDOUT_FILENO, &info) == 0 && (S_ISFIFO(info.st_mode) || S_ISSOCK(info.st_mode));
+    if (!lost || read_by_somebody) return 0;
+    fprintf(stderr, "error: standard output: cannot write%s%s: what was printed is not whole\n", why ? ": " : "", why ? strerror(why) : "");
+    return EXIT_FAILED;
+}
+
 namespace stop_detail {
 inline void mask_save_requests(int how) {
     sigset_t set;

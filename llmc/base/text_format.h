@@ -1,4 +1,4 @@
-// text_format.h: numbers as people read them.
+// text_format.h: numbers as people read them, names as a shell does.
 #pragma once
 #include <string>
 #include "check.h"
@@ -17,4 +17,11 @@ inline std::string clock_text(double seconds) {
     if (days > 100) return format("%.0f days", days);
     long s = (long)(seconds + 0.5);
     return s >= 3600 ? format("%ld:%02ld:%02ld", s / 3600, s / 60 % 60, s % 60) : format("%ld:%02ld", s / 60, s % 60);
+}
+// As a shell reads it.
+inline std::string quoted(const std::string& text) {
+    if (!text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%") == text.npos) return text;
+    std::string out = "'";
+    for (char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
+    return out + "'";
 }

@@ -80,7 +80,7 @@ inline Shard open_shard(const std::string& path) {
     int fd = open_file(path);
     struct stat info;
     if (fstat(fd, &info)) die("%s: %s", path.c_str(), strerror(errno));
-    if (S_ISDIR(info.st_mode)) die("%s: a directory, expected a token shard", path.c_str());
+    if (S_ISDIR(info.st_mode)) die("%s: is a folder, must be a file; what is in it by a pattern, as '%s/*.txt' or '%s/train_*.bin'", path.c_str(), path.c_str(), path.c_str());
     uint64_t bytes = (uint64_t)info.st_size;
     int32_t header[6] = {};
     read_fully(fd, path, 0, std::min<uint64_t>(bytes, sizeof header), header);

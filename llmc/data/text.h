@@ -231,6 +231,7 @@ inline Tokenizer train_tokenizer(const std::vector<std::string>& paths, int voca
         CHECK(error.empty(), "%s", error.c_str());
         say(path, report, "");
     }
+    CHECK(!counts.empty(), "%s: no text in it%s", paths[0].c_str(), paths.size() > 1 ? ", nor in the others" : "");
     PieceCounts all;
     for (auto& [thread, mine] : counts) all.add_all(mine), mine = {};
     return Tokenizer::train(all, vocab_size, split);

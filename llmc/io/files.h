@@ -47,12 +47,20 @@ inline bool is_of_the_machine(int error) { return error && error != ENOENT && er
 // What is no regular file.
 inline const char* kind_of(const struct stat& s) { return S_ISDIR(s.st_mode) ? "folder" : S_ISFIFO(s.st_mode) ? "pipe" : S_ISSOCK(s.st_mode) ? "socket" : "device"; }
 
+// What `git clone` leaves in place of a large file where git-lfs is not installed: three lines of text.
+inline bool is_lfs_pointer(int fd, const struct stat& s) {
+    constexpr std::string_view FIRST = "version https://git-lfs.github.com/spec/";
+    char begin[FIRST.size()];
+    return s.st_size < 1024 && pread(fd, begin, sizeof begin, 0) == (ssize_t)sizeof begin && std::string_view(begin, sizeof begin) == FIRST;  // 1024: as git-lfs takes them
+}
+
 // A descriptor, or -1 and the error. Only regular files: a pipe would be waited for, and most files here are read twice.
 inline int open_regular(const std::string& path, std::string& error) {
     int fd = open_file(path, O_RDONLY | O_NONBLOCK);  // nonblocking: a pipe without a writer opens too
     struct stat s;
     const bool nobody_answers = fd < 0 && errno == ENXIO && stat(path.c_str(), &s) == 0;  // a socket, or a terminal that is not there
     if (!nobody_answers && (fd < 0 || fstat(fd, &s) != 0)) error = strerror(errno);
+    else if (S_ISREG(s.st_mode) && is_lfs_pointer(fd, s)) error = "is a pointer of Git LFS and not the file, which `git lfs pull` fetches", errno = 0;
     else if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) return fd;  // of a directory reading says what is wrong
     else error = format("is a %s, must be a file", kind_of(s)), errno = 0;
     const int why = errno;  // 0: nothing is wrong with the machine
@@ -172,10 +180,15 @@ inline std::string parent_folder(const std::string& path) {
 inline void make_folders(const std::string& path) {
     if (mkdir(path.c_str(), 0777) == 0) return fsync_dir(parent_folder(path));
     struct stat s;
-    if (errno == EEXIST && stat(path.c_str(), &s) == 0 && S_ISDIR(s.st_mode)) return;
-    CHECK(errno == ENOENT && parent_folder(path) != path, "%s", errno_text(path).c_str());
+    const auto cannot = [&] { return format("%s: cannot make this folder: %s", path.c_str(), strerror(errno)); };
+    if (errno == EEXIST && lstat(path.c_str(), &s) == 0) {
+        const bool leads_nowhere = stat(path.c_str(), &s) != 0;
+        if (!leads_nowhere && S_ISDIR(s.st_mode)) return;
+        die("%s: is a %s, must be a folder", path.c_str(), leads_nowhere ? "link to what is not there" : S_ISREG(s.st_mode) ? "file" : kind_of(s));
+    }
+    CHECK(errno == ENOENT && parent_folder(path) != path, "%s", cannot().c_str());
     make_folders(parent_folder(path));
-    CHECK(mkdir(path.c_str(), 0777) == 0 || errno == EEXIST, "%s", errno_text(path).c_str());
+    CHECK(mkdir(path.c_str(), 0777) == 0 || errno == EEXIST, "%s", cannot().c_str());
     fsync_dir(parent_folder(path));
 }
 

@@ -71,6 +71,8 @@ std::string print_sample(Model<F>& model, const Tokenizer& tokenizer, const std:
     CHECK(!tokens.empty(), "--prompt: the tokenizer has no end-of-text token to begin with; give a prompt");
     PlainOutput out;
     std::string text = prompt;
+    if (const int T = model.options.T; tokens.size() > (size_t)T)
+        printf("prompt   %zu tokens, of which the model sees the last %d: --seq, at most %d\n", tokens.size(), T, model.config.max_T);
     printf("---\n");
     out.write(prompt);
     generate(model, tokens, n, sampler, seed, step, [&](int token) {

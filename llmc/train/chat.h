@@ -60,6 +60,7 @@ template <class F> void chat(Model<F>& model, const Run& run) {
         if (typed) printf("> ");
         fflush(stdout);
         ssize_t n = getline(&line, &size, stdin);
+        if (n < 0 && ferror(stdin)) die("standard input: cannot read: %s", strerror(errno));
         if (n < 0) break;
         while (n > 0 && (line[n - 1] == '\n' || line[n - 1] == '\r')) n--;
         const std::string_view said(line, (size_t)n);
@@ -85,6 +86,7 @@ template <class F> void chat(Model<F>& model, const Run& run) {
         out.end();
         if (format.style) messages.push_back({"assistant", answer});
         printf("\n[%d tokens", count);
+        if (tokens.size() > (size_t)model.options.T) printf(" behind the last %d of %zu", model.options.T, tokens.size());
         if (count > 1) printf(", %.1f tokens/s, %.0f%% of what memory allows", (count - 1) / seconds, 100 * bytes / seconds / bandwidth);
         printf("]\n");
     }

@@ -100,6 +100,7 @@ inline std::string capitalize(std::string s) {  // the first letter large, the o
 // An index, as a number or in quotes.
 inline int index_of(const Json& json, const std::string& where, size_t choices) {
     Json number = json;
+    CHECK(choices > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), json.line, choices);
     if (json.type == Json::STRING && !json.text.empty() && json.text.view().find_first_not_of("0123456789") == std::string::npos) number.type = Json::NUMBER;
     return (int)number.as_int(where, 0, (int64_t)choices - 1);
 }
@@ -197,7 +198,6 @@ inline void read_jsonl(EvalSet& set) {
               document ? "questions" : "documents");
         if (document && text_detail::is_blank(item.text)) set.items.pop_back();  // as training leaves it out
         if (document) return;
-        CHECK(item.choices.size() > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), number, item.choices.size());
         for (const EvalRow& row : item.rows) CHECK(row.length > 0, "%s: line %d: an empty choice", where.c_str(), number);
         set.greedy |= item.greedy;
     });

@@ -14,6 +14,7 @@
 #include <vector>
 #include "../base/check.h"
 #include "../base/nearest.h"
+#include "../base/stop.h"
 #include "../base/wrap.h"
 
 // group, type, field (its long name is --field with dashes), short name, default, allowed, help
@@ -359,8 +360,8 @@ inline Options parse_options(int argc, char** argv) {
     for (int i = 1; i < argc; i++) {
         std::string name = argv[i];
         bool value_follows = i + 1 < argc && (argv[i + 1][0] != '-' || strchr("0123456789.", argv[i + 1][1] ? argv[i + 1][1] : 'x'));
-        if (name == "--help" || (name == "-h" && !value_follows)) { print_help(); exit(0); }
-        if (name == "--version") { printf("train_gpt2 %s\n", VERSION); exit(0); }
+        if (name == "--help" || (name == "-h" && !value_follows)) { print_help(); exit(exit_code_of_output()); }
+        if (name == "--version") { printf("train_gpt2 %s\n", VERSION); exit(exit_code_of_output()); }
         std::string value;
         bool has_value = false;
         if (size_t equals = name.find('='); name.starts_with("--") && equals != std::string::npos)

@@ -82,6 +82,8 @@ inline void read_trainer_state(Run& run) {
     if (!run.resumed) return;
     const std::string path = run.weights + "/trainer.json";
     const Json json = read_progress(run, run.weights);
+    const int of_name = checkpoint_detail::step_of(run.weights.substr(run.weights.rfind('/') + 1));  // what follows is saved by the step, and is the newest by its name
+    CHECK(of_name == run.first_step, "%s: step is %d, must be that of the folder's name, %d: was it renamed?", path.c_str(), run.first_step, of_name);
     if (const Json* choices = json.find("autotuned"))
         for (const Json& line : choices->as_array(path)) run.autotuned.push_back(line.as_string(path));
     if (const Json* seconds = json.find("seconds")) run.seconds = seconds->as_double(path);

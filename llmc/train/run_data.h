@@ -135,9 +135,10 @@ inline void hold_out_validation(Run& run) {
         }
         uint64_t longest = 0;
         for (const Shard& shard : source.shards) longest = std::max(longest, shard.size());
+        if (longest < 2) die("%s: %llu tokens to train on, a row takes 2 at least", source.name.c_str(), (unsigned long long)longest);
         if (longest <= (uint64_t)run.T)
-            die_with(EXIT_USAGE, "--seq: a row takes %d + 1 tokens, but %s has %llu to train on: use a --seq of at most %llu, or more text", run.T,
-                     source.name.c_str(), (unsigned long long)longest, (unsigned long long)(longest ? longest - 1 : 0));
+            die_with(EXIT_USAGE, "--seq: a row takes %d + 1 tokens, but %s has %llu to train on: use a --seq of at most %llu, or more data", run.T,
+                     source.name.c_str(), (unsigned long long)longest, (unsigned long long)(longest - 1));
     }
 }
 // A file may have changed under its name since the run began: then the order of the data is another, and of a text what was trained on may be

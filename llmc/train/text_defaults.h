@@ -80,20 +80,13 @@ template <class F> double best_peak(const Options& opt) {
     for (int i = 0; i < 3; i++) best = std::max(best, find_peak<F>(opt).flops);
     return best;
 }
-// As a shell reads it.
-inline std::string quoted(const std::string& text) {
-    if (!text.empty() && text.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=:,./@%") == text.npos) return text;
-    std::string out = "'";
-    for (char c : text) out += c == '\'' ? "'\\''" : std::string(1, c);
-    return out + "'";
-}
 }  // namespace text_defaults_detail
 
 // The command that says every option which this one says or was chosen for it, but for the recipe's rate of a head: the models that are chosen here have none of their own.
 inline std::string command_of(const Options& opt) {
-    std::string command = text_defaults_detail::quoted(opt.program);
+    std::string command = quoted(opt.program);
     for (const options_detail::OptionRow& row : options_detail::TABLE)
-        if (was_given(opt, row.field) && !(was_chosen(opt, row.field) && !strcmp(row.field, "head_lr"))) command += " " + (*row.short_name ? std::string("-") + row.short_name : row.name()) + " " + text_defaults_detail::quoted(row.text(opt));
+        if (was_given(opt, row.field) && !(was_chosen(opt, row.field) && !strcmp(row.field, "head_lr"))) command += " " + (*row.short_name ? std::string("-") + row.short_name : row.name()) + " " + quoted(row.text(opt));
     return command;
 }
 

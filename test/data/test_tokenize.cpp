@@ -214,6 +214,9 @@ TEST(tokenize_mistakes_are_one_line) {
              {"-i IN/one.txt -o OUT --what 1", 2, "--what: unknown option"},
              {"-i IN/one.txt -o", 2, "-o: a value must follow"},
              {"--train 256 -i IN/one.txt -o OUT", 2, "--train: '256' given"},
+             {"--train 1000000000 -i IN/one.txt -o OUT", 2, "--train: '1000000000' given, must be a whole number from 257, 256 bytes and the end of text, to 16777216"},
+             {"--train 300 -i IN/blank.txt -o OUT", 1, "blank.txt: no text in it"},
+             {"-i IN/one.txt -o OUT --skip-bad 2000000000", 2, "--skip-bad: '2000000000' given, must be a whole number from 0 to 1000000000"},
              {"--train 300 -i IN/one.txt -o OUT --pattern gpt5", 2, "--pattern: 'gpt5' given, must be one of gpt2, llama3, cl100k, o200k"},
              {"-i IN/absent*.txt -o OUT", 1, "absent*.txt: no such file"},
              {"-i IN/good.bin -o OUT", 1, "good.bin: must be named .txt"},
@@ -243,7 +246,7 @@ TEST(tokenize_mistakes_are_one_line) {
              {"-i IN/one.txt -o OUT --vall=1%", 2, "--vall: unknown option; is it --val?"},
              {"-i IN/one.txt -o OUT -i", 2, "-i: names of text files must follow"},
              {"-i IN/one.txt -o OUT --val=2", 2, "--val: '2' given, must be from 0 to below 1"},
-             {"-i IN/one.txt -o OUT --tokenizer IN/absent", 1, "absent"},
+             {"-i IN/one.txt -o OUT --tokenizer IN/absent", 2, "absent' given: No such file or directory; must be bytes, a tokenizer.json, or a folder with vocab.bpe and encoder.json"},
              {"-i IN/one.txt -o OUT --tokenizer IN/no_eot.json", 1, "no end-of-text token"},
              {"--train 300 -i IN/bad.jsonl -o OUT", 1, "bad.jsonl: line 2"},
              {"-i IN/one.txt -o IN/one.txt", 2, "one.txt is a file, must be a folder for the shards"},
@@ -275,6 +278,12 @@ TEST(tokenize_learns) {
         EXPECT_EQ(t.vocab_size(), 400);
         EXPECT_STR(split_regex(t.pattern()), split_regex(strcmp(pattern, "gpt2") ? strcmp(pattern, "llama3") ? SplitPattern::CL100K : SplitPattern::LLAMA3 : SplitPattern::GPT2));
     }
+    // what is said to come next can be pasted
+    const std::string blank = folder() + "/it's new";
+    make_folders(blank);
+    write_text("it's new/a b.txt", "ab ab ab");
+    const Outcome learned = run_command(TOKENIZE + " --train 258 -i \"" + blank + "/a b.txt\" -o \"" + blank + "/t.json\"");
+    EXPECT(learned.code == 0 && learned.output.find("next: ./tokenize -i '" + folder() + "/it'\\''s new/a b.txt' -o tokens --tokenizer '" + folder() + "/it'\\''s new/t.json' --val 1%\n") != learned.output.npos);
     Outcome few = run_command(TOKENIZE + " --train 300 -i " + write_text("few.txt", "ab") + " -o " + folder() + "/few.json");
     EXPECT(few.code == 0 && few.output.find("fewer than 300") != few.output.npos);
 }

@@ -322,12 +322,13 @@ TEST(only_files_are_read) {
         }},
     };
     for (const Reader& r : readers)
-        for (const char* kind : {"device", "pipe", "folder"}) {
+        for (const char* kind : {"device", "pipe", "folder", "lfs"}) {
             remove_tree(folder), make_folders(folder);
             const std::string path = folder + "/" + r.name;
             if (*kind == 'd') EXPECT(symlink("/dev/zero", path.c_str()) == 0);
             if (*kind == 'p') EXPECT(mkfifo(path.c_str(), 0600) == 0);
             if (*kind == 'f') make_folders(path);
+            if (*kind == 'l') write_file_atomically(path, "version https://git-lfs.github.com/spec/v1\noid sha256:" + std::string(64, 'a') + "\nsize 548105171\n");
             const Outcome o = run_child([&] {
                 alarm(20);
                 if (!SANITIZED) { const rlimit most = {1 << 30, 1 << 30}; setrlimit(RLIMIT_AS, &most); }
@@ -335,7 +336,7 @@ TEST(only_files_are_read) {
             });
             const std::string& said = o.output;
             if ((o.code != 1 && o.code != 2) || said.find(*kind == 'f' ? r.name : format("%s: ", r.name)) == said.npos || std::count(said.begin(), said.end(), '\n') != 1 ||
-                (*kind != 'f' && said.find(format("is a %s, must be a file", kind)) == said.npos))
+                (*kind != 'f' && said.find(*kind == 'l' ? "is a pointer of Git LFS and not the file" : format("is a %s, must be a file", kind)) == said.npos))
                 FAIL("%s as a %s: %d, %s", r.name, kind, o.code, said.c_str());
         }
 }
@@ -362,6 +363,11 @@ TEST(one_line_when_memory_ends) {
     const Outcome o = run_command(format("ulimit -v 2000000; %s -i %s -o build/tmp/bounds/out --tokenizer %s 2>&1 >/dev/null", TRAINER, text.c_str(), sparse.c_str()));
     if (o.code != 1 || o.output != "error: out of memory\n") FAIL("a file larger than memory: %d, %s", o.code, o.output.c_str());
     unlink(sparse.c_str());
+    for (int kb : {256, 512, 1024, 2048}) {  // the frames of -O3 here; the check is the same anywhere
+        const Outcome s = run_command(format("ulimit -c 0; ulimit -s %d; %s -i %s -o build/tmp/bounds/out -e d2c64h2 -b 2 -t 32 -x 1 -n 0 -s 1 -g 2 --threads 2 2>&1 >/dev/null", kb, TRAINER, text.c_str()));
+        const std::string expected = kb < 1024 ? format("error: ulimit -s: the stack is %d KB, must be at least 1024\n", kb) : "";
+        if (s.code != (kb < 1024 ? 2 : 0) || s.output != expected) FAIL("a stack of %d KB: %d, %s", kb, s.code, s.output.c_str());
+    }
 }
 
 // The text under the name of -i was edited, and has as many tokens as before.

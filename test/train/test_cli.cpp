@@ -286,6 +286,10 @@ TEST(mistakes_are_one_line) {
     write_file_atomically(SCRATCH + "/empty.txt", "");
     write_file_atomically(SCRATCH + "/short.txt", "ab");
     write_file_atomically(SCRATCH + "/not.bin", "certainly not tokens");
+    const int32_t header[256] = {20240520, 1, 0};
+    write_file_atomically(SCRATCH + "/zero.bin", std::string((const char*)header, sizeof header));
+    const std::string nowhere = SCRATCH + "/nowhere";
+    EXPECT(access(nowhere.c_str(), F_OK) && symlink("away", nowhere.c_str()) == 0);
     run_small("model_run", "-e d1c32h2 -t 8 -x 1 -n 1 -v 0 -s 0");
     rename_file(SCRATCH + "/model_run/step_00000001", SCRATCH + "/model");
     const std::vector<std::string> of_model = list_folder(SCRATCH + "/model");
@@ -357,6 +361,10 @@ TEST(mistakes_are_one_line) {
              {"TEXT -o SCRATCH/model", 2, "--out: SCRATCH/model is a model, or a checkpoint, must be the folder of a run, as SCRATCH is"},
              {"TEXT -o SCRATCH/model/ -y 1", 2, "--out: SCRATCH/model is a model, or a checkpoint"},
              {"-i SCRATCH/not.bin", 1, "not a token shard"},
+             {"-i SCRATCH/zero.bin --tokenizer bytes -e d1c32h2 -t 8", 1, "SCRATCH/zero.bin: 0 tokens to train on, a row takes 2 at least"},
+             {"-i SCRATCH/model", 1, "SCRATCH/model: is a folder, must be a file; what is in it by a pattern, as 'SCRATCH/model/*.txt'"},
+             {"TEXT -e d1c32h2 -t 8 -o SCRATCH/nowhere", 1, "SCRATCH/nowhere: is a link to what is not there, must be a folder"},
+             {"TEXT -e d1c32h2 -t 8 -o SCRATCH/short.txt/x", 1, "SCRATCH/short.txt: is a file, must be a folder"},
              {"-i 'SCRATCH/{not.bin,short.txt}'", 2, "SCRATCH/{not.bin,short.txt}: names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j 'SCRATCH/{short.txt,not.bin}'", 2, "names token shards and texts, SCRATCH/not.bin and SCRATCH/short.txt, must name one kind"},
              {"TEXT -j SCRATCH/not.bin", 1, "not a token shard"},
@@ -381,6 +389,32 @@ TEST(mistakes_are_one_line) {
 }
 
 // An option that does nothing is refused, by its name and why.
+// What is printed is the result, unless a run is trained, whose logs have it all.
+TEST(output_that_is_lost_is_said) {
+    prepare();
+    run_small("lost", "-e d1c32h2 -x 1 -n 1 -v 0");
+    const std::string model = SCRATCH + "/lost/step_00000001";
+    for (const std::string& options : {std::string("--help"), std::string("--version"), std::string("--plan -e d1c32h2"), "-e " + model + " -x 0 -g 4 --prompt a", "--chat " + model + " -g 4"}) {
+        const std::string command = format("echo a | %s %s", TRAINER, options.c_str());
+        const Outcome full = run_command(command + " 2>&1 >/dev/full"), closed = run_command(command + " 2>&1 >&-"), read = run_command("(" + command + "; echo rc $? >&2) 2>&1 | cat");
+        if (full.code != 1 || full.output != "error: standard output: cannot write: No space left on device: what was printed is not whole\n") FAIL("%s: %d, %s", options.c_str(), full.code, full.output.c_str());
+        if (closed.code || !closed.output.empty() || !has(read.output, "rc 0\n")) FAIL("%s: %d, %s, %s", options.c_str(), closed.code, closed.output.c_str(), read.output.c_str());
+    }
+    const Outcome run = run_command(small("lost2", "-e d1c32h2 -x 2 -n 2") + " 2>&1 >/dev/full");
+    EXPECT(run.code == 0 && has(run.output, "what was printed is not whole") && series("lost2", "loss").size() >= 2);
+}
+
+TEST(a_prompt_that_is_cut_is_said) {
+    prepare();
+    run_small("cut", "-e d1c32h2 -x 1 -n 1 -v 0");
+    const std::string run = format("%s -e %s/cut/step_00000001 -x 0 -g 2 -t 16 --prompt ", TRAINER, SCRATCH.c_str()), chat = format("%s --chat %s/cut/step_00000001 -g 2 -t 16 <<< ", TRAINER, SCRATCH.c_str());
+    const std::string fits(15, 'a'), cut(40, 'a');  // and the end of text in front, if the tokenizer puts one there
+    EXPECT(!has(run_command(run + fits).output, "of which"));
+    EXPECT(!has(run_command(format("%s -e %s/cut/step_00000001 -x 0 -g 2 --prompt a", TRAINER, SCRATCH.c_str())).output, "-0.0 MiB"));  // of sharing, where there is next to none
+    EXPECT(has(run_command(run + cut).output, "prompt   40 tokens, of which the model sees the last 16: --seq, at most 1024\n---\n"));
+    EXPECT(has(run_command("bash -c '" + chat + cut + "'").output, "[2 tokens behind the last 16 of 40, ") && !has(run_command("bash -c '" + chat + fits + "'").output, "behind"));
+}
+
 TEST(options_that_do_nothing) {
     prepare();
     run_small("a", "-x 1 -n 1");

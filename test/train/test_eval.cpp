@@ -200,6 +200,7 @@ TEST(questions_that_are_wrong) {
                     {"{\"contexts\": 1}", "bad.jsonl: line 1: needs \"context\", \"endings\" (HellaSwag), \"question\" (MMLU) or \"text\""},
                     {"\n{\"context\": \"a\", \"choices\": [\"b\", \"c\"]}", "bad.jsonl: line 2: \"answer\" is missing"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": 2}", "\"answer\" is 2, expected from 0 to 1"},
+                    {"{\"ctx\": \"a\", \"endings\": [], \"label\": 0}", "line 1: 0 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "\"answer\" is -1, expected from 0 to 1"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"d\"}", "line 1: the answer \"d\" is not among the choices"},
                     {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "line 1: 1 choices, must be at least 2"},

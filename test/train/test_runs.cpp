@@ -74,6 +74,9 @@ TEST(resume_skips_damage) {
     Outcome o = run_small("a", "-x 6 -n 2 -y 1");
     EXPECT(has(o.output, "skipped " + SCRATCH + "/a/step_00000006: model.safetensors") && has(o.output, "step 5/6"));
     EXPECT_STR(verify_checkpoint(SCRATCH + "/a/step_00000006"), "");
+    rename_file(SCRATCH + "/a/step_00000006", SCRATCH + "/a/step_00000100");  // it would stay the newest whatever is saved after it
+    o = run_command(small("a", "-x 8 -n 2 -y 1"));
+    EXPECT(o.code == 1 && has(o.output, "step_00000100/trainer.json: step is 6, must be that of the folder's name, 100: was it renamed?\n") && access((SCRATCH + "/a/step_00000008").c_str(), F_OK));
 }
 
 TEST(keep_and_major) {
