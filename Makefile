@@ -15,9 +15,8 @@ WARNINGS := -Wall -Wextra -Wshadow $(if $(CLANG),-Wno-pass-failed)
 FMA      := $(if $(CLANG),,$(shell echo 'int main(){}' | $(CXX) --param avoid-fma-max-bits=0 -x c++ - -o /dev/null 2>/dev/null && echo --param avoid-fma-max-bits=0))
 # g++: no garbage collection; passes of -O2 that take compile time and made no layer slower (dev/LOG.md, 6 and 16)
 GARBAGE  := $(if $(CLANG),,-pipe --param ggc-min-heapsize=1000000)
-PASSES   := $(if $(CLANG),,$(addprefix -fno-, \
+QUICK    := $(if $(CLANG),,$(GARBAGE) $(addprefix -fno-, \
             tree-pre gcse tree-vrp thread-jumps ipa-cp ipa-sra ipa-icf ipa-vrp ipa-bit-cp))
-QUICK    := $(GARBAGE) $(PASSES)
 LTO      := $(shell echo 'int main(){}' | $(CXX) -flto=2 -flto-compression-level=0 --param lto-partitions=4 -x c++ - -o /dev/null 2>/dev/null && \
             echo -flto=2 -flto-compression-level=0 --param lto-partitions=4)
 # MPI=0 does without; where mpicxx is found, the CPU trainer can be started by mpirun. OpenMPI's and MPICH's tell what they would add in ways of their own
@@ -280,7 +279,7 @@ gpu-programs: train_gpt2 train_gpt2cu build/gpu/tests build/gpu/products build/g
 # emulator: compiled with -fsanitize=thread and linked without it, test/emu/watch.cpp takes the calls. EMU_ONLY: one file of tests
 LOOK        := plain
 E           := build/emu-$(LOOK)
-LOOK_plain  := -O2 $(PASSES)
+LOOK_plain  := -O2
 # without the three checks of UBSan's that ask of each access what ASan asks of it: half of the trainer's compile time (dev/LOG.md, 46)
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=all
 LOOK_watch  := -O1 -fsanitize=thread

@@ -36,7 +36,7 @@ TEST(shard_errors) {
     EXPECT_DIES("ends in the middle of a token", open_shard(write_text("bad.bin", bytes + "x")));
     EXPECT_DIES("header alone is 1024", open_shard(write_text("bad.bin", bytes.substr(0, 1000))));
     EXPECT_DIES("not a token shard", open_shard(write_text("bad.bin", "")));
-    EXPECT_DIES("a directory", open_shard(folder()));
+    EXPECT_DIES("is a folder, must be a file", open_shard(folder()));
     EXPECT_DIES("nothing*.bin: no such file", list_files(folder() + "/nothing*.bin"));
     EXPECT_DIES("cannot open", open_shard(folder() + "/absent.bin"));
 }

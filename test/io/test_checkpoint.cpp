@@ -60,7 +60,7 @@ TEST(files) {
     EXPECT_DIES("nothere: No such file or directory", read_file(dir + "/nothere"));
     EXPECT_DIES("/a: Is a directory", read_file(dir + "/a"));
     EXPECT_DIES("/big: Not a directory", list_folder(dir + "/big"));
-    EXPECT_DIES("/big/x: Not a directory", make_folders(dir + "/big/x"));
+    EXPECT_DIES("/big/x: cannot make this folder: Not a directory", make_folders(dir + "/big/x"));
     if (access("/dev/full", W_OK) == 0) {
         EXPECT_DIES("/dev/full: No space left on device", FileWriter f("/dev/full"); f.write("x", 1); f.close());
         EXPECT(access("/dev/full", F_OK) == 0);  // only a file of our own is removed
@@ -288,7 +288,7 @@ TEST(writer_refuses) {
     CheckpointWriter here(out, 1);
     EXPECT_DIES("in use by process ", CheckpointWriter elsewhere(out, 2));
     put_file(out + "/file", "");
-    EXPECT_DIES("/file: File exists", CheckpointWriter w(out + "/file", 1));
+    EXPECT_DIES("/file: is a file, must be a folder", CheckpointWriter w(out + "/file", 1));
     EXPECT(list_checkpoints(out).empty());
 }
 

@@ -203,7 +203,7 @@ TEST(bad_eval_lines) {
     for (const std::string& value : {std::string("7"), std::string("{}")}) bads.push_back({object(swag, "ctx", value), "\"ctx\""});
     bads.push_back({object(plain, "context", "[\"a\", \"b\", \"c\"]"), "3 contexts for 2 choices"}), bads.push_back({object(plain, "answer", "\"z\""), "\"z\" is not among the choices"});
     bads.push_back({object(plain, "choices", "[\"a\", \"\"]"), "an empty choice"}), bads.push_back({object(plain, "choices", "[\"a\"]"), "1 choices, must be at least 2"});
-    bads.push_back({object(plain, "choices", "[]"), "answer"}), bads.push_back({object(plain, "choices", "[\"a\", \"123456789\"]"), "a choice of 10 tokens, the model's context is 8"});
+    bads.push_back({object(plain, "choices", "[]"), "0 choices, must be at least 2"}), bads.push_back({object(plain, "choices", "[\"a\", \"123456789\"]"), "a choice of 10 tokens, the model's context is 8"});
     for (const std::string& value : {std::string("7"), std::string("null"), std::string("[]")}) bads.push_back({"{\"text\": " + value + "}", "\"text\""});
     bads.push_back({"{}", "needs \"context\""}), bads.push_back({"7", "line 1"}), bads.push_back({"{\"text\": \"a\"}\n" + object(plain), "line 2: a question among documents"});
     bads.push_back({object(plain) + "\n{\"text\": \"a\"}", "line 2: a document among questions"});

@@ -204,7 +204,7 @@ TEST(questions_that_are_wrong) {
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": -1}", "\"answer\" is -1, expected from 0 to 1"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"d\"}", "line 1: the answer \"d\" is not among the choices"},
                     {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "line 1: 1 choices, must be at least 2"},
-                    {"{\"context\": \"a\", \"choices\": [], \"answer\": 0}", "\"answer\" is 0, expected"},
+                    {"{\"context\": \"a\", \"choices\": [], \"answer\": 0}", "line 1: 0 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "line 1: an empty choice"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "\"choices\" holds 3, must hold strings"},
                     {"{\"context\": \"a\", \"choices\": \"bc\", \"answer\": 0}", "\"choices\" is \"bc\", expected an array"},
