@@ -97,10 +97,14 @@ inline std::string capitalize(std::string s) {  // the first letter large, the o
     return s;
 }
 
+// Before the answer is looked at, which is one of them.
+inline void check_choices(const EvalItem& item, size_t choices, const std::string& where) {
+    CHECK(choices > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), item.line, choices);
+}
+
 // An index, as a number or in quotes.
 inline int index_of(const Json& json, const std::string& where, size_t choices) {
     Json number = json;
-    CHECK(choices > 1, "%s: line %d: %zu choices, must be at least 2", where.c_str(), json.line, choices);
     if (json.type == Json::STRING && !json.text.empty() && json.text.view().find_first_not_of("0123456789") == std::string::npos) number.type = Json::NUMBER;
     return (int)number.as_int(where, 0, (int64_t)choices - 1);
 }
@@ -129,6 +133,7 @@ inline void read_plain(EvalItem& item, const Json& json, const std::string& wher
     item.contexts = context.type == Json::ARRAY ? strings(context, where) : std::vector<std::string>{context.as_string(where)};
     CHECK(item.contexts.size() == 1 || item.contexts.size() == choices.size(), "%s: line %d: %zu contexts for %zu choices, must be one, or one for each",
           where.c_str(), item.line, item.contexts.size(), choices.size());
+    check_choices(item, choices.size(), where);
     item.greedy = answer.type == Json::STRING;
     if (item.greedy) {
         const Json* found = std::find_if(choices.begin(), choices.end(), [&](const Json& c) { return c.type == Json::STRING && c.text == answer.text; });
@@ -148,11 +153,13 @@ inline void read_hellaswag(EvalItem& item, const Json& json, const std::string& 
     std::string context = a && b ? a->as_string(where) + " " + capitalize(b->as_string(where)) : json.at("ctx", where).as_string(where);
     item.contexts = {clean_hellaswag((label ? label->as_string(where) + ": " : "") + context)};
     for (const std::string& ending : strings(json.at("endings", where), where)) add_choice(item, " ", clean_hellaswag(ending));
+    check_choices(item, item.choices.size(), where);
     item.answer = index_of(json.at("label", where), where, item.choices.size());
 }
 
 inline void read_mmlu(EvalItem& item, const Json& json, const std::string& where) {
     const std::vector<std::string> choices = strings(json.at("choices", where), where);
+    check_choices(item, choices.size(), where);
     CHECK(choices.size() <= 26, "%s: line %d: %zu choices, there are 26 letters", where.c_str(), item.line, choices.size());
     std::string& context = item.contexts.emplace_back();
     if (const Json* subject = json.find("subject"))

@@ -205,6 +205,8 @@ TEST(questions_that_are_wrong) {
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"c\"], \"answer\": \"d\"}", "line 1: the answer \"d\" is not among the choices"},
                     {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": 0}", "line 1: 1 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [], \"answer\": 0}", "line 1: 0 choices, must be at least 2"},
+                    {"{\"context\": \"a\", \"choices\": [\"b\"], \"answer\": \"b\"}", "line 1: 1 choices, must be at least 2"},
+                    {"{\"question\": \"a\", \"choices\": [\"b\"], \"answer\": \"A\"}", "line 1: 1 choices, must be at least 2"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", \"\"], \"answer\": 0}", "line 1: an empty choice"},
                     {"{\"context\": \"a\", \"choices\": [\"b\", 3], \"answer\": 0}", "\"choices\" holds 3, must hold strings"},
                     {"{\"context\": \"a\", \"choices\": \"bc\", \"answer\": 0}", "\"choices\" is \"bc\", expected an array"},
