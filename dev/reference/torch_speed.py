@@ -87,7 +87,7 @@ def options():
 
 def spawn(command):
     """Runs a command to its end; returns its standard output and the peak resident memory in MB."""
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, errors="replace")
     text = child.stdout.read()
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
