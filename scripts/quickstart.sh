@@ -13,9 +13,9 @@ build/stories --bytes 20M --seed 1 -o "$dir/train.txt"
 build/stories --bytes 200k --seed 2 -o "$dir/val.txt"
 build/stories --questions 200 --seed 3 -o "$dir/questions.jsonl"
 
-# bf16 where the CPU multiplies it; elsewhere it would only be rounded
+# bf16 where the trainer multiplies it as such, which it says; elsewhere it would only be rounded
 precision=fp32
-if grep -qE 'avx512_bf16|amx_bf16' /proc/cpuinfo 2>/dev/null; then precision=bf16; fi
+if ./train_gpt2 -i "$dir/val.txt" --tokenizer bytes -e d1c32h2 -b 1 -t 16 --precision bf16 -x 1 -v 0 -s 0 -n 0 -o "$dir/probe" 2> /dev/null | grep '^machine .* bf16, peak' > /dev/null; then precision=bf16; fi
 train="./train_gpt2 -i $dir/train.txt -j $dir/val.txt --tokenizer bpe:2048 --bos-align 1 --precision $precision -e d2c192h6 --init-std 0.07 \
 -b 4 -t 256 -l 3e-3 -u 100 -k linear -q 0 -o $dir/out -v 1000 -m 0 -s 1000000 -g 150 -n 1000000 --temperature 1 --eval questions=$dir/questions.jsonl"
 

@@ -288,8 +288,9 @@ TEST(quickstart_shows_steps_and_says_when_it_was_not_enough) {
     run_command("cp scripts/quickstart.sh " + SCRATCH + "/scripts");
     program("build/stories", "for out; do :; done; echo text > $out");
     program("plot", "echo plotted $1");
-    const auto trainer = [](const std::string& bits, int code) {
-        program("train_gpt2", "echo \"$*\" >> calls; out=build/quickstart/out; mkdir -p $out/step_00000100; echo 'memory of the host'\n"
+    const auto trainer = [](const std::string& bits, int code, const char* products = "AVX-512 bf16") {
+        program("train_gpt2", "case \"$*\" in *build/quickstart/probe) echo 'machine  cpu, 2 threads, " + std::string(products) + ", peak 145GFLOP/s measured'; exit 0 ;; esac\n"
+                "echo \"$*\" >> calls; out=build/quickstart/out; mkdir -p $out/step_00000100; echo 'memory of the host'\n"
                 "for s in 1 2 3 4 5 6 7 8 9 10; do echo \"step $s  loss 2.0000  norm 1.000  lr 1.00e-03  1000 ms  1K tok/s  1GFLOP/s  5% of peak  0:0$s left\"; done\n"
                 "echo '{\"step\": 0, \"val_loss\": 9, \"val_bits_per_byte\": 2.7, \"floor_bits_per_byte\": 0.361}' > $out/metrics.jsonl\n"
                 "echo '{\"step\": 100, \"val_loss\": 2, \"val_bits_per_byte\": " + bits + ", \"floor_bits_per_byte\": 0.361}' >> $out/metrics.jsonl\n"
@@ -306,9 +307,11 @@ TEST(quickstart_shows_steps_and_says_when_it_was_not_enough) {
     // what it says to type is the call that it made, and goes on
     const std::string call = contents("calls"), typed = o.output.substr(o.output.rfind("./train_gpt2 ") + 13);
     EXPECT_STR(typed.substr(0, typed.find(" -y 1")), call.substr(0, call.find(" --minutes")));
-    trainer("0.397", 0);
+    EXPECT(has(call, " --precision bf16 "));
+    trainer("0.397", 0, "AVX-512 fp32");
+    remove_tree(SCRATCH + "/calls");
     o = run_command("sh " + SCRATCH + "/scripts/quickstart.sh");
-    EXPECT(o.code == 0 && !has(o.output, "not enough"));
+    EXPECT(o.code == 0 && !has(o.output, "not enough") && has(contents("calls"), " --precision fp32 "));  // where bf16 would only be rounded
     trainer("0.397", 3);
     o = run_command("sh " + SCRATCH + "/scripts/quickstart.sh");
     EXPECT(o.code == 3 && has(o.output, "last line\n") && !has(o.output, "plotted"));
