@@ -154,7 +154,7 @@ $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	$(call say,CXX)$(TEST_COMPILE)
 $(B)/test/%_tests.o: $(B)/test/%_tests.cpp $(TEST_HEADERS)
 	$(call say,CXX)$(TEST_COMPILE)
-.PRECIOUS: build/%_tests.cpp
+.PRECIOUS: build/%_tests.cpp build/emu-%/kernels.cpp
 .SECONDEXPANSION:
 build/%_tests.cpp: $$(call files_of,$$(notdir $$*)) $(wildcard test/*/*_test.h) dev/together.sh
 	@mkdir -p $(@D) build/tmp
@@ -284,7 +284,9 @@ LOOK_plain  := -O2
 LOOK_asan   := -O1 -g1 -fsanitize=address,undefined -fno-sanitize=null,object-size,pointer-overflow -fno-sanitize-recover=all
 LOOK_watch  := -O1 -fsanitize=thread
 EMU_FLAGS   := -std=c++20 -DLLMC_CUDNN -DLLMC_NCCL -pthread $(WARNINGS) -Wno-unknown-pragmas $(NATIVE) -fno-exceptions -rdynamic -Itest/emu $(GARBAGE)
-EMU_OBJECTS := $(if $(EMU_ONLY),$(E)/cuda/$(EMU_ONLY).o,$(patsubst %,$(E)/%_tests.o,layers emulator trainer)) $(E)/main.cpp.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+# kernels.o: the layers' tests with the trainer, which has the same kernels, in front of them: most of what a compiler does is done for both
+EMU_OBJECTS := $(if $(EMU_ONLY),$(E)/cuda/$(EMU_ONLY).o,$(patsubst %,$(E)/%.o,kernels emulator_tests trainer_tests)) $(E)/main.cpp.o
+EMU_LINK     = $(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
 EMULATOR    := $(wildcard test/emu/*.h)
 
 # An overrun is one in any order of threads, and so is a race where every access is looked at: two orders there
@@ -303,24 +305,23 @@ test-worlds: train_gpt2                   ## 1, 2, 3, 4 and 8 emulated GPUs with
 	$(call say,TEST)WORLDS=all build/emu-plain/tests gpus_of_every_world
 
 # What nvcc makes of the kernels, as PTX, in the place of what the C++ compiler makes of them: the same tests, executed by test/ptx on the emulator
-PTX_CODE     = build/ptx/layers.$1.ptx:build/ptx/trainer.$1.ptx
 PTX_FLAGS    = $(NVFLAGS) -diag-suppress 68,1675 -ptx -x cu -I. $(addprefix -I,$(CUDA_INCLUDE)) -DTRAINER='""' -DCUDA_TRAINER='""' -DBUILD='""'
-PTX_OBJECTS := build/emu-plain/layers_tests.o build/emu-plain/main.cpp.o build/ptx/test_training.o
+PTX_OBJECTS := build/emu-plain/kernels.o build/emu-plain/main.cpp.o build/ptx/test_training.o
 test-ptx: emu-plain                       ## nvcc's code of every kernel, for sm_80 and sm_90, executed on a CPU by the layers' and the trainer's tests
 	@$(if $(NVCC),,echo "test-ptx: skipped: no nvcc found"; exit 0;) \
-	$(MAKE) LOOK=plain build/ptx/tests build/ptx/test_interpreter $(subst :, ,$(call PTX_CODE,80) $(call PTX_CODE,90)) && \
-	EMU_PTX=$(call PTX_CODE,80):$(call PTX_CODE,90) build/ptx/test_interpreter && \
-	for code in $(call PTX_CODE,80) $(call PTX_CODE,90); do \
+	$(MAKE) LOOK=plain build/ptx/tests build/ptx/test_interpreter build/ptx/80.ptx build/ptx/90.ptx && \
+	EMU_PTX=build/ptx/80.ptx:build/ptx/90.ptx build/ptx/test_interpreter && \
+	for code in build/ptx/80.ptx build/ptx/90.ptx; do \
 	    echo "TEST $$code"; \
 	    EMU_SCHEDULES=2 EMU_CODE=build/ptx/interpreter.so EMU_PTX=$$code build/ptx/tests --jobs $(JOBS) $(ARGS) || exit 1; \
 	done
 # minutes of CPU: losses, bits, texts and sizes of the emulated trainer
 test-ptx-train: train_gpt2                ## test_train, all of it, by nvcc's code of the trainer for sm_80 and sm_90
 	@$(if $(NVCC),,echo "test-ptx-train: skipped: no nvcc found"; exit 0;) \
-	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/emu-plain/tests build/ptx/interpreter.so build/ptx/trainer.80.ptx build/ptx/trainer.90.ptx && \
+	$(MAKE) LOOK=plain build/emu-plain/train_gpt2cu build/emu-plain/tests build/ptx/interpreter.so build/ptx/80.ptx build/ptx/90.ptx && \
 	for arch in 80 90; do \
 	    echo "TEST sm_$$arch"; \
-	    EMU_CODE=$$PWD/build/ptx/interpreter.so EMU_PTX=$$PWD/build/ptx/trainer.$$arch.ptx build/emu-plain/tests $(or $(ARGS),test_train.) || exit 1; \
+	    EMU_CODE=$$PWD/build/ptx/interpreter.so EMU_PTX=$$PWD/build/ptx/$$arch.ptx build/emu-plain/tests $(or $(ARGS),test_train.) || exit 1; \
 	done
 build/ptx/tests: $(PTX_OBJECTS) build/ptx/interpreter.so
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(PTX_OBJECTS) -o $@
@@ -333,10 +334,7 @@ build/ptx/interpreter.so: test/ptx/interpreter.cpp $(wildcard test/ptx/*.h) $(EM
 build/ptx/test_interpreter: test/ptx/test_interpreter.cpp test/main.cpp $(wildcard test/*.h test/ptx/*.h) $(HOST) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O1 test/ptx/test_interpreter.cpp test/main.cpp -o $@
-build/ptx/trainer.%.ptx: train_gpt2.cu $(CUDA)
-	@mkdir -p $(@D)
-	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
-build/ptx/layers.%.ptx: build/emu-plain/layers_tests.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA)
+build/ptx/%.ptx: build/emu-plain/kernels.cpp train_gpt2.cu $(wildcard test/*.h test/cuda/*.h) $(CUDA)
 	@mkdir -p $(@D)
 	$(call say,NVCC)$(NVCC) $(PTX_FLAGS) -arch=sm_$* $< -o $@
 
@@ -347,13 +345,16 @@ build/mutants: test/mutants/mutants.cpp test/test.h $(HOST)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(FLAGS) -O1 $< -o $@
 
-# the trainer takes longest: first. Of `make bench-emu`, which takes minutes, the compiler reads the source (8 s), as nothing else would say that it is wrong
-emu-build: $(E)/train_gpt2cu $(E)/tests $(if $(filter plain,$(LOOK)),$(if $(EMU_ONLY),,$(E)/bench_emulated.read))
+# kernels.o takes longest: first. Of `make bench-emu`, which takes minutes, the compiler reads the source (8 s), as nothing else would say that it is wrong.
+# One file of layers' tests needs no trainer
+emu-build: $(if $(filter-out test_train%,$(EMU_ONLY)),,$(E)/train_gpt2cu) $(E)/tests $(if $(filter plain,$(LOOK)),$(if $(EMU_ONLY),,$(E)/bench_emulated.read))
 $(E)/bench_emulated.read: dev/bench/emulated.cpp $(wildcard dev/bench/*.h) train_gpt2.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,READ)$(CXX) $(EMU_FLAGS) -fsyntax-only $< && touch $@
-$(E)/tests: $(EMU_OBJECTS)
-	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
+$(E)/tests: $(EMU_OBJECTS) $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+	$(call say,CXX)$(EMU_LINK)
+$(E)/train_gpt2cu: $(E)/kernels.o $(E)/emu/trainer_main.cpp.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
+	$(call say,CXX)$(EMU_LINK)
 $(E)/watch.o: test/emu/watch.cpp $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) -O2 -c $< -o $@
@@ -361,15 +362,15 @@ EMU_COMPILE  = $(CXX) $(EMU_FLAGS) -I. $(LOOK_$(LOOK)) -DTRAINER='"./train_gpt2"
 $(E)/%.o: test/% $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D) $(E)/tmp
 	$(call say,CXX)$(EMU_COMPILE)
+$(E)/kernels.o: $(E)/kernels.cpp train_gpt2.cu $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
+	@mkdir -p $(E)/tmp
+	$(call say,CXX)$(EMU_COMPILE)
+$(E)/kernels.cpp: $(of_layers) $(wildcard test/*/*_test.h) dev/together.sh
+	@mkdir -p $(@D)
+	$(call say,CAT){ printf '#define main trainer_main\n#include "train_gpt2.cu"\n#undef main\n' && dev/together.sh $(of_layers); } > $@.new && mv $@.new $@
 $(E)/%_tests.o: $(E)/%_tests.cpp $(wildcard test/*.h test/cuda/*.h) $(CUDA) $(CPU) $(EMULATOR)
 	@mkdir -p $(@D)/tmp
 	$(call say,CXX)$(EMU_COMPILE)
-$(E)/trainer.o: train_gpt2.cu $(CUDA) $(EMULATOR)
-	@mkdir -p $(@D)
-	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ -c $< -o $@
-$(E)/train_gpt2cu: $(E)/trainer.o $(if $(filter watch,$(LOOK)),$(E)/watch.o)
-	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(filter-out -fsanitize=thread,$(LOOK_$(LOOK))) $^ -o $@
-
 $(E)/products: test/cublaslt/products.cu $(CUDA) $(EMULATOR)
 	@mkdir -p $(@D)
 	$(call say,CXX)$(CXX) $(EMU_FLAGS) $(LOOK_$(LOOK)) -x c++ $< -o $@

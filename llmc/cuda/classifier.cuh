@@ -1,6 +1,7 @@
 // classifier.cuh: softmax and cross entropy, forward and backward fused; the logits are overwritten with their gradient. A block a row, with
 // an online softmax (Milakov and Gimelshein 2018); the row stays in registers between the reduction and the gradient.
 #pragma once
+#include <algorithm>
 #include <cfloat>
 #include <cstddef>
 #include "../base/check.h"
@@ -8,7 +9,7 @@
 #include "device.cuh"
 
 namespace classifier_detail {
-constexpr int THREADS = 1024;  // a row of 50257 is long: memory bandwidth needs many loads in flight
+constexpr int THREADS = 1024;  // at most: a row of 50257 is long, and memory bandwidth needs many loads in flight; a short row has fewer packs
 constexpr float LOG2E = 1.44269504f;
 
 // The packs of a row that a thread keeps in registers between the reduction and the gradient: 28 or 32 registers of 64. All of a row of
@@ -26,10 +27,10 @@ __device__ inline Softmax block_softmax(Softmax mine) {
     float row_sum = warp_sum(mine.row_sum * ex2_approx((mine.row_max - row_max) * LOG2E));
     if (lane == 0) maxima[warp] = row_max, sums[warp] = row_sum;
     __syncthreads();  // sync: every warp reads the results of all warps
-    // 2. over the block; THREADS / WARP == WARP, so each lane reads one warp's
-    const float theirs = maxima[lane];
-    row_max = warp_max(theirs);
-    return {row_max, warp_sum(sums[lane] * ex2_approx((theirs - row_max) * LOG2E))};
+    // 2. over the block, of at most WARP warps: each lane reads one warp's
+    const Softmax theirs = lane < (int)blockDim.x / WARP ? Softmax{maxima[lane], sums[lane]} : Softmax{-FLT_MAX, 0};
+    row_max = warp_max(theirs.row_max);
+    return {row_max, warp_sum(theirs.row_sum * ex2_approx((theirs.row_max - row_max) * LOG2E))};
 }
 
 // What the softmax sees of a logit z, and the slope of that: softcap.h.
@@ -63,8 +64,8 @@ template <class F, bool CAPPED>
 __global__ void __launch_bounds__(THREADS, 1) classifier_kernel(F* logits, float* losses, const int* targets, float dloss,
                                                                 int V, int Vp, bool write_dlogits, Cap<CAPPED> cap) {
     pdl_wait();
-    static_assert(THREADS == WARP * WARP);
-    constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;
+    static_assert(THREADS <= WARP * WARP);
+    constexpr int SIZE = Pack<F>::SIZE, STEP = THREADS * SIZE, KEEP = KEPT<F>;  // a block of fewer threads has the row in their first packs
     F* row = logits + (size_t)blockIdx.x * Vp;
     const int first = threadIdx.x * SIZE, target = targets[blockIdx.x];
     // 1. the row, or most of it: all loads are in flight before the first is used
@@ -126,7 +127,7 @@ void fused_classifier(F* logits,           // (N, Vp) becomes its gradient
                       size_t N, int V, int Vp, Classifier how, stream_t stream) {
     using namespace classifier_detail;
     CHECK(Vp % 8 == 0 && V <= Vp, "classifier: rows of %d for %d logits, must be a multiple of 8 and as many", Vp, V);
-    const Grid grid{(unsigned)N, THREADS};
+    const Grid grid{(unsigned)N, (unsigned)std::min(THREADS, (Vp / Pack<F>::SIZE + WARP - 1) / WARP * WARP)};  // a thread a pack, as far as there are threads
     if (how.softcap > 0) launch(classifier_kernel<F, true>, grid, stream, logits, losses, targets, dloss, V, Vp, how.write_dlogits, Cap<true>{1 / how.softcap});
     else launch(classifier_kernel<F, false>, grid, stream, logits, losses, targets, dloss, V, Vp, how.write_dlogits, Cap<false>{});
 }

@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <cstring>
 #include <map>
+#include <memory>
 #include <tuple>
 #include "device_thread.h"
 #include "graphs.h"
@@ -139,6 +140,48 @@ template <class T> bool only_on_host(const T& argument) {
     if constexpr (std::is_pointer_v<T> && !std::is_function_v<std::remove_pointer_t<T>>) return argument && place_of(argument) == PAGEABLE;
     else return (void)argument, false;
 }
+
+// A kernel with its arguments as they were when it was launched: what the caller does with its variables later does not matter. What is known of their types alone
+// is here, all else in launch(): a program has some seventy lists of types.
+struct Call {
+    virtual ~Call() = default;
+    virtual const void* kernel() const = 0;
+    virtual bool has_host_pointer() const = 0;
+    virtual std::vector<Argument> arguments() const = 0;
+    virtual void run_thread() const = 0;
+};
+template <class... P> class CallOf : public Call {
+public:
+    template <class... A> explicit CallOf(void (*k)(P...), A&&... a) : kernel_(k), arguments_(std::forward<A>(a)...) {}
+    const void* kernel() const override { return (const void*)kernel_; }
+    bool has_host_pointer() const override { return std::apply([](const P&... a) { return (only_on_host(a) || ...); }, arguments_); }
+    std::vector<Argument> arguments() const override { return std::apply([](const P&... a) { return std::vector<Argument>{{&a, sizeof a}...}; }, arguments_); }
+    void run_thread() const override { std::apply(kernel_, arguments_); }
+
+private:
+    void (*const kernel_)(P...);
+    const std::tuple<P...> arguments_;
+};
+inline cudaError_t launch(const cudaLaunchConfig_t& c, std::shared_ptr<const Call> call) {
+    if (cudaError_t e = check_enqueue("cudaLaunchKernelEx", c.stream); e != cudaSuccess) return e;
+    bool early = false;
+    if (cudaError_t e = check_launch(call->kernel(), c); e != cudaSuccess) return e;
+    if (cudaError_t e = check_attributes(c, early); e != cudaSuccess) return e;
+    early = early && may_be_early(*stream_of(c.stream));
+    const bool host_pointer = call->has_host_pointer();
+    const std::string name = kernel_name(call->kernel());
+    return enqueue(c.stream, name.c_str(), [=, code = code_version_of(call->kernel()), tag = label()] {
+        if (host_pointer) return fault(name + ": an argument points to memory of the host that is not pinned");
+        Code own = {[of = call.get()] { of->run_thread(); }, c.dynamicSmemBytes};
+        if (runs && !runs({name, c.gridDim, c.blockDim, c.dynamicSmemBytes, call->arguments()})) return;
+        if (find_code) {
+            own = find_code(mangled_name(call->kernel()), call->arguments(), (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z, c.dynamicSmemBytes);
+            if (!own.thread) return;
+        }
+        device_thread().run([&] { run_grid(name, c.gridDim, c.blockDim, own.shared_bytes, early, code, own.thread); });
+        tell({Event::WORK, name, g_watcher ? g_watcher->traffic() : Traffic{}, tag});
+    });
+}
 }  // namespace emu
 
 template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(P...), A&&... arguments) {
@@ -147,29 +190,7 @@ template <class... P, class... A> cudaError_t cudaLaunchKernelEx(const cudaLaunc
     static_assert(emu::parameter_bytes<P...>() <= 32764, "a kernel's parameters are too large");
     EMU_ENTER();
     if (!config) return emu::failed(cudaErrorInvalidConfiguration);
-    const cudaLaunchConfig_t c = *config;
-    EMU_ENQUEUE(c.stream);
-    bool early = false;
-    if (cudaError_t e = emu::check_launch((const void*)kernel, c); e != cudaSuccess) return e;
-    if (cudaError_t e = emu::check_attributes(c, early); e != cudaSuccess) return e;
-    early = early && emu::may_be_early(*emu::stream_of(c.stream));
-    // the arguments as they are now: what the caller does with its variables later does not matter
-    const std::tuple<P...> args(std::forward<A>(arguments)...);
-    const bool host_pointer = std::apply([](const P&... a) { return (emu::only_on_host(a) || ...); }, args);
-    auto body = [kernel, args] { std::apply(kernel, args); };
-    const std::string name = emu::kernel_name((const void*)kernel);
-    return emu::enqueue(c.stream, name.c_str(), [=, code = emu::code_version_of((const void*)kernel), tag = emu::label()] {
-        if (host_pointer) return emu::fault(name + ": an argument points to memory of the host that is not pinned");
-        emu::Code own = {body, c.dynamicSmemBytes};
-        auto values = [&] { return std::apply([](const P&... a) { return std::vector<emu::Argument>{{&a, sizeof a}...}; }, args); };
-        if (emu::runs && !emu::runs({name, c.gridDim, c.blockDim, c.dynamicSmemBytes, values()})) return;
-        if (emu::find_code) {
-            own = emu::find_code(emu::mangled_name((const void*)kernel), values(), (size_t)c.blockDim.x * c.blockDim.y * c.blockDim.z, c.dynamicSmemBytes);
-            if (!own.thread) return;
-        }
-        emu::device_thread().run([&] { emu::run_grid(name, c.gridDim, c.blockDim, own.shared_bytes, early, code, own.thread); });
-        emu::tell({emu::Event::WORK, name, emu::g_watcher ? emu::g_watcher->traffic() : emu::Traffic{}, tag});
-    });
+    return emu::launch(*config, std::make_shared<emu::CallOf<P...>>(kernel, std::forward<A>(arguments)...));
 }
 
 template <class K> cudaError_t cudaFuncSetAttribute(K* kernel, cudaFuncAttribute attribute, int value) {
