@@ -40,7 +40,7 @@ inline void forward_on_host(float* out, const float* inp, int n, stream_t) { for
 inline void expect_backward(Trial& t, const Doubles& x, const Doubles& d) {
     auto with = [&](Mistake m) { Doubles y; for (size_t i = 0; i < x.size() && t.wants(m); i++) y.push_back((m == NO_DOUT ? 1 : d[i]) * grad_oracle(x[i], m)); return y; };
     Doubles bound;
-    for (double v : d) bound.push_back(64 * 0x1p-24 * std::fmax(1, std::fabs(v)));  // 1 - t^2 cancels: a few roundings of 1, times x du / 2 < 8 where it is not 0
+    for (double v : d) bound.push_back(64 * 0x1p-24 * std::fmax(1, std::fabs(v)));  // 1 - t^2 cancels: a few roundings of 1, times x du / 2 < 10 where it is not 0
     t.expect("dinp", with(NONE), bound, {{"only the first term of the product rule is there: x depends on itself in tanh(u), too", with(NO_CHAIN)}, {"the 3 of 3 x^2, the derivative of x^3, is missing", with(DU_WITHOUT_3)},
                                          {"the square of 1 - tanh(u)^2, the derivative of tanh(u), is missing", with(NO_SQUARE)}, {"the factor dout is missing", with(NO_DOUT)}});
 }

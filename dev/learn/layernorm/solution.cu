@@ -293,7 +293,7 @@ __global__ void add_kernel(float* dweight, float* dbias, const float* partials, 
 }
 // partials has room for MAX_GROUPS * 2 * C
 void backward_cuda(float* dinp, float* dweight, float* dbias, float* partials, const float* dout, const float* inp, const float* mean, const float* rstd, const float* weight, int N, int C, stream_t stream) {
-    const unsigned groups = (unsigned)std::min(MAX_GROUPS, (int)ceil_div(N, 4));  // of four rows or more
+    const unsigned groups = (unsigned)std::min(MAX_GROUPS, (int)ceil_div(N, 4));  // each of four rows or so, of more where N is large
     launch(dinp_kernel, {(unsigned)ceil_div(N, WARPS), WARPS * WARP}, stream, dinp, dout, inp, mean, rstd, weight, N, C);
     launch(partials_kernel, {dim3((unsigned)ceil_div(C, THREADS), groups), THREADS}, stream, partials, dout, inp, mean, rstd, N, C);
     launch(add_kernel, {(unsigned)ceil_div(C, WARP), ADD_WARPS * WARP}, stream, dweight, dbias, partials, (int)groups, C);

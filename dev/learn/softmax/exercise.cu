@@ -7,7 +7,7 @@
 void losses_cpp(float* losses, const float* logits, const int* targets, int N, int C) {
     for (int n = 0; n < N; n++) {
         const float* row = logits + n * C;
-        float row_max = BLANK;  // the row's largest logit: exp of a number above 88 is infinite
+        float row_max = BLANK;  // the row's largest logit: exp of a number above 88.7 is infinite in a float
         float row_sum = BLANK;  // the sum of exp(row[i] - row_max)
         losses[n] = BLANK;  // -log softmax(row)[targets[n]], without a division and without an exp
     }

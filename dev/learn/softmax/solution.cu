@@ -7,7 +7,7 @@
 void losses_cpp(float* losses, const float* logits, const int* targets, int N, int C) {
     for (int n = 0; n < N; n++) {
         const float* row = logits + n * C;
-        //{ the row's largest logit: exp of a number above 88 is infinite
+        //{ the row's largest logit: exp of a number above 88.7 is infinite in a float
         float row_max = row[0];
         for (int i = 1; i < C; i++) row_max = fmaxf(row_max, row[i]);
         //} float row_max = BLANK;

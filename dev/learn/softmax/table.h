@@ -30,7 +30,7 @@ inline Batch batch_of(Trial& t, Size s) {
     for (int n = 0; n < s.N; n++) b.targets.push_back((n * 7 + 3) % s.C);
     return b;
 }
-// Of logits near 200, whose last bit is 2^-17 of 1, differences to the maximum are exact; C roundings of the sum's size, and a loss has a rounding of row_max's.
+// Of logits near 200, whose last bit is 2^-16, differences to the maximum are exact; C roundings of the sum's size, and a loss has a rounding of row_max's.
 inline double sum_bound(Size s) { return (s.C + 16) * 0x1p-24; }
 inline Doubles loss_bounds(const Rows& r, Size s) {
     Doubles bounds;
