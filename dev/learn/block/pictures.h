@@ -33,6 +33,6 @@ inline void draw_block(const std::string& folder) {
     row(160, 84, true);
     p.text(20, 232, "backward, from right to left: each + of the forward forks, each fork is a +", "start", 12, ORANGE);
     row(330, 254, false);
-    p.text(20, 388, "one array, dresidual, is the orange line: norm's backward adds to it, nothing else touches it", "start", 12);
+    p.text(20, 388, "one array, dresidual, is the orange line: norm's backward adds to it, nothing else writes to it", "start", 12);
     p.write(folder, "block.svg");
 }
