@@ -1,4 +1,4 @@
-# make            the CPU trainer, with nothing but a C++ compiler
+# make            the CPU trainer and ./plot, with nothing but a C++ compiler
 # make help       every target
 # make V=1 ...    prints each command as it is; else a short line: CXX train_gpt2
 Q        := $(if $(filter-out 0,$(V)),,@)
@@ -62,7 +62,9 @@ of_emulator := $(wildcard test/emu/test_*.cpp)
 files_of  = $(or $(of_$1),$(filter-out $(ALONE) $(of_models),$(wildcard test/$1/*.cpp)))
 TESTS    := $(patsubst test/%.cpp,$(B)/test/%.o,test/main.cpp $(ALONE)) $(FOLDERS:%=$(B)/test/%_tests.o)
 
-all: train_gpt2                           ## the CPU trainer (also plain `make`)
+# side by side: of the trainer one core reads for most of the time
+all:                                      ## the CPU trainer, and ./plot OUT, the page of a run (also plain `make`)
+	$Q$(MAKE) $(if $(filter -j%,$(MAKEFLAGS)),,-j2) train_gpt2 plot
 
 # one compiler reads, two generate code (dev/LOG.md, 21)
 train_gpt2: train_gpt2.cu $(CPU)

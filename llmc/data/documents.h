@@ -88,13 +88,15 @@ class DocumentReader {
                 {"\x1F\x8B", "gzip", "its name must end with .gz"}, {"\x28\xB5\x2F\xFD", "zstd", "zstd -d unpacks it"}, {"\xFD" "7zXZ", "xz", "xz -d unpacks it"}, {"BZh", "bzip2", "bzip2 -d unpacks it"}};
             for (const auto& c : COMPRESSED)
                 if (bytes.starts_with(c.magic) && (c.magic != "BZh" || (bytes.size() > 9 && bytes.substr(4, 3) == "1AY"))) return format("is compressed by %s: %s", c.program, c.remedy);
-            if (bytes.starts_with("\xFF\xFE") || bytes.starts_with("\xFE\xFF") || bytes.starts_with(std::string_view("\0\0\xFE\xFF", 4)))
-                return "begins with the byte order mark of UTF-16 or UTF-32, must be UTF-8: iconv -f UTF-16 -t UTF-8 converts it";
+            constexpr struct { std::string_view mark; const char* name; } WIDE[] = {  // that of UTF-16 begins one of UTF-32
+                {{"\xFF\xFE\0\0", 4}, "UTF-32"}, {{"\0\0\xFE\xFF", 4}, "UTF-32"}, {"\xFF\xFE", "UTF-16"}, {"\xFE\xFF", "UTF-16"}};
+            for (const auto& w : WIDE)
+                if (bytes.starts_with(w.mark)) return format("begins with the byte order mark of %s, must be UTF-8: iconv -f %s -t UTF-8 converts it", w.name, w.name);
             size_t zeros[2] = {}, looked = std::min<size_t>(bytes.size(), 4096);
             for (size_t i = 0; i < looked; i++) zeros[i % 2] += bytes[i] == 0;
             // Latin letters in UTF-16 have a 0 in every second byte, always the same of the two
             if (looked > 1 && std::max(zeros[0], zeros[1]) * 4 >= looked && std::min(zeros[0], zeros[1]) * 8 <= std::max(zeros[0], zeros[1]))
-                return "every second byte is 0: UTF-16? Must be UTF-8: iconv -f UTF-16LE -t UTF-8 converts it";
+                return format("every second byte is 0: UTF-16? Must be UTF-8: iconv -f UTF-16%s -t UTF-8 converts it", zeros[0] > zeros[1] ? "BE" : "LE");
             if (std::string error = lines_ ? "" : other_encoding(bytes.substr(0, 1 << 16)); !error.empty()) return error;
         }
         const void* zero = lines_ ? nullptr : memchr(bytes.data(), 0, bytes.size());  // in a .jsonl it is an error of its line

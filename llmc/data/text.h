@@ -258,9 +258,10 @@ inline std::vector<SourceName> parse_sources(const std::string& text) {
         sources.push_back(has_weight ? SourceName{part.substr(0, colon), weight} : SourceName{part, 1});
         weighted += has_weight;
     }
-    struct stat info;
-    if (weighted == 0 || stat(text.c_str(), &info) == 0) return {{text, 1}};
-    if (weighted < sources.size()) die_with(EXIT_USAGE, "--train-data: '%s' given, must have a weight for each source or for none, as a:0.7,b:0.3", text.c_str());
+    const auto is_there = [](const std::string& path) { struct stat info; return stat(path.c_str(), &info) == 0; };
+    const bool means_several = sources.size() > 1 && std::all_of(sources.begin(), sources.end(), [&](const SourceName& source) { return is_there(source.pattern); });
+    if (is_there(text) || (weighted == 0 && !means_several)) return {{text, 1}};
+    if (weighted < sources.size()) die_with(EXIT_USAGE, "--train-data: '%s' given, must have a weight for each source, as a:0.7,b:0.3", text.c_str());
     double all = 0;
     for (const SourceName& source : sources) all += source.weight;
     for (const SourceName& source : sources)

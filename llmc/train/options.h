@@ -232,10 +232,18 @@ inline void print_help() {
 
 // What other trainers call it.
 constexpr struct { const char *word, *field; } SYNONYMS[] = {{"block", "seq"}, {"context", "seq"}, {"ctx", "seq"}, {"iters", "steps"}, {"iterations", "steps"}, {"epochs", "steps"}, {"epoch", "steps"},
-    {"data", "train_data"}, {"input", "train_data"}, {"dataset", "train_data"}, {"dir", "out"}, {"wd", "weight_decay"}, {"learning", "lr"}, {"dtype", "precision"}, {"fp16", "precision"}, {"device", "threads"}, {"accumulation", "total_batch"}};
+    {"data", "train_data"}, {"input", "train_data"}, {"dataset", "train_data"}, {"dir", "out"}, {"wd", "weight_decay"}, {"learning", "lr"}, {"dtype", "precision"}, {"fp16", "precision"}, {"device", "threads"}, {"accumulation", "total_batch"},
+    {"save every", "checkpoint_every"}, {"save interval", "checkpoint_every"}, {"eval interval", "val_every"}, {"min lr", "final_lr_frac"}, {"n layer", "model"}, {"n head", "model"}, {"n embd", "model"}};
 
 // The line about a name that is no option: the nearest one: by its case and its beginning, its letters, a word of it, and what other trainers call it.
-inline std::string unknown_option(const std::string& name) {
+inline std::string unknown_option(const std::string& name, const OptionRow* behind) {  // behind: the option before it
+    const bool trains = behind && !strcmp(behind->field, "train_data"), validates = behind && !strcmp(behind->field, "val_data");
+    if (name[0] != '-' && (trains || validates)) {
+        const size_t file = name.rfind('/') + 1, dot = name.rfind('.');  // npos + 1 is 0
+        const std::string pattern = name.substr(0, file) + "*" + (dot != name.npos && dot > file ? name.substr(dot) : "");
+        return format("'%s' is not an option: one name follows %s; of several files a pattern in quotes, as '%s'%s", name.c_str(), behind->name().c_str(), pattern.c_str(),
+                      trains ? ", or a mixture, as a:0.7,b:0.3" : "");
+    }
     if (name[0] != '-') return format("'%s' is not an option%s", name.c_str(), access(name.c_str(), F_OK) == 0 ? format("; -i %s trains on it", name.c_str()).c_str() : "; --help lists them");
     std::string plain = "--" + name.substr(std::min(name.find_first_not_of('-'), name.size()));
     for (char& c : plain) c = c == '_' ? '-' : (char)tolower(c);
@@ -357,6 +365,7 @@ inline Options parse_options(int argc, char** argv) {
     using namespace options_detail;
     Options opt;
     if (argc > 0) opt.program = argv[0];
+    const OptionRow* behind = nullptr;
     for (int i = 1; i < argc; i++) {
         std::string name = argv[i];
         bool value_follows = i + 1 < argc && (argv[i + 1][0] != '-' || strchr("0123456789.", argv[i + 1][1] ? argv[i + 1][1] : 'x'));
@@ -368,7 +377,7 @@ inline Options parse_options(int argc, char** argv) {
             value = name.substr(equals + 1), name.resize(equals), has_value = true;
         const OptionRow* row = nullptr;
         for (const OptionRow& r : TABLE) if (name == r.name() || (*r.short_name && name == std::string("-") + r.short_name)) row = &r;
-        if (!row) die_with(EXIT_USAGE, "%s", unknown_option(name).c_str());
+        if (!row) die_with(EXIT_USAGE, "%s", unknown_option(name, behind).c_str());
         if (!has_value && !strcmp(row->field, "plan") && !value_follows) value = "here", has_value = true;
         if (!has_value) {
             if (i + 1 >= argc) die_with(EXIT_USAGE, "%s: a value must follow: %s", name.c_str(), row->help);
@@ -378,6 +387,7 @@ inline Options parse_options(int argc, char** argv) {
         if (!right.empty()) die_with(EXIT_USAGE, "%s: '%s' given, must be %s", name.c_str(), value.c_str(), right.c_str());
         row->set(opt, value);
         opt.given.push_back(row->field);
+        behind = row;
     }
     settle_plan(opt);
     follow_recipe(opt);

@@ -144,10 +144,12 @@ TEST(what_is_no_utf8_text) {
     for (const char* name : {"wide.txt", "wide.jsonl"})
         for (int big : {0, 1}) {
             const std::string text = utf16("{\"text\": \"Once upon a time\"}\n", big);
-            EXPECT_DIES("begins with the byte order mark of UTF-16", tokenised(name, (big ? "\xfe\xff" : "\xff\xfe") + text));
-            EXPECT_DIES("every second byte is 0: UTF-16?", tokenised(name, text));
+            EXPECT_DIES("begins with the byte order mark of UTF-16, must be UTF-8: iconv -f UTF-16 -t UTF-8 converts it", tokenised(name, (big ? "\xfe\xff" : "\xff\xfe") + text));
+            // of the other order iconv makes Chinese, which is UTF-8 and would be trained on
+            EXPECT_DIES(big ? "every second byte is 0: UTF-16? Must be UTF-8: iconv -f UTF-16BE -t UTF-8" : "every second byte is 0: UTF-16? Must be UTF-8: iconv -f UTF-16LE -t UTF-8", tokenised(name, text));
         }
-    EXPECT_DIES("wide.txt: begins with the byte order mark of UTF-16 or UTF-32", tokenised("wide.txt", std::string("\0\0\xfe\xff\0\0\0a", 8)));
+    for (const std::string& text : {std::string("\0\0\xfe\xff\0\0\0a", 8), std::string("\xff\xfe\0\0a\0\0\0", 8)})
+        EXPECT_DIES("wide.txt: begins with the byte order mark of UTF-32, must be UTF-8: iconv -f UTF-32 -t UTF-8 converts it", tokenised("wide.txt", text));
     EXPECT_DIES("binary.txt: byte 3 is 0: not a text file", tokenised("binary.txt", std::string("abc\0def", 7)));
     std::string far(900000, 'x');  // of few pieces: a test's child has no threads for more
     for (size_t i = 0; i < far.size(); i += 100) far[i] = ' ';

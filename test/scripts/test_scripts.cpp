@@ -45,6 +45,15 @@ std::string targets(const std::string& smi, const char* known) {
 }
 }  // namespace
 
+// `make && ./plot OUT`: side by side, by as many jobs as -j says if it is given.
+TEST(make_builds_the_trainer_and_plot) {
+    for (const char* jobs : {"", "-j4"}) {
+        const Outcome o = run_command(format("env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -nB %s V=1 CXX=true NVCC= MPI=0", jobs));
+        EXPECT(o.code == 0 && has(o.output, " train_gpt2.cu -o train_gpt2") && has(o.output, " dev/plot.cpp -o plot") && !has(o.output, "warning"));
+        EXPECT_EQ(has(o.output, "-j2 train_gpt2 plot"), !*jobs);
+    }
+}
+
 TEST(code_for_the_gpu_at_hand) {
     prepare();
     EXPECT_STR(targets("9.0\\n9.0\\n", CUDA_13_0), "sm_90 compute_90 ");

@@ -337,14 +337,19 @@ TEST(nfc) {
 
 TEST(control_characters_are_escaped) {
     auto escaped = [](std::vector<std::string> parts) {
-        bool held = false;
-        std::string out;
-        for (const std::string& part : parts) out += PlainOutput::escaped(part, held);
-        return out + (held ? "\xC2" : "");
+        std::string out, held;
+        for (const std::string& part : parts) out += PlainOutput::escaped(part, held, false);
+        return out + PlainOutput::escaped("", held, true);
     };
-    EXPECT_STR(escaped({"a\tb\n caf\u00e9 \u4f60"}), "a\tb\n caf\u00e9 \u4f60");
+    EXPECT_STR(escaped({"a\tb\n caf\u00e9 \u4f60 \U0001F600"}), "a\tb\n caf\u00e9 \u4f60 \U0001F600");
     EXPECT_STR(escaped({std::string("\0\x1b[2J\r\x7f", 7)}), "\\x00\\x1b[2J\\x0d\\x7f");
     EXPECT_STR(escaped({"\u009b" "1m \u00a0"}), "\\xc2\\x9b1m \u00a0");
-    EXPECT_STR(escaped({"\xc2", "\x9b", "\xc2", "\xa9", "\xc2", "\xc2", "x", "\xc2"}), "\\xc2\\x9b\u00a9\xC2\xC2x\xC2");
-    EXPECT_STR(escaped({"\xff\xe4\xbd", "\xa0"}), "\xff\u4f60");
+    EXPECT_STR(escaped({"\xc2", "\x9b", "\xc2", "\xa9", "\xc2", "\xc2", "x", "\xc2"}), "\\xc2\\x9b\u00a9\\xc2\\xc2x\\xc2");
+    EXPECT_STR(escaped({"\xe4\xbd", "\xa0 \xf0", "\x9f", "\x98", "\x80"}), "\u4f60 \U0001F600");
+    // bytes that are no character: 0x9b alone begins a control sequence on a terminal of 8 bits
+    EXPECT_STR(escaped({"\xff\xe4\xbd", "x \x9b" "1m \xe9t\xe9"}), "\\xff\\xe4\\xbdx \\x9b1m \\xe9t\\xe9");
+    EXPECT_STR(escaped({"\xed\xa0", "\x80 \xc0\xaf \xf4\x90\x80\x80"}), "\\xed\\xa0\\x80 \\xc0\\xaf \\xf4\\x90\\x80\\x80");
+    std::string held;
+    EXPECT_STR(PlainOutput::escaped("a\xe4\xbd", held, false), "a");  // what is whole is not held back
+    EXPECT_STR(PlainOutput::escaped("\xa0" "b\xc3", held, false), "\u4f60" "b");
 }
