@@ -52,11 +52,11 @@ tables() {
     echo; echo '### Each GPU one micro-batch'
     table '124M (d12), B = 32' '0 1 2 3' -e d12 -b 32
     table '1558M (d48), B = 16' '0 1 2 3' -e d48 -b 16
-    table '7.9B (d38c4096h32), B = 4, recomputing blocks' '0 1 2 3' -e d38c4096h32 -b 4 -r 3
+    table '8B (llama3.1:8b), B = 4, recomputing blocks' '0 1 2 3' -e llama3.1:8b -b 4 -r 3
     echo; echo '### One step shared by all'
     shared '124M (d12)' 1 512 64 -e d12
     shared '1558M (d48)' 1 1024 16 -e d48
-    shared '7.9B (d38c4096h32), recomputing blocks' 3 4096 4 -e d38c4096h32 -r 3
+    shared '8B (llama3.1:8b), recomputing blocks' 3 4096 4 -e llama3.1:8b -r 3
 }
 
 # Each kernel of a step on one GPU.

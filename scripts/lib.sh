@@ -34,13 +34,15 @@ newest_checkpoint() {
     echo "$newest"
 }
 
-# Runs a command to its end and returns its exit code. A signal to this script alone is passed on: the trainer saves and exits.
+# Runs a command to its end and returns its exit code. A signal to this script alone is passed on: the trainer saves and exits. By mpirun that is SIGUSR2,
+# which it hands on; of SIGTERM it makes SIGKILL a second later.
 stopping=""
 attempt() {
-    local child code again
+    local child code again signal=TERM
+    if [ "$1" = mpirun ]; then signal=USR2; fi
     "$@" &
     child=$!
-    trap 'stopping=1; kill -TERM "$child" 2> /dev/null' INT TERM HUP
+    trap 'stopping=1; kill -$signal "$child" 2> /dev/null' INT TERM HUP
     wait "$child"
     code=$?
     while [ -n "$stopping" ]; do  # a signal ended the wait, not the child; 127: there is nothing more to wait for

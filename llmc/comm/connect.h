@@ -23,14 +23,14 @@ inline std::string broadcast_by_mpi(const Place&, const std::string&) {
 inline void finalize_mpi() {}
 #endif
 
-// How ranks find each other. What they must know to be let in by tcp is in the environment (LLMC_SECRET): options are written to logs.
-struct Meeting { std::string init, server, folder; };
+// How ranks find each other. secret: what they must know to be let in by tcp; empty: LLMC_SECRET of the environment, else there is none.
+struct Meeting { std::string init, server, folder, secret; };
 
 namespace connect_detail {
 // Rank 0's bytes, on all.
 inline std::string meet(const Place& place, const Meeting& how, const std::string& bytes) {
     const std::string run_id = run_id_of(place);
-    if (how.init == "tcp") return rendezvous_tcp(place, bytes, {.server = how.server, .run_id = run_id});
+    if (how.init == "tcp") return rendezvous_tcp(place, bytes, {.server = how.server, .secret = how.secret, .run_id = run_id});
     if (how.init == "fs") return rendezvous_folder(place, bytes, {.folder = how.folder, .run_id = run_id});
     return broadcast_by_mpi(place, bytes);
 }

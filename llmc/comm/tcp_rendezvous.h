@@ -1,7 +1,11 @@
 // tcp_rendezvous.h: ranks find each other at a port of rank 0's machine. What they say, and why nobody else gets anything: tcp_messages.h.
 #pragma once
+#include <sys/stat.h>
 #include <unistd.h>
+#include <cerrno>
+#include <cstring>
 #include <utility>
+#include "../io/files.h"
 #include "tcp_server.h"
 
 namespace tcp_rendezvous_detail {
@@ -118,7 +122,7 @@ class Client {
             else if (silent_since == 0) silent_since = seconds();
             const std::string where = text_of(at);
             if (silent_since > 0 && seconds() - silent_since >= options.silent_s)
-                die("--server %s: closes the connection without an answer: has rank 0 another secret (LLMC_SECRET, --secret), or is this another program's port?", where.c_str());
+                die("--server %s: closes the connection without an answer: has rank 0 another secret (--secret-file, LLMC_SECRET), or is this another program's port?", where.c_str());
             if (seconds() >= deadline) die("--server %s: did not find rank 0 there %s: %s", where.c_str(), limit_text(options.timeout_s).c_str(), reason.c_str());
             backoff.wait(deadline);
         }
@@ -126,6 +130,17 @@ class Client {
     }
 };
 }  // namespace tcp_rendezvous_detail
+
+// --secret-file. A command line is seen by everyone on the machine, and options are written to logs: so they name the file alone.
+inline std::string read_secret(const std::string& path) {
+    struct stat s;
+    if (stat(path.c_str(), &s)) die_with(EXIT_USAGE, "--secret-file: %s: %s", path.c_str(), strerror(errno));
+    if (s.st_mode & (S_IRWXG | S_IRWXO)) die_with(EXIT_USAGE, "--secret-file: %s: others may read or write it; chmod 600", path.c_str());
+    std::string secret = read_file(path);
+    while (!secret.empty() && strchr("\r\n", secret.back())) secret.pop_back();
+    if (secret.empty()) die_with(EXIT_USAGE, "--secret-file: %s is empty", path.c_str());
+    return secret;
+}
 
 // Returns rank 0's blob on every rank, once all have come.
 inline std::string rendezvous_tcp(const Place& place, const std::string& blob, const TcpOptions& options) {

@@ -157,7 +157,7 @@ class Server {
             return drop(p);
         }
         if (!equal_in_constant_time(p.in.substr(HELLO - MAC), hmac_sha256(secret, "hello" + says))) {
-            warn("%s: says that it is rank %u, but does not know the secret (LLMC_SECRET, --secret): ignored", without_port(p.address).c_str(), (unsigned)read_u32(says, 8));
+            warn("%s: says that it is rank %u, but does not know the secret (--secret-file, LLMC_SECRET): ignored", without_port(p.address).c_str(), (unsigned)read_u32(says, 8));
             return drop(p);
         }
         p.hello = p.in, p.nonce = random_bytes(NONCE), p.in.clear(), p.stage = SAYS_PROOF;
@@ -230,7 +230,7 @@ class Server {
     void run() {
         raise_file_limit();
         open_listeners();
-        if (secret.empty() && !loopback) warn("--server %s: without a secret (LLMC_SECRET) anyone who reaches port %d can join this run", text_of(at).c_str(), at.port);
+        if (secret.empty() && !loopback) warn("--server %s: without a secret (--secret-file, LLMC_SECRET) anyone who reaches port %d can join this run", text_of(at).c_str(), at.port);
         for (std::vector<int> absent = missing(); !absent.empty(); absent = missing()) {
             if (seconds() > deadline) refuse_all(EXIT_FAILED, format("--server %s: %s of %d did not come %s", text_of(at).c_str(), ranks_text(absent).c_str(), place.world, limit_text(options.timeout_s).c_str()));
             serve(deadline);

@@ -111,7 +111,8 @@
     O("Machine", int, rank, "pr", 0, "0..", "number of this process among --nproc, where no launcher says it") \
     O("Machine", int, gpus_per_node, "pg", 8, "1..", "ranks on each machine, likewise; with --plan of each of --nodes") \
     O("Machine", std::string, init, "pi", "mpi", "mpi|tcp|fs", "how GPUs of several machines find each other: by MPI, at rank 0's port (under torchrun unless told), or in a shared folder") \
-    O("Machine", std::string, server, "ps", "", "", "with --init tcp: host[:port] of rank 0; what all must know to be let in is in the environment, LLMC_SECRET") \
+    O("Machine", std::string, server, "ps", "", "", "with --init tcp: host[:port] of rank 0") \
+    O("Machine", std::string, secret_file, "", "", "", "with --init tcp: file with what all must know to be let in, readable by its owner alone; without it LLMC_SECRET of the environment") \
     O("Machine", std::string, fs_path, "pf", "", "", "with --init fs: the folder") \
     O("Not yet", int, gpu_stats_every, "lg", -1, "-1..", "log the GPU's clocks every so many steps") \
     O("Not yet", std::string, dtype_grads, "", "fp32", "fp32", "type in which weight gradients are accumulated")
@@ -285,6 +286,7 @@ inline void refuse_without_effect(const Options& opt) {
     if (opt.exchange != Options().exchange) refuse("--exchange", opt.exchange, "fp32 or left out");
     if (opt.init != Options().init) refuse("--init", opt.init, "left out");
     if (!opt.server.empty()) refuse("--server", opt.server, "left out");
+    if (!opt.secret_file.empty()) refuse("--secret-file", opt.secret_file, "left out");
     if (!opt.fs_path.empty()) refuse("--fs-path", opt.fs_path, "left out");
     if (opt.gpu_stats_every > 0) refuse("--gpu-stats-every", std::to_string(opt.gpu_stats_every), "0, -1 or left out");
 }

@@ -1,6 +1,7 @@
 // place.h: which of a run's processes this one is, how many it starts, and where those of a plan would be.
 #pragma once
 #include <algorithm>
+#include <string>
 #include "../backend.h"
 #include "../base/check.h"
 #include "../base/limits.h"
@@ -13,23 +14,29 @@
 inline Place place_of(const Options& opt) {
     if (!opt.plan.empty()) return {};
     const Place place = find_place(was_given(opt, "rank") ? opt.rank : -1, opt.nproc, was_given(opt, "gpus_per_node") ? opt.gpus_per_node : 0);
-    if (place.world == 1 || place.by == "spawned") return place;
-    if (const int n = std::max(opt.ranks, opt.gpus); n > 1)
-        die_with(EXIT_USAGE, "%s: %d given, but this is one of %d processes (%s) already", opt.ranks > 1 ? "--ranks" : "--gpus", n, place.world, place.by.c_str());
+    if (place.by == "spawned") return place;
+    const int n = std::max(opt.ranks, opt.gpus);
+    const char* option = opt.ranks > 1 ? "--ranks" : "--gpus";
+    if (n > 1 && place.world > 1) die_with(EXIT_USAGE, "%s: %d given, but this is one of %d processes (%s) already", option, n, place.world, place.by.c_str());
+    if (n > 1 && was_given(opt, "nproc")) die_with(EXIT_USAGE, "%s: %d given, but --nproc is %d", option, n, opt.nproc);
     return place;
 }
-// How many ranks this process starts, and does nothing else; 1: none, it is the run. A chat is one process, and so is what a launcher has started.
+// How many ranks this process starts, and does nothing else; 1: none, it is the run. A chat is one process, and so is what a launcher has started, unless told
+// (`srun --pty bash` leaves its variables to whoever types there).
 inline int ranks_to_start(const Options& opt, const Place& place) {
     const bool given = was_given(opt, RANKS_ARE_GPUS ? "ranks" : "gpus");
     if (given && opt.plan.empty()) die_with(EXIT_USAGE, RANKS_ARE_GPUS ? "--ranks: given, but ranks are GPUs here: --gpus" : "--gpus: given, but this program trains on a CPU: --ranks");
-    if (!opt.plan.empty() || !opt.chat.empty() || !place.by.empty() || was_given(opt, "nproc")) return 1;
-    return !RANKS_ARE_GPUS ? opt.ranks : opt.gpus ? opt.gpus : std::max(visible_gpus(), 1);
+    if (!opt.plan.empty() || !opt.chat.empty() || place.world > 1 || place.by == "spawned") return 1;
+    const int told = RANKS_ARE_GPUS ? opt.gpus : opt.ranks;
+    return told > 0 ? told : !place.by.empty() || was_given(opt, "nproc") ? 1 : std::max(visible_gpus(), 1);
 }
 
 // How GPUs find each other. MPI's launcher is not there under torchrun, whose variables name rank 0's machine.
 inline Meeting meeting_of(const Options& opt, const Place& place) {
+    if (!RANKS_ARE_GPUS && place.world > 1 && opt.init != "mpi") die_with(EXIT_USAGE, "--init: '%s' given, must be left out: it is for GPUs; ranks on a CPU are started by mpirun or --ranks", opt.init.c_str());
     const bool tcp = place.by == "torchrun" && !was_given(opt, "init");
-    return {tcp ? "tcp" : opt.init, opt.server, opt.fs_path};
+    if (!tcp && opt.init != "tcp" && !opt.secret_file.empty()) die_with(EXIT_USAGE, "--secret-file: '%s' given, must be left out: it has no effect without --init tcp", opt.secret_file.c_str());
+    return {tcp ? "tcp" : opt.init, opt.server, opt.fs_path, opt.secret_file.empty() ? "" : read_secret(opt.secret_file)};
 }
 
 // As ranks_of_each_node (open.h) would find them.

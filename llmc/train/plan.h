@@ -13,6 +13,7 @@
 #include "../model/flops.h"
 #include "../model/gpus.h"
 #include "../model/model.h"
+#include "measured_kernels.h"
 #include "options.h"
 #include "peak.h"
 #include "run.h"
@@ -84,12 +85,13 @@ template <class F> Workload workload_of(const Run& run, const Model<F>& model) {
 }
 
 // Of a GPU that is known: how long a step takes, what of it exchanges cost, and how many GPUs the same step could use. By scaling.h.
-inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, const Options& opt) {
+inline void print_step(const Workload& w, const Cluster& on, const Gpu& gpu, const Options& opt, const std::string& measured) {
     const Step step = step_time(w, on);
     const Kernels k = micro_batch(w, on);
     printf("cluster  %d x %d %s, %g GB/s each way in a node and %g Gb/s of network for each, ZeRO stage %d\n", on.nodes, on.per_node, gpu.name, gpu.link, opt.net, w.zero);
-    printf("kernels  by roofline, ms a micro-batch: products %.3g, attention %.3g, %s %.3g, %s %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
-           1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, MLP_NAMES[w.config.arch.mlp], 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
+    const std::string by = measured.empty() ? "roofline" : "those of GPT-2 124M that were measured (" + measured + ")";
+    printf("kernels  by %s, ms a micro-batch: products %.3g, attention %.3g, %s %.3g, %s %.3g, classifier %.3g, embedding %.3g, between kernels %.3g\n",
+           by.c_str(), 1e3 * k.products, 1e3 * k.attention, w.config.arch.norm == RMSNORM ? "RMSNorm" : "LayerNorm", 1e3 * k.layernorm, MLP_NAMES[w.config.arch.mlp], 1e3 * k.gelu, 1e3 * k.classifier, 1e3 * k.embedding, 1e3 * k.gaps);
     printf("step     ms: compute %.4g, exposed %.3g of %.3g of communication, norm and %s %.3g\n", 1e3 * step.compute, 1e3 * step.exposed, 1e3 * step.communication,
            w.muon ? "optimizer" : "AdamW", 1e3 * step.update);
     const Stop stop = where_it_stops(w, on);
@@ -126,10 +128,12 @@ template <class F> void print_plan(const Run& run, const Model<F>& model) {
     if (!gpu) {
         printf("time     at half the peak: %.3g s a step, %s tokens/s", seconds, human(tokens / seconds).c_str());
     } else {
-        const Cluster on = cluster_of<F>(opt, *gpu);
+        Cluster on = cluster_of<F>(opt, *gpu);
         const Workload w = workload_of(run, model);
+        const MeasuredKernels measured = std::is_same_v<F, float> && !opt.tf32 ? MeasuredKernels{} : measured_kernels(*gpu, w, on);
+        on.reached = measured.reached;
         print_stages(model);
-        print_step(w, on, *gpu, opt);
+        print_step(w, on, *gpu, opt, measured.from);
         seconds = step_time(w, on).seconds;
         printf("time     by these, not measured: %.4g s a step, %s tokens/s, MFU %.1f %%", seconds, human(tokens / seconds).c_str(), 100 * flops / seconds / peak.flops);
     }

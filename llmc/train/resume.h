@@ -8,7 +8,7 @@
 
 // Options that do not change what is computed or written: this machine's matter, or the word to resume itself.
 inline bool is_of_this_machine(const std::string& field) {
-    const char* fields[] = {"resume", "threads", "async_save", "cache", "separate_buffers", "pdl", "gpu_stats_every", "gpus_per_node", "init", "server", "fs_path", "plan", "rank", "ranks", "gpus", "nproc", "zero", "comm_timeout"};
+    const char* fields[] = {"resume", "threads", "async_save", "cache", "separate_buffers", "pdl", "gpu_stats_every", "gpus_per_node", "init", "server", "secret_file", "fs_path", "plan", "rank", "ranks", "gpus", "nproc", "zero", "comm_timeout"};
     return std::find(std::begin(fields), std::end(fields), field) != std::end(fields);
 }
 

@@ -1,5 +1,5 @@
 // scaling.h: what a step takes on one GPU and on many: a roofline of the kernels, an alpha-beta model of the exchanges, and a timeline of
-// both, on which what is not hidden is what is exposed. Functions of sizes alone: nothing is measured, nothing is read or written.
+// both, on which what is not hidden is what is exposed. Functions of sizes and rates alone: nothing is measured, nothing is read or written.
 //
 //     compute   a kernel takes its FLOPs over the FLOP/s that products reach, plus its bytes over the B/s of device memory
 //     exchange  alpha + beta: a latency, plus the bytes that a GPU sends over the B/s of its link
@@ -14,6 +14,34 @@
 #include "../model/flops.h"
 #include "../model/tensors.h"
 
+namespace scaling_detail {
+// What is reached of a data sheet's figure. PRODUCTS: 780 of an H100's 989 TFLOP/s is the best that a search over sizes found
+// (gist.github.com/Chillee/2ec89696db8b7ed1c24461159e325405). LINK: NVLink's protocol takes a fifth, 370 of 450 GB/s (a maintainer of NCCL,
+// github.com/NVIDIA/nccl-tests/issues/212). NET: 340 of 400 GB/s of a node (github.com/NVIDIA/nccl/issues/1218).
+constexpr double PRODUCTS = 0.80, LINK = 0.82, NET = 0.85;
+// Assumed, so that the model gives the count of LOG 23 as it was corrected (124M, 32k tokens, H100: LayerNorm 3.8 ms, GELU 1.7, classifier
+// 2.5, AdamW and norm 1.6; attention 9 ms by cuDNN, 16.5 ours). MEMORY: of kernels that only move bytes. ATTENTION_*: of the peak.
+constexpr double MEMORY = 0.80, ATTENTION_CUDNN = 0.21, ATTENTION_OURS = 0.114;
+// Of the peak without tensor cores: on an H200 (dev/bench/results/nvidia-h200-check.json) forward and backward of 12 heads of 64, B=32, T=1024, take 9.58 ms for 154.6 GFLOP.
+constexpr double ATTENTION_FP32 = 0.24;
+// Seconds between two kernels of a graph, and kernels of a block, forward and backward: some 230 in 12 blocks (LOG 23).
+constexpr double GAP = 1e-6, KERNELS_FORWARD = 7, KERNELS_BACKWARD = 12;
+// Seconds. NCCL's own constants (github.com/NVIDIA/nccl, src/graph/tuning.cc, ring with the protocol Simple): a call, a hop over NVLink, a hop
+// over the network. MESSAGE: assumed for each further node that a rank sends to, as a host thread posts and completes its message.
+constexpr double CALL = 8.4e-6, LINK_HOP = 3.4e-6, NET_HOP = 9.6e-6, MESSAGE = 1e-6;
+}  // namespace scaling_detail
+
+// Seconds of a rank, by kind of kernel.
+struct Kernels {
+    double products = 0, attention = 0, layernorm = 0, gelu = 0, classifier = 0, embedding = 0, gaps = 0;
+    double sum() const { return products + attention + layernorm + gelu + classifier + embedding + gaps; }
+};
+// What kernels reach of a data sheet's figures: products and attention of FLOP/s, the rest of B/s. As assumed above, or where they were measured: measured_kernels.h.
+struct Reached {
+    Kernels of{.products = scaling_detail::PRODUCTS, .layernorm = scaling_detail::MEMORY, .gelu = scaling_detail::MEMORY, .classifier = scaling_detail::MEMORY, .embedding = scaling_detail::MEMORY};  // attention 0: as assumed of its kernel
+    double update = scaling_detail::MEMORY;  // norm and AdamW
+};
+
 // One GPU, by its data sheet, and how many there are.
 struct Cluster {
     double flops;        // FLOP/s of dense products
@@ -21,7 +49,8 @@ struct Cluster {
     double memory;       // B/s of device memory
     double link, net;    // B/s that it sends while it receives as much: to its own node, to other nodes
     int per_node = 1, nodes = 1;
-    double latency = 1;  // times the latencies below; 0: an exchange takes its bytes alone
+    double latency = 1;  // times the latencies above; 0: an exchange takes its bytes alone
+    Reached reached = {};
     double ranks() const { return (double)per_node * nodes; }
     bool two_levels() const { return nodes > 1 && (per_node & (per_node - 1)) == 0; }  // else what a node adds is no node of the tree
 };
@@ -42,30 +71,8 @@ struct Workload {
     double N() const { return (double)B * T; }
 };
 
-namespace scaling_detail {
-// What is reached of a data sheet's figure. PRODUCTS: 780 of an H100's 989 TFLOP/s is the best that a search over sizes found
-// (gist.github.com/Chillee/2ec89696db8b7ed1c24461159e325405). LINK: NVLink's protocol takes a fifth, 370 of 450 GB/s (a maintainer of NCCL,
-// github.com/NVIDIA/nccl-tests/issues/212). NET: 340 of 400 GB/s of a node (github.com/NVIDIA/nccl/issues/1218).
-constexpr double PRODUCTS = 0.80, LINK = 0.82, NET = 0.85;
-// Assumed, so that the model gives the count of LOG 23 as it was corrected (124M, 32k tokens, H100: LayerNorm 3.8 ms, GELU 1.7, classifier
-// 2.5, AdamW and norm 1.6; attention 9 ms by cuDNN, 16.5 ours). MEMORY: of kernels that only move bytes. ATTENTION_*: of the peak.
-constexpr double MEMORY = 0.80, ATTENTION_CUDNN = 0.21, ATTENTION_OURS = 0.114;
-// Of the peak without tensor cores: on an H200 (dev/bench/results/nvidia-h200-check.json) forward and backward of 12 heads of 64, B=32, T=1024, take 9.58 ms for 154.6 GFLOP.
-constexpr double ATTENTION_FP32 = 0.24;
-// Seconds between two kernels of a graph, and kernels of a block, forward and backward: some 230 in 12 blocks (LOG 23).
-constexpr double GAP = 1e-6, KERNELS_FORWARD = 7, KERNELS_BACKWARD = 12;
-// Seconds. NCCL's own constants (github.com/NVIDIA/nccl, src/graph/tuning.cc, ring with the protocol Simple): a call, a hop over NVLink, a hop
-// over the network. MESSAGE: assumed for each further node that a rank sends to, as a host thread posts and completes its message.
-constexpr double CALL = 8.4e-6, LINK_HOP = 3.4e-6, NET_HOP = 9.6e-6, MESSAGE = 1e-6;
-}  // namespace scaling_detail
-
 // ---- kernels ------------------------------------------------------------------------------------------------------------
 
-// Seconds of a rank, by kind of kernel.
-struct Kernels {
-    double products = 0, attention = 0, layernorm = 0, gelu = 0, classifier = 0, embedding = 0, gaps = 0;
-    double sum() const { return products + attention + layernorm + gelu + classifier + embedding + gaps; }
-};
 inline Kernels operator+(const Kernels& a, const Kernels& b) {
     return {a.products + b.products, a.attention + b.attention, a.layernorm + b.layernorm, a.gelu + b.gelu, a.classifier + b.classifier,
             a.embedding + b.embedding, a.gaps + b.gaps};
@@ -99,10 +106,11 @@ using KernelCounts = std::vector<KernelCount>;
 // Of a product FLOPs and bytes are added, as if none of its loads were hidden; attention's rate is of its FLOPs alone.
 inline double kernel_seconds(const KernelCount& k, const Workload& w, const Cluster& on) {
     using namespace scaling_detail;
-    if (k.kind == &Kernels::products) return k.flops / (PRODUCTS * on.flops) + k.bytes / on.memory;
-    const double ours = w.size == 4 ? ATTENTION_FP32 * on.fp32 : ATTENTION_OURS * on.flops;
-    if (k.kind == &Kernels::attention) return k.flops / (w.cudnn ? ATTENTION_CUDNN * on.flops : ours);
-    return k.flops / ours + k.bytes / (MEMORY * on.memory);  // Muon's products are made by attention's tiles
+    if (k.kind == &Kernels::products) return k.flops / (on.reached.of.products * on.flops) + k.bytes / on.memory;
+    const bool fp32 = w.size == 4;
+    const double peak = fp32 ? on.fp32 : on.flops, ours = (fp32 ? ATTENTION_FP32 : ATTENTION_OURS) * peak, measured = on.reached.of.attention * peak;
+    if (k.kind == &Kernels::attention) return k.flops / (measured > 0 && (fp32 || w.cudnn) ? measured : w.cudnn ? ATTENTION_CUDNN * on.flops : ours);
+    return k.flops / ours + k.bytes / ((k.kind ? on.reached.of.*k.kind : on.reached.update) * on.memory);  // Muon's products are made by attention's tiles
 }
 inline Kernels seconds_of(const KernelCounts& list, const Workload& w, const Cluster& on, double kernels) {
     Kernels sum{.gaps = kernels * scaling_detail::GAP};

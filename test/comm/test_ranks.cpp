@@ -406,6 +406,9 @@ TEST(ranks_refuse) {
         {"--ranks 2 --reduce nccl", "--reduce: 'nccl' given, must be tree: ranks that share memory (--ranks) only carry bytes; GPUs, and ranks of mpirun, have sums of their own"},
         {"--reduce nccl", "--reduce: 'nccl' given, must be tree or left out: it has no effect in a run of one process"},
         {"--ranks 65", "--ranks: '65' given, must be a whole number in 1..64"},
+        {"--ranks 2 -pn 1", "--ranks: 2 given, but --nproc is 1"},
+        {"-pn 2 -pr 0 -pi tcp", "--init: 'tcp' given, must be left out: it is for GPUs; ranks on a CPU are started by mpirun or --ranks"},
+        {"--secret-file x", "--secret-file: 'x' given, must be left out: it has no effect in a run of one process"},
     };
     for (auto& c : cases) {
         Outcome o = run_command(trainer("out", FOUR_STEPS + c.options));
@@ -414,6 +417,16 @@ TEST(ranks_refuse) {
         if (o.code != EXIT_USAGE || !has(o.output, c.says) || o.output.find('\n') != o.output.size() - 1) FAIL("%s: exit code %d, said \"%s\"", c.options, o.code, o.output.c_str());
     }
     EXPECT(access((SCRATCH + "/out").c_str(), F_OK) != 0);
+}
+
+// A launcher that has started one process has no ranks of its own: `srun --pty bash` and `mpirun -np 1` leave their variables to what is started there.
+TEST(ranks_where_a_launcher_started_one) {
+    prepare();
+    for (const char* by : {"SLURM_PROCID=0 SLURM_STEP_NUM_TASKS=1", "OMPI_COMM_WORLD_RANK=0 OMPI_COMM_WORLD_SIZE=1"}) {
+        const Outcome o = must(format("env %s ", by) + trainer("out", "-x 1 -v 0 -n 0 --ranks 2"));
+        if (!has(o.output, " x 2 ranks = ")) FAIL("%s: %s", by, o.output.c_str());
+        EXPECT(has(must(format("env %s ", by) + trainer("one", "-x 1 -v 0 -n 0")).output, " x 1 ranks = "));
+    }
 }
 
 // ---- MPI ------------------------------------------------------------------------------------------------------------------------
@@ -512,6 +525,22 @@ TEST(ranks_by_mpirun_must_agree) {
         EXPECT_EQ(o.code, EXIT_USAGE);
         EXPECT(has(o.output, "error: rank 1: the data: rank 1 has "));
     }
+}
+
+// A folder of the same name that is another one for each machine is found before anything is written into either.
+TEST(ranks_by_mpirun_write_to_one_folder) {
+    if (mpirun(1).empty()) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    const std::string here = std::string(getenv("PWD") ? getenv("PWD") : ".");
+    const auto from = [&](const std::string& folder) {
+        make_folders(SCRATCH + "/" + folder);
+        return format("sh -c 'cd %s/%s/%s && exec %s/%s -i %s/%s/text.txt -o out -e d1c16h1 -b 2 -t 16 --tokenizer bytes -x 1 -v 0 -s 0'", here.c_str(), SCRATCH.c_str(), folder.c_str(), here.c_str(),
+                      TRAINER, here.c_str(), SCRATCH.c_str());
+    };
+    const Outcome o = run_command(mpirun(1) + from("a") + " : -np 1 " + from("b"));
+    if (o.code != EXIT_USAGE || !has(o.output, "error: rank 1: --out: out of rank 1 is not the folder of rank 0: it must be one that all machines share\n")) FAIL("exit code %d, said \"%s\"", o.code, o.output.c_str());
+    for (const char* folder : {"/a", "/b"}) EXPECT(list_folder(SCRATCH + folder).empty());
+    must(mpirun(1) + from("a") + " : -np 1 " + from("a"));
 }
 
 TEST(ranks_by_mpirun_end_when_one_is_killed) {

@@ -130,11 +130,28 @@ TEST(tcp_without_a_secret) {
     o.server = "0.0.0.0:" + std::to_string(free_port());
     RankProcess open = rank(0, 2, o), other = rank(1, 2, o);
     EXPECT_EQ(open.code(), 0);
-    EXPECT(has(open.said, "warning: --server " + o.server + ": without a secret (LLMC_SECRET) anyone who reaches port "));
+    EXPECT(has(open.said, "warning: --server " + o.server + ": without a secret (--secret-file, LLMC_SECRET) anyone who reaches port "));
     expect_got(other);
 }
 
 // Not a byte for those, and no delay for the ranks.
+// A secret by a file: its owner's alone, without the end of its line.
+TEST(tcp_secret_of_a_file) {
+    const std::string path = "build/tmp/secret";
+    const auto put = [&](const std::string& text, mode_t mode) { write_file_atomically(path, text), chmod(path.c_str(), mode); };
+    put("open sesame\r\n", 0600);
+    EXPECT_STR(read_secret(path), "open sesame");
+    put("open sesame", 0400);
+    EXPECT_STR(read_secret(path), "open sesame");
+    for (const mode_t mode : {0640, 0604, 0620}) {
+        put("open sesame", mode);
+        EXPECT_DIES("--secret-file: build/tmp/secret: others may read or write it; chmod 600", read_secret(path));
+    }
+    put("\n", 0600);
+    EXPECT_DIES("--secret-file: build/tmp/secret is empty", read_secret(path));
+    EXPECT_DIES("--secret-file: build/tmp/none: No such file or directory", read_secret("build/tmp/none"));
+}
+
 TEST(tcp_strangers) {
     const int port = free_port();
     TcpOptions o = at_port(port);

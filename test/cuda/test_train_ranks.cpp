@@ -95,11 +95,11 @@ TEST(gpus_of_two_nodes_make_the_same_bits) {
             std::string options = format("-pn 4 -pr %d -pg 2 --init fs -pf %s/meeting", rank, SCRATCH.c_str());
             if (!strcmp(stage, "-z 3")) {
                 all += format("RANK=%d WORLD_SIZE=4 LOCAL_RANK=%d LOCAL_WORLD_SIZE=2 TORCHELASTIC_RUN_ID=x MASTER_ADDR=127.0.0.1 MASTER_PORT=%d ", rank, rank % 2, port);
-                options = "";
+                options = "--secret-file " + SCRATCH + "/secret";  // others may not read it
             }
             all += train_command(CUDA_TRAINER, "nodes", on_gpus(format("-f 0 %s %s", options.c_str(), stage))) + (rank ? " & " : "; code=$?; wait; exit $code");
         }
-        const Outcome o = run_command("export LLMC_RUN_ID=nodes" + std::string(stage + 3) + "; mkdir -p " + SCRATCH + "/meeting; " + all);
+        const Outcome o = run_command("export LLMC_RUN_ID=nodes" + std::string(stage + 3) + "; mkdir -p " + SCRATCH + "/meeting; umask 077; echo sesame > " + SCRATCH + "/secret; " + all);
         if (o.code || o.output.find("exchange in two levels: among the 2 ranks of a machine, then between 2 machines") == std::string::npos) FAIL("%s: exit code %d: %s", stage, o.code, o.output.c_str());
         for (const char* file : {"/step_00000002/model.safetensors", "/step_00000002/state-00000.safetensors", "/main.log"})
             if (!same_file(std::string("one") + file, std::string("nodes") + file)) FAIL("%s: %s differs", stage, file);

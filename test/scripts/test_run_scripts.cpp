@@ -164,6 +164,25 @@ TEST(a_run_script_is_stopped) {
     }
 }
 
+// By mpirun it is handed on as the signal that mpirun hands on, so that there is a checkpoint. Of SIGTERM mpirun makes SIGKILL in a second.
+TEST(a_run_script_by_mpirun_is_stopped) {
+    if (!has_bash()) SKIP("no bash");
+    if (run_command("mpirun --version").code || !has(run_command(std::string("ldd ") + TRAINER).output, "libmpi")) SKIP("no mpirun, or the trainer was built without MPI");
+    prepare();
+    program("shim", "STEPS=1000000\n" + REPLACE + "exec " + absolute(TRAINER) + " \"$@\" -v 0 -h 0 -k constant");
+    run_command("rm " + SCRATCH + "/bin/mpirun");
+    const std::string command = format("cd %s && TINY=$PWD/data BIN=./shim DATA=data OUT=out PAUSE=0 RANKS=2 OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+                                       "ASAN_OPTIONS=detect_leaks=0 exec bash scripts/run_gpt2_124M.sh > said 2>&1", SCRATCH.c_str());
+    const pid_t pid = fork();
+    if (pid == 0) { execl("/bin/sh", "sh", "-c", command.c_str(), (char*)nullptr); _exit(127); }
+    for (int i = 0; i < 600 && !has(contents("said"), " 3/1000000 "); i++) usleep(50000);
+    kill(pid, SIGTERM);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    const std::string said = contents("said"), end = said.substr(said.size() - std::min<size_t>(said.size(), 1000));
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0 || !has(said, "interrupted after step ") || run_command("ls " + SCRATCH + "/out/DONE_*").code) FAIL("status %d: %s", status, end.c_str());
+}
+
 TEST(a_run_script_says_what_is_missing) {
     if (!has_bash()) SKIP("no bash");
     prepare();

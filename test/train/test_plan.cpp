@@ -1,4 +1,6 @@
 // What --plan says, and that a run then takes so much memory.
+#include <limits.h>
+#include <cstdlib>
 #include "cli_test.h"
 
 namespace {
@@ -61,6 +63,43 @@ TEST(plan_of_many_gpus) {
     // a machine that is not in the table
     const std::string here = plan("");
     EXPECT(has(here, "time     at half the peak: ") && !has(here, "cluster") && !has(here, "$"));
+}
+
+// A GPU whose kernels have been measured (an H200, B=32, T=1024: dev/bench/results/nvidia-h200-check.json), ms: attention 12 (0.1664 + 0.5964) = 9.15; LayerNorm
+// 25 (0.054 + 0.0779) = 3.30; GELU what it adds to its products, 12 (0.3423 - 0.2509 + 0.3223 - 0.2357) = 2.14; the classifier 16 x 0.1289 = 2.06; embedding
+// 0.0258 + 0.1089 = 0.135; products 12 x 2.2765 + 16 x 0.6252 = 37.3; norm and AdamW of 124.4M for 84.9M parameters 1.465 (0.0789 + 0.7081) = 1.15.
+TEST(plan_by_measured_kernels) {
+    prepare();
+    char here[PATH_MAX] = "";
+    EXPECT(realpath(TRAINER, here) != nullptr);
+    const std::string trainer = here, file = "dev/bench/results/nvidia-h200-check.json", rows = read_file(file);
+    const auto plan = [&](const std::string& rest, const std::string& from = ".") {
+        Outcome o = run_command(format("cd %s && %s --plan --gpu H200 -e d12 -b 32 -t 1024 -d 65536 --classifier-rows 2048 %s", from.c_str(), trainer.c_str(), rest.c_str()));
+        if (o.code) FAIL("%s: exit code %d: %s", rest.c_str(), o.code, o.output.c_str());
+        return o.output;
+    };
+    const auto expect = [](const std::string& output, const std::string& part) { if (!has(output, part)) FAIL("'%s' is not in: %s", part.c_str(), output.c_str()); };
+    const std::string measured = "\nkernels  by those of GPT-2 124M that were measured (NVIDIA H200, 2026-11-26, " + file, bf16 = "--precision bf16";
+    expect(plan(bf16), measured + "), ms a micro-batch: products 37.3, attention 9.15, LayerNorm 3.3, GELU 2.14, classifier 2.06, embedding 0.135, ");
+    expect(plan(bf16), "norm and AdamW 1.15\n");
+    expect(plan(""), measured + "), ms a micro-batch: products 92.4, attention 115, LayerNorm 5.26, ");  // 12 (1.8396 + 7.7393)
+    expect(plan(bf16 + " -e llama3.2:1b"), measured + "; RMSNorm and SwiGLU by roofline), ");
+    expect(plan("--tf32 0"), "\nkernels  by roofline, ");  // TF32 was measured
+    expect(plan(bf16 + " --gpu H100", "."), "\nkernels  by roofline, ");
+    // where nobody has measured; then a file of other layers alone, and a newer one
+    expect(plan(bf16, SCRATCH), "\nkernels  by roofline, ");
+    const auto put = [&](const char* name, std::string text, const char* what, const char* by) {
+        for (size_t at = 0; (at = text.find(what, at)) != text.npos; at += strlen(by)) text.replace(at, strlen(what), by);
+        make_folders(SCRATCH + "/dev/bench/results");
+        write_file_atomically(SCRATCH + "/dev/bench/results/" + name, text);
+    };
+    put("a.json", rows, "\"layer\": \"fc forward\"", "\"layer\": \"another\"");
+    expect(plan(bf16, SCRATCH), "\nkernels  by roofline, ");
+    put("b.json", rows, "2026-11-26", "2026-11-28"), put("c.json", rows, "\"ms\": 0.1664", "\"ms\": 0.2664");
+    expect(plan(bf16, SCRATCH), "(NVIDIA H200, 2026-11-28, dev/bench/results/b.json), ms a micro-batch: products 37.3, attention 9.15, ");
+    remove_tree(SCRATCH + "/dev/bench/results");
+    put("c.json", rows, "\"ms\": 0.1664", "\"ms\": 0.2664");
+    expect(plan(bf16, SCRATCH), "dev/bench/results/c.json), ms a micro-batch: products 37.3, attention 10.4, ");
 }
 
 // --plan of a run that goes on is the checkpoint's, of data that of their tokenizer; what cannot be known is said, and nothing is written.
