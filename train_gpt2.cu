@@ -290,7 +290,7 @@ template <class F> void train(Run& run, Model<F>& model, Peak machine, const std
     if (!run.train.empty()) data.emplace(run.train, data_options(run, true), model.host_batches, (int)model.training_slots(), (int)model.held_batches()), data->seek(run.position);
     if (!run.val.empty()) val_data.emplace(run.val, data_options(run, false), model.host_batches + model.training_slots() * 2 * model.N(), (int)model.VALIDATION_SLOTS);
     StepClock clock(opt.minutes, run.seconds);
-    if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->rows() * run.T / tokens, 1.0, (double)INT_MAX);
+    if (run.steps < 0) run.steps = opt.minutes > 0 ? INT_MAX : (int)std::clamp((double)data->tokens() / tokens, 1.0, (double)INT_MAX);
     if (clock.steps(run.first_step, 0, comm) <= run.first_step) run.steps = run.first_step;
     Confirmation confirmation(run);
     if (nothing_to_do(run, (val_data && opt.val_every) + eval_sets.size())) return confirmation.prune(run.first_step);  // a kill may have come before it

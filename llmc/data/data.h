@@ -88,6 +88,10 @@ class RowIndex {
                 (unsigned long long)count_tokens(shards), o.bos_align ? " (from the first document start on)" : "", o.once ? 2 : o.T + 1);
     }
     uint64_t rows() const { return first_.back(); }
+    uint64_t tokens(uint64_t batch) const {  // of an epoch: all that there are where each shard holds `batch` tokens and one more, else those of whole rows
+        const bool whole = std::all_of(shards_.begin(), shards_.end(), [&](const Shard& shard) { return shard.size() > batch; });
+        return whole && starts_.empty() ? count_tokens(shards_) : rows() * T_;
+    }
 
     struct Row { const Shard* shard; uint64_t begin; int targets, counted; };  // targets: those there are, at most T
     Row operator[](uint64_t row) const {
@@ -232,6 +236,11 @@ class DataLoader {
     uint64_t rows() const {                                  // an epoch; of a mixture: as many rows as all sources have
         uint64_t n = 0;
         for (const RowIndex& source : sources_) n += source.rows();
+        return n;
+    }
+    uint64_t tokens() const {                                // an epoch, for its number of steps: counted as llm.c does, whose scripts wait for the last one by its number
+        uint64_t n = 0;
+        for (const RowIndex& source : sources_) n += source.tokens((uint64_t)o_.B * (uint64_t)o_.T * (uint64_t)o_.world);
         return n;
     }
     uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved between steps
