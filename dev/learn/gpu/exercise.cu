@@ -2,7 +2,7 @@
 // Everything is fp32 but the operands of part 5. Thread (x, y) of a block is threadIdx.x, threadIdx.y; x runs fastest, so a warp is 32 neighbours in x where blockDim.x is 32 or more.
 
 // ---- 1. a coalesced copy by a grid that fills a GPU once
-// out = factor * inp, n elements. There are fewer threads than elements: each takes several.
+// out = factor * inp, n elements. Where there are fewer threads than elements each takes several.
 constexpr unsigned THREADS = 128, MAX_BLOCKS = 132 * 2048 / THREADS;  // as many as an H100 holds at once: 132 multiprocessors, 2048 threads each
 __global__ void scale_kernel(float* out, const float* inp, float factor, int n) {
     BLANK;  // a loop: from this thread's first element on, as far at a time as the grid has threads, so that neighbours in a warp have neighbours in memory

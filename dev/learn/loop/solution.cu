@@ -3,8 +3,8 @@
 #include "model.h"
 
 // ---- 1. which row comes next, without a state
-// The number of the row that a run reads as its position-th, from 0: each epoch has all ROWS rows once, in an order of its own. permute(index, n, seed, epoch) is where `index` of 0 .. n-1
-// goes in that epoch's order.
+// The number of the row that a run reads as its position-th, from 0: each epoch has all ROWS rows once, in an order of its own. permute(index, n, seed, epoch) is the one of 0 .. n-1
+// that stands at place `index` of that epoch's order.
 uint64_t row_of(uint64_t position, uint64_t seed) {
     //{ the epoch and the place in it follow from position
     return permute(position % ROWS, ROWS, seed, (uint32_t)(position / ROWS));
