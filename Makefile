@@ -156,7 +156,7 @@ $(B)/test/%.o: test/%.cpp $(TEST_HEADERS)
 	$(call say,CXX)$(TEST_COMPILE)
 $(B)/test/%_tests.o: $(B)/test/%_tests.cpp $(TEST_HEADERS)
 	$(call say,CXX)$(TEST_COMPILE)
-.PRECIOUS: build/%_tests.cpp build/emu-%/kernels.cpp
+.PRECIOUS: build/%_tests.cpp
 .SECONDEXPANSION:
 build/%_tests.cpp: $$(call files_of,$$(notdir $$*)) $(wildcard test/*/*_test.h) dev/together.sh
 	@mkdir -p $(@D) build/tmp

@@ -137,7 +137,7 @@ inline std::string read_secret(const std::string& path) {
     if (stat(path.c_str(), &s)) die_with(EXIT_USAGE, "--secret-file: %s: %s", path.c_str(), strerror(errno));
     if (s.st_mode & (S_IRWXG | S_IRWXO)) die_with(EXIT_USAGE, "--secret-file: %s: others may read or write it; chmod 600", path.c_str());
     std::string secret = read_file(path);
-    while (!secret.empty() && strchr("\r\n", secret.back())) secret.pop_back();
+    secret.resize(secret.find_last_not_of("\r\n") + 1);  // npos + 1 is 0
     if (secret.empty()) die_with(EXIT_USAGE, "--secret-file: %s is empty", path.c_str());
     return secret;
 }

@@ -238,9 +238,11 @@ class DataLoader {
         for (const RowIndex& source : sources_) n += source.rows();
         return n;
     }
-    uint64_t tokens() const {                                // an epoch, for its number of steps: counted as llm.c does, whose scripts wait for the last one by its number
+    // An epoch, for its number of steps: counted as llm.c does, whose scripts wait for the last one by its number. llm.c asks each shard for a batch of all
+    // ranks; here one rank's is enough: the number of ranks must not change the number of steps, and with it the schedule.
+    uint64_t tokens() const {
         uint64_t n = 0;
-        for (const RowIndex& source : sources_) n += source.tokens((uint64_t)o_.B * (uint64_t)o_.T * (uint64_t)o_.world);
+        for (const RowIndex& source : sources_) n += source.tokens((uint64_t)o_.B * (uint64_t)o_.T);
         return n;
     }
     uint64_t position() const { return position_; }          // rows taken by all ranks together; to be saved between steps

@@ -1,5 +1,5 @@
 // measured_kernels.h: what a GPU's kernels reach of its data sheet where they have been measured: the rows of dev/bench/layers.cpp, GPT-2 124M's shapes, that
-// scripts/gpu_check.sh and `make bench` leave in dev/bench/results. --plan counts with these in the place of what scaling.h assumes.
+// scripts/gpu_check.sh and `make bench-gpu` leave in dev/bench/results. --plan counts with these in the place of what scaling.h assumes.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -29,7 +29,7 @@ inline Sum sum_of(const KernelCounts& list, double Kernels::*kind) {
 }
 
 // w: the micro-batch that was measured, of GPT-2 124M, which accumulates; its classifier in chunks. Of kernels that this model does not have
-// (RMSNorm, SwiGLU, ReLU squared) nothing is known by these. Of a kind that is not all there NaN.
+// (RMSNorm, rotary positions, SwiGLU, ReLU squared) nothing is known by these. Of a kind that is not all there NaN.
 inline Reached reached_by(const Seconds& of, const Workload& w, const Cluster& on) {
     const auto at = [&](const std::string& name) { return of.contains(name) ? of.at(name) : NAN; };
     const int L = w.config.L;
@@ -89,11 +89,16 @@ inline MeasuredKernels measured_kernels(const Gpu& gpu, const Workload& w, const
         newest = date;
         measured = {reached, machine + ", " + date + ", " + path};
     }
-    // another norm or MLP than GPT-2's was not measured there
+    // what GPT-2 does not have was not measured there; rotary positions are counted with the embedding
     const Reached assumed;
-    const bool norm = w.config.arch.norm != LAYERNORM, mlp = w.config.arch.mlp != GELU;
-    if (norm) measured.reached.of.layernorm = assumed.of.layernorm;
-    if (mlp) measured.reached.of.gelu = assumed.of.gelu;
-    if (!measured.from.empty() && (norm || mlp)) measured.from += format("; %s%s%s by roofline", norm ? "RMSNorm" : "", norm && mlp ? " and " : "", mlp ? MLP_NAMES[w.config.arch.mlp] : "");
+    const auto& arch = w.config.arch;
+    std::string others;
+    const auto by_roofline = [&](bool is_other, double Kernels::*kind, const char* name) {
+        if (is_other) measured.reached.of.*kind = assumed.of.*kind, others += (others.empty() ? "; " : ", ") + std::string(name);
+    };
+    by_roofline(arch.norm != LAYERNORM, &Kernels::layernorm, "RMSNorm");
+    by_roofline(arch.turns_heads(), &Kernels::embedding, "embedding with rotary positions");
+    by_roofline(arch.mlp != GELU, &Kernels::gelu, MLP_NAMES[arch.mlp]);
+    if (!measured.from.empty() && !others.empty()) measured.from += others + " by roofline";
     return measured;
 }

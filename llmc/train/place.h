@@ -36,7 +36,8 @@ inline Meeting meeting_of(const Options& opt, const Place& place) {
     if (!RANKS_ARE_GPUS && place.world > 1 && opt.init != "mpi") die_with(EXIT_USAGE, "--init: '%s' given, must be left out: it is for GPUs; ranks on a CPU are started by mpirun or --ranks", opt.init.c_str());
     const bool tcp = place.by == "torchrun" && !was_given(opt, "init");
     if (!tcp && opt.init != "tcp" && !opt.secret_file.empty()) die_with(EXIT_USAGE, "--secret-file: '%s' given, must be left out: it has no effect without --init tcp", opt.secret_file.c_str());
-    return {tcp ? "tcp" : opt.init, opt.server, opt.fs_path, opt.secret_file.empty() ? "" : read_secret(opt.secret_file)};
+    const bool meets = place.world > 1;  // --plan meets nobody: the file may be on other machines alone
+    return {tcp ? "tcp" : opt.init, opt.server, opt.fs_path, meets && !opt.secret_file.empty() ? read_secret(opt.secret_file) : ""};
 }
 
 // As ranks_of_each_node (open.h) would find them.

@@ -114,7 +114,7 @@ template <class F> void print_stages(const Model<F>& model) {
     }
 }
 
-// --plan: memory and time, for this machine or any GPU, without taking the memory. Nothing of it is measured.
+// --plan: memory and time, for this machine or any GPU, without taking the memory. Of the run nothing is measured.
 template <class F> void print_plan(const Run& run, const Model<F>& model) {
     const Options& opt = run.opt;
     const Gpu* gpu = find_gpu(opt.plan);

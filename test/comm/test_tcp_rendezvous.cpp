@@ -134,7 +134,6 @@ TEST(tcp_without_a_secret) {
     expect_got(other);
 }
 
-// Not a byte for those, and no delay for the ranks.
 // A secret by a file: its owner's alone, without the end of its line.
 TEST(tcp_secret_of_a_file) {
     const std::string path = "build/tmp/secret";
@@ -150,8 +149,12 @@ TEST(tcp_secret_of_a_file) {
     put("\n", 0600);
     EXPECT_DIES("--secret-file: build/tmp/secret is empty", read_secret(path));
     EXPECT_DIES("--secret-file: build/tmp/none: No such file or directory", read_secret("build/tmp/none"));
+    const std::string binary("\0\n\r\0\0", 5);  // of any bytes nothing but the end of a line is left out
+    put(binary, 0600);
+    EXPECT(read_secret(path) == binary);
 }
 
+// Not a byte for those, and no delay for the ranks.
 TEST(tcp_strangers) {
     const int port = free_port();
     TcpOptions o = at_port(port);

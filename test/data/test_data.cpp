@@ -124,7 +124,7 @@ TEST(every_row_once_an_epoch) {
     EXPECT(firsts(two_shards(7), o, 17) != first);
 }
 
-// llm.c divides all tokens of all shards by those of a step, and refuses shards of fewer than a batch of all ranks and one more.
+// llm.c divides all tokens of all shards by those of a step, and refuses shards of fewer than a batch of all ranks and one more. Any number of ranks counts as many.
 TEST(tokens_of_an_epoch_are_counted_as_llm_c_does) {
     const auto tokens = [](const Shards& shards, DataOptions o) {
         std::vector<int> slots = slots_for(o, 2);
@@ -133,7 +133,7 @@ TEST(tokens_of_an_epoch_are_counted_as_llm_c_does) {
     const int T = 8;
     const Shards shards = two_shards(T);
     EXPECT_EQ(tokens(shards, {.B = 1, .T = T}), 17 * T + T / 2 + 1u);
-    EXPECT_EQ(tokens(shards, {.B = 3, .T = T, .world = 2}), 17 * T + T / 2 + 1u);                 // 48 tokens in the smaller one of 52
+    for (int world : {1, 2, 8}) EXPECT_EQ(tokens(shards, {.B = 6, .T = T, .world = world}), 17 * T + T / 2 + 1u);  // 48 tokens in the smaller one of 52
     EXPECT_EQ(tokens(shards, {.B = 7, .T = T}), 17u * T);                                         // 56: whole rows
     EXPECT_EQ(tokens({open_shard(write_shard("batch.bin", numbers(0, 4 * T)))}, {.B = 4, .T = T}), 3u * T);  // not one more
     const Shards aligned = {open_shard(write_shard("aligned.bin", {E, 1, 2, 3, E, 4, 5, 6, 7}))};

@@ -46,8 +46,8 @@ static std::vector<Mutant> read_list(const std::string& path) {
 
 // Builds and tests a mutant in a copy of the sources. Empty: it survived; else what killed it.
 static std::string killed_by(const Mutant& m, const std::string& place) {
-    make_folders(place);
-    run_command("rm -rf " + place + "/llmc " + place + "/test && cp -r llmc test train_gpt2.cu Makefile " + place);
+    make_folders(place + "/dev");
+    run_command("rm -rf " + place + "/llmc " + place + "/test && cp -r llmc test train_gpt2.cu Makefile " + place + " && cp dev/together.sh " + place + "/dev");
     std::string source = read_file(m.file);
     source.replace(source.find(m.from), m.from.size(), m.to);
     write_file_atomically(place + "/" + m.file, source);
@@ -59,7 +59,9 @@ static std::string killed_by(const Mutant& m, const std::string& place) {
             if (!trainers.empty() && strcmp(build, "plain")) continue;  // takes minutes, and is about the order of copies
             auto shell = [&](const std::string& command) { return run_command("cd " + place + " && " + command); };
             shell(format("rm -rf %s/tests %s/cuda", folder.c_str(), folder.c_str()));
-            if (shell(format("make -s LOOK=%s EMU_ONLY=%s %s/tests %s", build, test.c_str(), folder.c_str(), trainers.c_str())).code) return "the compiler";
+            const std::string make = format("make -s LOOK=%s EMU_ONLY=%s %s/tests %s", build, test.c_str(), folder.c_str(), trainers.c_str());
+            CHECK(!shell(make + " -n").code, "%s: make does not find all that it needs for %s", place.c_str(), test.c_str());  // else it would seem to be the compiler's
+            if (shell(make).code) return "the compiler";
             // few schedules: most mistakes show at once
             if (shell(format("EMU_SCHEDULES=4 timeout 200 %s/tests", folder.c_str())).code) return test + ", " + build;
         }

@@ -47,6 +47,7 @@ TEST(plan_of_many_gpus) {
     // every way to name the same
     EXPECT_STR(plan("H100 -pn 1024 -z 1"), all);
     EXPECT_STR(plan("H100 --gpu H100 --nodes 128 -pn 1024 -pg 8 -z 1"), all);
+    EXPECT_STR(plan("H100 -pn 1024 -z 1 --init tcp --server host --secret-file absent"), all);  // what is on those machines is not asked for here
     // ranks of one node that is not full; nodes of one GPU
     EXPECT(has(plan("H100 -pn 4"), "cluster  1 x 4 H100,") && has(plan("H100 -pn 4 -pg 1"), "cluster  4 x 1 H100,") && has(plan("H100"), "cluster  1 x 1 H100,"));
     // memory of stage 1, GiB: 124.4M parameters in bf16, gradients in fp32, 12 bytes over 1024 ranks: 0.23 + 0.46 + 0.00
@@ -83,7 +84,7 @@ TEST(plan_by_measured_kernels) {
     expect(plan(bf16), measured + "), ms a micro-batch: products 37.3, attention 9.15, LayerNorm 3.3, GELU 2.14, classifier 2.06, embedding 0.135, ");
     expect(plan(bf16), "norm and AdamW 1.15\n");
     expect(plan(""), measured + "), ms a micro-batch: products 92.4, attention 115, LayerNorm 5.26, ");  // 12 (1.8396 + 7.7393)
-    expect(plan(bf16 + " -e llama3.2:1b"), measured + "; RMSNorm and SwiGLU by roofline), ");
+    expect(plan(bf16 + " -e llama3.2:1b"), measured + "; RMSNorm, embedding with rotary positions, SwiGLU by roofline), ");
     expect(plan("--tf32 0"), "\nkernels  by roofline, ");  // TF32 was measured
     expect(plan(bf16 + " --gpu H100", "."), "\nkernels  by roofline, ");
     // where nobody has measured; then a file of other layers alone, and a newer one
