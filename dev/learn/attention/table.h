@@ -263,7 +263,7 @@ template <bool CUDA> void grade_backward(Trial& t, Size s) {
 }
 
 inline const std::vector<Size> SIZES = {{5, 3}, {1, 1}, {37, 33}, {9, 70}, {64, 32}};  // 37: a block's last warps have no query; 70: more than two elements a lane
-// One head of 2048 positions: two products forward, five backward, as s and dp are computed again, of the 2048 * 2049 / 2 pairs of HS elements each.
+// One head of 2048 positions: two products forward, five backward, as s is computed again (what both kernels compute, s and dp, counts once), of the 2048 * 2049 / 2 pairs of HS elements each.
 constexpr double PRODUCT = 2.0 * 2048 * 2049 / 2 * 64;
 constexpr Timed FORWARD = {{2048, 64}, 2 * PRODUCT}, BACKWARD = {{2048, 64}, 5 * PRODUCT};
 constexpr Advice TILES = {.outside = "of the tile's rows those from `last` on are not to be read, and their threads do not return: barriers follow",
