@@ -39,8 +39,10 @@ inline Reached reached_by(const Seconds& of, const Workload& w, const Cluster& o
 
     double products = w.chunks * (at("head forward, a chunk") + at("head backward input") + at("head backward weight"));
     for (const std::string name : {"qkv", "attproj", "fc", "fcproj"}) products += L * (at(name + " forward") + at(name + " backward input") + at(name + " backward weight"));
-    const double gelu = at("fc + gelu forward") - at("fc forward") + std::min(at("fcproj + gelu backward input") - at("fcproj backward input"), at("gelu backward"));
     const auto rate = [&](double Kernels::*kind, double seconds) { return sum_of(all, kind).bytes / seconds / on.memory; };
+    // differences of times: in no epilogue less than its bytes take
+    const double gelu = std::max(at("fc + gelu forward") - at("fc forward") + std::min(at("fcproj + gelu backward input") - at("fcproj backward input"), at("gelu backward")),
+                                 sum_of(all, &Kernels::gelu).bytes / L / on.memory);
 
     Reached reached;
     const Sum p = sum_of(all, &Kernels::products);
@@ -68,7 +70,8 @@ inline MeasuredKernels measured_kernels(const Gpu& gpu, const Workload& w, const
     for (const std::string& name : names) {
         if (!name.ends_with(".json")) continue;
         const std::string path = folder + "/" + name;
-        const Json rows = json_parse(read_file(path), path);
+        Json rows;
+        if (!json_try_parse(rows, read_file(path)).empty() || rows.type != Json::ARRAY) continue;  // cut by a full disk, perhaps: nothing is known by it
         Seconds seconds;
         Workload there{.config = config_by_name("d12", 50257), .B = 0, .T = 0, .grad_accum = 2, .size = w.size, .master = w.size == 2};
         std::string date, machine;
@@ -85,7 +88,8 @@ inline MeasuredKernels measured_kernels(const Gpu& gpu, const Workload& w, const
         }
         if (seconds.empty() || date < newest) continue;
         const Reached reached = reached_by(seconds, there, on);
-        if (const double all = reached.of.sum() + reached.update; !std::isfinite(all)) continue;  // a file of some layers alone
+        const Kernels& k = reached.of;
+        if (!std::isfinite(k.sum() + reached.update) || std::min({k.products, k.attention, k.layernorm, k.gelu, k.classifier, k.embedding, reached.update}) <= 0) continue;  // a file of some layers alone, or of wrong times
         newest = date;
         measured = {reached, machine + ", " + date + ", " + path};
     }

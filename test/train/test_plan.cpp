@@ -100,7 +100,12 @@ TEST(plan_by_measured_kernels) {
     expect(plan(bf16, SCRATCH), "(NVIDIA H200, 2026-11-28, dev/bench/results/b.json), ms a micro-batch: products 37.3, attention 9.15, ");
     remove_tree(SCRATCH + "/dev/bench/results");
     put("c.json", rows, "\"ms\": 0.1664", "\"ms\": 0.2664");
+    put("d.json", rows.substr(0, rows.size() / 2), "2026-11-26", "2026-11-28"), put("e.json", "", "x", "x");  // cut, and empty
     expect(plan(bf16, SCRATCH), "dev/bench/results/c.json), ms a micro-batch: products 37.3, attention 10.4, ");
+    // a GELU in an epilogue that takes no time, within the clock's resolution: what its bytes take, not less than nothing
+    remove_tree(SCRATCH + "/dev/bench/results");
+    put("f.json", rows, "\"ms\": 0.3423", "\"ms\": 0.0500");
+    expect(plan(bf16, SCRATCH), "GELU 1.01, classifier 2.06, ");  // 12 x 4 B x 32768 x 3072 / 4.8 TB/s
 }
 
 // --plan of a run that goes on is the checkpoint's, of data that of their tokenizer; what cannot be known is said, and nothing is written.
