@@ -136,7 +136,7 @@ TEST(tcp_without_a_secret) {
 
 // A secret by a file: its owner's alone, without the end of its line.
 TEST(tcp_secret_of_a_file) {
-    const std::string path = "build/tmp/secret";
+    const std::string path = "build/tmp/tcp_secret";
     const auto put = [&](const std::string& text, mode_t mode) { write_file_atomically(path, text), chmod(path.c_str(), mode); };
     put("open sesame\r\n", 0600);
     EXPECT_STR(read_secret(path), "open sesame");
@@ -144,11 +144,11 @@ TEST(tcp_secret_of_a_file) {
     EXPECT_STR(read_secret(path), "open sesame");
     for (const mode_t mode : {0640, 0604, 0620}) {
         put("open sesame", mode);
-        EXPECT_DIES("--secret-file: build/tmp/secret: others may read or write it; chmod 600", read_secret(path));
+        EXPECT_DIES("--secret-file: build/tmp/tcp_secret: others may read or write it; chmod 600", read_secret(path));
     }
     put("\n", 0600);
-    EXPECT_DIES("--secret-file: build/tmp/secret is empty", read_secret(path));
-    EXPECT_DIES("--secret-file: build/tmp/none: No such file or directory", read_secret("build/tmp/none"));
+    EXPECT_DIES("--secret-file: build/tmp/tcp_secret is empty", read_secret(path));
+    EXPECT_DIES("--secret-file: build/tmp/no_secret: No such file or directory", read_secret("build/tmp/no_secret"));
     const std::string binary("\0\n\r\0\0", 5);  // of any bytes nothing but the end of a line is left out
     put(binary, 0600);
     EXPECT(read_secret(path) == binary);
