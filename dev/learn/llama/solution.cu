@@ -141,7 +141,7 @@ void scores_forward(float* scores, const float* qkv, int T, Heads heads) {
 }
 
 // ---- 8. grouped queries, backward
-// dqkv +=   (T, width), dscores (NH, T, T). What the forward reads more than once, the backward sums: a key is read by NH / NKV heads of queries, at all later tokens.
+// dqkv +=   (T, width), dscores (NH, T, T). What the forward reads more than once, the backward sums: a key is read by NH / NKV heads of queries, from its own token on.
 void scores_backward(float* dqkv, const float* dscores, const float* qkv, int T, Heads heads) {
     const int width = (heads.NH + 2 * heads.NKV) * heads.HS;
     const float scale = 1 / sqrtf((float)heads.HS);
