@@ -13,12 +13,14 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include "apart.h"
 #include "check.h"
+#include "cores.h"
 #include "limits.h"
 
 namespace threads_detail {
 constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap between two layers, shorter than a time slice; LOG 38
+constexpr auto LOOK = std::chrono::microseconds(50);   // after so long, and again: longer than most tasks, so that who is awaited has been put aside; LOG 114
+constexpr int CHANGES = 16;                            // of places in one wait: who is awaited may also sleep, for a file or for a user's next line
 
 #if defined(__x86_64__) || defined(__i386__)
 inline void pause() { __builtin_ia32_pause(); }
@@ -26,15 +28,21 @@ inline void pause() { __builtin_ia32_pause(); }
 inline void pause() { sched_yield(); }
 #endif
 
-// Waits until ready(): some microseconds awake, then asleep on `word`, which must change before it is notified.
-template <class Ready> void wait_until(const std::atomic<unsigned>& word, Ready ready) {
-    const auto start = std::chrono::steady_clock::now();
+// Waits until ready(): some microseconds awake, in which it may change_places(), then asleep on `word`, which must change before it is notified.
+template <class Ready, class Change> void wait_until(const std::atomic<unsigned>& word, Ready ready, Change change_places) {
+    using clock = std::chrono::steady_clock;
+    auto start = clock::now(), looked = start;
+    int changes = 0;
     do {
         for (int i = 0; i < 64; i++) {
             if (ready()) return;
             pause();
         }
-    } while (std::chrono::steady_clock::now() - start < SPIN);
+        if (changes < CHANGES && clock::now() - looked > LOOK) {
+            if (change_places()) changes++, start = clock::now();
+            looked = clock::now();
+        }
+    } while (clock::now() - start < SPIN);
     for (;;) {
         const unsigned before = word.load(std::memory_order_acquire);
         if (ready()) return;
@@ -62,7 +70,7 @@ class Team {
     int size = default_threads();
     int started = 1;                                 // threads, the caller among them
     std::atomic<bool> busy{false};                   // with a job
-    Apart apart;
+    Cores cores;
 
     static constexpr int THREADS_AT = 48;
     static bool is_for(int number, uint64_t l) { return l << (64 - THREADS_AT) && (uint64_t)number < l >> THREADS_AT; }
@@ -76,9 +84,11 @@ class Team {
         return false;
     }
     void work(int number) {
-        apart.look_now_and_then(number);
+        cores.look_now_and_then(number);
         for (size_t task; take(number, task);) {
+            cores.awaited(number, true);
             call(context, task);
+            cores.awaited(number, false);
             if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) finished.fetch_add(1, std::memory_order_release), finished.notify_one();
         }
     }
@@ -111,7 +121,8 @@ public:
         jobs.fetch_add(1, std::memory_order_release);
         jobs.notify_all();
         work(0);
-        wait_until(finished, [&] { return unfinished.load(std::memory_order_acquire) == 0; });
+        wait_until(finished, [&] { return unfinished.load(std::memory_order_acquire) == 0; }, [&] { return cores.change_places(0); });
+        cores.awaited(0, true);  // for the next job
         busy.store(false, std::memory_order_release);
     }
 };
@@ -123,7 +134,7 @@ inline Team& team() {
 inline void* Team::serve(void* n) {
     const int number = thread_number_ = (int)(intptr_t)n;
     for (Team& all = team();;) {
-        wait_until(all.jobs, [&] { return is_for(number, all.left.load(std::memory_order_relaxed)); });
+        wait_until(all.jobs, [&] { return is_for(number, all.left.load(std::memory_order_relaxed)); }, [&] { return all.cores.change_places(number); });
         all.work(number);
     }
 }

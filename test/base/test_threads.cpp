@@ -1,5 +1,7 @@
 // test_threads.cpp: each task is done once, by any number of threads.
 #include <atomic>
+#include <chrono>
+#include <memory>
 #include <thread>
 #include <vector>
 #include "../../llmc/base/threads.h"
@@ -85,38 +87,41 @@ TEST(threads_blocks_and_rows_cover_everything) {
     }
 }
 
-// As the kernel's documentation of both versions has it; what has no number, or no file, is no limit.
+#ifdef __linux__
+namespace {
+// This thread's affinity and two cores of it, each and both. False: it has only one.
+bool two_cores(cpu_set_t& all, cpu_set_t& one, cpu_set_t& other, cpu_set_t& two) {
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0, "this thread's affinity");
+    CPU_ZERO(&one);
+    CPU_ZERO(&other);
+    for (int core = 0, n = 0; n < 2 && core < CPU_SETSIZE; core++) if (CPU_ISSET(core, &all)) CPU_SET(core, n++ ? &other : &one);
+    CPU_OR(&two, &one, &other);
+    return CPU_COUNT(&two) == 2;
+}
+}  // namespace
 
 // Two threads of a team on one core: the one of the higher number leaves, and may afterwards run where it might before.
-#ifdef __linux__
 TEST(threads_move_apart) {
-    cpu_set_t all, one, two, after;
-    CHECK(sched_getaffinity(0, sizeof all, &all) == 0, "this thread's affinity");
-    if (CPU_COUNT(&all) < 2) SKIP("one core: there is no other one to move to");
-    CPU_ZERO(&one);
-    CPU_ZERO(&two);
-    for (int core = 0, n = 0; n < 2; core++) if (CPU_ISSET(core, &all)) {
-        if (n++ == 0) CPU_SET(core, &one);
-        CPU_SET(core, &two);
-    }
+    cpu_set_t all, one, other, two, after;
+    if (!two_cores(all, one, other, two)) SKIP("one core: there is no other one to move to");
     int stayed = 0, moved = 0, full = 0;  // of 100 tries, as the system may move this thread at any time
     for (int again = 0; again < 100; again++) {
-        Apart alone, apart;
+        auto alone = std::make_unique<Cores>(), apart = std::make_unique<Cores>();
         sched_setaffinity(0, sizeof two, &two);
         const int before = sched_getcpu();
-        alone.look(1);
-        stayed += alone.seen_on(1) == before;
+        alone->look(1);
+        stayed += alone->seen_on(1) == before;
         sched_setaffinity(0, sizeof one, &one);
-        apart.look(0);  // as if it were the other one
-        apart.look(1);
-        if (apart.seen_on(1) != apart.seen_on(0)) return FAIL("it moved to core %d, which is not allowed", apart.seen_on(1));
+        apart->look(0);  // as if it were the other one
+        apart->look(1);
+        if (apart->seen_on(1) != apart->seen_on(0)) return FAIL("it moved to core %d, which is not allowed", apart->seen_on(1));
         sched_setaffinity(0, sizeof two, &two);
-        apart.look(1);
-        if (apart.seen_on(1) == apart.seen_on(0) || !CPU_ISSET(apart.seen_on(1), &two)) return FAIL("beside thread 0 on core %d it went to core %d", apart.seen_on(0), apart.seen_on(1));
-        moved += sched_getcpu() == apart.seen_on(1);
+        apart->look(1);
+        if (apart->seen_on(1) == apart->seen_on(0) || !CPU_ISSET(apart->seen_on(1), &two)) return FAIL("beside thread 0 on core %d it went to core %d", apart->seen_on(0), apart->seen_on(1));
+        moved += sched_getcpu() == apart->seen_on(1);
         const int here = sched_getcpu();
-        apart.look(2);  // no core is left for a third one
-        full += apart.seen_on(2) == here;
+        apart->look(2);  // no core is left for a third one
+        full += apart->seen_on(2) == here;
         sched_getaffinity(0, sizeof after, &after);
         if (!CPU_EQUAL(&two, &after)) return FAIL("its affinity is another than before");
     }
@@ -124,5 +129,62 @@ TEST(threads_move_apart) {
     if (stayed < 50) FAIL("alone in the team it left its core, %d times of 100", 100 - stayed);
     if (moved < 50) FAIL("it was not where it says that it moved to, %d times of 100", 100 - moved);
     if (full < 50) FAIL("it left its core for one that is taken, %d times of 100", 100 - full);
+}
+
+// A thread that others wait for and that does not get its core, which it shares with a busy loop, is given the core of one that waits, which takes its
+// place. Not so one that nobody waits for, that runs, or that is on the waiting thread's own core.
+TEST(threads_change_places) {
+    cpu_set_t all, one, other, two, after;
+    if (!two_cores(all, one, other, two)) SKIP("one core: there are no places to change");
+    constexpr int TRIES = 20;
+    int changed = 0, as_said = 0, went_on = 0, runs = 0;  // each in some tries at least: the system may move a thread or put it aside at any time
+    for (int again = 0; again < TRIES; again++) {
+        auto cores = std::make_unique<Cores>();
+        std::atomic<bool> stop = false;
+        std::atomic<int> where = -1;
+        std::atomic<pid_t> id = 0;
+        sched_setaffinity(0, sizeof other, &other);
+        cores->look(0);
+        sched_setaffinity(0, sizeof two, &two);
+        std::thread awaited([&] {
+            sched_setaffinity(0, sizeof one, &one);
+            cores->look(1);
+            sched_setaffinity(0, sizeof two, &two);
+            for (id = gettid(); !stop;) where = sched_getcpu();
+        });
+        while (where < 0) threads_detail::pause();
+        cores->awaited(1, true);
+        runs += !cores->change_places(0);
+        sched_setaffinity(0, sizeof one, &one);
+        if (CPU_ISSET(cores->seen_on(1), &one) && cores->change_places(0)) FAIL("it changed places with a thread on its own core");
+        sched_setaffinity(0, sizeof other, &other);
+        sched_setaffinity(0, sizeof two, &two);
+        std::thread loop([&] {
+            sched_setaffinity(0, sizeof one, &one);
+            while (!stop) threads_detail::pause();
+        });
+        cores->awaited(1, false);
+        bool change = false;
+        for (int i = 0; i < 20000; i++) change |= cores->change_places(0);
+        if (change) FAIL("it changed places with a thread that nobody waits for");
+        cores->awaited(1, true);
+        change = false;
+        for (int i = 0; i < 200000 && !change; i++) change = cores->change_places(0);
+        changed += change;
+        as_said += CPU_ISSET(sched_getcpu(), &one) && CPU_ISSET(cores->seen_on(0), &one) && CPU_ISSET(cores->seen_on(1), &other);
+        for (int thread = 0; thread < 2; thread++) {
+            sched_getaffinity(thread ? id.load() : 0, sizeof after, &after);
+            if (!CPU_EQUAL(&two, &after)) FAIL("the affinity of thread %d is another than before", thread);
+        }
+        for (const auto start = std::chrono::steady_clock::now(); !CPU_ISSET(where, &other) && std::chrono::steady_clock::now() - start < std::chrono::milliseconds(50);) usleep(100);
+        went_on += CPU_ISSET(where, &other);
+        stop = true;
+        awaited.join();
+        loop.join();
+    }
+    sched_setaffinity(0, sizeof all, &all);
+    if (!changed || !as_said) FAIL("of %d tries places were changed in %d, and the threads are where it says in %d", TRIES, changed, as_said);
+    if (!went_on) FAIL("who was awaited went on on the other core in none of %d tries", TRIES);
+    if (!runs) FAIL("it changed places with a thread that runs in each of %d tries", TRIES);
 }
 #endif
