@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <vector>
 #include "../../llmc/base/nearest.h"
@@ -66,7 +67,13 @@ inline PlotOptions parse(int argc, char** argv) {
 
 // The last parts of their paths, or the whole paths where two have the same.
 inline void name_runs(std::vector<RunLog>& runs) {
-    const auto last = [](const std::string& path) { return path.substr(path.rfind('/') == path.npos ? 0 : path.rfind('/') + 1); };
+    const auto last = [](const std::string& path) {
+        const auto name = std::filesystem::path(path).filename();
+        if (name != "." && name != "..") return name.string();
+        std::error_code error;  // a folder that has gone since is called what it was given as
+        const auto whole = std::filesystem::canonical(path, error);
+        return (error ? name : whole.filename()).string();
+    };
     for (RunLog& run : runs) {
         const auto same = [&](const RunLog& other) { return last(other.folder) == last(run.folder); };
         run.name = std::count_if(runs.begin(), runs.end(), same) > 1 ? run.folder : last(run.folder);

@@ -269,6 +269,9 @@ TEST(plot_several_runs) {
     EXPECT(has(page, "<tr><th>q</th><td></td><td>62.5% acc_norm, chance 25.0%</td></tr>"));
     EXPECT(has(page, "<th><i class=\"swatch s0\"></i>a</th><th><i class=\"swatch s1\"></i>b</th>") && has(page, "<title>2 runs</title>"));
     EXPECT_EQ(count(linear, "class=\"level\""), 2u);  // one line and its text: the same floor
+    EXPECT(has(page_of({c + "/."}), "<title>a</title>"));  // as in it, by ./plot .
+    write_run("x", run("1e-3", 4));
+    EXPECT(has(page_of({c + "/.."}), "<title>x</title>"));
     // the same last part: whole paths
     EXPECT(has(page_of({a, c}), "<i class=\"swatch s0\"></i>" + a + "</span>"));
     // tokens of another tokenizer, each two times as many bytes: 4 nats/token are 1 bit/byte, and 8 are too
