@@ -64,3 +64,13 @@ class RankProcess {
     }
 };
 inline bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
+
+inline const std::string BLOB = "the blob of rank 0";
+inline void expect_got(RankProcess& p, const std::string& blob = BLOB) {
+    const int code = p.code();
+    if (code || p.said != "got " + blob + "\n") FAIL("exit code %d, said \"%s\"", code, p.said.c_str());
+}
+inline void expect_died(RankProcess& p, int expected, const std::string& says) {
+    const int code = p.code();
+    if (code != expected || !has(p.said, "error: rank ") || !has(p.said, says)) FAIL("exit code %d, said \"%s\", expected %d and \"%s\"", code, p.said.c_str(), expected, says.c_str());
+}

@@ -10,18 +10,9 @@ std::string fresh(const std::string& name) {
     remove_tree(path);
     return path;
 }
-const std::string BLOB = "the blob of rank 0";
 FolderOptions in_folder(const std::string& folder, double timeout_s = 10) { return {.folder = folder, .timeout_s = timeout_s, .grace_s = 10}; }
 RankProcess rank(int r, int world, const FolderOptions& o, const std::string& blob = BLOB) {
     return RankProcess(r, world, [=] { return rendezvous_folder(place_of(r, world), r ? "" : blob, o); });
-}
-void expect_got(RankProcess& p, const std::string& blob = BLOB) {
-    const int code = p.code();
-    if (code || p.said != "got " + blob + "\n") FAIL("exit code %d, said \"%s\"", code, p.said.c_str());
-}
-void expect_died(RankProcess& p, int expected, const std::string& says) {
-    const int code = p.code();
-    if (code != expected || !has(p.said, "error: rank ") || !has(p.said, says)) FAIL("exit code %d, said \"%s\", expected %d and \"%s\"", code, p.said.c_str(), expected, says.c_str());
 }
 // Waits until a file is there that means it.
 bool appears(const Folder& folder, const std::string& file, const std::function<bool(const Note&)>& is = [](const Note&) { return true; }) {
