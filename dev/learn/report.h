@@ -183,7 +183,7 @@ private:
         }
         if (!worst) return "";
         const double threads = threads_at_once(worst->blocks, worst->threads, worst->shared);
-        return format("too few threads on a GPU: at N=%d, C=%d %s has %.0f at once (%.0f block%s of %.0f), and an H100's memory is busy from %.0f on: %.2f TB/s x %.0f ns until a load is back are %.1f MB under way, and a thread has at most %.0f loads of %.1f bytes. So its %.1f MB take %.0f us or more, not %.0f",
+        return format("too few threads on a GPU: at N=%d, C=%d %s has %.0f at once (%.0f block%s of %.0f), and an H100's memory is busy from %.0f on: %.2f TB/s x %.0f ns until a load is back are %.1f MB under way, at %.0f loads of %.1f bytes a thread. So its %.1f MB take about %.0f us, not %.0f",
                       part.timed.size.N, part.timed.size.C, worst->kernel, threads, worst->blocks, worst->blocks > 1 ? "s" : "", worst->threads, threads_needed(bytes_of_load), MEMORY_RATE * 1e-12, LATENCY * 1e9, MEMORY_RATE * LATENCY * 1e-6, LOADS, bytes_of_load,
                       worst->bytes * 1e-6, seconds_of(threads, bytes_of_load, worst->bytes) * 1e6, worst->bytes / MEMORY_RATE * 1e6);
     }

@@ -1,6 +1,6 @@
 // threads.h: how many threads a launch must put on a GPU so that its memory is busy. doc/learn/gpu.md, section 6, explains it.
-//     bytes under way = the memory's rate x the time until a load is back;   a thread has at most 4 loads under way, as nvcc unrolls loops with a constant step by four
-// It is a least number: a loop whose step is not a constant (a grid's threads) has one load under way, not four, and where memory is busy a load takes longer.
+//     bytes under way = the memory's rate x the time until a load is back;   a thread is taken to have 4 loads under way
+// It is a rough number: nvcc 13 unrolls a sum with a constant step up to 16 times; where a store stands between loads one is under way; and where memory is busy a load takes longer.
 #pragma once
 #include <algorithm>
 
@@ -18,6 +18,6 @@ inline double threads_at_once(double blocks, double threads, double shared) {
     return threads * std::min(blocks, MULTIPROCESSORS * (double)(int)of_sm);
 }
 inline double threads_needed(double bytes_of_load) { return MEMORY_RATE * LATENCY / (LOADS * bytes_of_load); }
-// Seconds that so many threads take at least to load so many bytes.
+// Seconds that so many threads take to load so many bytes.
 inline double seconds_of(double threads, double bytes_of_load, double bytes) { return bytes * LATENCY / (threads * LOADS * bytes_of_load); }
 }  // namespace learn
