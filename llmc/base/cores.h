@@ -4,46 +4,58 @@
 //    way, so that it may leave the team on one core and the loop alone on the other, for seconds.
 // 2. Who waits for a thread that was put aside in the middle of a task changes places with it: the core goes on with what all wait for, and who has
 //    nothing to do waits in its stead. If it slept, its share of the core would go to others, and the task would still wait.
-// The system may move a thread again at any time; a thread's affinity is afterwards what it was.
+// The system may move a thread again at any time. Afterwards a thread may run where it might before; cores that a control group is given later are not
+// taken by a thread that was moved.
 #pragma once
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 #include <atomic>
 #include <chrono>
+#include <cstdio>
+#include <cstring>
 
 #ifdef __linux__
 class Cores {
-    static constexpr auto EVERY = std::chrono::milliseconds(2);  // below a time slice of 3 to 4 ms; seven system calls where it moves, two where not
-    static constexpr auto AT_ONCE = std::chrono::microseconds(100);  // no time slice of another ends so soon; without it one loop had 0.25 of a core, LOG 114
-    struct alignas(64) Seat {                                    // a cache line each: its thread writes to it at every task
-        std::atomic<int> core{-1};                               // where the thread was last seen, or -1
+    static constexpr auto EVERY = std::chrono::milliseconds(2);       // below a time slice of 3 to 4 ms; five system calls where it moves, one where not
+    static constexpr auto AT_ONCE = std::chrono::microseconds(100);   // few time slices end so soon; without it one loop had 0.25 of a core, LOG 114
+    struct alignas(64) Seat {                                         // a cache line each: its thread writes to it at every task
+        std::atomic<int> core{-1};                                    // where the thread was last seen, or -1
         std::atomic<pid_t> thread{0};
-        std::atomic<clockid_t> clock{};                          // the time that it has run
-        std::atomic<bool> awaited{false};                        // the others wait for what it does
-        std::atomic<bool> moving{false};                         // its affinity is being changed, by one at a time: each puts back what it found
+        std::atomic<clockid_t> clock{};                               // the time that it has run
+        std::atomic<bool> awaited{false};                             // it has a task, so that the others wait for it
     };
-    Seat seats[CPU_SETSIZE];                                     // by the threads' numbers
-    std::atomic<int> numbers{0};                                 // above the highest one
+    Seat seats[CPU_SETSIZE];                                          // by the threads' numbers
+    std::atomic<int> numbers{0};                                      // above the highest one
+    std::atomic<bool> moving{false};                                  // one thread moves another. An awaited thread does not move itself, and no other is moved
 
-    // False: it may not run there, or somebody else moves it.
+    // False: it may not run there.
     bool move(int number, int core) {
-        Seat& seat = seats[number];
-        if (seat.moving.exchange(true, std::memory_order_acquire)) return false;
         cpu_set_t allowed, only;
         CPU_ZERO(&only);
         CPU_SET(core, &only);
-        const pid_t thread = seat.thread.load(std::memory_order_relaxed);
-        const bool moved = sched_getaffinity(thread, sizeof allowed, &allowed) == 0 && CPU_ISSET(core, &allowed) && sched_setaffinity(thread, sizeof only, &only) == 0;
-        if (moved) sched_setaffinity(thread, sizeof allowed, &allowed), seat.core.store(core, std::memory_order_relaxed);
-        seat.moving.store(false, std::memory_order_release);
-        return moved;
+        const pid_t thread = seats[number].thread.load(std::memory_order_relaxed);
+        if (sched_getaffinity(thread, sizeof allowed, &allowed) || !CPU_ISSET(core, &allowed) || sched_setaffinity(thread, sizeof only, &only)) return false;
+        sched_setaffinity(thread, sizeof allowed, &allowed);
+        seats[number].core.store(core, std::memory_order_release);
+        return true;
     }
-    // The clock of a thread that runs goes on between two looks at it. One that has ended has none, and counts as one that runs.
-    static bool runs(clockid_t clock) {
+    // It could run, and does not: its clock stands still between two looks, and it does not sleep for a file or a lock.
+    static bool put_aside(const Seat& seat) {
+        const clockid_t clock = seat.clock.load(std::memory_order_relaxed);
         timespec a, b;
-        return clock_gettime(clock, &a) || clock_gettime(clock, &b) || a.tv_nsec != b.tv_nsec;
+        if (clock_gettime(clock, &a) || clock_gettime(clock, &b) || a.tv_nsec != b.tv_nsec) return false;
+        char text[256], path[48];
+        snprintf(path, sizeof path, "/proc/self/task/%d/stat", (int)seat.thread.load(std::memory_order_relaxed));
+        const int file = open(path, O_RDONLY | O_CLOEXEC);
+        const ssize_t n = file < 0 ? 0 : read(file, text, sizeof text - 1);
+        if (file >= 0) close(file);
+        text[n > 0 ? n : 0] = 0;
+        const char* name_ends = strrchr(text, ')');  // "12 (name) R ..."
+        return name_ends && strncmp(name_ends, ") R", 3) == 0;
     }
 
 public:
@@ -54,11 +66,11 @@ public:
         if (number >= CPU_SETSIZE) return;
         Seat& seat = seats[number];
         const int here = sched_getcpu();
-        for (int n = numbers; n <= number && !numbers.compare_exchange_weak(n, number + 1);) {}
         clockid_t clock;
-        pthread_getcpuclockid(pthread_self(), &clock);
+        if (here < 0 || pthread_getcpuclockid(pthread_self(), &clock)) return;
+        for (int n = numbers; n <= number && !numbers.compare_exchange_weak(n, number + 1);) {}
         seat.clock.store(clock, std::memory_order_relaxed);
-        seat.thread.store(gettid(), std::memory_order_relaxed);
+        seat.thread.store((pid_t)syscall(SYS_gettid), std::memory_order_relaxed);  // gettid() came with glibc 2.30
         seat.core.store(here, std::memory_order_release);  // who sees it sees the other two
         bool shared = false;
         for (int lower = 0; lower < number; lower++) shared |= seen_on(lower) == here;
@@ -78,19 +90,26 @@ public:
         if (now >= next) next = now + EVERY, look(number);
     }
 
+    // Called by the thread itself, with true before a task and with false behind it; afterwards nobody moves it, so that what it starts then, threads and
+    // processes, inherits an affinity that is its own.
     void awaited(int number, bool is) {
-        if (number < CPU_SETSIZE) seats[number].awaited.store(is, std::memory_order_relaxed);
+        if (number >= CPU_SETSIZE) return;
+        seats[number].awaited.store(is);
+        if (!is) while (moving.load()) sched_yield();
     }
-    // Called by a thread that waits: changes places with one that is awaited and does not run. False: there is none, or it waits for this thread's own
-    // core.
+    // Called by a thread that waits: changes places with one that is awaited and was put aside. False: there is none, or it waits for this thread's core.
     bool change_places(int number) {
         if (number >= CPU_SETSIZE) return false;
         for (int other = 0; other < numbers; other++) {
             const Seat& seat = seats[other];
-            if (other == number || !seat.awaited.load(std::memory_order_relaxed) || seen_on(other) < 0 || runs(seat.clock.load(std::memory_order_relaxed))) continue;
+            if (other == number || !seat.awaited.load(std::memory_order_relaxed) || seen_on(other) < 0 || !put_aside(seat)) continue;
+            if (moving.exchange(true)) return false;
             const int here = sched_getcpu(), there = seen_on(other);
+            const bool moved = here >= 0 && here != there && seat.awaited.load() && move(other, here);  // awaited still, now that it cannot become another
+            moving.store(false);
+            if (!moved) continue;
             const auto start = std::chrono::steady_clock::now();
-            if (here == there || !move(other, here) || !move(number, there)) return false;
+            move(number, there);
             if (std::chrono::steady_clock::now() - start < AT_ONCE) sched_yield();  // it came to wait, not to take the core from who runs there
             return true;
         }

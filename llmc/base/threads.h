@@ -19,8 +19,8 @@
 
 namespace threads_detail {
 constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap between two layers, shorter than a time slice; LOG 38
-constexpr auto LOOK = std::chrono::microseconds(50);   // after so long, and again: longer than most tasks, so that who is awaited has been put aside; LOG 114
-constexpr int CHANGES = 16;                            // of places in one wait: who is awaited may also sleep, for a file or for a user's next line
+constexpr auto LOOK = std::chrono::microseconds(50);   // after so long, and again, it looks whether who is awaited was put aside; LOG 114
+constexpr int CHANGES = 16;                            // of places in one wait, each with SPIN anew; with 4 as many beside six loops, LOG 114
 
 #if defined(__x86_64__) || defined(__i386__)
 inline void pause() { __builtin_ia32_pause(); }
@@ -122,7 +122,6 @@ public:
         jobs.notify_all();
         work(0);
         wait_until(finished, [&] { return unfinished.load(std::memory_order_acquire) == 0; }, [&] { return cores.change_places(0); });
-        cores.awaited(0, true);  // for the next job
         busy.store(false, std::memory_order_release);
     }
 };

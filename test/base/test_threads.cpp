@@ -1,4 +1,5 @@
 // test_threads.cpp: each task is done once, by any number of threads.
+#include <sys/syscall.h>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -55,6 +56,16 @@ TEST(threads_numbers_are_below_their_count) {
     if (highest >= 3) FAIL("thread %d of 3", (int)highest);
 }
 
+// Between jobs a team sleeps, whatever its caller does: also where the caller sleeps, whose core the others must leave alone.
+TEST(threads_sleep_between_jobs) {
+    Threads threads(4);
+    const auto used = [] { timespec t; clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); return 1e3 * (double)t.tv_sec + 1e-6 * (double)t.tv_nsec; };
+    each_once(100);
+    const double before = used();
+    usleep(200000);
+    if (const double ms = used() - before; ms > 20) FAIL("%.1f ms of CPU time in 200 ms without a job", ms);  // 3 threads, 0.2 ms each
+}
+
 // A task may call a function that has tasks itself, and other threads may have jobs at the same time: each does its own.
 TEST(threads_jobs_within_jobs) {
     Threads threads(3);
@@ -89,9 +100,20 @@ TEST(threads_blocks_and_rows_cover_everything) {
 
 #ifdef __linux__
 namespace {
+cpu_set_t affinity() {
+    cpu_set_t cores;
+    CHECK(sched_getaffinity(0, sizeof cores, &cores) == 0, "this thread's affinity");
+    return cores;
+}
+const cpu_set_t AT_START = affinity();
+struct Affinity {  // is put back at the test's end
+    const cpu_set_t before = (usleep(10000), affinity());  // when the threads of earlier tests sleep
+    Affinity() { if (!CPU_EQUAL(&before, &AT_START)) FAIL("the team has left this thread with another affinity than it had"); }
+    ~Affinity() { sched_setaffinity(0, sizeof before, &before); }
+};
 // This thread's affinity and two cores of it, each and both. False: it has only one.
 bool two_cores(cpu_set_t& all, cpu_set_t& one, cpu_set_t& other, cpu_set_t& two) {
-    CHECK(sched_getaffinity(0, sizeof all, &all) == 0, "this thread's affinity");
+    all = affinity();
     CPU_ZERO(&one);
     CPU_ZERO(&other);
     for (int core = 0, n = 0; n < 2 && core < CPU_SETSIZE; core++) if (CPU_ISSET(core, &all)) CPU_SET(core, n++ ? &other : &one);
@@ -102,6 +124,7 @@ bool two_cores(cpu_set_t& all, cpu_set_t& one, cpu_set_t& other, cpu_set_t& two)
 
 // Two threads of a team on one core: the one of the higher number leaves, and may afterwards run where it might before.
 TEST(threads_move_apart) {
+    const Affinity put_back;
     cpu_set_t all, one, other, two, after;
     if (!two_cores(all, one, other, two)) SKIP("one core: there is no other one to move to");
     int stayed = 0, moved = 0, full = 0;  // of 100 tries, as the system may move this thread at any time
@@ -125,7 +148,6 @@ TEST(threads_move_apart) {
         sched_getaffinity(0, sizeof after, &after);
         if (!CPU_EQUAL(&two, &after)) return FAIL("its affinity is another than before");
     }
-    sched_setaffinity(0, sizeof all, &all);
     if (stayed < 50) FAIL("alone in the team it left its core, %d times of 100", 100 - stayed);
     if (moved < 50) FAIL("it was not where it says that it moved to, %d times of 100", 100 - moved);
     if (full < 50) FAIL("it left its core for one that is taken, %d times of 100", 100 - full);
@@ -134,13 +156,14 @@ TEST(threads_move_apart) {
 // A thread that others wait for and that does not get its core, which it shares with a busy loop, is given the core of one that waits, which takes its
 // place. Not so one that nobody waits for, that runs, or that is on the waiting thread's own core.
 TEST(threads_change_places) {
+    const Affinity put_back;
     cpu_set_t all, one, other, two, after;
     if (!two_cores(all, one, other, two)) SKIP("one core: there are no places to change");
     constexpr int TRIES = 20;
-    int changed = 0, as_said = 0, went_on = 0, runs = 0;  // each in some tries at least: the system may move a thread or put it aside at any time
+    int changed = 0, as_said = 0, went_on = 0, runs = 0, slept = 0;  // each in some tries at least: the system may move a thread or put it aside at any time
     for (int again = 0; again < TRIES; again++) {
         auto cores = std::make_unique<Cores>();
-        std::atomic<bool> stop = false;
+        std::atomic<bool> stop = false, sleeps = false;
         std::atomic<int> where = -1;
         std::atomic<pid_t> id = 0;
         sched_setaffinity(0, sizeof other, &other);
@@ -150,11 +173,23 @@ TEST(threads_change_places) {
             sched_setaffinity(0, sizeof one, &one);
             cores->look(1);
             sched_setaffinity(0, sizeof two, &two);
-            for (id = gettid(); !stop;) where = sched_getcpu();
+            for (id = (pid_t)syscall(SYS_gettid); !stop;) if (sleeps) sleeps.wait(true); else where = sched_getcpu();
         });
         while (where < 0) threads_detail::pause();
         cores->awaited(1, true);
-        runs += !cores->change_places(0);
+        sleeps = true;
+        usleep(2000);
+        bool change = false;
+        for (int i = 0; i < 100; i++) change |= cores->change_places(0);
+        slept += !change;
+        sched_setaffinity(0, sizeof other, &other);  // from where it may have gone
+        sched_setaffinity(0, sizeof two, &two);
+        sleeps = false, sleeps.notify_all();
+        where = -1;
+        while (where < 0) threads_detail::pause();
+        change = false;
+        for (int i = 0; i < 50; i++) change |= cores->change_places(0);
+        runs += !change;
         sched_setaffinity(0, sizeof one, &one);
         if (CPU_ISSET(cores->seen_on(1), &one) && cores->change_places(0)) FAIL("it changed places with a thread on its own core");
         sched_setaffinity(0, sizeof other, &other);
@@ -164,7 +199,7 @@ TEST(threads_change_places) {
             while (!stop) threads_detail::pause();
         });
         cores->awaited(1, false);
-        bool change = false;
+        change = false;
         for (int i = 0; i < 20000; i++) change |= cores->change_places(0);
         if (change) FAIL("it changed places with a thread that nobody waits for");
         cores->awaited(1, true);
@@ -182,9 +217,9 @@ TEST(threads_change_places) {
         awaited.join();
         loop.join();
     }
-    sched_setaffinity(0, sizeof all, &all);
     if (!changed || !as_said) FAIL("of %d tries places were changed in %d, and the threads are where it says in %d", TRIES, changed, as_said);
     if (!went_on) FAIL("who was awaited went on on the other core in none of %d tries", TRIES);
+    if (!slept) FAIL("it changed places with a thread that sleeps in each of %d tries", TRIES);
     if (!runs) FAIL("it changed places with a thread that runs in each of %d tries", TRIES);
 }
 #endif
