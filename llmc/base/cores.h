@@ -26,11 +26,11 @@ class Cores {
         std::atomic<int> core{-1};                                    // where the thread was last seen, or -1
         std::atomic<pid_t> thread{0};
         std::atomic<clockid_t> clock{};                               // the time that it has run
-        std::atomic<bool> awaited{false};                             // it has a task, so that the others wait for it
+        std::atomic<bool> awaited{false};                             // others wait for what it does
     };
     Seat seats[CPU_SETSIZE];                                          // by the threads' numbers
     std::atomic<int> numbers{0};                                      // above the highest one
-    std::atomic<bool> moving{false};                                  // one thread moves another. An awaited thread does not move itself, and no other is moved
+    std::atomic<bool> moving{false};                                  // one thread moves another, which is awaited; a thread moves itself while it is not
 
     // False: it may not run there.
     bool move(int number, int core) {
@@ -42,6 +42,12 @@ class Cores {
         sched_setaffinity(thread, sizeof allowed, &allowed);
         seats[number].core.store(core, std::memory_order_release);
         return true;
+    }
+    void move_itself(int number, int core) {
+        const bool is = seats[number].awaited.load(std::memory_order_relaxed);
+        awaited(number, false);
+        move(number, core);
+        awaited(number, is);
     }
     // It could run, and does not: its clock stands still between two looks, and it does not sleep for a file or a lock.
     static bool put_aside(const Seat& seat) {
@@ -79,7 +85,7 @@ public:
         for (int other = 0; other < CPU_SETSIZE; other++) if (const int taken = seen_on(other); taken >= 0) CPU_CLR(taken, &free);
         for (int i = 1; i < CPU_SETSIZE; i++)
             if (const int there = (here + i) % CPU_SETSIZE; CPU_ISSET(there, &free)) {  // the nearest one, for the sake of caches
-                move(number, there);
+                move_itself(number, there);
                 return;
             }
     }
@@ -90,8 +96,7 @@ public:
         if (now >= next) next = now + EVERY, look(number);
     }
 
-    // Called by the thread itself, with true before a task and with false behind it; afterwards nobody moves it, so that what it starts then, threads and
-    // processes, inherits an affinity that is its own.
+    // Called by the thread itself. After false nobody moves it, so that what it starts then, threads and processes, inherits an affinity that is its own.
     void awaited(int number, bool is) {
         if (number >= CPU_SETSIZE) return;
         seats[number].awaited.store(is);
@@ -109,7 +114,7 @@ public:
             moving.store(false);
             if (!moved) continue;
             const auto start = std::chrono::steady_clock::now();
-            move(number, there);
+            move_itself(number, there);
             if (std::chrono::steady_clock::now() - start < AT_ONCE) sched_yield();  // it came to wait, not to take the core from who runs there
             return true;
         }

@@ -19,7 +19,7 @@
 
 namespace threads_detail {
 constexpr auto SPIN = std::chrono::microseconds(200);  // longer than the gap between two layers, shorter than a time slice; LOG 38
-constexpr auto LOOK = std::chrono::microseconds(50);   // after so long, and again, it looks whether who is awaited was put aside; LOG 114
+constexpr auto LOOK = std::chrono::microseconds(20);   // after so long, and again, it looks whether who is awaited was put aside; LOG 114
 constexpr int CHANGES = 16;                            // of places in one wait, each with SPIN anew; with 4 as many beside six loops, LOG 114
 
 #if defined(__x86_64__) || defined(__i386__)
@@ -86,9 +86,9 @@ class Team {
     void work(int number) {
         cores.look_now_and_then(number);
         for (size_t task; take(number, task);) {
-            cores.awaited(number, true);
+            if (number) cores.awaited(number, true);
             call(context, task);
-            cores.awaited(number, false);
+            if (number) cores.awaited(number, false);
             if (unfinished.fetch_sub(1, std::memory_order_acq_rel) == 1) finished.fetch_add(1, std::memory_order_release), finished.notify_one();
         }
     }
@@ -115,6 +115,7 @@ public:
             return;
         }
         for (; started < size; started++) start(started);
+        cores.awaited(0, true);  // until the job is finished: it has tasks, and when they are done it makes the next one
         call = f, context = with, tasks = n;
         unfinished.store(n, std::memory_order_relaxed);
         left.store((uint64_t)size << THREADS_AT | n, std::memory_order_release);
@@ -122,6 +123,7 @@ public:
         jobs.notify_all();
         work(0);
         wait_until(finished, [&] { return unfinished.load(std::memory_order_acquire) == 0; }, [&] { return cores.change_places(0); });
+        cores.awaited(0, false);
         busy.store(false, std::memory_order_release);
     }
 };
