@@ -30,7 +30,7 @@ class Cores {
     };
     Seat seats[CPU_SETSIZE];                                          // by the threads' numbers
     std::atomic<int> numbers{0};                                      // above the highest one
-    std::atomic<bool> moving{false};                                  // one thread moves another, which is awaited; a thread moves itself while it is not
+    std::atomic<pid_t> moving{0};                                     // the process of which a thread moves another, which is awaited; a thread moves itself while it is not
 
     // False: it may not run there.
     bool move(int number, int core) {
@@ -100,7 +100,7 @@ public:
     void awaited(int number, bool is) {
         if (number >= CPU_SETSIZE) return;
         seats[number].awaited.store(is);
-        if (!is) while (moving.load()) sched_yield();
+        if (!is) for (pid_t by; (by = moving.load()) && by == getpid();) sched_yield();  // who moved there has no copy behind a fork
     }
     // Called by a thread that waits: changes places with one that is awaited and was put aside. False: there is none, or it waits for this thread's core.
     bool change_places(int number) {
@@ -108,10 +108,10 @@ public:
         for (int other = 0; other < numbers; other++) {
             const Seat& seat = seats[other];
             if (other == number || !seat.awaited.load(std::memory_order_relaxed) || seen_on(other) < 0 || !put_aside(seat)) continue;
-            if (moving.exchange(true)) return false;
+            if (pid_t nobody = 0; !moving.compare_exchange_strong(nobody, getpid())) return false;
             const int here = sched_getcpu(), there = seen_on(other);
             const bool moved = here >= 0 && here != there && seat.awaited.load() && move(other, here);  // awaited still, now that it cannot become another
-            moving.store(false);
+            moving.store(0);
             if (!moved) continue;
             const auto start = std::chrono::steady_clock::now();
             move_itself(number, there);
