@@ -95,13 +95,14 @@ int check(const std::vector<Question>& all) {
 int main(int argc, char** argv) {
     const std::vector<Question> all = questions();
     if (argc > 1 && std::string(argv[1]) == "--check") return check(all);
-    if (argc < 2 || argc > 3) die_with(EXIT_USAGE, "usage: mutant SEED [LINE]");
+    const size_t n = all.size(), seed = argc > 1 ? strtoull(argv[1], nullptr, 10) : 0;
+    if (argc > 3 || !seed) die_with(EXIT_USAGE, "usage: mutant SEED [LINE], SEED a number from 1 on");
     // each seed from 1 on another one, until all have been shown
-    const size_t n = all.size(), seed = strtoull(argv[1], nullptr, 10), turn = seed / n;
+    const size_t turn = (seed - 1) / n;
     std::vector<size_t> order(n);
     for (size_t i = 0; i < n; i++) order[i] = i;
     for (size_t i = n; i > 1; i--) std::swap(order[i - 1], order[philox(turn, RNG_SHUFFLE, 0, i).x[0] % i]);
-    const Question& q = all[order[seed % n]];
+    const Question& q = all[order[(seed - 1) % n]];
     const Shown s = show(q);
     if (argc == 2) {
         printf("%s, with one mistake (SEED=%zu):\n\n", q.file.c_str(), seed);
@@ -110,7 +111,7 @@ int main(int argc, char** argv) {
         printf("\nWhat a user sees: %s\n\nWhich line is it, or where is one missing (say the line before it)?    make mutant SEED=%zu LINE=...    to give up: LINE=0\n", q.symptom.c_str(), seed);
         return 0;
     }
-    // a line that is missing stands between two: both are right, and the next one
+    // a line that is missing stood between two: both are right
     const int line = atoi(argv[2]);
     const bool deleted = q.to.empty(), right = deleted ? line >= s.answer - 1 && line <= s.answer : line == s.answer;
     if (right || line == 0) {

@@ -163,7 +163,7 @@ private:
         }
         if (sizes != " (1, 1)") sizes = " at (N, C) =" + sizes;
         else sizes = "";
-        const std::string right = format("right%s; largest error %.2g of what rounding may do; same bits in %d %s", sizes.c_str(), worst, part.cuda ? ORDERS : 2, part.cuda ? "orders of threads" : "runs");
+        const std::string right = format("right%s; largest error %.2g of what rounding may do; same bits in %s", sizes.c_str(), worst, !part.cuda ? "2 runs" : format(part.sizes.size() > 1 ? "%d orders of threads, 2 at the last size" : "%d orders of threads", ORDERS).c_str());
         if (!part.cuda) return {"ok", {right}};
         std::string slow = what_is_missed(part.limits);
         const std::string cost = costs(part.limits), less = dearer(number);

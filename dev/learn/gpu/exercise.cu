@@ -1,5 +1,5 @@
 // A GPU, part by part: doc/learn/gpu.md explains each. Fill in what says BLANK, in as many lines as you like; `make learn-gpu` says how far it is.
-// Everything is fp32 but the operands of part 5. Thread (x, y) of a block is threadIdx.x, threadIdx.y; x runs fastest, so a warp is 32 neighbours in x where blockDim.x is 32 or more.
+// Everything is fp32 but the operands of part 5. Thread (x, y) of a block is threadIdx.x, threadIdx.y; x runs fastest, so a warp is 32 neighbours in x where blockDim.x is a multiple of 32.
 
 // ---- 1. a coalesced copy by a grid that fills a GPU once
 // out = factor * inp, n elements. Where there are fewer threads than elements each takes several.

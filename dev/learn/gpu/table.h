@@ -92,7 +92,7 @@ inline void grade_product(Trial& t, Size s) {
         {"b[0] and b[1] are exchanged, or a[0], a[1] and a[2], a[3]", mistake(same, other, same)}, {"columns 2t, 2t + 1 of out are exchanged", mistake(same, same, [](size_t r, size_t j) { return At(r, j ^ 1); })},
         {"rows g and g + 8 of out are exchanged", mistake(same, same, [](size_t r, size_t j) { return At(r ^ 8, j); })}, {"c[1] and c[2] are exchanged: c[1] is the column beside", mistake(same, same, [](size_t r, size_t j) { return At(r % 8 + j % 2 * 8, (j & ~1ul) + r / 8); })},
         {"every tile is multiplied by weight's first 16 columns", C == 16 ? Doubles() : made(N * 8, [&](size_t i) { double sum = 0; for (size_t k = 0; k < C; k++) sum += bf16_of(x[i / 8 * C + k]) * bf16_of(w[i % 8 * C + k % 16]); return sum; })},
-        {"only the first 16 columns are used, or c is set to 0 in the loop", made(N * 8, [&](size_t i) { double sum = 0; for (size_t k = 0; k < 16; k++) sum += bf16_of(x[i / 8 * C + k]) * bf16_of(w[i % 8 * C + k]); return sum; })}});
+        {"only the first 16 columns are used: are the sums of all warps added?", made(N * 8, [&](size_t i) { double sum = 0; for (size_t k = 0; k < 16; k++) sum += bf16_of(x[i / 8 * C + k]) * bf16_of(w[i % 8 * C + k]); return sum; })}});
 }
 
 inline void grade_streams(Trial& t, Size s) {
