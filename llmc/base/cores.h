@@ -48,7 +48,7 @@ class Cores {
         return true;
     }
     void move_itself(int number, int core) {
-        const bool is = seats[number].awaited.load(std::memory_order_relaxed);
+        const bool is = is_awaited(number);
         awaited(number, false);
         move(number, core);
         awaited(number, is);
@@ -77,6 +77,7 @@ class Cores {
 
 public:
     int seen_on(int number) const { return seats[number].core.load(std::memory_order_acquire); }
+    bool is_awaited(int number) const { return seats[number].awaited.load(); }
 
     // Called by the thread itself: where it is, and away from there if one of a lower number is there, too.
     void look(int number) {
@@ -119,10 +120,10 @@ public:
         if (number >= CPU_SETSIZE) return false;
         for (int other = 0; other < numbers; other++) {
             const Seat& seat = seats[other];
-            if (other == number || !seat.awaited.load(std::memory_order_relaxed) || seen_on(other) < 0 || !put_aside(seat)) continue;
+            if (other == number || !is_awaited(other) || seen_on(other) < 0 || !put_aside(seat)) continue;
             if (pid_t nobody = 0; !moving.compare_exchange_strong(nobody, getpid())) return false;
             const int here = sched_getcpu(), there = seen_on(other);
-            const bool moved = here >= 0 && here != there && seat.awaited.load() && move(other, here);  // awaited still, now that it cannot become another
+            const bool moved = here >= 0 && here != there && is_awaited(other) && move(other, here);  // awaited still, now that it cannot become another
             moving.store(0);
             if (!moved) continue;
             const auto start = std::chrono::steady_clock::now();

@@ -70,7 +70,6 @@ class Team {
     int size = default_threads();
     int started = 1;                                 // threads, the caller among them
     std::atomic<bool> busy{false};                   // with a job
-    Cores cores;
 
     static constexpr int THREADS_AT = 48;
     static bool is_for(int number, uint64_t l) { return l << (64 - THREADS_AT) && (uint64_t)number < l >> THREADS_AT; }
@@ -107,6 +106,7 @@ class Team {
 
 public:
     static thread_local int thread_number_;
+    Cores cores;
     int threads() const { return size; }
     void resize(int n) { size = n; }
     void run(size_t n, Call f, void* with) {

@@ -1,5 +1,6 @@
 // test_threads.cpp: each task is done once, by any number of threads.
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <atomic>
 #include <chrono>
 #include <memory>
@@ -219,5 +220,60 @@ TEST(threads_change_places) {
     if (!changed || !as_said) FAIL("of %d tries places were changed in %d, and the threads are where it says in %d", TRIES, changed, as_said);
     if (!went_on) FAIL("who was awaited went on on the other core in none of %d tries", TRIES);
     if (!runs) FAIL("it changed places with a thread that runs in each of %d tries", TRIES);
+}
+
+// The caller is awaited while it has a job, the others while they have a task.
+TEST(threads_are_awaited) {
+    Threads threads(2);
+    const Cores& cores = threads_detail::team().cores;
+    std::atomic<int> wrong = 0, of_others = 0;
+    for (int again = 0; again < 1000 && of_others < 5; again++) {
+        parallel_for(2, [&](size_t) {
+            wrong += !cores.is_awaited(0) || !cores.is_awaited(thread_number());
+            of_others += thread_number() == 1;
+            if (!thread_number()) usleep(1000);  // the other task is for the other thread
+        });
+        wrong += cores.is_awaited(0);
+    }
+    if (!of_others) FAIL("the second thread had none of 2000 tasks");
+    if (wrong) FAIL("%d times who has a task was not awaited, or the caller was without one", (int)wrong);
+    for (const auto start = std::chrono::steady_clock::now(); cores.is_awaited(1); usleep(100))
+        if (std::chrono::steady_clock::now() - start > std::chrono::seconds(10)) return FAIL("the second thread is awaited still, and has no task");
+}
+
+// A process that is forked while a thread moves another has no copy of the one that moves: nobody waits for it there.
+TEST(threads_fork_while_one_is_moved) {
+    const Affinity put_back;
+    cpu_set_t all, one, other, two;
+    if (!two_cores(all, one, other, two)) SKIP("one core: there are no places to change");
+    auto cores = std::make_unique<Cores>();
+    std::atomic<bool> stop = false;
+    std::atomic<int> changes = 0;
+    std::vector<std::thread> threads;
+    auto run = [&](const cpu_set_t& where, auto body) {
+        threads.emplace_back([&cores, &stop, where, body] {
+            sched_setaffinity(0, sizeof where, &where);
+            while (!stop) body();
+        });
+    };
+    for (const cpu_set_t& core : {one, other}) run(core, [] { threads_detail::pause(); });  // so that who is awaited is put aside, wherever it is
+    run(two, [&] { cores->look_now_and_then(1), cores->awaited(1, true); });
+    run(two, [&] { cores->look_now_and_then(2), changes += cores->change_places(2); });
+    const auto start = std::chrono::steady_clock::now();
+    int forks = 0;
+    for (; forks < 200 && std::chrono::steady_clock::now() - start < std::chrono::seconds(20); forks++) {
+        const pid_t child = fork();
+        if (!child) {
+            alarm(10);
+            cores->awaited(1, false);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        if (status) { FAIL("fork %d: the child waits for a thread that it does not have", forks); break; }
+    }
+    stop = true;
+    for (std::thread& thread : threads) thread.join();
+    if (!changes) FAIL("no places were changed beside %d forks", forks);
 }
 #endif
