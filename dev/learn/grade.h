@@ -149,7 +149,7 @@ public:
             const bool alike = format("%.6g", (double)b->after[i]) == format("%.6g", right[i]);
             say_wrong(alike ? "%s is %.9g, must be %.9g%s" : "%s is %.6g, must be %.6g%s", element(*b, i).c_str(), (double)b->after[i], right[i], pattern(*b, wrong, right.size()).c_str());
         }
-        if (!unwritten && std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself or multiplied by 0, 0 is divided by 0, or a root or logarithm is taken of a negative number");
+        if (!unwritten && std::isnan(b->after[i])) snprintf(result_.cause, sizeof result_.cause, "an infinity is subtracted from itself, multiplied by 0 or divided by another, 0 is divided by 0, or a root or logarithm is taken of a negative number");
         for (const Cause& c : causes) {
             if (c.values.size() != right.size()) continue;
             bool same = true;

@@ -206,7 +206,7 @@ private:
             return Verdict{"RACE", {at + doing(before), "    and " + doing(r.now) + ", and nothing says which comes first", race_cause(before, r.now, reads_now, read_before)}};
         }
         if (const size_t atomic = said.find("an atomic"); atomic != std::string::npos)  // which no call of the compiler announces
-            return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(atomic, said.find(" (", atomic) - atomic) + ", behind " + line(r.now.code), "memory that is added to must be set first, to 0"}};
+            return Verdict{said.find("nobody") != std::string::npos ? "UNWRITTEN" : "OUTSIDE", {at + said.substr(atomic, said.find(" (", atomic) - atomic) + ", behind " + line(r.now.code), said.find("nobody") != std::string::npos ? "memory that is added to must be set first, to 0" : "is its index too large?"}};
         if (said.find("nobody has written") != std::string::npos)
             return Verdict{"UNWRITTEN", {at + doing(r.now, r.stack) + ", which nobody has written", buffer_of(r.now.p) ? "is it an output that is added to, or does a loop leave elements out, or go too far?"
                                             : r.copies ? "a copy must be started, of all the tile's bytes and to this buffer, committed as a group and waited for by its own thread; then comes a barrier: which is missing?"
@@ -267,18 +267,18 @@ private:
     std::string what_is_missed(const Limits& l) const {
         const Result& r = *result_;
         const accesses::Place& s = r.record.worst_sectors;
-        if (l.launches && r.launches > l.launches) return format("%d launches, must be %d: do it in one kernel", r.launches, l.launches);
+        if (l.launches && r.launches > l.launches) return format("%d launches, must be %d%s", r.launches, l.launches, l.launches == 1 ? ": do it in one kernel" : "");
         if (l.sectors > 0 && sectors() > l.sectors)
-            return format("sectors: must be at most %.2f of the fewest. A warp in %s asks for %.1f where %.1f would do: neighbouring lanes should read neighbouring elements", l.sectors,
+            return format("sectors: must be at most %.2f of the fewest. A warp in %s asks for %.1f where %.1f would do: neighbouring lanes should read and write neighbouring elements", l.sectors,
                           line(s.code).c_str(), ratio((double)s.asked, (double)s.requests), ratio((double)s.fewest, (double)s.requests));
         if (l.access > 0 && per_access() < l.access) return format("an access has %.1f bytes, must be %.0f: load_floats() and store_floats() take 16 at a time", per_access(), l.access);
         if (l.asked > 0 && ratio(r.asked, r.fewest) > l.asked) return format("bytes asked for: must be at most %.2f of the fewest: what is read twice can be kept", l.asked);
         if (l.touched > 0 && ratio(r.touched, r.fewest) > l.touched) return format("bytes touched: must be at most %.2f of the fewest: what one kernel writes for the next goes through memory", l.touched);
         if (l.turns && r.record.longest.asked > (uint64_t)l.turns)
-            return format("one thread comes to %s %llu times, others wait for it: let each thread of the block have its share of what is added up, then add over the block", line(r.record.longest.code).c_str(), (unsigned long long)r.record.longest.asked);
+            return format("one thread comes to %s %llu times: too few threads share what is added up, or one adds alone. Let each thread have its share, then add over the block", line(r.record.longest.code).c_str(), (unsigned long long)r.record.longest.asked);
         if (l.overlap && !r.record.overlapped) return "no overlap: shared memory is never read while a copy is in flight. Start the next tile's copy before you wait for this one's, and leave one group in flight";
         if (l.no_conflicts && r.record.conflicts)
-            return format("bank conflicts: %s wants %llu words of one bank at once: neighbouring lanes should use neighbouring words", line(r.record.worst_banks.code).c_str(), (unsigned long long)r.record.worst_banks.asked);
+            return format("bank conflicts: %s wants %llu words of one bank at once: neighbouring lanes should use words of different banks", line(r.record.worst_banks.code).c_str(), (unsigned long long)r.record.worst_banks.asked);
         return "";
     }
 

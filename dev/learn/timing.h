@@ -68,7 +68,7 @@ public:
         const Ended asked = in_child([&] { use_device(0), printf("%s", device_name().c_str()), fflush(stdout); });  // not in this process: what has asked cannot fork
         if (asked.code) return printf("time on a GPU: not measured: %s\n", reason(asked).c_str()), 1;
         gpu_ = find_gpu_of_device(asked.said);
-        printf("on %s, median of %d runs, each with an empty cache; a copy: cudaMemcpy of as many bytes in the same run; the peak: of the data sheet\n", asked.said.c_str(), REPEATS);
+        printf("on %s, median of %d runs, each with an L2 cache that holds something else; a copy: cudaMemcpy of as many bytes in the same run; the peak: of the data sheet\n", asked.said.c_str(), REPEATS);
         wrong_ = 0;
         for (int n : numbers) {
             CHECK(n >= 1 && n <= (int)parts.size() && parts.size() == sections_.size(), "there is no part %d", n);

@@ -71,7 +71,7 @@ inline void grade_clip(Trial& t, Size s) {
     float *scale = t.result("scale", 2), *of_zeros = t.result("scale_of_zeros", 1);
     t.run([&] { scale[0] = clip_scale(grads, n, large), scale[1] = clip_scale(grads, n, small), *of_zeros = clip_scale(none, n, 1); });
     t.expect("scale", {large / norm, 1}, 4 * 0x1p-24, {{"a norm below max_norm is scaled up: it is left as it is", {large / norm, small / norm}}, {"the root is missing: it is the sum of squares", {std::fmin(1, large / sum), std::fmin(1, small / sum)}},
-             {"absolute values are added, not squares", {std::fmin(1, large / total), std::fmin(1, small / total)}}, {"the mean of the squares is taken, not their sum", {std::fmin(1, large / (norm / std::sqrt((double)n))), 1}}, {"it is the other way round: norm / max_norm", {norm / large, 1}}});
+             {"absolute values are added, not squares", {std::fmin(1, large / total), std::fmin(1, small / total)}}, {"nothing is clipped: is it the mean of the squares, not their sum?", {std::fmin(1, large / (norm / std::sqrt((double)n))), 1}}, {"it is the other way round: norm / max_norm", {norm / large, 1}}});
     t.expect("scale_of_zeros", {1}, 1e-30);
 }
 

@@ -50,9 +50,11 @@ inline void grade_scatter(Trial& t, Size s) {
         for (int r = 0; r < world; r++) for (size_t i = begin_of(r, world, n); i < begin_of(r + 1, world, n); i++) y[i] = x[(size_t)r][i];
         return y;
     };
-    const char *up = "the number of the piece that is sent grows with the step: what a rank has just got is the next lower one", *own = "rank r begins with piece r, which must end at rank r: it begins with piece r - 1";
-    t.expect("piece", g.sums, 1e-30, {{"nothing has changed", with({-1, 0, 0, false})}, {"what is received is stored, not added", with({-1, -1, -2, false})}, {own, with({-1, 0, -1, true})}, {own, with({-1, 0, -2, true})},
-        {"what comes is taken for the piece that was sent: it is the left neighbour's, one lower", with({-1, -1, -1, true})}, {up, with({1, 1, -2, true, false, false, -1})}, {up, with({1, 1, 0, true})}, {up, with({1, -1, -2, true})}, {"what is received is added from the array's begin on: its place is begin_of(piece, world, n)", with({-1, -1, -2, true, true})}, {"a rank takes what has come before all have sent", with({-1, -1, -2, true, false, true})}});
+    const char *up = "the number of the piece that is sent grows with the step: what a rank has just got is the next lower one";
+    Doubles unchanged(n);
+    for (int r = 0; r < world; r++) for (size_t i = begin_of(r, world, n); i < begin_of(r + 1, world, n); i++) unchanged[i] = before[(size_t)r][i];
+    t.expect("piece", g.sums, 1e-30, {{"piece r of rank r is what it was: nobody's sum has come to it. The first that rank r sends is piece r - 1, the next one is the next lower", unchanged}, {"what is received is stored, not added", with({-1, -1, -2, false})}, {"rank r begins with piece r, which must end at rank r: it begins with piece r - 1", with({-1, 0, -2, true})},
+        {"what comes is taken for the piece that was sent: it is the left neighbour's, one lower", with({-1, -1, -1, true})}, {up, with({1, 1, -2, true, false, false, -1})}, {up, with({1, 1, 0, true})}, {"what is received is added from the array's begin on: its place is begin_of(piece, world, n)", with({-1, -1, -2, true, true})}, {"a rank takes what has come before all have sent", with({-1, -1, -2, true, false, true})}});
     // every piece but the one that ends there is sent by each rank
     t.expect("bytes", {4.0 * (double)n * (world - 1)}, 0.5, {{"whole arrays are sent: a step sends one piece", {4.0 * (double)n * world * (world - 1)}}, {"there is one step too many", {4.0 * (double)n * world}}});
 }
