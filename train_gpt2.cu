@@ -121,7 +121,7 @@ template <class F> void forward(Model<F>& model) {
     forward_trunk(model, model.tokens, {.B = B, .T = T});
 }
 
-// The classifier, a chunk of rows at a time, so that the logits of the whole batch never exist: lnf -> losses, and if
+// The classifier, a chunk of rows at a time, so that the logits of a large batch never exist at once: lnf -> losses, and if
 // `backward`, dlnf = and dhead = or +=, by way of the logits' gradient, which overwrites the logits. Of the first N rows.
 template <class F> void classify(Model<F>& model, size_t N, float dloss, bool backward, bool accumulate) {
     const Block<F>& b = model.tensors();
