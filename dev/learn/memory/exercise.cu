@@ -13,7 +13,7 @@ unsigned live_range(const int* phases, int n) {
     return BLANK;  // a bit for each phase from the first to the last: what is written in 1 and read in 3 must be there in 2
 }
 
-// ---- 2. the fewest bytes that any plan can need
+// ---- 2. the peak: the bytes that no plan can do without
 size_t peak(const std::vector<Buffer>& buffers) {
     return BLANK;  // of all phases, the largest sum of the bytes that it needs
 }

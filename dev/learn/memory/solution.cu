@@ -18,7 +18,7 @@ unsigned live_range(const int* phases, int n) {
     //} return BLANK;
 }
 
-// ---- 2. the fewest bytes that any plan can need
+// ---- 2. the peak: the bytes that no plan can do without
 size_t peak(const std::vector<Buffer>& buffers) {
     //{ of all phases, the largest sum of the bytes that it needs
     size_t most = 0;
