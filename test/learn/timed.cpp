@@ -92,7 +92,7 @@ TEST(of_memory) {
     const Said s = said_of({{right, {SMALL}, true, {}, {LARGE}}}, {1}, "NVIDIA H100 80GB HBM3", 1000, 0);
     EXPECT_EQ(s.code, 0);
     EXPECT_EQ(s.lines.size(), 2u);
-    EXPECT_STR(s.lines[0], "on NVIDIA H100 80GB HBM3, median of 21 runs, each with an empty cache; a copy: cudaMemcpy of as many bytes in the same run; the peak: of the data sheet");
+    EXPECT_STR(s.lines[0], "on NVIDIA H100 80GB HBM3, median of 21 runs, each with an L2 cache that holds something else; a copy: cudaMemcpy of as many bytes in the same run; the peak: of the data sheet");
     EXPECT_STR(s.lines[1], format("1. a part       2.0 us  %.0f GB/s, 75 %% of a copy's %.0f", BYTES / 2e-6 * 1e-9, BYTES / 1.5e-6 * 1e-9));
 }
 TEST(of_arithmetic) {  // 1.8e9 operations take 27 us at the peak of 66.9 TFLOP/s
