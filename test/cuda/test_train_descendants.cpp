@@ -10,8 +10,8 @@ const char *const LLAMA_3 = "-e llama:d2c48h6k2f40", *const QWEN_3 = "-e qwen3:d
 TEST(descendants_losses_are_the_cpu_builds) {
     prepare();
     for (std::string options : kinds({std::string(LLAMA_3) + " --precision fp32", std::string(QWEN_3) + " --precision fp32 --doc-mask 1", std::string(LLAMA_3) + " --precision bf16", std::string(MODERN_6) + " --precision fp32", std::string(MODERN_LEARNED) + " --precision bf16 --doc-mask 1", std::string(QWEN_3) + " --precision bf16", std::string(MODERN_W) + " --precision fp32 --doc-mask 1", std::string(MODERN_W) + " --precision bf16"})) {
-        train(TRAINER, "cpu", options + STEPS + " -n 0");
-        train(CUDA_TRAINER, "cuda", options + STEPS + " -n 0 --tf32 0 --attention ours");
+        train(TRAINER, "cpu", options + " -x 10 -n 0");
+        train(CUDA_TRAINER, "cuda", options + " -x 10 -n 0 --tf32 0 --attention ours");
         expect_same_losses("cuda", "cpu", options.find("fp32") != std::string::npos ? 1e-5 : 0x1p-8);
         remove_tree(SCRATCH + "/cpu"), remove_tree(SCRATCH + "/cuda");
     }

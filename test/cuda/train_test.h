@@ -7,7 +7,6 @@ extern const std::string SCRATCH;
 
 // Where every access is looked at, a run takes minutes: the last of several kinds of run, bf16 with what it needs, stands for all.
 const bool SLOW = strstr(BUILD, "asan") || strstr(BUILD, "watch");
-[[maybe_unused]] const std::string STEPS = SLOW ? " -x 3" : " -x 10";  // of which losses are compared; the third is made of all that two updates left
 [[maybe_unused]] std::vector<std::string> kinds(std::vector<std::string> all) {
     if (SLOW) all.erase(all.begin(), all.end() - 1);
     return all;
