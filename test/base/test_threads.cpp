@@ -241,6 +241,30 @@ TEST(threads_are_awaited) {
         if (std::chrono::steady_clock::now() - start > std::chrono::seconds(10)) return FAIL("the second thread is awaited still, and has no task");
 }
 
+// Who has had a task has asked for short time slices; where Linux does not take that, before 6.12, nothing is to be seen.
+TEST(threads_ask_for_short_slices) {
+    struct { uint32_t size, policy; uint64_t flags; int32_t nice; uint32_t priority; uint64_t runtime, deadline, period; } attr{};
+    const auto slice = [&] { return syscall(SYS_sched_getattr, 0, &attr, sizeof attr, 0) ? 0 : attr.runtime; };
+    uint64_t taken = 0;
+    std::thread([&] {
+        if (!slice() || attr.policy != SCHED_OTHER) return;
+        attr.runtime = 700'000;
+        if (!syscall(SYS_sched_setattr, 0, &attr, 0)) taken = slice();
+    }).join();
+    if (taken != 700'000) SKIP("this Linux does not take a time slice");
+    Threads threads(2);
+    std::atomic<int> others = 0, wrong = 0;
+    uint64_t of[2] = {};
+    for (int again = 0; again < 1000 && !others; again++)
+        parallel_for(2, [&](size_t) {
+            decltype(attr) now{};
+            if (syscall(SYS_sched_getattr, 0, &now, sizeof now, 0)) wrong++;
+            of[thread_number()] = now.runtime, others += thread_number();
+            if (!thread_number()) usleep(1000);  // the other task is for the other thread
+        });
+    if (!others || wrong || of[0] != 500'000 || of[1] != 500'000) FAIL("the two threads have slices of %llu and %llu ns", (unsigned long long)of[0], (unsigned long long)of[1]);
+}
+
 // A process that is forked while a thread moves another has no copy of the one that moves: nobody waits for it there.
 TEST(threads_fork_while_one_is_moved) {
     const Affinity put_back;

@@ -123,7 +123,7 @@ TEST(gpus_add_as_the_library_likes) {
             setenv("EMU_SEED", std::to_string(seed).c_str(), 1);
             train(CUDA_TRAINER, "library", options + gpus + " --reduce nccl");
             bits[seed] = contents("library/step_00000002/model.safetensors");
-            if (seed == 1 && !SLOW) {  // with windows and without: the stand-in adds in the same order; by the tree there are none
+            if (seed == 1) {  // with windows and without: the stand-in adds in the same order; by the tree there are none
                 const auto says = [&](const std::string& more, const char* text) {
                     const Outcome o = run_command(train_command(CUDA_TRAINER, "again", options + gpus + more));
                     if (o.code || o.output.find(text) == std::string::npos) FAIL("%s%s: code %d, expected '%s': %s", gpus, more.c_str(), o.code, text, o.output.c_str());
