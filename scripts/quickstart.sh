@@ -82,5 +82,5 @@ sed -n 's/.*"val_bits_per_byte": \([0-9.]*\), "floor_bits_per_byte": \([0-9.]*\)
     { times = $1 / $2 }
     END {
         more = 1 + int(minutes * (1 + 2500 / steps))
-        if (times > 1.10) printf "%.2fx of perfect: %d steps in %s minutes were not enough for 1.10x; to go on, to %d minutes in all:\n%s -y 1 --minutes %d\n", times, steps, minutes, more, train, more
+        if (times > 1.10) printf "%.3fx of perfect: %d steps in %s minutes were not enough for 1.10x; to go on, to %d minutes in all:\n%s -y 1 --minutes %d\n", times, steps, minutes, more, train, more
     }'
