@@ -311,7 +311,7 @@ TEST(quickstart_shows_steps_and_says_when_it_was_not_enough) {
     for (int step = 1; step <= 10; step++)
         if (const bool shown = has(o.output, format("\nstep %d  loss 2.0000  norm 1.000  lr 1.00e-03  1000 ms", step)); shown != (step % 3 == 1)) FAIL("step %d: %d", step, shown);
     EXPECT(has(o.output, "\nlast line\nplotted build/quickstart/out\n") && has(o.output, "-e build/quickstart/out/step_00000100 -x 0"));
-    const size_t at = o.output.find("2.00x of perfect: 100 steps in 1.7 minutes were not enough for 1.10x; to go on, to 45 minutes in all:\n./train_gpt2 -i build/quickstart/train.txt ");
+    const size_t at = o.output.find("2.000x of perfect: 100 steps in 1.7 minutes were not enough for 1.10x; to go on, to 45 minutes in all:\n./train_gpt2 -i build/quickstart/train.txt ");
     EXPECT(at != o.output.npos && o.output.ends_with(" -y 1 --minutes 45\n"));
     // what it says to type is the call that it made, and goes on
     const std::string call = contents("calls"), typed = o.output.substr(o.output.rfind("./train_gpt2 ") + 13);
